@@ -1,0 +1,1073 @@
+"""The engine, written in Rust. Import these names from :mod:`ehlo`, not from here."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, TypeAlias, final
+
+if sys.version_info >= (3, 12):
+    from collections.abc import Buffer
+else:
+    from typing_extensions import Buffer
+
+__all__ = [
+    "NULL",
+    "Address",
+    "Capabilities",
+    "Chunk",
+    "Command",
+    "Connect",
+    "ContentAborted",
+    "ContentStart",
+    "Data",
+    "Disconnect",
+    "DotDecoder",
+    "DotEncoder",
+    "Envelope",
+    "Etrn",
+    "Expn",
+    "Hello",
+    "Mail",
+    "Message",
+    "NullPath",
+    "Postmaster",
+    "Rcpt",
+    "ReceiveBuffer",
+    "Recipient",
+    "Reply",
+    "Reset",
+    "Sender",
+    "ServerConfig",
+    "ServerConnection",
+    "Vrfy",
+    "__version__",
+    "build_info",
+    "dot_stuff",
+    "dot_unstuff",
+    "parse_command",
+    "parse_reply",
+    "xtext_decode",
+    "xtext_encode",
+]
+
+__version__: Final[str]
+
+def build_info() -> dict[str, str]:
+    """What this extension module was built from and how, for bug reports and benchmarks.
+
+    Example:
+        >>> ehlo.build_info()["profile"]
+        'release'
+    """
+
+# ---- addresses -----------------------------------------------------------------------------------
+
+@final
+class Address:
+    """A mailbox as an envelope holds it (RFC 5321 4.1.2), with the path as it was written.
+
+    Two are equal if they name the same mailbox: however the local part is quoted, whatever the case of the domain,
+    with or without a source route. The case of the local part counts (RFC 5321 2.4).
+
+    Args:
+        path: a mailbox, with or without angle brackets.
+
+    Raises:
+        LocalProtocolError: if it is no mailbox; the message names the part that is wrong.
+
+    Example:
+        >>> ehlo.Address("jane@Example.org").domain
+        'Example.org'
+    """
+
+    __match_args__: Final = ("local_part", "domain")
+    def __new__(cls, path: str) -> Address: ...
+    @property
+    def as_written(self) -> str:
+        """The path as it was written between the angle brackets, with its source route."""
+    @property
+    def mailbox(self) -> str:
+        """Local part, "@" and domain, with as little quoting as it needs and without a source route."""
+    @property
+    def local_part(self) -> str:
+        """The value of the local part: without the quoting."""
+    @property
+    def domain(self) -> str:
+        """The domain as it was written; an address literal with its brackets."""
+    @property
+    def source_route(self) -> str | None:
+        """The source route as it was written, like "@a.example,@b.example", or None. To be ignored (RFC 5321 F.2)."""
+    @property
+    def is_ascii(self) -> bool:
+        """Whether it can go where SMTPUTF8 is not offered (RFC 6531 3.2)."""
+    @property
+    def is_postmaster(self) -> bool:
+        """Whether the local part is Postmaster, in any case (RFC 5321 4.5.1)."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __str__(self) -> str: ...
+
+@final
+class NullPath:
+    """The null reverse-path `<>` (RFC 5321 4.5.5). There is one: `ehlo.NULL`.
+
+    Example:
+        >>> envelope.sender.path is ehlo.NULL
+        True
+    """
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __str__(self) -> str: ...
+
+@final
+class Postmaster:
+    """The bare `<Postmaster>` of RFC 5321 4.5.1, which has no domain. All are equal, in any case.
+
+    Example:
+        >>> isinstance(recipient.path, ehlo.Postmaster)
+        True
+    """
+
+    @property
+    def as_written(self) -> str:
+        """The word as it was written: its case is free."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __str__(self) -> str: ...
+
+NULL: Final[NullPath]
+_ReversePath: TypeAlias = Address | NullPath
+_ForwardPath: TypeAlias = Address | Postmaster
+
+# ---- replies and status --------------------------------------------------------------------------
+
+@final
+class Reply:
+    """One SMTP reply (RFC 5321 4.2), with its enhanced status code if it has one (RFC 2034).
+
+    Args:
+        code: 200 to 599, its second digit at most 5.
+        enhanced: like "5.1.1"; its class is the code's first digit.
+        text: one line, or a sequence of lines. Anything but CR, LF and NUL; what is not ASCII is escaped when written.
+
+    Raises:
+        LocalProtocolError: if it is no reply that SMTP knows.
+
+    Example:
+        >>> ehlo.Reply(550, "5.1.1", "no such user").to_bytes()
+        b'550 5.1.1 no such user\\r\\n'
+    """
+
+    __match_args__: Final = ("code", "enhanced", "text")
+    def __new__(cls, code: int, enhanced: str | None = None, text: str | Sequence[str] = "") -> Reply: ...
+    @staticmethod
+    def parse(text: str) -> Reply:
+        """The reply that a string like "550 5.1.1 no such user" stands for.
+
+        Raises:
+            LocalProtocolError: if it is none.
+        """
+    @property
+    def code(self) -> int:
+        """The three digits."""
+    @property
+    def enhanced(self) -> str | None:
+        """The enhanced status code (RFC 3463), None if there is none."""
+    @property
+    def text(self) -> str:
+        """The lines joined by LF, without codes. Octets that are not UTF-8 are escaped."""
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """The lines as they are, without codes."""
+    @property
+    def is_positive(self) -> bool:
+        """2yz or 3yz: done, or go on (RFC 5321 4.2.1)."""
+    @property
+    def is_temporary(self) -> bool:
+        """4yz: try again."""
+    @property
+    def is_permanent(self) -> bool:
+        """5yz: do not."""
+    def to_bytes(self) -> bytes:
+        """The reply as it goes over the wire, long lines folded (RFC 5321 4.5.3.1.5)."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __str__(self) -> str: ...
+
+def parse_reply(octets: Buffer) -> Reply:
+    """Read one whole reply, of one line or many (RFC 5321 4.2).
+
+    Raises:
+        RemoteProtocolError: if it is none, is cut short, or has something behind it.
+
+    Example:
+        >>> ehlo.parse_reply(b"250-mx.example.org\\r\\n250 SIZE\\r\\n").lines
+        (b'mx.example.org', b'SIZE')
+    """
+
+# ---- envelope ------------------------------------------------------------------------------------
+
+@final
+class Sender:
+    """What MAIL said: the reverse-path and its parameters. A parameter that was not given is None.
+
+    Example:
+        >>> sender.path, sender.size
+        (Address('jane@example.org'), 1024)
+    """
+
+    __match_args__: Final = ("path",)
+    @property
+    def path(self) -> _ReversePath:
+        """An `Address`, or `NULL` (RFC 5321 4.5.5)."""
+    @property
+    def size(self) -> int | None:
+        """SIZE: octets the client means to send (RFC 1870)."""
+    @property
+    def body(self) -> Literal["7BIT", "8BITMIME", "BINARYMIME"] | None:
+        """BODY: "7BIT", "8BITMIME" (RFC 6152) or "BINARYMIME" (RFC 3030)."""
+    @property
+    def smtputf8(self) -> bool:
+        """Whether SMTPUTF8 was given (RFC 6531 3.4)."""
+    @property
+    def ret(self) -> Literal["FULL", "HDRS"] | None:
+        """RET: "FULL" or "HDRS" (RFC 3461 4.3)."""
+    @property
+    def envid(self) -> str | None:
+        """ENVID, decoded (RFC 3461 4.4)."""
+    @property
+    def auth(self) -> str | None:
+        """AUTH: the mailbox that submitted the message, or "<>" (RFC 4954 5). To be believed of trusted clients."""
+    @property
+    def deliver_by(self) -> tuple[int, str, bool] | None:
+        """BY: seconds (of any sign), "N" or "R", and whether to trace (RFC 2852 4)."""
+    @property
+    def hold_for(self) -> int | None:
+        """HOLDFOR: seconds (RFC 4865 4)."""
+    @property
+    def hold_until(self) -> str | None:
+        """HOLDUNTIL: an RFC 3339 time (RFC 4865 4)."""
+    @property
+    def mt_priority(self) -> int | None:
+        """MT-PRIORITY: from -9 to 9 (RFC 6710)."""
+    @property
+    def requiretls(self) -> bool:
+        """Whether REQUIRETLS was given (RFC 8689)."""
+    @property
+    def parameters(self) -> tuple[tuple[str, str | None], ...]:
+        """Every parameter as it was written, known or not, in order: keyword and value."""
+
+@final
+class Recipient:
+    """What one RCPT said: the forward-path and its parameters. A parameter that was not given is None.
+
+    Example:
+        >>> recipient.path.domain
+        'example.org'
+    """
+
+    __match_args__: Final = ("path",)
+    @property
+    def path(self) -> _ForwardPath:
+        """An `Address`, or a `Postmaster` without domain (RFC 5321 4.5.1)."""
+    @property
+    def notify(self) -> frozenset[str] | None:
+        """NOTIFY: of "NEVER", "SUCCESS", "FAILURE", "DELAY" (RFC 3461 4.1)."""
+    @property
+    def orcpt(self) -> tuple[str, str] | None:
+        """ORCPT: type and decoded address of the original recipient (RFC 3461 4.2, RFC 6533 3)."""
+    @property
+    def rrvs(self) -> tuple[str, str | None] | None:
+        """RRVS: the time since when the owner of the mailbox is the same, and "C" or "R" (RFC 7293 3)."""
+    @property
+    def parameters(self) -> tuple[tuple[str, str | None], ...]:
+        """Every parameter as it was written, known or not, in order: keyword and value."""
+
+@final
+class Envelope:
+    """Sender and accepted recipients of one transaction, in the order they came (RFC 5321 2.3.1).
+
+    Example:
+        >>> [str(recipient.path) for recipient in envelope.recipients]
+        ['joe@example.org', 'jim@example.org']
+    """
+
+    __match_args__: Final = ("sender", "recipients")
+    @property
+    def sender(self) -> Sender:
+        """Who the message is from."""
+    @property
+    def recipients(self) -> tuple[Recipient, ...]:
+        """Whom it is for. Duplicates are kept: LMTP answers each (RFC 2033 4.2)."""
+    @property
+    def smtputf8(self) -> bool:
+        """Whether MAIL carried SMTPUTF8 (RFC 6531 3.4)."""
+
+# ---- events --------------------------------------------------------------------------------------
+
+@final
+class Connect:
+    """Decision, with "connect" in `decisions`: greet this client (RFC 5321 3.1)?
+
+    Example:
+        >>> conn.reply(554, "5.7.1", "not you")
+    """
+
+@final
+class Hello:
+    """Decision, with "hello" in `decisions`: EHLO, HELO or LHLO came (RFC 5321 4.1.1.1).
+
+    Example:
+        >>> event.verb, event.name
+        ('EHLO', 'client.example')
+    """
+
+    __match_args__: Final = ("verb", "name")
+    @property
+    def verb(self) -> Literal["EHLO", "HELO", "LHLO"]:
+        """One of "EHLO", "HELO" and "LHLO"."""
+    @property
+    def name(self) -> str:
+        """The client's name for itself: a domain or an address literal, as it was written."""
+
+@final
+class Mail:
+    """Decision, with "mail" in `decisions`: MAIL came (RFC 5321 4.1.1.2).
+
+    Example:
+        >>> match event:
+        ...     case ehlo.Mail(sender): print(sender.path)
+    """
+
+    __match_args__: Final = ("sender",)
+    @property
+    def sender(self) -> Sender:
+        """The reverse-path and its parameters."""
+
+@final
+class Rcpt:
+    """Decision, with "rcpt" in `decisions`: RCPT came (RFC 5321 4.1.1.3).
+
+    Example:
+        >>> match event:
+        ...     case ehlo.Rcpt(recipient): print(recipient.path)
+    """
+
+    __match_args__: Final = ("recipient",)
+    @property
+    def recipient(self) -> Recipient:
+        """The forward-path and its parameters."""
+
+@final
+class Data:
+    """Decision, with "data" in `decisions`: content is about to come, by DATA or the first BDAT (RFC 5321 4.1.1.4,
+    RFC 3030 2). The last chance to refuse it before it is sent.
+
+    Example:
+        >>> conn.reply(452, "4.3.1", "disk full")
+    """
+
+    __match_args__: Final = ("envelope", "verb")
+    @property
+    def envelope(self) -> Envelope:
+        """Sender and accepted recipients."""
+    @property
+    def verb(self) -> Literal["DATA", "BDAT"]:
+        """Either "DATA" or "BDAT"."""
+
+@final
+class Chunk:
+    """Octets of content without dot-stuffing or chunk headers; only with `content="stream"`. No decision.
+
+    Example:
+        >>> files[conn].write(event.data)
+    """
+
+    __match_args__: Final = ("data",)
+    @property
+    def data(self) -> bytes:
+        """The octets; where one chunk ends and the next begins means nothing."""
+
+@final
+class ContentStart:
+    """Content begins; only with `content="stream"`. No decision. `Chunk` events follow, then `Message` or
+    `ContentAborted`.
+
+    Example:
+        >>> files[conn] = spool.open(event.envelope)
+    """
+
+    __match_args__: Final = ("envelope",)
+    @property
+    def envelope(self) -> Envelope:
+        """Sender and accepted recipients."""
+
+@final
+class ContentAborted:
+    """The content that was streaming will not become a message. No decision: the engine answers.
+
+    Example:
+        >>> files.pop(conn).delete()
+    """
+
+    __match_args__: Final = ("reason",)
+    @property
+    def reason(self) -> Literal["forbidden", "too big", "reset", "disconnected"]:
+        """One of "forbidden" (a bare CR or LF, or what else the configuration rejects), "too big", "reset" (RSET or
+        EHLO between two chunks) and "disconnected".
+        """
+
+@final
+class Message:
+    """Decision, with "message" in `decisions`: a whole message is here. A positive answer takes responsibility for it
+    (RFC 5321 4.2.5).
+
+    Example:
+        >>> match event:
+        ...     case ehlo.Message(envelope, content): store(envelope, content); conn.accept()
+    """
+
+    __match_args__: Final = ("envelope", "content")
+    @property
+    def envelope(self) -> Envelope:
+        """Sender and accepted recipients."""
+    @property
+    def content(self) -> bytes:
+        """The whole content, without dot-stuffing; empty with `content="stream"` or "discard"."""
+    @property
+    def size(self) -> int:
+        """Octets of content that came, as RFC 1870 5 counts them."""
+    @property
+    def flags(self) -> frozenset[str]:
+        """What was found in it; of "bare-cr", "bare-lf", "nul", "8bit", "long-line" (over 1000 octets, RFC 5321
+        4.5.3.1.6) and "no-final-crlf" (BDAT only).
+        """
+
+@final
+class Vrfy:
+    """Decision, with "vrfy" in `decisions`: VRFY came (RFC 5321 3.5). Without it the answer is 252.
+
+    Example:
+        >>> conn.reply(250, "2.1.5", "<jane@example.org>")
+    """
+
+    __match_args__: Final = ("argument",)
+    @property
+    def argument(self) -> str:
+        """What is asked about, as it was written."""
+
+@final
+class Expn:
+    """Decision, with "expn" in `decisions`: EXPN came (RFC 5321 3.5). Without it the command is not offered.
+
+    Example:
+        >>> conn.reply(250, "2.1.5", ["<jane@example.org>", "<joe@example.org>"])
+    """
+
+    __match_args__: Final = ("argument",)
+    @property
+    def argument(self) -> str:
+        """The list's name, as it was written."""
+
+@final
+class Etrn:
+    """Decision, with "etrn" in `decisions`: ETRN came (RFC 1985). Without it the command is not offered.
+
+    Example:
+        >>> conn.reply(250, None, f"Queuing for node {event.argument} started")
+    """
+
+    __match_args__: Final = ("argument",)
+    @property
+    def argument(self) -> str:
+        """The node's name, with its option character."""
+
+@final
+class Reset:
+    """A transaction was dropped by RSET or a new EHLO (RFC 5321 4.1.1.5). No decision; with "reset" in `decisions`."""
+
+@final
+class Disconnect:
+    """The session is over. The last event; no decision.
+
+    Example:
+        >>> event.reason
+        'quit'
+    """
+
+    __match_args__: Final = ("reason",)
+    @property
+    def reason(self) -> Literal["quit", "eof", "timeout", "program", "protocol", "limit", "shutdown"]:
+        """One of "quit", "eof" (the client closed), "timeout", "program" (it said 421 or 221), "protocol" (the peer
+        cannot be followed any more), "limit" and "shutdown".
+        """
+
+_ServerEvent: TypeAlias = (
+    Connect
+    | Hello
+    | Mail
+    | Rcpt
+    | Data
+    | ContentStart
+    | Chunk
+    | ContentAborted
+    | Message
+    | Vrfy
+    | Expn
+    | Etrn
+    | Reset
+    | Disconnect
+)
+
+# ---- server --------------------------------------------------------------------------------------
+
+_Decision: TypeAlias = Literal["connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset"]
+_BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
+
+@final
+class ServerConfig:
+    """What a server offers, asks and bears. Checked once, frozen; one object serves all connections.
+
+    Args:
+        hostname: our name, a domain or an address literal (RFC 5321 4.3.1).
+        lmtp: LMTP instead of SMTP (RFC 2033).
+        decisions: what the program decides, of "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn",
+            "etrn"; "reset" asks for a notice. All else is decided by the engine, without an event.
+        content: "collect" hands the whole content over with the message, "stream" as it comes, "discard" counts it.
+        greeting: text behind the name in the greeting.
+        max_message_size: octets (SIZE, RFC 1870); None for no limit.
+        chunking, binarymime: RFC 3030. smtputf8: RFC 6531. dsn: RFC 3461. rrvs: RFC 7293. help: HELP.
+        limits_keyword: announce LIMITS (RFC 9422).
+        deliver_by: True, or the least seconds accepted (RFC 2852).
+        future_release: the most seconds and the latest RFC 3339 time of a hold (RFC 4865).
+        mt_priority: True, or the name of the profile (RFC 6710).
+        bare_newlines: a bare CR or LF in DATA: "reject" with 550, "normalize" to CRLF, or "allow" and flag.
+        bdat_bare_newlines: the same in BDAT, not judged with BODY=BINARYMIME.
+        bare_lf_commands: a bare LF ends a command line, too.
+        unknown_parameters: "reject" with 555, "ignore", or "pass" on to the program.
+        reject_nul, reject_8bit, reject_long_lines: refuse content with a NUL, with undeclared 8-bit octets, or with a
+            line of more than 1000 octets.
+        lenient: departures from the grammar, of "hello_underscore", "hello_trailing_text", "space_after_colon",
+            "bare_paths", "extra_space", "dots_in_local_part", "domain_underscore", "general_literals",
+            "lowercase_xtext".
+        max_local_part: octets, 64 at least.
+        max_command_line: octets with CRLF, 512 at least.
+        max_recipients: of one transaction.
+        max_messages, max_errors, max_junk, max_refused_recipients, max_commands: of one session; None for no limit.
+        command_timeout, content_timeout: seconds (RFC 5321 4.5.3.2).
+
+    Raises:
+        ValueError: for an unknown word, or settings that make no server.
+        TypeError: for an unknown setting, or one of another type.
+
+    Example:
+        >>> config = ehlo.ServerConfig("mx.example.org", decisions=("rcpt", "message"))
+        >>> conn = ehlo.ServerConnection(config)
+    """
+
+    def __new__(
+        cls,
+        hostname: str = "localhost",
+        *,
+        lmtp: bool = False,
+        decisions: Iterable[_Decision] = ["message"],
+        content: Literal["collect", "stream", "discard"] = "collect",
+        greeting: str = "",
+        # extensions
+        max_message_size: int | None = 33554432,
+        chunking: bool = True,
+        binarymime: bool = True,
+        smtputf8: bool = True,
+        dsn: bool = True,
+        limits_keyword: bool = True,
+        deliver_by: int | bool | None = None,
+        future_release: tuple[int, str] | None = None,
+        mt_priority: str | bool | None = None,
+        rrvs: bool = False,
+        help: bool = True,
+        # policies
+        bare_newlines: _BareNewlines = "reject",
+        bdat_bare_newlines: _BareNewlines = "allow",
+        bare_lf_commands: bool = False,
+        unknown_parameters: Literal["reject", "ignore", "pass"] = "reject",
+        reject_nul: bool = False,
+        reject_8bit: bool = False,
+        reject_long_lines: bool = False,
+        lenient: Iterable[str] = ["hello_underscore"],
+        # limits
+        max_local_part: int = 64,
+        max_command_line: int = 2048,
+        max_recipients: int = 1000,
+        max_messages: int | None = 1000,
+        max_errors: int | None = 20,
+        max_junk: int | None = 100,
+        max_refused_recipients: int | None = None,
+        max_commands: int | None = None,
+        # timers, seconds
+        command_timeout: float = 300.0,
+        content_timeout: float = 300.0,
+    ) -> ServerConfig: ...
+    def replace(self, **changes: object) -> ServerConfig:
+        """The same with some settings changed, checked anew.
+
+        Example:
+            >>> strict = config.replace(lenient=())
+        """
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The EHLO keyword lines, without code and CRLF, in the order they are sent (RFC 5321 4.1.1.1)."""
+    @property
+    def hostname(self) -> str:
+        """Our name (RFC 5321 4.3.1)."""
+    @property
+    def lmtp(self) -> bool:
+        """LMTP instead of SMTP (RFC 2033)."""
+    @property
+    def decisions(self) -> frozenset[_Decision]:
+        """What the program decides."""
+    @property
+    def content(self) -> Literal["collect", "stream", "discard"]:
+        """What becomes of content."""
+    @property
+    def greeting(self) -> str:
+        """Text behind the name in the greeting."""
+    @property
+    def max_message_size(self) -> int | None:
+        """Octets of a message (RFC 1870); None for no limit."""
+    @property
+    def chunking(self) -> bool:
+        """Whether CHUNKING is offered (RFC 3030)."""
+    @property
+    def binarymime(self) -> bool:
+        """Whether BINARYMIME is offered (RFC 3030)."""
+    @property
+    def smtputf8(self) -> bool:
+        """Whether SMTPUTF8 is offered (RFC 6531)."""
+    @property
+    def dsn(self) -> bool:
+        """Whether DSN is offered (RFC 3461)."""
+    @property
+    def limits_keyword(self) -> bool:
+        """Whether LIMITS is announced (RFC 9422)."""
+    @property
+    def deliver_by(self) -> int | bool | None:
+        """DELIVERBY: the least seconds, True for no minimum, None if it is not offered (RFC 2852)."""
+    @property
+    def future_release(self) -> tuple[int, str] | None:
+        """FUTURERELEASE: the most seconds and the latest time, None if it is not offered (RFC 4865)."""
+    @property
+    def mt_priority(self) -> str | bool | None:
+        """MT-PRIORITY: the profile's name, True for none, None if it is not offered (RFC 6710)."""
+    @property
+    def rrvs(self) -> bool:
+        """Whether RRVS is offered (RFC 7293)."""
+    @property
+    def help(self) -> bool:
+        """Whether HELP is offered (RFC 5321 4.1.1.8)."""
+    @property
+    def bare_newlines(self) -> _BareNewlines:
+        """What becomes of a bare CR or LF in DATA (RFC 5321 2.3.8)."""
+    @property
+    def bdat_bare_newlines(self) -> _BareNewlines:
+        """What becomes of a bare CR or LF in BDAT."""
+    @property
+    def bare_lf_commands(self) -> bool:
+        """Whether a bare LF ends a command line, too."""
+    @property
+    def unknown_parameters(self) -> Literal["reject", "ignore", "pass"]:
+        """What becomes of unknown ESMTP parameters (RFC 5321 4.1.1.11)."""
+    @property
+    def reject_nul(self) -> bool:
+        """Whether content with a NUL is refused."""
+    @property
+    def reject_8bit(self) -> bool:
+        """Whether 8-bit content that was not declared is refused (RFC 6152)."""
+    @property
+    def reject_long_lines(self) -> bool:
+        """Whether content with a line of more than 1000 octets is refused (RFC 5321 4.5.3.1.6)."""
+    @property
+    def lenient(self) -> frozenset[str]:
+        """The named departures from the grammar."""
+    @property
+    def max_local_part(self) -> int:
+        """Octets of a local part (RFC 5321 4.5.3.1.1)."""
+    @property
+    def max_command_line(self) -> int:
+        """Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4)."""
+    @property
+    def max_recipients(self) -> int:
+        """Recipients of one transaction (RFC 5321 4.5.3.1.8)."""
+    @property
+    def max_messages(self) -> int | None:
+        """Transactions in one session; None for no limit."""
+    @property
+    def max_errors(self) -> int | None:
+        """Commands answered as wrong, in one session; None for no limit."""
+    @property
+    def max_junk(self) -> int | None:
+        """Commands that lead nowhere, since the last message; beyond it each counts as an error. None for no limit."""
+    @property
+    def max_refused_recipients(self) -> int | None:
+        """Recipients the program refused, in one session; None for no limit."""
+    @property
+    def max_commands(self) -> int | None:
+        """Commands in one session; None for no limit."""
+    @property
+    def command_timeout(self) -> float:
+        """Seconds to wait for a command (RFC 5321 4.5.3.2.7)."""
+    @property
+    def content_timeout(self) -> float:
+        """Seconds to wait for more content (RFC 5321 4.5.3.2.5)."""
+
+@final
+class ServerConnection:
+    """The server's side of one SMTP or LMTP session, without I/O (RFC 5321, 2033).
+
+    - Input: `receive_data` or `receive_from`, `receive_eof`, `receive_timeout`. They never raise for what a peer sent.
+    - Events: iterate, or `next_event`. It ends when input is used up or a decision is open.
+    - Answers to the one open decision: `accept`, `reply`, `send_reply`, `reply_recipients`.
+    - Output: `data_to_send`.
+
+    At each wake-up in this order: input, events with their answers, output. When `closed`, send what is left and
+    close the transport. Two threads that use one connection at once get a RuntimeError.
+
+    Example:
+        >>> conn = ehlo.ServerConnection(ehlo.ServerConfig("mx.example"))
+        >>> conn.receive_data(b"NOOP\\r\\n"); list(conn); conn.data_to_send()
+    """
+
+    def __new__(cls, config: ServerConfig) -> ServerConnection: ...
+    def receive_data(self, data: Buffer) -> None:
+        """Octets came: `bytes`, `bytearray`, `memoryview` or any other contiguous buffer."""
+    def receive_from(self, buffer: ReceiveBuffer, count: int) -> None:
+        """The first `count` octets of `buffer` came. The buffer may be used again when this returns.
+
+        Raises:
+            ValueError: if the buffer has fewer.
+        """
+    def receive_eof(self) -> None:
+        """The client closed its side."""
+    def receive_timeout(self) -> None:
+        """`timeout` seconds went by without input: says 421 and ends (RFC 5321 4.5.3.2)."""
+    def next_event(self) -> _ServerEvent | None:
+        """The next event; None when input is used up or a decision is open."""
+    def __iter__(self) -> ServerConnection: ...
+    def __next__(self) -> _ServerEvent: ...
+    def accept(self) -> None:
+        """Answer the open decision with yes, in the engine's words. In LMTP, for all recipients that still wait.
+
+        Raises:
+            LocalProtocolError: if no decision is open.
+        """
+    def reply(self, code: int, enhanced: str | None = None, text: str | Sequence[str] = "") -> None:
+        """Answer the open decision with this reply; its class decides. In LMTP, for all recipients that still wait. A
+        421 or 221 ends the session.
+
+        Args:
+            code, enhanced, text: as for `Reply`.
+
+        Raises:
+            LocalProtocolError: if no decision is open, or the reply does not answer it.
+        """
+    def send_reply(self, reply: Reply) -> None:
+        """`reply` with a `Reply` made before.
+
+        Raises:
+            LocalProtocolError: as `reply` does.
+        """
+    def reply_recipients(self, replies: Sequence[Reply]) -> None:
+        """LMTP: the next recipients' replies, in the order of their RCPT (RFC 2033 4.2). To be called until each has
+        one.
+
+        Raises:
+            LocalProtocolError: without LMTP, without an open "message" decision, or for too many replies.
+        """
+    def refuse_content(self, reply: Reply) -> None:
+        """Refuse content that is still coming. It is read to its true end and thrown away, then this is answered.
+
+        Raises:
+            LocalProtocolError: if no content is coming, or the reply is not 4yz or 5yz.
+        """
+    def shutdown(self, reply: Reply | None = None) -> None:
+        """Say 421 and end: at once when no transaction is open, else when it ends (RFC 5321 3.8).
+
+        Args:
+            reply: another 421 than the engine's own.
+
+        Raises:
+            LocalProtocolError: if the reply is no 421.
+        """
+    def data_to_send(self) -> bytes:
+        """Octets to send now, b"" if there are none. They are handed over once."""
+    @property
+    def config(self) -> ServerConfig:
+        """What it was made with."""
+    @property
+    def timeout(self) -> float | None:
+        """Seconds to wait for the peer now; None while the program decides and at the end (RFC 5321 4.5.3.2)."""
+    @property
+    def decision_open(self) -> bool:
+        """Whether the session waits for an answer of the program."""
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is to come: send what is left, then close."""
+    @property
+    def in_transaction(self) -> bool:
+        """Whether MAIL was accepted and its transaction has not ended (RFC 5321 3.3)."""
+    @property
+    def in_content(self) -> bool:
+        """Whether content is being read: behind the 354 of DATA, or inside a chunk of BDAT."""
+    @property
+    def content_octets(self) -> int:
+        """Octets of the present message's content that have come."""
+    @property
+    def buffered(self) -> int:
+        """Octets received and not yet judged."""
+    @property
+    def hello(self) -> tuple[str, str] | None:
+        """Verb and name of the last accepted EHLO, HELO or LHLO."""
+    @property
+    def protocol(self) -> str:
+        """The `with` keyword of a Received field (RFC 3848 1, RFC 6531 4.3): SMTP, ESMTP, LMTP, UTF8SMTP, UTF8LMTP."""
+    @property
+    def messages(self) -> int:
+        """Messages accepted in this session; in LMTP, deliveries accepted."""
+    @property
+    def errors(self) -> int:
+        """Commands answered as wrong."""
+    @property
+    def commands(self) -> int:
+        """Commands received."""
+
+@final
+class ReceiveBuffer:
+    """A fixed buffer that a transport reads into and the engine reads from, without a copy between them.
+
+    One serves all connections of an event loop whose transports fill it and hand it over in one callback, as
+    `asyncio.BufferedProtocol` does: idle connections then hold no buffer.
+
+    Args:
+        size: octets, 65536 if not given.
+
+    Raises:
+        ValueError: for a size of zero.
+
+    Example:
+        >>> buffer = ehlo.ReceiveBuffer()
+        >>> buffer.view[:6] = b"QUIT\\r\\n"; conn.receive_from(buffer, 6)
+    """
+
+    def __new__(cls, size: int = 65536) -> ReceiveBuffer: ...
+    @property
+    def view(self) -> memoryview:
+        """The whole buffer as a writable memoryview; always the same object."""
+    def __len__(self) -> int: ...
+
+# ---- the parts on their own ----------------------------------------------------------------------
+
+@final
+class Command:
+    """One command, as `parse_command` read it. What belongs to another verb is None, False or empty.
+
+    Example:
+        >>> command = ehlo.parse_command(b"MAIL FROM:<jane@example.org> SIZE=1024")
+        >>> command.verb, command.sender.size
+        ('MAIL', 1024)
+    """
+
+    __match_args__: Final = ("verb", "argument")
+    @property
+    def verb(self) -> str:
+        """The verb in upper case; one that nobody knows as it was written."""
+    @property
+    def argument(self) -> bytes:
+        """All behind the verb and its space, as it was written."""
+    @property
+    def sender(self) -> Sender | None:
+        """MAIL: the reverse-path and its parameters (RFC 5321 4.1.1.2)."""
+    @property
+    def recipient(self) -> Recipient | None:
+        """RCPT: the forward-path and its parameters (RFC 5321 4.1.1.3)."""
+    @property
+    def name(self) -> str | None:
+        """EHLO, HELO and LHLO: the client's name (RFC 5321 4.1.1.1)."""
+    @property
+    def size(self) -> int | None:
+        """BDAT: octets of the chunk (RFC 3030 2)."""
+    @property
+    def last(self) -> bool:
+        """BDAT and BURL: whether LAST was there (RFC 3030 2, RFC 4468 3)."""
+    @property
+    def mechanism(self) -> str | None:
+        """AUTH: the mechanism (RFC 4954 4)."""
+    @property
+    def initial_response(self) -> bytes | None:
+        """AUTH: the initial response as it was written, in base64; b"=" is an empty one (RFC 4954 4)."""
+    @property
+    def attributes(self) -> tuple[tuple[str, str], ...]:
+        """XCLIENT and XFORWARD: names and decoded values."""
+    def to_bytes(self) -> bytes:
+        """The command as a client writes it: upper case, with CRLF.
+
+        Raises:
+            LocalProtocolError: if it holds what a command line cannot carry.
+        """
+
+def parse_command(line: Buffer, *, lenient: Iterable[str] = ()) -> Command:
+    """Read one command line, with or without its CRLF. Every extension is known; unknown parameters are kept.
+
+    Args:
+        line: the octets; any contiguous buffer.
+        lenient: departures from the grammar; for their names see `ServerConfig`.
+
+    Raises:
+        CommandSyntaxError: if it is no command; `.reply` is what a server owes for it.
+        ValueError: for an unknown leniency.
+
+    Example:
+        >>> ehlo.parse_command(b"bdat 1000 last").size
+        1000
+    """
+
+@final
+class DotDecoder:
+    """Takes content out of its dot-stuffed form and finds its end (RFC 5321 4.5.2).
+
+    It starts at the start of a line, where the CRLF of DATA left it. The end is CRLF "." CRLF and nothing else,
+    under every policy.
+
+    Args:
+        bare_newlines: what becomes of a bare CR or LF. "reject" and "allow" leave it as it is and say so in `flags`,
+            "normalize" makes CRLF of it.
+
+    Raises:
+        ValueError: for an unknown policy.
+
+    Example:
+        >>> ehlo.DotDecoder().feed(b"a\\r\\n..b\\r\\n.\\r\\nQUIT\\r\\n")
+        (b'a\\r\\n.b\\r\\n', 11)
+    """
+
+    def __new__(cls, bare_newlines: _BareNewlines = "reject") -> DotDecoder: ...
+    def feed(self, data: Buffer) -> tuple[bytes, int]:
+        """Read the next octets, in any split. Gives the content among them, and how many were used: all of them, unless
+        the end of the data was there. After it nothing is used.
+        """
+    @property
+    def done(self) -> bool:
+        """Whether the end of the data has come."""
+    @property
+    def flags(self) -> frozenset[str]:
+        """What was found in the content so far; of "bare-cr", "bare-lf", "nul", "8bit", "long-line"."""
+    @property
+    def octets(self) -> int:
+        """Octets of content so far, as RFC 1870 5 counts them."""
+
+@final
+class DotEncoder:
+    """Puts content into its dot-stuffed form, piece by piece (RFC 5321 4.5.2).
+
+    Args:
+        bare_newlines: "normalize" makes CRLF of each bare CR and LF, "reject" raises.
+
+    Raises:
+        ValueError: for an unknown policy.
+
+    Example:
+        >>> encoder = ehlo.DotEncoder()
+        >>> encoder.feed(b".a\\n") + encoder.finish()
+        b'..a\\r\\n.\\r\\n'
+    """
+
+    def __new__(cls, bare_newlines: Literal["normalize", "reject"] = "normalize") -> DotEncoder: ...
+    def feed(self, data: Buffer) -> bytes:
+        """The next octets of the content, stuffed. A CR at the end waits for what comes next.
+
+        Raises:
+            LocalProtocolError: for a bare CR or LF under "reject", or after `finish`.
+        """
+    def finish(self) -> bytes:
+        """What ends the data: the CRLF if it is missing, and the line of the dot.
+
+        Raises:
+            LocalProtocolError: for a bare CR at the end under "reject", or when called twice.
+        """
+
+def dot_stuff(content: Buffer) -> bytes:
+    """A whole content in its dot-stuffed form, with the line of the dot behind it (RFC 5321 4.5.2). Each bare CR and LF
+    becomes CRLF.
+
+    Example:
+        >>> ehlo.dot_stuff(b".a\\n")
+        b'..a\\r\\n.\\r\\n'
+    """
+
+def dot_unstuff(wire: Buffer) -> bytes:
+    """The content of dot-stuffed data up to its end, CRLF "." CRLF (RFC 5321 4.5.2). Bare CR and LF are left as they
+    are.
+
+    Raises:
+        RemoteProtocolError: if the end is not there, or something is behind it.
+
+    Example:
+        >>> ehlo.dot_unstuff(b"..a\\r\\n.\\r\\n")
+        b'.a\\r\\n'
+    """
+
+@final
+class Capabilities:
+    """What a server offered in its answer to EHLO (RFC 5321 4.1.1.1). Unknown keywords are kept, in their order.
+
+    Example:
+        >>> offer = ehlo.Capabilities.parse(ehlo.parse_reply(b"250-mx.example.org\\r\\n250 SIZE 1000\\r\\n"))
+        >>> "SIZE" in offer, offer.size
+        (True, 1000)
+    """
+
+    @staticmethod
+    def parse(reply: Reply) -> Capabilities:
+        """Read the reply to EHLO or LHLO. No keyword makes it fail (RFC 5321 4.1.1.1).
+
+        Raises:
+            RemoteProtocolError: if the reply is no 2yz: then it offers nothing.
+        """
+    @property
+    def greeting(self) -> str:
+        """The first line: the server's name, and its greeting if there is one."""
+    @property
+    def name(self) -> str:
+        """The server's name."""
+    @property
+    def keywords(self) -> tuple[tuple[str, str], ...]:
+        """Every keyword with the text behind it, as they were written, in their order. The old "AUTH=LOGIN" is "AUTH"
+        with "LOGIN".
+        """
+    def __contains__(self, keyword: str, /) -> bool: ...
+    @property
+    def size(self) -> int | None:
+        """SIZE: the most octets of a message (RFC 1870 3). None if no limit is stated."""
+    @property
+    def auth(self) -> tuple[str, ...]:
+        """AUTH: the mechanisms, in upper case (RFC 4954 3)."""
+    @property
+    def limits(self) -> dict[str, int]:
+        """LIMITS: of "MAILMAX", "RCPTMAX" and "RCPTDOMAINMAX" those that are stated well (RFC 9422 4)."""
+
+def xtext_encode(octets: Buffer) -> str:
+    """Octets as xtext (RFC 3461 4).
+
+    Example:
+        >>> ehlo.xtext_encode(b"a+b=c")
+        'a+2Bb+3Dc'
+    """
+
+def xtext_decode(text: str | Buffer) -> bytes:
+    """The octets that an xtext stands for (RFC 3461 4).
+
+    Raises:
+        RemoteProtocolError: if it is not xtext.
+
+    Example:
+        >>> ehlo.xtext_decode("a+2Bb")
+        b'a+b'
+    """

@@ -1,0 +1,549 @@
+"""Events → handler calls → replies. No I/O, no event loop, no clock: both adapters drive this one class.
+
+The adapter gives octets to ``driver.conn``, calls :meth:`ServerDriver.step` until it returns ``None``, then sends
+``conn.data_to_send()`` in one write. A handler whose result is not awaitable is answered inside ``step``. Otherwise
+``step`` returns a :class:`Call`: the adapter awaits ``call.awaitable`` somewhere, says ``call.resume(result)`` or
+``call.fail(exc)``, and steps again. ``driver.blocked`` is true while the session waits for a handler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ehlo._core import (
+    Chunk,
+    Connect,
+    ContentAborted,
+    ContentStart,
+    Data,
+    Disconnect,
+    Etrn,
+    Expn,
+    Hello,
+    Mail,
+    Message,
+    Rcpt,
+    Reply,
+    Reset,
+    ServerConnection,
+    Vrfy,
+)
+from ehlo._errors import LocalProtocolError
+from ehlo._handler import Answer, ContentAbortedError, Method, Plan, Result, Session
+from ehlo._types import ServerEvent
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+__all__ = ["Adapter", "Body", "Call", "Event", "ServerDriver"]
+
+log: Final = logging.getLogger("ehlo")
+
+# RFC 5321 4.2.3: 451 "Requested action aborted: local error in processing". Nothing of the exception goes out.
+_FAILED: Final = Reply(451, "4.3.0", "Local error in processing")
+_OK: Final = Reply(250, "2.0.0", "Ok")
+
+
+class Event(Protocol):
+    """What a backend gives the driver to wait with; ``asyncio.Event`` and ``trio.Event`` are two. Set at most once."""
+
+    def set(self) -> None: ...
+
+    async def wait(self) -> object: ...
+
+
+class Adapter(Protocol):
+    """What the driver asks of the adapter above it."""
+
+    def peer(self) -> tuple[str, int] | None: ...
+
+    def local(self) -> tuple[str, int] | str | None: ...
+
+    def make_event(self) -> Event: ...
+
+    def wake(self) -> None:
+        """The driver can go on though nothing was received: step soon, or now."""
+
+
+class _Gone:
+    """Stands for the adapter of a session that is over."""
+
+    def peer(self) -> tuple[str, int] | None:
+        return None
+
+    def local(self) -> tuple[str, int] | str | None:
+        return None
+
+    def make_event(self) -> Event:
+        raise LocalProtocolError("this session is over")
+
+    def wake(self) -> None:
+        pass
+
+
+_GONE: Final = _Gone()
+_DECISION, _NOTICE, _BODY = 0, 1, 2
+
+
+class Call:
+    """A handler call that is not finished. The adapter awaits ``awaitable``, then calls :meth:`resume` or :meth:`fail`.
+
+    Attributes:
+        awaitable: what the handler returned.
+        cancel: put here by the adapter: cancels what awaits, given the reason.
+        done: it was answered; what comes later is ignored.
+
+    Example::
+
+        while (call := driver.step()) is not None:
+            call.resume(await call.awaitable)
+    """
+
+    __slots__ = ("_driver", "_kind", "_method", "_recipients", "awaitable", "cancel", "done")
+
+    def __init__(
+        self, driver: ServerDriver, kind: int, method: Method, awaitable: Awaitable[Answer], recipients: int = -1
+    ) -> None:
+        self._driver = driver
+        self._kind = kind
+        self._method = method
+        self._recipients = recipients
+        self.awaitable = awaitable
+        self.cancel: Callable[[str], object] | None = None
+        self.done = False
+
+    def resume(self, result: Answer) -> None:
+        """The handler returned ``result``. Never raises; a result of the wrong type is logged and answered 451."""
+        if not self.done:
+            self.done = True
+            self._driver._resume(self, result)
+
+    def fail(self, exc: BaseException) -> None:
+        """The handler raised ``exc``: logged, and answered ``451 4.3.0`` if the peer waits. Never raises."""
+        if not self.done:
+            self.done = True
+            self._driver._fail(self, exc)
+
+
+class Body(AsyncIterator[bytes]):
+    """The content as :meth:`ehlo.Handler.on_body` reads it. Holds one chunk at most.
+
+    Raises :class:`ehlo.ContentAbortedError` out of the iteration when the content will not become a message.
+
+    Example::
+
+        async for chunk in body:
+            digest.update(chunk)
+    """
+
+    __slots__ = ("_answer", "_call", "_chunk", "_driver", "_ended", "_error", "_finished", "_recipients", "_waiter")
+
+    def __init__(self, driver: ServerDriver, recipients: int) -> None:
+        self._driver = driver
+        self._recipients = recipients
+        self._chunk: bytes | None = None
+        self._waiter: Event | None = None
+        self._call: Call | None = None
+        self._error: str | None = None
+        self._answer: Answer = None
+        self._ended = False
+        self._finished = False
+
+    def __aiter__(self) -> Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            if self._error is not None:
+                raise ContentAbortedError(self._error)
+            chunk = self._chunk
+            if chunk is not None:
+                self._chunk = None
+                self._driver._taken()
+                return chunk
+            if self._ended:
+                raise StopAsyncIteration
+            if self._finished:
+                raise LocalProtocolError("the body of a message is read inside on_body, not after it returned")
+            if self._waiter is not None:
+                raise LocalProtocolError("the body of a message has one reader; two tasks iterate it at once")
+            self._waiter = waiter = self._driver._adapter.make_event()
+            try:
+                await waiter.wait()
+            finally:
+                self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            self._waiter.set()
+
+
+class ServerDriver:
+    """Drives one session: owns ``conn``, asks the handler, answers.
+
+    Arguments:
+        conn: the engine's side, made with the plan's decisions.
+        plan: the handler's methods, from :func:`ehlo._handler.plan_of`.
+        adapter: what runs this.
+
+    Attributes:
+        blocked: the session waits for a handler; until it answers, ``step`` does nothing.
+        reason: why the session ended, ``None`` until it did.
+
+    Example::
+
+        driver.conn.receive_data(octets)
+        while (call := driver.step()) is not None: start(call)
+    """
+
+    __slots__ = ("_adapter", "_body", "_lost", "_pending", "_plan", "_said", "_session", "blocked", "conn", "reason")
+
+    def __init__(self, conn: ServerConnection, plan: Plan, adapter: Adapter) -> None:
+        self.conn = conn
+        self.blocked = False
+        self.reason: str | None = None
+        self._plan = plan
+        self._adapter = adapter
+        self._session: Session | None = None
+        self._pending: Call | None = None
+        self._body: Body | None = None
+        self._said = False
+        self._lost = False
+
+    @property
+    def session(self) -> Session:
+        """The session as handlers see it; made when first asked for."""
+        session = self._session
+        if session is None:
+            adapter = self._adapter
+            self._session = session = Session(self.conn, self._plan.hostname, adapter.peer(), adapter.local())
+        return session
+
+    @property
+    def waiting_for(self) -> Call | None:
+        """The call that keeps the session waiting, if one does."""
+        if self._pending is not None:
+            return self._pending
+        return self._body._call if self.blocked and self._body is not None else None
+
+    @property
+    def busy(self) -> bool:
+        """A handler call is unfinished."""
+        return self._pending is not None or (self._body is not None and self._body._call is not None)
+
+    def step(self, event: ServerEvent | None = None) -> Call | None:
+        """Handle what the engine has. Returns ``None`` when there is nothing to do now, or a call to await.
+
+        After a call is returned it must be called again. Never raises for what a peer or a handler did.
+
+        Arguments:
+            event: one that the adapter took from ``conn`` itself, when the session was not ``blocked``.
+        """
+        while not self.blocked:
+            if event is None:
+                event = self.conn.next_event()
+                if event is None:
+                    return None
+            call = _DISPATCH[type(event)](self, event)
+            event = None
+            if call is not None:
+                return call
+        if self.reason is not None and not self._said:
+            return self._say_goodbye()
+        return None
+
+    def lost(self) -> list[Call]:
+        """The connection is gone (RFC 5321 4.1.1.10: as if QUIT came). Returns the calls that are to be cancelled.
+
+        What the client had sent and nobody answered is dropped. Each call given back is still to be resumed or
+        failed when it has ended; nothing is answered then. A handler that waits for content gets
+        :class:`ehlo.ContentAbortedError` instead of being cancelled. Step once more to call ``on_disconnect``.
+        """
+        calls: list[Call] = []
+        self._lost = True
+        if self._pending is not None and self._pending._kind == _DECISION:
+            calls.append(self._pending)
+        body = self._body
+        if body is not None and body._call is not None:
+            if body._error is None:
+                body._error = "disconnected"
+            if body._waiter is not None:
+                body._wake()
+            else:
+                calls.append(body._call)
+        if self.reason is None:
+            self.reason = "eof"
+        self.blocked = True
+        return calls
+
+    def detach(self) -> None:
+        """After the last call: forget the adapter, so that no reference cycle is left."""
+        self._adapter = _GONE
+
+    # ---- events ----------------------------------------------------------------------------------
+
+    def _connect(self, event: Connect) -> Call | None:
+        return self._decide(self._plan.on_connect, self.session)
+
+    def _hello(self, event: Hello) -> Call | None:
+        return self._decide(self._plan.on_hello, self.session, event)
+
+    def _mail(self, event: Mail) -> Call | None:
+        return self._decide(self._plan.on_mail, self.session, event.sender)
+
+    def _rcpt(self, event: Rcpt) -> Call | None:
+        return self._decide(self._plan.on_rcpt, self.session, event.recipient)
+
+    def _data(self, event: Data) -> Call | None:
+        return self._decide(self._plan.on_data, self.session, event.envelope)
+
+    def _vrfy(self, event: Vrfy) -> Call | None:
+        return self._decide(self._plan.on_vrfy, self.session, event.argument)
+
+    def _expn(self, event: Expn) -> Call | None:
+        return self._decide(self._plan.on_expn, self.session, event.argument)
+
+    def _etrn(self, event: Etrn) -> Call | None:
+        return self._decide(self._plan.on_etrn, self.session, event.argument)
+
+    def _reset(self, event: Reset) -> Call | None:
+        return self._notify(self._plan.on_reset, self.session)
+
+    def _message(self, event: Message) -> Call | None:
+        body = self._body
+        if body is not None:
+            if body._finished:
+                self._body = None
+                self._answer(self._plan.on_body, body._answer, body._recipients)
+            else:
+                body._ended = True
+                self.blocked = True
+                body._wake()
+            return None
+        method = self._plan.on_message
+        if method is None:
+            self.conn.accept()
+            return None
+        envelope = event.envelope
+        session = self.session
+        session._message = event
+        call = self._decide(method, session, envelope, event.content, recipients=len(envelope.recipients))
+        if call is None:
+            session._message = None
+        return call
+
+    def _content_start(self, event: ContentStart) -> Call | None:
+        method = self._plan.on_body
+        if method is None:
+            return None
+        envelope = event.envelope
+        self._body = body = Body(self, len(envelope.recipients))
+        try:
+            result = method(self.session, envelope, body)
+        except Exception as exc:
+            self._log_failure(method, exc)
+            self._body_over(body, _FAILED)
+            return None
+        if _is_awaitable(result):
+            body._call = call = Call(self, _BODY, method, result)
+            return call
+        self._body_over(body, result)
+        return None
+
+    def _chunk(self, event: Chunk) -> Call | None:
+        body = self._body
+        if body is not None and not body._finished:
+            data = event.data
+            if data:
+                body._chunk = data
+                self.blocked = True
+                body._wake()
+        return None
+
+    def _content_aborted(self, event: ContentAborted) -> Call | None:
+        body = self._body
+        if body is not None:
+            body._error = event.reason
+            if body._call is None:
+                self._body = None
+            else:
+                # One call at a time: the handler ends before anything else of this session is asked.
+                self.blocked = True
+                body._wake()
+        return None
+
+    def _disconnect(self, event: Disconnect) -> Call | None:
+        self.reason = event.reason
+        self.blocked = True
+        return None
+
+    # ---- calls -----------------------------------------------------------------------------------
+
+    def _decide(self, method: Method, *args: object, recipients: int = -1) -> Call | None:
+        if method is None:  # the config asks for more than the handler answers
+            self.conn.accept()
+            return None
+        try:
+            result = method(*args)
+        except Exception as exc:
+            self._log_failure(method, exc)
+            self.conn.send_reply(_FAILED)
+            return None
+        if result is None:
+            self.conn.accept()
+        elif _is_awaitable(result):
+            self._pending = call = Call(self, _DECISION, method, result, recipients)
+            self.blocked = True
+            return call
+        else:
+            self._answer(method, result, recipients)
+        return None
+
+    def _notify(self, method: Method, *args: object) -> Call | None:
+        if method is None:
+            return None
+        try:
+            result = method(*args)
+        except Exception as exc:
+            self._log_failure(method, exc)
+            return None
+        if _is_awaitable(result):
+            self._pending = call = Call(self, _NOTICE, method, result)
+            self.blocked = True
+            return call
+        return None
+
+    def _say_goodbye(self) -> Call | None:
+        if self.busy:
+            return None
+        self._said = True
+        if self._plan.on_disconnect is None:
+            return None
+        return self._notify(self._plan.on_disconnect, self.session, self.reason)
+
+    def _resume(self, call: Call, result: Answer) -> None:
+        if call._kind == _BODY:
+            body = self._body
+            if body is not None and body._call is call:
+                self._body_over(body, result)
+            return
+        if self._pending is not call:
+            return
+        self._pending = None
+        if call._kind == _DECISION:
+            if self._session is not None:
+                self._session._message = None
+            self._answer(call._method, result, call._recipients)
+        self.blocked = self.reason is not None
+
+    def _fail(self, call: Call, exc: BaseException) -> None:
+        if call._kind == _BODY:
+            body = self._body
+            if body is not None and body._error is not None and isinstance(exc, ContentAbortedError):
+                self._body_over(body, None)
+                return
+        if isinstance(exc, Exception) or not self._lost:  # a call cancelled because the client left is no failure
+            self._log_failure(call._method, exc)
+        self._resume(call, _FAILED)
+
+    def _body_over(self, body: Body, result: Answer) -> None:
+        """The handler's word on a body is known."""
+        body._call = None
+        body._finished = True
+        body._chunk = None
+        if body._error is not None:
+            self._body = None
+        elif body._ended:
+            self._body = None
+            self._answer(self._plan.on_body, result, body._recipients)
+        else:
+            body._answer = self._early(result, body._recipients)
+        # A decision on another command (VRFY between two BDAT chunks) may be open at the same time.
+        self.blocked = self.reason is not None or self._pending is not None
+
+    def _early(self, result: Answer, recipients: int) -> Answer:
+        """An answer before the content's end: a refusal is given to the engine, which drains the rest (S-DAT-15)."""
+        try:
+            if isinstance(result, str):
+                result = Reply.parse(result)
+            elif result is not None and not isinstance(result, Reply):
+                result = _replies(result, recipients)
+        except Exception as exc:
+            self._log_failure(self._plan.on_body, exc)
+            result = _FAILED
+        if isinstance(result, Reply) and not result.is_positive and not self._lost:
+            self.conn.refuse_content(result)
+        return result
+
+    def _taken(self) -> None:
+        """The handler took the chunk: the session can go on."""
+        self.blocked = self.reason is not None or self._pending is not None
+        self._adapter.wake()
+
+    def _answer(self, method: Method, result: Answer, recipients: int) -> None:
+        """Give the engine the answer for its open decision."""
+        if self._lost:
+            return
+        conn = self.conn
+        try:
+            if result is None:
+                conn.accept()
+            elif isinstance(result, Reply):
+                conn.send_reply(result)
+            elif isinstance(result, str):
+                conn.send_reply(Reply.parse(result))
+            else:
+                conn.reply_recipients(_replies(result, recipients))
+        except Exception as exc:
+            self._log_failure(method, exc)
+            if conn.decision_open:
+                conn.send_reply(_FAILED)
+
+    def _log_failure(self, method: Method, exc: BaseException) -> None:
+        self._plan.failures += 1
+        name = getattr(method, "__qualname__", None) or type(method).__name__
+        log.error("handler %s failed for the client at %s", name, self.session.peer, exc_info=exc)
+
+
+def _is_awaitable(result: Result) -> TypeIs[Awaitable[Answer]]:
+    return hasattr(type(result), "__await__")
+
+
+def _replies(result: object, recipients: int) -> list[Reply]:
+    """One reply a recipient, for LMTP (RFC 2033 4.2)."""
+    if not isinstance(result, Sequence) or isinstance(result, bytes | bytearray | memoryview):
+        raise TypeError(f"a handler answers with None, str or ehlo.Reply, not {type(result).__name__}")
+    if recipients < 0:
+        raise TypeError("only on_message and on_body may answer with a sequence, and only in LMTP")
+    if len(result) != recipients:
+        raise LocalProtocolError(f"expected {recipients} answers, one a recipient; the handler gave {len(result)}")
+    replies = []
+    for one in result:
+        if isinstance(one, str):
+            one = Reply.parse(one)
+        elif one is None:
+            one = _OK
+        elif not isinstance(one, Reply):
+            raise TypeError(f"an answer for a recipient is None, str or ehlo.Reply, not {type(one).__name__}")
+        replies.append(one)
+    return replies
+
+
+_DISPATCH: Final[dict[type, Callable[[ServerDriver, Any], Call | None]]] = {
+    Connect: ServerDriver._connect,
+    Hello: ServerDriver._hello,
+    Mail: ServerDriver._mail,
+    Rcpt: ServerDriver._rcpt,
+    Data: ServerDriver._data,
+    ContentStart: ServerDriver._content_start,
+    Chunk: ServerDriver._chunk,
+    ContentAborted: ServerDriver._content_aborted,
+    Message: ServerDriver._message,
+    Vrfy: ServerDriver._vrfy,
+    Expn: ServerDriver._expn,
+    Etrn: ServerDriver._etrn,
+    Reset: ServerDriver._reset,
+    Disconnect: ServerDriver._disconnect,
+}

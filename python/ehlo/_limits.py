@@ -1,0 +1,130 @@
+"""What an adapter bears: connections, seconds, rates. The engine's own limits are in :class:`ehlo.ServerConfig`."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, fields
+
+from ehlo._errors import LocalProtocolError
+
+__all__ = ["Limits", "Statistics"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits of a listening adapter. ``None`` means no limit. Every one answers before it acts, and is counted.
+
+    Times are judged by one timer a connection, which fires at least every 30 s, so a limit may act that much late,
+    never early.
+
+    Arguments:
+        max_connections: open sessions in all; one more is greeted with ``421 4.3.2`` (RFC 5321 3.1, 3.8).
+        max_connections_per_network: open sessions of one client network; one more gets ``421 4.7.0``.
+        ipv4_prefix: bits of an IPv4 address that make a network, 0 to 32.
+        ipv6_prefix: bits of an IPv6 address that make a network, 0 to 128.
+        limit_loopback: count 127.0.0.0/8 and ::1 as networks too. Unix sockets never count.
+        session_seconds: a session that is older gets ``421 4.7.0`` at the end of its transaction.
+        handler_seconds: how long a handler may keep a session waiting in one go; then its call is cancelled and
+            answered ``451 4.3.0``. Clients wait 10 minutes at the end of DATA and 5 elsewhere (RFC 5321 4.5.3.2).
+        content_seconds: how long one DATA, or one BDAT chunk, may take the client; then ``421 4.4.2``.
+        content_rate: octets a second that a client must reach over the whole of one DATA; below it ``421 4.4.2``.
+        content_grace_seconds: the time before ``content_rate`` is judged.
+        linger_seconds: after a 421, how long the adapter reads on (and discards) so that the reply is not lost.
+
+    Raises:
+        LocalProtocolError: a value is out of its range.
+
+    Example::
+
+        limits = Limits(max_connections=200, content_rate=2000)
+        server = await ehlo.asyncio.serve(handler, limits=limits)
+    """
+
+    max_connections: int | None = 10_000
+    max_connections_per_network: int | None = 100
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    limit_loopback: bool = False
+    session_seconds: float | None = 14_400.0
+    handler_seconds: float | None = 240.0
+    content_seconds: float | None = 3_600.0
+    content_rate: float | None = 500.0
+    content_grace_seconds: float = 60.0
+    linger_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        for bits, most in (("ipv4_prefix", 32), ("ipv6_prefix", 128)):
+            if not 0 <= getattr(self, bits) <= most:
+                raise LocalProtocolError(f"Limits: {bits} must be 0 to {most}, not {getattr(self, bits)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("prefix") or isinstance(value, bool) or value is None:
+                continue
+            if value < 0 or (value == 0 and field.name in ("content_seconds", "handler_seconds", "session_seconds")):
+                raise LocalProtocolError(f"Limits: {field.name} must be above 0 (None for no limit), not {value}")
+
+    def network_of(self, host: str) -> str | None:
+        """The network that counts for a client at ``host`` (an IP address as text), or ``None`` when none does.
+
+        IPv4 addresses mapped into IPv6 (``::ffff:192.0.2.1``) count as IPv4. Never raises. RFC 5321 7.8.
+
+        Example::
+
+            >>> Limits(ipv4_prefix=24).network_of("192.0.2.7")
+            '192.0.2.0/24'
+        """
+        if self.max_connections_per_network is None:
+            return None
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return None
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if address.is_loopback and not self.limit_loopback:
+            return None
+        bits = self.ipv4_prefix if address.version == 4 else self.ipv6_prefix
+        return str(ipaddress.ip_network((address, bits), strict=False))
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a server has done since it started; open sessions are included. Plain counters.
+
+    Attributes:
+        connections: sessions that were greeted.
+        refused: connections refused because of ``max_connections``.
+        refused_network: connections refused because of ``max_connections_per_network``.
+        messages: messages answered with a 2yz reply.
+        octets: octets received from clients.
+        commands: commands received.
+        errors: replies 4yz and 5yz that the engine counts as the client's errors.
+        handler_failures: handler calls that raised, and so were answered ``451 4.3.0``.
+        handler_timeouts: handler calls cancelled because of ``handler_seconds`` (also among the failures).
+        idle_timeouts: sessions ended because nothing came (RFC 5321 4.5.3.2.7).
+        session_timeouts: sessions ended because of ``session_seconds``.
+        content_timeouts: sessions ended because of ``content_seconds`` or ``content_rate``.
+        cut: sessions aborted by the deadline of ``close``.
+
+    Example::
+
+        stats = server.statistics
+        print(stats.messages, stats.octets)
+    """
+
+    connections: int = 0
+    refused: int = 0
+    refused_network: int = 0
+    messages: int = 0
+    octets: int = 0
+    commands: int = 0
+    errors: int = 0
+    handler_failures: int = 0
+    handler_timeouts: int = 0
+    idle_timeouts: int = 0
+    session_timeouts: int = 0
+    content_timeouts: int = 0
+    cut: int = 0
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))

@@ -1,0 +1,45 @@
+"""The command ``ehlo``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ehlo._core import __version__
+from ehlo.cli import _sink
+
+__all__ = ["main"]
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad usage gets one line, and exit 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        sys.stderr.write(f"{self.prog}: {message}; see {self.prog} --help\n")
+        raise SystemExit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Arguments:
+        argv: the arguments behind the command's name; ``None`` takes them from ``sys.argv``.
+
+    Returns:
+        The exit status: 0, or 1 when something failed on the way. Bad usage raises ``SystemExit(2)``.
+
+    Example::
+
+        ehlo.cli.main(["sink", "--port", "2525", "--discard"])
+    """
+    parser = Parser(prog="ehlo", description="An SMTP protocol core's tools.")
+    parser.add_argument("--version", action="version", version=f"ehlo {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
+    _sink.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except _sink.UsageError as exc:
+        sys.stderr.write(f"ehlo {arguments.command}: {exc}\n")
+        raise SystemExit(2) from None

@@ -1,0 +1,501 @@
+//! What the engine tells the program: one frozen class for each event.
+//!
+//! What is always read is made with the event; the rest when it is asked for, then kept.
+
+use ehlo::session::{self, Abort, DisconnectReason};
+use ehlo::syntax::command::Verb;
+use ehlo::wire::content::ContentFlags;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyFrozenSet, PyString};
+use pyo3::{PyClass, PyTraverseError, PyVisit};
+
+use crate::codec::flag_names;
+use crate::content::Collected;
+use crate::envelope::{Envelope, Recipient, Sender};
+use crate::lazy::Lazy;
+
+/// The Python object of an event.
+pub(crate) fn to_python(py: Python<'_>, event: session::Event<Collected>) -> PyResult<Bound<'_, PyAny>> {
+    use session::Event;
+    match event {
+        Event::Message { envelope, content, size, flags } => {
+            let content = content.finish(py)?.unbind();
+            object(py, Message { content, envelope: LateEnvelope::new(envelope), size, flags })
+        }
+        Event::Chunk(content) => object(py, Chunk { data: content.finish(py)?.unbind() }),
+        Event::Rcpt(recipient) => object(py, Rcpt { recipient: Py::new(py, Recipient::wrap(recipient))? }),
+        Event::Mail(sender) => object(py, Mail { sender: Py::new(py, Sender::wrap(sender))? }),
+        Event::Hello { verb, name } => object(py, Hello { verb, name: PyString::new(py, &name).unbind() }),
+        Event::Data { envelope, verb } => object(py, Data { envelope: LateEnvelope::new(envelope), verb }),
+        Event::ContentStart(envelope) => object(py, ContentStart { envelope: LateEnvelope::new(envelope) }),
+        Event::ContentAborted(reason) => object(py, ContentAborted { reason }),
+        Event::Connect => object(py, Connect),
+        Event::Disconnect(reason) => object(py, Disconnect { reason }),
+        Event::Reset => object(py, Reset),
+        Event::Vrfy(argument) => object(py, Vrfy { argument }),
+        Event::Expn(argument) => object(py, Expn { argument }),
+        Event::Etrn(argument) => object(py, Etrn { argument }),
+    }
+}
+
+#[inline]
+fn object<'py, T>(py: Python<'py>, event: T) -> PyResult<Bound<'py, PyAny>>
+where
+    T: PyClass + Into<PyClassInitializer<T>>,
+{
+    Ok(Bound::new(py, event)?.into_any())
+}
+
+/// The word for a verb.
+pub(crate) fn verb_name(py: Python<'_>, verb: Verb) -> Bound<'_, PyString> {
+    match verb {
+        Verb::Ehlo => intern!(py, "EHLO").clone(),
+        Verb::Helo => intern!(py, "HELO").clone(),
+        Verb::Lhlo => intern!(py, "LHLO").clone(),
+        Verb::Data => intern!(py, "DATA").clone(),
+        Verb::Bdat => intern!(py, "BDAT").clone(),
+        other => PyString::intern(py, other.as_str()),
+    }
+}
+
+/// An envelope that becomes a Python object when it is looked at.
+struct LateEnvelope {
+    object: Lazy<Envelope>,
+    inner: session::Envelope,
+}
+
+impl LateEnvelope {
+    fn new(inner: session::Envelope) -> Self {
+        Self { object: Lazy::new(), inner }
+    }
+
+    fn get<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Envelope>> {
+        self.object.get(py, || Bound::new(py, Envelope::wrap(self.inner.clone())))
+    }
+}
+
+/// Decision, with "connect" in `decisions`: greet this client (RFC 5321 3.1)?
+///
+/// Example:
+///     >>> conn.reply(554, "5.7.1", "not you")
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Connect;
+
+#[pymethods]
+impl Connect {
+    fn __repr__(&self) -> &'static str {
+        "Connect()"
+    }
+}
+
+/// Decision, with "hello" in `decisions`: EHLO, HELO or LHLO came (RFC 5321 4.1.1.1).
+///
+/// Example:
+///     >>> event.verb, event.name
+///     ('EHLO', 'client.example')
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Hello {
+    name: Py<PyString>,
+    verb: Verb,
+}
+
+#[pymethods]
+impl Hello {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str) = ("verb", "name");
+
+    /// One of "EHLO", "HELO" and "LHLO".
+    #[getter]
+    fn verb<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        verb_name(py, self.verb)
+    }
+
+    /// The client's name for itself: a domain or an address literal, as it was written.
+    #[getter]
+    fn name(&self) -> &Py<PyString> {
+        &self.name
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Hello(verb='{}', name={})", self.verb.as_str(), self.name.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.name)
+    }
+}
+
+/// Decision, with "mail" in `decisions`: MAIL came (RFC 5321 4.1.1.2).
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.Mail(sender): print(sender.path)
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Mail {
+    sender: Py<Sender>,
+}
+
+#[pymethods]
+impl Mail {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("sender",);
+
+    /// The reverse-path and its parameters.
+    #[getter]
+    fn sender(&self) -> &Py<Sender> {
+        &self.sender
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Mail(sender={})", self.sender.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.sender)
+    }
+}
+
+/// Decision, with "rcpt" in `decisions`: RCPT came (RFC 5321 4.1.1.3).
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.Rcpt(recipient): print(recipient.path)
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Rcpt {
+    recipient: Py<Recipient>,
+}
+
+#[pymethods]
+impl Rcpt {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("recipient",);
+
+    /// The forward-path and its parameters.
+    #[getter]
+    fn recipient(&self) -> &Py<Recipient> {
+        &self.recipient
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Rcpt(recipient={})", self.recipient.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.recipient)
+    }
+}
+
+/// Decision, with "data" in `decisions`: content is about to come, by DATA or the first BDAT (RFC 5321 4.1.1.4,
+/// RFC 3030 2). The last chance to refuse it before it is sent.
+///
+/// Example:
+///     >>> conn.reply(452, "4.3.1", "disk full")
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Data {
+    envelope: LateEnvelope,
+    verb: Verb,
+}
+
+#[pymethods]
+impl Data {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str) = ("envelope", "verb");
+
+    /// Sender and accepted recipients.
+    #[getter]
+    fn envelope<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Envelope>> {
+        self.envelope.get(py)
+    }
+
+    /// Either "DATA" or "BDAT".
+    #[getter]
+    fn verb<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        verb_name(py, self.verb)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Data(envelope={}, verb='{}')", self.envelope.get(py)?.repr()?, self.verb.as_str()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.envelope.object.visit(&visit)
+    }
+}
+
+/// Content begins; only with `content="stream"`. No decision. `Chunk` events follow, then `Message` or
+/// `ContentAborted`.
+///
+/// Example:
+///     >>> files[conn] = spool.open(event.envelope)
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct ContentStart {
+    envelope: LateEnvelope,
+}
+
+#[pymethods]
+impl ContentStart {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("envelope",);
+
+    /// Sender and accepted recipients.
+    #[getter]
+    fn envelope<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Envelope>> {
+        self.envelope.get(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("ContentStart(envelope={})", self.envelope.get(py)?.repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.envelope.object.visit(&visit)
+    }
+}
+
+/// Octets of content without dot-stuffing or chunk headers; only with `content="stream"`. No decision.
+///
+/// Example:
+///     >>> files[conn].write(event.data)
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Chunk {
+    data: Py<PyBytes>,
+}
+
+#[pymethods]
+impl Chunk {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("data",);
+
+    /// The octets; where one chunk ends and the next begins means nothing.
+    #[getter]
+    fn data(&self) -> &Py<PyBytes> {
+        &self.data
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("Chunk(<{} octets>)", self.data.as_bytes(py).len())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.data)
+    }
+}
+
+/// The content that was streaming will not become a message. No decision: the engine answers.
+///
+/// Example:
+///     >>> files.pop(conn).delete()
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct ContentAborted {
+    reason: Abort,
+}
+
+#[pymethods]
+impl ContentAborted {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("reason",);
+
+    /// One of "forbidden" (a bare CR or LF, or what else the configuration rejects), "too big", "reset" (RSET or
+    /// EHLO between two chunks) and "disconnected".
+    #[getter]
+    fn reason<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        match self.reason {
+            Abort::Disconnected => intern!(py, "disconnected"),
+            Abort::Forbidden => intern!(py, "forbidden"),
+            Abort::Reset => intern!(py, "reset"),
+            Abort::TooBig => intern!(py, "too big"),
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("ContentAborted(reason={})", self.reason(py).repr()?))
+    }
+}
+
+/// Decision, with "message" in `decisions`: a whole message is here. A positive answer takes responsibility for it
+/// (RFC 5321 4.2.5).
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.Message(envelope, content): store(envelope, content); conn.accept()
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Message {
+    content: Py<PyBytes>,
+    envelope: LateEnvelope,
+    flags: ContentFlags,
+    size: u64,
+}
+
+#[pymethods]
+impl Message {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str) = ("envelope", "content");
+
+    /// Sender and accepted recipients.
+    #[getter]
+    fn envelope<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Envelope>> {
+        self.envelope.get(py)
+    }
+
+    /// The whole content, without dot-stuffing; empty with `content="stream"` or "discard".
+    #[getter]
+    fn content(&self) -> &Py<PyBytes> {
+        &self.content
+    }
+
+    /// Octets of content that came, as RFC 1870 5 counts them.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What was found in it; of "bare-cr", "bare-lf", "nul", "8bit", "long-line" (over 1000 octets, RFC 5321
+    /// 4.5.3.1.6) and "no-final-crlf" (BDAT only).
+    #[getter]
+    fn flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+        flag_names(py, &self.flags)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Message(envelope={}, content=<{} octets>)", self.envelope.get(py)?.repr()?, self.size))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.content)?;
+        self.envelope.object.visit(&visit)
+    }
+}
+
+/// Decision, with "vrfy" in `decisions`: VRFY came (RFC 5321 3.5). Without it the answer is 252.
+///
+/// Example:
+///     >>> conn.reply(250, "2.1.5", "<jane@example.org>")
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Vrfy {
+    argument: String,
+}
+
+#[pymethods]
+impl Vrfy {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("argument",);
+
+    /// What is asked about, as it was written.
+    #[getter]
+    fn argument(&self) -> &str {
+        &self.argument
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Vrfy(argument={:?})", self.argument)
+    }
+}
+
+/// Decision, with "expn" in `decisions`: EXPN came (RFC 5321 3.5). Without it the command is not offered.
+///
+/// Example:
+///     >>> conn.reply(250, "2.1.5", ["<jane@example.org>", "<joe@example.org>"])
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Expn {
+    argument: String,
+}
+
+#[pymethods]
+impl Expn {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("argument",);
+
+    /// The list's name, as it was written.
+    #[getter]
+    fn argument(&self) -> &str {
+        &self.argument
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Expn(argument={:?})", self.argument)
+    }
+}
+
+/// Decision, with "etrn" in `decisions`: ETRN came (RFC 1985). Without it the command is not offered.
+///
+/// Example:
+///     >>> conn.reply(250, None, f"Queuing for node {event.argument} started")
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Etrn {
+    argument: String,
+}
+
+#[pymethods]
+impl Etrn {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("argument",);
+
+    /// The node's name, with its option character.
+    #[getter]
+    fn argument(&self) -> &str {
+        &self.argument
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Etrn(argument={:?})", self.argument)
+    }
+}
+
+/// A transaction was dropped by RSET or a new EHLO (RFC 5321 4.1.1.5). No decision; with "reset" in `decisions`.
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Reset;
+
+#[pymethods]
+impl Reset {
+    fn __repr__(&self) -> &'static str {
+        "Reset()"
+    }
+}
+
+/// The session is over. The last event; no decision.
+///
+/// Example:
+///     >>> event.reason
+///     'quit'
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Disconnect {
+    reason: DisconnectReason,
+}
+
+#[pymethods]
+impl Disconnect {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("reason",);
+
+    /// One of "quit", "eof" (the client closed), "timeout", "program" (it said 421 or 221), "protocol" (the peer
+    /// cannot be followed any more), "limit" and "shutdown".
+    #[getter]
+    fn reason<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        match self.reason {
+            DisconnectReason::Eof => intern!(py, "eof"),
+            DisconnectReason::Limit => intern!(py, "limit"),
+            DisconnectReason::Program => intern!(py, "program"),
+            DisconnectReason::Protocol => intern!(py, "protocol"),
+            DisconnectReason::Quit => intern!(py, "quit"),
+            DisconnectReason::Shutdown => intern!(py, "shutdown"),
+            DisconnectReason::Timeout => intern!(py, "timeout"),
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Disconnect(reason={})", self.reason(py).repr()?))
+    }
+}

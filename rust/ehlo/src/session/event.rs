@@ -1,0 +1,91 @@
+//! What the engine tells the program.
+
+use std::sync::Arc;
+
+use super::transaction::{Envelope, Recipient, Sender};
+use crate::syntax::command::Verb;
+use crate::wire::content::ContentFlags;
+
+/// One thing that happened. Those marked *decision* wait for an answer; nothing behind them is looked at before.
+#[derive(Clone, Debug)]
+pub enum Event<C> {
+    /// The streamed content will not become a message.
+    ContentAborted(Abort),
+    /// Content begins, in [`super::ContentMode::Stream`].
+    ContentStart(Envelope),
+    /// Octets of content, in [`super::ContentMode::Stream`].
+    Chunk(C),
+    /// *Decision.* A client connected.
+    Connect,
+    /// *Decision.* Content is about to come.
+    Data {
+        /// The transaction so far.
+        envelope: Envelope,
+        /// `Data` or `Bdat`.
+        verb: Verb,
+    },
+    /// The session is over; the last event.
+    Disconnect(DisconnectReason),
+    /// *Decision.* ETRN (RFC 1985).
+    Etrn(String),
+    /// *Decision.* EXPN (RFC 5321 3.5).
+    Expn(String),
+    /// *Decision.* EHLO, HELO or LHLO.
+    Hello {
+        /// Which of them.
+        verb: Verb,
+        /// The client's name for itself.
+        name: String,
+    },
+    /// *Decision.* MAIL.
+    Mail(Arc<Sender>),
+    /// *Decision.* The content is complete; a positive answer takes responsibility (RFC 5321 4.2.5).
+    Message {
+        /// For whom, from whom.
+        envelope: Envelope,
+        /// The octets, in [`super::ContentMode::Collect`]; else empty.
+        content: C,
+        /// Octets, as RFC 1870 5 counts them.
+        size: u64,
+        /// What was found in them.
+        flags: ContentFlags,
+    },
+    /// *Decision.* RCPT.
+    Rcpt(Arc<Recipient>),
+    /// A transaction was dropped by RSET or a new EHLO.
+    Reset,
+    /// *Decision.* VRFY (RFC 5321 3.5).
+    Vrfy(String),
+}
+
+/// Why streamed content did not become a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    /// A bare CR or LF under [`crate::wire::content::BareNewlines::Reject`], or other forbidden content.
+    Forbidden,
+    /// The connection ended.
+    Disconnected,
+    /// RSET or EHLO came between two chunks.
+    Reset,
+    /// More octets than allowed (RFC 1870 6.3).
+    TooBig,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisconnectReason {
+    /// The client closed.
+    Eof,
+    /// A limit of the session was passed.
+    Limit,
+    /// The program said 421 or 221.
+    Program,
+    /// The peer cannot be followed any more: a BDAT size that is none, HTTP, TLS in the clear.
+    Protocol,
+    /// QUIT.
+    Quit,
+    /// [`super::ServerConnection::shutdown`].
+    Shutdown,
+    /// [`super::ServerConnection::receive_timeout`].
+    Timeout,
+}

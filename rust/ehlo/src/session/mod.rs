@@ -1,0 +1,11 @@
+//! Conversations: who may say what when, what is answered, and what the program is asked.
+
+pub mod config;
+pub mod event;
+pub mod server;
+pub mod transaction;
+
+pub use config::{ConfigError, ContentMode, Decisions, Limits, ServerConfig, ServerSettings, Timers};
+pub use event::{Abort, DisconnectReason, Event};
+pub use server::{Misuse, ServerConnection};
+pub use transaction::{Content, Envelope, Recipient, Sender};

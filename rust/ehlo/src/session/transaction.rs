@@ -1,0 +1,71 @@
+//! One mail transaction (RFC 5321 3.3): made by MAIL, replaced as a whole, never reset in parts.
+
+use std::sync::Arc;
+
+use crate::syntax::address::{ForwardPath, ReversePath};
+use crate::syntax::parameter::{Body, MailParameters, RcptParameters};
+use crate::wire::content::Sink;
+
+/// Where a message's octets are kept: a [`Sink`] that starts empty.
+pub trait Content: Sink + Default {
+    /// Whether nothing was put into it.
+    fn is_empty(&self) -> bool;
+}
+
+impl Content for Vec<u8> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// What MAIL said.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The reverse-path.
+    pub path: ReversePath<'static>,
+    /// Its ESMTP parameters.
+    pub parameters: MailParameters<'static>,
+}
+
+/// What one accepted RCPT said.
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    /// The forward-path.
+    pub path: ForwardPath<'static>,
+    /// Its ESMTP parameters.
+    pub parameters: RcptParameters<'static>,
+}
+
+/// Sender and accepted recipients, in the order they came (RFC 5321 2.3.1).
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// Who the message is from.
+    pub sender: Arc<Sender>,
+    /// Whom it is for; duplicates are kept (RFC 2033 4.2 counts them).
+    pub recipients: Vec<Arc<Recipient>>,
+}
+
+impl Envelope {
+    /// Whether MAIL carried SMTPUTF8 (RFC 6531 3.4).
+    pub fn smtputf8(&self) -> bool {
+        self.sender.parameters.smtputf8
+    }
+}
+
+/// An envelope in the making.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) envelope: Envelope,
+    /// Whether any RCPT came, accepted or not: DATA answers 503 without one and 554 when all were refused.
+    pub(super) rcpt_seen: bool,
+}
+
+impl Transaction {
+    pub(super) fn new(sender: Arc<Sender>) -> Self {
+        Self { envelope: Envelope { sender, recipients: Vec::new() }, rcpt_seen: false }
+    }
+
+    pub(super) fn is_binary(&self) -> bool {
+        self.envelope.sender.parameters.body == Some(Body::BinaryMime)
+    }
+}

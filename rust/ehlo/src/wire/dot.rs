@@ -1,0 +1,611 @@
+//! The dot: content that is framed by a line of its own (RFC 5321 4.5.2), read and written.
+
+use std::error::Error;
+use std::fmt;
+
+use super::content::{BareNewlines, ContentFlags, Measuring, Ruler, Sink};
+use super::scan::{Judge, Look, STRIDE, walk};
+
+/// What one call of [`DotDecoder::decode`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Octets of the input that were content or its end. All of them, unless `done`.
+    pub consumed: usize,
+    /// The end of the data has come; what follows in the input are commands.
+    pub done: bool,
+}
+
+/// Takes content out of its dot-stuffed form (RFC 5321 4.5.2) and finds its end (RFC 5321 4.1.1.4).
+///
+/// It starts at the start of a line, where the CRLF of DATA left it. The end is CRLF `.` CRLF and nothing else, under
+/// every policy: all decisions about dots are taken on the octets as they came.
+///
+/// ```
+/// # use ehlo::wire::{content::BareNewlines, dot::DotDecoder};
+/// let (mut decoder, mut content) = (DotDecoder::new(BareNewlines::Reject), Vec::new());
+/// let decoded = decoder.decode(b"a\r\n..b\r\n.\r\nQUIT\r\n", &mut content);
+/// assert_eq!((&content[..], decoded.consumed, decoded.done), (&b"a\r\n.b\r\n"[..], 11, true));
+/// assert!(!decoder.flags().bare());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct DotDecoder {
+    policy: BareNewlines,
+    state: State,
+    flags: ContentFlags,
+    ruler: Ruler,
+    octets: u64,
+}
+
+/// What the octets so far leave open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Behind DATA's own CRLF or one of the content.
+    #[default]
+    LineStart,
+    Middle,
+    /// Behind a CR, which is in the sink.
+    Cr,
+    /// Behind a dot at the start of a line, which is never content.
+    Dot,
+    /// Behind such a dot and a CR, which is content only if no LF follows.
+    DotCr,
+    Done,
+}
+
+impl DotDecoder {
+    /// A decoder at the start of the content.
+    #[must_use]
+    pub fn new(policy: BareNewlines) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    /// Reads the next octets and puts the content among them into the sink.
+    #[must_use]
+    pub fn decode(&mut self, input: &[u8], sink: &mut impl Sink) -> Decoded {
+        if self.state == State::Done {
+            return Decoded { consumed: 0, done: true };
+        }
+        let Some((&first, &last)) = input.first().zip(input.last()) else {
+            return Decoded { consumed: 0, done: false };
+        };
+        match (self.state, first) {
+            (State::Dot, b'\r') => {
+                self.state = State::DotCr;
+                let Decoded { consumed, done } = self.decode(&input[1..], sink);
+                return Decoded { consumed: consumed + 1, done };
+            }
+            (State::DotCr, b'\n') => {
+                self.state = State::Done;
+                return Decoded { consumed: 1, done: true };
+            }
+            (State::DotCr, _) => {
+                self.flags.bare_cr = true;
+                self.octets += 1;
+                let cr: &[u8] = if self.policy == BareNewlines::Normalize { b"\r\n" } else { b"\r" };
+                self.ruler.measure(cr);
+                sink.put(cr);
+            }
+            _ => {}
+        }
+        let before = match self.state {
+            State::LineStart => b'\n',
+            State::Cr => b'\r',
+            _ => 0,
+        };
+        let look = self.flags.look();
+        let measuring = Measuring::new(input);
+        let mut pass = Pass { decoder: self, input, sink, start: 0, measuring, after_bare_lf: usize::MAX, stop: None };
+        let kinds = walk(input, before, look, &mut pass);
+        if pass.stop.is_none() {
+            pass.emit(input.len());
+            pass.measuring.up_to(input.len(), &mut pass.decoder.ruler);
+        }
+        let (after_bare_lf, stop) = (pass.after_bare_lf, pass.stop);
+        self.flags.add(kinds);
+        self.state = stop.map_or_else(
+            || match last {
+                b'\r' => State::Cr,
+                b'\n' if after_bare_lf != input.len() => State::LineStart,
+                _ => State::Middle,
+            },
+            |stop| stop.state,
+        );
+        Decoded { consumed: stop.map_or(input.len(), |stop| stop.consumed), done: self.state == State::Done }
+    }
+
+    /// Octets of content so far: unstuffed, with every CRLF, without the line of the dot (RFC 1870 5), and before any
+    /// normalising.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// What was found in the content so far.
+    #[must_use]
+    pub fn flags(&self) -> ContentFlags {
+        ContentFlags { long_line: self.ruler.long, ..self.flags }
+    }
+}
+
+/// Where and how a pass stopped before the end of its input was looked at.
+#[derive(Clone, Copy)]
+struct Stop {
+    consumed: usize,
+    state: State,
+}
+
+struct Pass<'a, S> {
+    decoder: &'a mut DotDecoder,
+    input: &'a [u8],
+    sink: &'a mut S,
+    /// Octets before this one are in the sink, or are not content.
+    start: usize,
+    measuring: Measuring<'a>,
+    /// The octet behind the last bare LF.
+    after_bare_lf: usize,
+    stop: Option<Stop>,
+}
+
+impl<S: Sink> Pass<'_, S> {
+    fn emit(&mut self, to: usize) {
+        if to > self.start {
+            self.decoder.octets += (to - self.start) as u64;
+            self.sink.put(&self.input[self.start..to]);
+            self.start = to;
+        }
+    }
+
+    fn dot(&mut self, at: usize) -> bool {
+        self.emit(at);
+        self.measuring.up_to(at, &mut self.decoder.ruler);
+        let all = self.input.len();
+        self.stop = match &self.input[at + 1..] {
+            [] => Some(Stop { consumed: all, state: State::Dot }),
+            [b'\r'] => Some(Stop { consumed: all, state: State::DotCr }),
+            [b'\r', b'\n', ..] => Some(Stop { consumed: at + 3, state: State::Done }),
+            _ => None,
+        };
+        self.start = at + 1;
+        self.measuring.skip(at + 1);
+        self.stop.is_some()
+    }
+}
+
+impl<S: Sink> Judge for Pass<'_, S> {
+    fn clean(&mut self, from: usize, at: usize, dense: bool) {
+        self.measuring.clean(from, at, dense, &mut self.decoder.ruler);
+        // Short pieces are joined, so that what is copied at once is a stride or all.
+        if at - self.start >= STRIDE {
+            self.emit(at);
+        }
+    }
+
+    fn event(&mut self, at: usize) -> bool {
+        // Of the three kinds of events a dot is the one whose octet and whose neighbour both tell it.
+        let after_lf = if at > 0 { self.input[at - 1] == b'\n' } else { self.decoder.state == State::LineStart };
+        let missing: &[u8] = match self.input[at] {
+            b'\n' => {
+                self.after_bare_lf = at + 1;
+                self.decoder.flags.bare_lf = true;
+                b"\r"
+            }
+            b'.' if after_lf => return self.after_bare_lf != at && self.dot(at),
+            _ => {
+                self.decoder.flags.bare_cr = true;
+                b"\n"
+            }
+        };
+        if self.decoder.policy == BareNewlines::Normalize {
+            self.emit(at);
+            self.measuring.up_to(at, &mut self.decoder.ruler);
+            self.decoder.ruler.measure(missing);
+            self.sink.put(missing);
+        }
+        false
+    }
+}
+
+/// What the encoder does with a bare CR or LF, which must never go out (RFC 5321 2.3.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncodePolicy {
+    /// Make a CRLF of each.
+    #[default]
+    Normalize,
+    /// Fail.
+    Reject,
+}
+
+/// A bare CR or LF in content that was to be sent (RFC 5321 2.3.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BareNewline {
+    /// Where it is in the content.
+    pub offset: u64,
+}
+
+impl fmt::Display for BareNewline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bare CR or LF in the content at octet {}", self.offset)
+    }
+}
+
+impl Error for BareNewline {}
+
+/// Brings content into its dot-stuffed form (RFC 5321 4.5.2).
+///
+/// After an error the content must not be ended: the encoder goes on failing, and the connection is to be closed
+/// without the dot (RFC 5321 4.1.1.10).
+///
+/// ```
+/// # use ehlo::wire::dot::{DotEncoder, EncodePolicy};
+/// let (mut encoder, mut wire) = (DotEncoder::new(EncodePolicy::Normalize), Vec::new());
+/// encoder.encode(b"a\n.", &mut wire)?;
+/// encoder.encode(b"b", &mut wire)?;
+/// encoder.finish(&mut wire)?;
+/// assert_eq!(wire, b"a\r\n..b\r\n.\r\n");
+/// # Ok::<(), ehlo::wire::dot::BareNewline>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct DotEncoder {
+    policy: EncodePolicy,
+    state: Sent,
+    octets: u64,
+    failed: Option<BareNewline>,
+}
+
+/// What the octets so far leave open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sent {
+    #[default]
+    LineStart,
+    Middle,
+    /// A CR came and waits for what follows, so that none goes out alone.
+    Cr,
+}
+
+impl DotEncoder {
+    /// An encoder at the start of the content.
+    #[must_use]
+    pub fn new(policy: EncodePolicy) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    /// Encodes the next octets of the content, whose borders mean nothing.
+    ///
+    /// # Errors
+    /// Under [`EncodePolicy::Reject`], at the first bare CR or LF and at every call after it.
+    pub fn encode(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<(), BareNewline> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let Some((&first, &last)) = input.first().zip(input.last()) else { return Ok(()) };
+        let mut start = 0;
+        let before = match self.state {
+            Sent::LineStart => b'\n',
+            Sent::Middle => 0,
+            Sent::Cr => {
+                start = usize::from(first == b'\n');
+                if start == 0 {
+                    self.bare(0, -1)?;
+                }
+                sink.put(b"\r\n");
+                b'\n'
+            }
+        };
+        let body = &input[start..];
+        let mut stuffing = Stuffing { encoder: self, input: body, sink, start: 0, offset: start, result: Ok(()) };
+        walk(body, before, Look::Nothing, &mut stuffing);
+        stuffing.result?;
+        let held = usize::from(last == b'\r');
+        stuffing.emit(body.len() - held);
+        self.state = match last {
+            b'\r' => Sent::Cr,
+            // A bare LF too: it went out as a CRLF.
+            b'\n' => Sent::LineStart,
+            _ => Sent::Middle,
+        };
+        self.octets += input.len() as u64;
+        Ok(())
+    }
+
+    /// Ends the content: completes its last line if need be and adds the line of the dot (RFC 5321 4.1.1.4).
+    ///
+    /// # Errors
+    /// If encoding failed before, or the content ends in a CR under [`EncodePolicy::Reject`].
+    pub fn finish(mut self, sink: &mut impl Sink) -> Result<(), BareNewline> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        if self.state == Sent::Cr {
+            self.bare(0, -1)?;
+        }
+        sink.put(if self.state == Sent::LineStart { b".\r\n" } else { b"\r\n.\r\n" });
+        Ok(())
+    }
+
+    /// Notes a bare CR or LF, `at` octets into the input and `back` from there.
+    fn bare(&mut self, at: usize, back: i64) -> Result<(), BareNewline> {
+        if self.policy == EncodePolicy::Normalize {
+            return Ok(());
+        }
+        let failed = BareNewline { offset: (self.octets + at as u64).saturating_add_signed(back) };
+        self.failed = Some(failed);
+        Err(failed)
+    }
+}
+
+struct Stuffing<'a, S> {
+    encoder: &'a mut DotEncoder,
+    input: &'a [u8],
+    sink: &'a mut S,
+    /// Octets before this one are in the sink.
+    start: usize,
+    /// Octets of the caller's input before ours.
+    offset: usize,
+    result: Result<(), BareNewline>,
+}
+
+impl<S: Sink> Stuffing<'_, S> {
+    fn emit(&mut self, to: usize) {
+        if to > self.start {
+            self.sink.put(&self.input[self.start..to]);
+            self.start = to;
+        }
+    }
+}
+
+impl<S: Sink> Judge for Stuffing<'_, S> {
+    fn clean(&mut self, _: usize, at: usize, _: bool) {
+        // A CR may turn out to be bare: it goes out with what follows it.
+        if at - self.start >= STRIDE {
+            self.emit(at - usize::from(self.input[at - 1] == b'\r'));
+        }
+    }
+
+    fn event(&mut self, at: usize) -> bool {
+        let octet = self.input[at];
+        let after_cr = at > 0 && self.input[at - 1] == b'\r';
+        if octet == b'\n' || after_cr {
+            self.result = self.encoder.bare(self.offset + at, if octet == b'\n' { 0 } else { -1 });
+            if self.result.is_err() {
+                self.emit(at - usize::from(after_cr));
+                return true;
+            }
+        }
+        self.emit(at);
+        self.sink.put(match octet {
+            b'\n' => b"\r",
+            // Behind the CRLF that was just made, a dot is at the start of a line.
+            b'.' if after_cr => b"\n.",
+            _ if after_cr => b"\n",
+            _ => b".",
+        });
+        false
+    }
+}
+
+/// Content in its dot-stuffed form, with the final line of the dot (RFC 5321 4.5.2); bare CRs and LFs become CRLFs.
+#[must_use]
+pub fn dot_stuff(content: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(content.len() + content.len() / 32 + 8);
+    let mut encoder = DotEncoder::new(EncodePolicy::Normalize);
+    let done = encoder.encode(content, &mut wire).and_then(|()| encoder.finish(&mut wire));
+    debug_assert_eq!(done, Ok(()), "normalising never fails");
+    wire
+}
+
+/// What [`dot_unstuff`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unstuffed {
+    /// The content, its bare CRs and LFs as they were.
+    pub content: Vec<u8>,
+    /// Octets up to and with the line of the dot.
+    pub consumed: usize,
+    /// What was found in the content.
+    pub flags: ContentFlags,
+}
+
+/// The end of the data is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incomplete;
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the content has no end: CRLF, a dot, CRLF")
+    }
+}
+
+impl Error for Incomplete {}
+
+/// Takes content out of its dot-stuffed form (RFC 5321 4.5.2).
+///
+/// # Errors
+/// If the end of the data is not in it.
+pub fn dot_unstuff(wire: &[u8]) -> Result<Unstuffed, Incomplete> {
+    let (mut decoder, mut content) = (DotDecoder::new(BareNewlines::Allow), Vec::with_capacity(wire.len()));
+    let Decoded { consumed, done } = decoder.decode(wire, &mut content);
+    if done { Ok(Unstuffed { content, consumed, flags: decoder.flags() }) } else { Err(Incomplete) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unstuffed(wire: &[u8]) -> (Vec<u8>, usize) {
+        let mut content = Vec::new();
+        let mut decoder = DotDecoder::new(BareNewlines::Reject);
+        let decoded = decoder.decode(wire, &mut content);
+        assert!(decoded.done, "{:?}", wire.escape_ascii());
+        assert_eq!(decoder.octets(), content.len() as u64);
+        for split in 0..=wire.len() {
+            let (mut decoder, mut again, mut at) = (DotDecoder::new(BareNewlines::Reject), Vec::new(), 0);
+            for end in [split, wire.len()] {
+                at += decoder.decode(&wire[at..end], &mut again).consumed;
+            }
+            assert_eq!((at, &again), (decoded.consumed, &content), "split at {split}");
+        }
+        (content, decoded.consumed)
+    }
+
+    // S-DAT-01, S-DAT-02
+    #[test]
+    fn the_end_is_crlf_dot_crlf() {
+        assert_eq!(unstuffed(b"a\r\n.\r\n"), (b"a\r\n".to_vec(), 6));
+        assert_eq!(unstuffed(b".\r\n"), (b"".to_vec(), 3));
+        assert_eq!(unstuffed(b"\r\n.\r\n"), (b"\r\n".to_vec(), 5));
+    }
+
+    // S-DAT-03, S-DAT-05
+    #[test]
+    fn a_dot_at_the_start_of_a_line_is_dropped() {
+        for (line, content) in
+            [(&b"..\r\n"[..], &b".\r\n"[..]), (b".x\r\n", b"x\r\n"), (b"...\r\n", b"..\r\n"), (b"..a\r\n", b".a\r\n")]
+        {
+            assert_eq!(unstuffed(&[line, b".\r\n"].concat()).0, content);
+            assert_eq!(unstuffed(&[b"a\r\n", line, b".\r\n"].concat()).0, [b"a\r\n", content].concat());
+        }
+    }
+
+    // S-DAT-04
+    #[test]
+    fn a_dot_elsewhere_is_content() {
+        assert_eq!(unstuffed(b"a.\r\n .\r\n.\r\n").0, b"a.\r\n .\r\n");
+    }
+
+    // S-DAT-07
+    #[test]
+    fn what_follows_the_end_is_left() {
+        let (mut decoder, mut out) = (DotDecoder::default(), Vec::new());
+        assert_eq!(decoder.decode(b"\x00\xff.\r\nMAIL", &mut out), Decoded { consumed: 9, done: false });
+        assert_eq!(decoder.decode(b"\r\n.\r\nRC\xff\n\0", &mut out), Decoded { consumed: 5, done: true });
+        assert_eq!(decoder.decode(b"PT", &mut out), Decoded { consumed: 0, done: true });
+        assert_eq!(out, b"\x00\xff.\r\nMAIL\r\n");
+        let (mut decoder, mut out) = (DotDecoder::default(), Vec::new());
+        assert!(decoder.decode(b"a\r\n.\r\n\xff\0\n\r", &mut out).done);
+        assert_eq!(decoder.flags(), ContentFlags::default(), "commands behind the end raise no flag");
+    }
+
+    // S-DAT-11, S-PAR-14
+    #[test]
+    fn every_octet_survives() {
+        let all: Vec<u8> = (0..=255).filter(|o| !b"\r\n".contains(o)).collect();
+        let wire = [&all[..], b"\r\n.\r\n"].concat();
+        let unstuffed = dot_unstuff(&wire).unwrap();
+        assert_eq!(unstuffed.content, [&all[..], b"\r\n"].concat());
+        assert_eq!(unstuffed.flags, ContentFlags { nul: true, eight_bit: true, ..Default::default() });
+    }
+
+    // S-PAR-10
+    #[test]
+    fn octets_count_unstuffed_content() {
+        let mut decoder = DotDecoder::new(BareNewlines::Normalize);
+        assert!(decoder.decode(b"..x\r\n.\r\n", &mut Vec::new()).done);
+        assert_eq!(decoder.octets(), 4);
+        let mut decoder = DotDecoder::new(BareNewlines::Normalize);
+        assert!(decoder.decode(b"a\nb\r\n.\r\n", &mut Vec::new()).done);
+        assert_eq!(decoder.octets(), 5, "before normalising");
+    }
+
+    // S-DAT-17
+    #[test]
+    fn a_cut_off_end_is_none() {
+        for wire in [&b""[..], b"a\r\n", b"a\r\n.", b"a\r\n.\r", b".", b".\r", b"a\r\n.\n", b"\n.\r\n"] {
+            assert_eq!(dot_unstuff(wire), Err(Incomplete), "{:?}", wire.escape_ascii());
+        }
+    }
+
+    // B-LIN-16, S-LIN-17
+    #[test]
+    fn a_stuffed_dot_does_not_count_for_the_length() {
+        for (line, long) in [(998, false), (999, true), (100_000, true)] {
+            let mut content = vec![b'x'; line];
+            content[0] = b'.';
+            content.extend_from_slice(b"\r\n");
+            let wire = dot_stuff(&content);
+            for size in [1, 2, 999, 1000, 1001, 1002, 4096, wire.len()] {
+                let (mut decoder, mut out) = (DotDecoder::default(), Vec::new());
+                let done = wire.chunks(size).fold(false, |_, chunk| decoder.decode(chunk, &mut out).done);
+                assert!(done && out == content);
+                assert_eq!(decoder.flags().long_line, long, "{line} in chunks of {size}");
+            }
+        }
+    }
+
+    fn stuffed(policy: EncodePolicy, chunks: &[&[u8]]) -> Result<Vec<u8>, BareNewline> {
+        let (mut encoder, mut wire) = (DotEncoder::new(policy), Vec::new());
+        for chunk in chunks {
+            encoder.encode(chunk, &mut wire)?;
+        }
+        encoder.finish(&mut wire)?;
+        Ok(wire)
+    }
+
+    fn every_way(policy: EncodePolicy, content: &[u8]) -> Result<Vec<u8>, BareNewline> {
+        let whole = stuffed(policy, &[content]);
+        for split in 0..=content.len() {
+            let (a, b) = content.split_at(split);
+            assert_eq!(stuffed(policy, &[a, b]), whole, "{:?} split at {split}", content.escape_ascii());
+        }
+        assert_eq!(stuffed(policy, &content.chunks(1).collect::<Vec<_>>()), whole);
+        whole
+    }
+
+    // C-DAT-22
+    #[test]
+    fn dots_at_line_starts_are_doubled() {
+        assert_eq!(stuffed(EncodePolicy::Reject, &[b"a\r", b"\n", b".b"]).unwrap(), b"a\r\n..b\r\n.\r\n");
+        for (content, wire) in [(&b"."[..], &b"..\r\n.\r\n"[..]), (b".\r\n.\r\na.", b"..\r\n..\r\na.\r\n.\r\n")] {
+            for policy in [EncodePolicy::Normalize, EncodePolicy::Reject] {
+                assert_eq!(every_way(policy, content).unwrap(), wire);
+            }
+        }
+    }
+
+    // C-DAT-23
+    #[test]
+    fn no_bare_newline_goes_out() {
+        for (content, wire, at) in [
+            (&b"a\nb"[..], &b"a\r\nb\r\n.\r\n"[..], 1),
+            (b"a\rb", b"a\r\nb\r\n.\r\n", 1),
+            (b"a\r\r\nb", b"a\r\n\r\nb\r\n.\r\n", 1),
+            (b"\n.", b"\r\n..\r\n.\r\n", 0),
+            (b"\r.", b"\r\n..\r\n.\r\n", 0),
+            (b"a\r\n\n.\r", b"a\r\n\r\n..\r\n.\r\n", 3),
+            (b"a\r\n.\n.\n", b"a\r\n..\r\n..\r\n.\r\n", 4),
+            (b"a\r", b"a\r\n.\r\n", 1),
+        ] {
+            assert_eq!(every_way(EncodePolicy::Normalize, content).unwrap(), wire);
+            assert_eq!(every_way(EncodePolicy::Reject, content), Err(BareNewline { offset: at }));
+        }
+    }
+
+    // C-DAT-23: under reject not even the CR of a fault gets out
+    #[test]
+    fn a_refused_cr_is_held_back() {
+        for lead in [0, 1, 63, 64, 255, 4095, 4096, 8191, 8192, 8255] {
+            let content = [&vec![b'x'; lead][..], b"\rb"].concat();
+            let (mut encoder, mut wire) = (DotEncoder::new(EncodePolicy::Reject), Vec::new());
+            let error = BareNewline { offset: lead as u64 };
+            assert_eq!(encoder.encode(&content, &mut wire), Err(error));
+            assert!(!wire.contains(&b'\r'));
+            assert_eq!(encoder.encode(b"more", &mut wire), Err(error));
+            assert_eq!(encoder.finish(&mut wire), Err(error), "C-DAT-25: no dot");
+            assert!(wire.len() <= lead);
+        }
+    }
+
+    // C-DAT-24
+    #[test]
+    fn the_terminator_adds_no_line() {
+        for (content, wire) in [
+            (&b"a\r\n"[..], &b"a\r\n.\r\n"[..]),
+            (b"a", b"a\r\n.\r\n"),
+            (b"", b".\r\n"),
+            (b"a\r", b"a\r\n.\r\n"),
+            (b"a\n", b"a\r\n.\r\n"),
+            (b"\r\n", b"\r\n.\r\n"),
+        ] {
+            assert_eq!(every_way(EncodePolicy::Normalize, content).unwrap(), wire);
+            assert_eq!(dot_stuff(content), wire);
+        }
+    }
+}

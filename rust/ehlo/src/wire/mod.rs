@@ -1,0 +1,9 @@
+//! Bytes: lines, the dot, BDAT, xtext, base64. Knows nothing of commands or replies.
+
+pub mod base64;
+pub mod bdat;
+pub mod content;
+pub mod dot;
+pub mod line;
+mod scan;
+pub mod xtext;

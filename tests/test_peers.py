@@ -1,0 +1,357 @@
+"""Mail from programs we did not write, compared octet by octet.
+
+Each test runs against ``ehlo.asyncio.serve`` with a handler that collects, and against ``ehlo sink --maildir``.
+A program that is not installed is a skipped test; ``.ci/run`` installs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import queue
+import re
+import shutil
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import ehlo
+import ehlo.asyncio
+
+PATIENCE = 30.0
+"""Seconds until a message that has not come is not going to come."""
+
+SENDER = "sender@client.example"
+RECIPIENT = "recipient@server.example"
+
+HEADER = b"""\
+From: <sender@client.example>\r
+To: <recipient@server.example>\r
+Subject: octet by octet\r
+Date: Tue, 24 Nov 2026 03:00:00 +0000\r
+Message-ID: <1@client.example>\r
+MIME-Version: 1.0\r
+Content-Type: text/plain; charset=utf-8\r
+Content-Transfer-Encoding: 8bit\r
+\r
+"""
+BODY = b"".join(
+    line + b"\r\n"
+    for line in [
+        b".",
+        b"..",
+        b".one dot leads",
+        b"a dot ends.",
+        b"",
+        b"From the start of a line",
+        "Grüße, \N{SNOWMAN}".encode(),
+        b"trailing blanks \t ",
+        b"x" * 900,
+        b"MAIL FROM:<not@a.command>",
+        b".",
+        b"QUIT",
+        b"",
+        b"and that is all",
+    ]
+)
+CONTENT = HEADER + BODY
+EMPTY_LINE = b"\r\n"
+"""What swaks and smtp-source send between the content and the dot."""
+
+
+def program(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def run(*arguments: str | Path, stdin: bytes = b"") -> None:
+    done = subprocess.run(arguments, input=stdin, capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
+
+
+# ---- where the mail goes ------------------------------------------------------------------------
+
+
+@dataclass
+class Received:
+    sender: str
+    content: bytes
+
+
+@dataclass
+class Receiver:
+    """A running server. ``next()`` waits for a message."""
+
+    port: int
+    next: Callable[[], Received]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def served(*, lmtp: bool = False) -> Iterator[Receiver]:
+    messages: queue.SimpleQueue[Received] = queue.SimpleQueue()
+
+    class Collect(ehlo.Handler):
+        def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+            messages.put(Received(str(envelope.sender.path), content))
+
+    started: concurrent.futures.Future[int] = concurrent.futures.Future()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        config = ehlo.ServerConfig("server.example", lmtp=lmtp)
+        async with await ehlo.asyncio.serve(Collect(), "127.0.0.1", 0, config=config) as server:
+            started.set_result(server.port)
+            await stop.wait()
+
+    def work() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield Receiver(started.result(PATIENCE), lambda: messages.get(timeout=PATIENCE))
+    finally:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def sink(*, lmtp: bool = False) -> Iterator[Receiver]:
+    with tempfile.TemporaryDirectory() as directory:
+        maildir = Path(directory, "mail")
+        command = [sys.executable, "-m", "ehlo", "sink", "--port", "0", "--maildir", str(maildir)]
+        with subprocess.Popen([*command, *["--lmtp"][: int(lmtp)]], stdout=subprocess.PIPE, text=True) as process:
+            lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+            reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()])
+            reader.start()
+            seen: set[str] = set()
+
+            def take() -> Received:
+                lines.get(timeout=PATIENCE)  # one line a message, written when it is stored
+                new = min({path.name for path in Path(maildir, "new").iterdir()} - seen)
+                seen.add(new)
+                return unwrap(Path(maildir, "new", new).read_bytes())
+
+            try:
+                port = re.search(r"127\.0\.0\.1:(\d+)", lines.get(timeout=PATIENCE))
+                assert port, "the first line tells where the sink listens"
+                yield Receiver(int(port[1]), take)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(PATIENCE) == 0
+                reader.join(PATIENCE)
+
+
+def unwrap(stored: bytes) -> Received:
+    """Take off what final delivery puts on: Return-Path, and Received with its folded lines (RFC 5321 4.4)."""
+    text = stored.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    found = re.fullmatch(rb"Return-Path: <(.*?)>\r\nReceived: .*?\r\n(?![ \t])(.*)", text, re.DOTALL)
+    assert found, text[:500]
+    return Received(found[1].decode(), found[2])
+
+
+@pytest.fixture(params=[served, sink], ids=["serve", "sink"])
+def start(request: pytest.FixtureRequest) -> Callable[..., contextlib.AbstractContextManager[Receiver]]:
+    return request.param
+
+
+@pytest.fixture
+def receiver(start: Callable[..., contextlib.AbstractContextManager[Receiver]]) -> Iterator[Receiver]:
+    with start() as receiver:
+        yield receiver
+
+
+# ---- who sends it -------------------------------------------------------------------------------
+
+
+def test_smtplib(receiver: Receiver) -> None:
+    with smtplib.SMTP("127.0.0.1", receiver.port, timeout=PATIENCE) as client:
+        for _ in range(2):
+            assert client.sendmail(SENDER, [RECIPIENT, "second@server.example"], CONTENT, ["BODY=8BITMIME"]) == {}
+            assert receiver.next() == Received(SENDER, CONTENT)
+
+
+def test_a_handler_gets_what_was_sent_and_no_trace_of_ours() -> None:
+    # B-TRC-13, RFC 5321 4.4: a relay neither adds Return-Path nor looks for it.
+    content = b"Return-Path: <not@the.envelope>\r\nReceived: from a by b; Tue, 24 Nov 2026 03:00:00 +0000\r\n" + CONTENT
+    with served() as receiver, smtplib.SMTP("127.0.0.1", receiver.port, timeout=PATIENCE) as client:
+        assert client.sendmail(SENDER, [RECIPIENT], content) == {}
+        assert receiver.next() == Received(SENDER, content)
+
+
+def test_smtplib_lmtp(start: Callable[..., contextlib.AbstractContextManager[Receiver]]) -> None:
+    with start(lmtp=True) as receiver, smtplib.LMTP("127.0.0.1", receiver.port, timeout=PATIENCE) as client:
+        assert client.sendmail(SENDER, [RECIPIENT], CONTENT) == {}
+        assert receiver.next() == Received(SENDER, CONTENT)
+
+
+def test_aiosmtplib(receiver: Receiver) -> None:
+    aiosmtplib = pytest.importorskip("aiosmtplib")
+
+    async def send() -> None:
+        async with aiosmtplib.SMTP(
+            hostname="127.0.0.1", port=receiver.port, timeout=PATIENCE, start_tls=False
+        ) as client:
+            errors, _ = await client.sendmail(SENDER, [RECIPIENT], CONTENT)
+            assert errors == {}
+
+    asyncio.run(send())
+    assert receiver.next() == Received(SENDER, CONTENT)
+
+
+def test_swaks(receiver: Receiver, tmp_path: Path) -> None:
+    message = tmp_path / "message"
+    message.write_bytes(CONTENT)
+    options = ["--server", receiver.address, "--from", SENDER, "--to", RECIPIENT, "--data", f"@{message}"]
+    run(program("swaks"), *options, "--pipeline")
+    assert receiver.next() == Received(SENDER, CONTENT + EMPTY_LINE)
+
+
+def test_curl(receiver: Receiver) -> None:
+    options = ["--mail-from", SENDER, "--mail-rcpt", RECIPIENT, "--upload-file", "-"]
+    run(program("curl"), "-sS", *options, f"smtp://{receiver.address}/client.example", stdin=CONTENT)
+    assert receiver.next() == Received(SENDER, CONTENT)
+
+
+@pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
+def test_smtp_source(
+    start: Callable[..., contextlib.AbstractContextManager[Receiver]], tmp_path: Path, lmtp: bool
+) -> None:
+    smtp_source = program("smtp-source")
+    message = tmp_path / "message"
+    message.write_bytes(CONTENT.replace(b"\r\n", b"\n"))  # it makes CRLF of each, and doubles the dots
+    with start(lmtp=lmtp) as receiver:
+        options = ["-L"] if lmtp else []
+        options += ["-d", "-s", "1", "-m", "5", "-f", SENDER, "-t", RECIPIENT, "-F", str(message)]
+        run(smtp_source, *options, receiver.address)
+        assert [receiver.next() for _ in range(5)] == [Received(SENDER, CONTENT + EMPTY_LINE)] * 5
+
+
+def test_smtp_source_many_sessions_at_once() -> None:
+    smtp_source = program("smtp-source")
+    with served() as receiver:
+        run(smtp_source, "-s", "20", "-m", "100", "-l", "20000", "-f", SENDER, "-t", RECIPIENT, receiver.address)
+        messages = [receiver.next() for _ in range(100)]
+    bodies = {message.content.partition(b"\r\n\r\n")[2] for message in messages}
+    (body,) = bodies  # the headers have each its own Message-Id
+    assert len(body) >= 20000
+    assert body.endswith(b"X\r\n")
+
+
+# ---- a running Postfix relays -------------------------------------------------------------------
+
+MAIN_CF = """\
+compatibility_level = 3.6
+config_directory = {base}/etc
+queue_directory = {base}/queue
+data_directory = {base}/data
+maillog_file = {base}/mail.log
+maillog_file_prefixes = {base}
+myhostname = relay.example
+mydestination =
+local_recipient_maps =
+local_transport = error:no local delivery
+alias_maps =
+alias_database =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_peername_lookup = no
+smtpd_tls_security_level = none
+relayhost = [127.0.0.1]:{relay_port}
+smtp_host_lookup = native
+disable_dns_lookups = yes
+smtp_tls_security_level = none
+# The server it relays to offers CHUNKING, and nothing of that is hidden from it.
+smtp_discard_ehlo_keywords =
+"""
+
+MASTER_CF = """\
+127.0.0.1:{port} inet n - n - - smtpd
+cleanup   unix  n - n -     0 cleanup
+qmgr      unix  n - n 300   1 qmgr
+tlsmgr    unix  - - n 1000? 1 tlsmgr
+rewrite   unix  - - n -     - trivial-rewrite
+bounce    unix  - - n -     0 bounce
+defer     unix  - - n -     0 bounce
+trace     unix  - - n -     0 bounce
+verify    unix  - - n -     1 verify
+flush     unix  n - n 1000? 0 flush
+proxymap  unix  - - n -     - proxymap
+smtp      unix  - - n -     - smtp
+showq     unix  n - n -     - showq
+error     unix  - - n -     - error
+retry     unix  - - n -     - error
+anvil     unix  - - n -     1 anvil
+scache    unix  - - n -     1 scache
+postlog   unix-dgram n - n - 1 postlogd
+"""
+
+
+@contextlib.contextmanager
+def postfix(relay_port: int) -> Iterator[int]:
+    """A Postfix of its own, that relays all mail to ``relay_port``; gives the port it listens on."""
+    if os.geteuid() != 0:
+        pytest.skip("Postfix must be started as root")
+    command = program("postfix")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    # Not below tmp_path: Postfix's own user must be able to go there.
+    with tempfile.TemporaryDirectory(prefix="ehlo-postfix-") as directory:
+        base = Path(directory)
+        base.chmod(0o755)
+        for name in ("etc", "queue", "data"):
+            (base / name).mkdir()
+        shutil.chown(base / "data", "postfix")
+        (base / "etc/main.cf").write_text(MAIN_CF.format(base=base, relay_port=relay_port))
+        (base / "etc/master.cf").write_text(MASTER_CF.format(port=port))
+        try:
+            run(command, "-c", base / "etc", "start")
+            yield port
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                print((base / "mail.log").read_text(errors="replace"))
+            raise
+        finally:
+            run(command, "-c", base / "etc", "stop")
+
+
+def test_postfix_relays(receiver: Receiver) -> None:
+    with (
+        postfix(receiver.port) as port,
+        smtplib.SMTP("127.0.0.1", port, "client.example", timeout=PATIENCE) as client,
+    ):
+        assert client.sendmail(SENDER, [RECIPIENT], CONTENT, ["BODY=8BITMIME"]) == {}
+        received = receiver.next()
+        assert received.sender == SENDER
+        added = received.content.removesuffix(CONTENT)
+        assert added != received.content, received.content
+        assert re.fullmatch(rb"Received: from client\.example .*\r\n(?:[ \t].*\r\n)*", added), added

@@ -1,0 +1,250 @@
+"""The command ``ehlo sink``, run as users run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import mailbox
+import pathlib
+import re
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import ehlo.cli
+from ehlo.cli._sink import printable
+
+LISTENING = re.compile(r"ehlo sink: listening on (?:(?P<host>[0-9.]+):(?P<port>\d+)|(?P<path>/\S+)) \(")
+
+
+class Sink:
+    def __init__(self, process: subprocess.Popen[str], first: str) -> None:
+        self.process = process
+        match = LISTENING.match(first)
+        assert match is not None, first + (process.stderr.read() if process.stderr else "")
+        self.first = first
+        self.port = int(match["port"] or 0)
+
+    def smtp(self) -> smtplib.SMTP:
+        return smtplib.SMTP("127.0.0.1", self.port, "client.example", timeout=20)
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[list[str], str]:
+        """The lines between the first and the end, and what was said on standard error."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return out.splitlines(), err
+
+
+@contextmanager
+def sink(*arguments: str) -> Iterator[Sink]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ehlo", "sink", "--port", "0", "--hostname", "mx.example", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield Sink(process, process.stdout.readline())
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_discard_says_one_line_a_message_and_the_totals(number: int) -> None:
+    with sink() as server:
+        with server.smtp() as client:
+            client.sendmail("a@b.example", ["c@d.example", '"x y"@d.example'], b"Subject: x\r\n\r\nhello\r\n")
+            client.sendmail("", ["c@d.example"], b"x\r\n")
+        lines, err = server.stop(number)
+        assert server.process.returncode == 0
+    assert err == ""
+    assert len(lines) == 3
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d \[127\.0\.0\.1\]:\d+ <a@b\.example> -> "
+        r'<c@d\.example>,<"x\\x20y"@d\.example> 21',
+        lines[0],
+    )
+    assert " <> -> <c@d.example> 3" in lines[1]
+    assert re.fullmatch(r"ehlo sink: received 2 messages, \d+ octets, 1 connections, 0 cut", lines[2])
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_quiet_discard(loop: str) -> None:
+    if importlib.util.find_spec(loop) is None:
+        pytest.skip(f"{loop} is not installed")
+    with sink("--quiet", "--discard", "--loop", loop) as server:
+        with server.smtp() as client:
+            for _ in range(10):
+                client.sendmail("a@b.example", ["c@d.example"], b"x" * 50 + b"\r\n")
+        lines, err = server.stop()
+    assert err == ""
+    assert len(lines) == 1
+    assert lines[0].startswith("ehlo sink: received 10 messages, ")
+
+
+def test_maildir(tmp_path: pathlib.Path) -> None:
+    # B-TRC-01, B-TRC-02, B-TRC-12, RFC 5321 4.4
+    content = b"Received: from p by q; date\r\nSubject: s\r\n\r\n.dot\r\nFrom me\r\n"
+    with sink("--maildir", str(tmp_path / "box")) as server:
+        with server.smtp() as client:
+            client.sendmail("a@b.example", ["c@d.example"], content)
+        server.stop()
+    (path,) = (tmp_path / "box" / "new").iterdir()
+    octets = path.read_bytes()
+    assert octets.startswith(b"Return-Path: <a@b.example>\nReceived: from client.example ([127.0.0.1])")
+    assert octets.endswith(b"\n" + content.replace(b"\r\n", b"\n"))
+    header = octets.split(b"\n\n")[0].replace(b"\n ", b" ")
+    assert re.search(rb" by mx\.example with ESMTP id [0-9a-f]+ for <c@d\.example>; \w{3}, ", header)
+
+
+def test_mbox_in_two_processes(tmp_path: pathlib.Path) -> None:
+    # B-TRC-16, RFC 4155 App. A
+    with sink("--mbox", str(tmp_path / "box"), "--workers", "2") as server:
+        assert "2 workers" in server.first
+        for _ in range(8):
+            with server.smtp() as client:
+                client.sendmail("", ["c@d.example"], b"Subject: s\r\n\r\nFrom x\r\n")
+        lines, err = server.stop()
+        assert server.process.returncode == 0
+    assert err == ""
+    assert lines[-1].startswith("ehlo sink: received 8 messages, ")
+    assert len(lines) == 9
+    octets = (tmp_path / "box").read_bytes()
+    assert octets.startswith(b"From MAILER-DAEMON ")
+    assert octets.count(b"\n>From x\n") == 8
+    box = mailbox.mbox(tmp_path / "box")
+    assert len(box) == 8
+    box.close()
+
+
+def test_loops_are_refused(tmp_path: pathlib.Path) -> None:
+    # B-TRC-14, RFC 5321 6.3: 99 pass, 100 get 554
+    with sink("--maildir", str(tmp_path / "box")) as server:
+        with server.smtp() as client:
+            client.sendmail("a@b.example", ["c@d.example"], b"Received: x\r\n" * 99 + b"\r\nbody\r\n")
+            with pytest.raises(smtplib.SMTPDataError) as caught:
+                client.sendmail("a@b.example", ["c@d.example"], b"Received: x\r\n" * 100 + b"\r\nbody\r\n")
+            assert caught.value.smtp_code == 554
+            assert "5.4.6" in str(caught.value.smtp_error)
+        server.stop()
+    assert len(list((tmp_path / "box" / "new").iterdir())) == 1
+
+
+def test_lmtp_on_a_unix_socket(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "s"
+    with sink("--lmtp", "--unix", str(path), "--maildir", str(tmp_path / "box")) as server:
+        assert str(path) in server.first
+        with smtplib.LMTP(str(path)) as client:
+            client.sendmail("a@b.example", ["c@d.example"], b"x\r\n")
+        lines, _ = server.stop()
+    assert " unix <a@b.example> -> <c@d.example> 3" in lines[0]
+    (file,) = (tmp_path / "box" / "new").iterdir()
+    assert b" with LMTP " in file.read_bytes().replace(b"\n", b"")
+
+
+def test_the_dialogue() -> None:
+    with sink("--max-size", "1000", "--quiet") as server:
+        with server.smtp() as client:
+            assert client.ehlo()[0] == 250
+            assert client.esmtp_features["size"] == "1000"
+            assert client.docmd("MAIL From:<a@b> SIZE=57")[1].startswith(b"2.1.0")
+            assert client.docmd("RSET")[0] == 250
+            assert client.docmd("MAIL FROM:<a@b> SIZE=1001")[0] == 552
+        server.stop()
+
+
+def test_bare_newlines_option() -> None:
+    message = b"a\nb\r\n"
+    for policy, code in (("reject", b"550"), ("allow", b"250")):
+        with sink("--bare-newlines", policy, "--quiet") as server:
+            with socket.create_connection(("127.0.0.1", server.port), 20) as sock, sock.makefile("rb") as file:
+                sock.sendall(b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n" + message + b".\r\nQUIT\r\n")
+                assert file.read().splitlines()[-2].startswith(code)
+            server.stop()
+
+
+def test_open_transactions_are_cut_at_the_deadline() -> None:
+    with sink("--deadline", "0") as server:
+        client = server.smtp()
+        client.ehlo()
+        client.mail("a@b.example")
+        lines, _ = server.stop()
+        client.close()
+    assert lines[-1].endswith("1 connections, 1 cut")
+
+
+def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        ehlo.cli.main(["sink", *arguments])
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_port_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"port {port} on 127.0.0.1 is taken; choose another with --port" in usage(capsys, "--port", port)
+        assert "is taken" in usage(capsys, "--port", port, "--workers", "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--lmtp", "--port", "25"), "must not be served on port 25"),  # B-LMT-10
+        (("--port", "70000"), "a port is a whole number from 0 to 65535"),
+        (("--port", "x"), "a port is a whole number"),
+        (("--workers", "0"), "a count is a whole number"),
+        (("--max-size", "-1"), "a size in octets"),
+        (("--timeout", "soon"), "seconds are a number"),
+        (("--unix", "/tmp/x", "--workers", "2"), "cannot share a Unix socket"),
+        (("--host", "192.0.2.1", "--port", "0"), "no address of this machine"),
+        (("--unix", "/nonexistent/dir/socket"), "choose another path"),
+        (("--maildir", "/dev/null"), "name a place that can be written to"),
+        (("--mbox", "/nonexistent/box"), "name a place that can be written to"),
+        (("--hostname", "a b"), "is no domain name"),
+        (("--maildir", "x", "--discard"), "not allowed with"),
+        (("--bare-newlines", "maybe"), "invalid choice"),
+        (("--nonsense",), "unrecognized arguments"),
+    ],
+)
+def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
+    assert says in usage(capsys, *arguments)
+
+
+def test_uvloop_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert "pip install uvloop" in usage(capsys, "--loop", "uvloop")
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        ehlo.cli.main([])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_printable() -> None:
+    assert printable("a b\\\r\n\x1b[31m\u202eü") == r"a\x20b\\\r\n\x1b[31m\u202eü"
+
+
+def test_output_that_nobody_reads_does_not_refuse_mail() -> None:
+    with sink() as server:
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        with server.smtp() as client:
+            assert client.sendmail("a@b.example", ["c@d.example"], b"x\r\n") == {}
+            assert client.sendmail("a@b.example", ["c@d.example"], b"x\r\n") == {}
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        server.process.stdout = None
