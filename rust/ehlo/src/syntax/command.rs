@@ -1014,26 +1014,13 @@ impl Command<'_> {
     /// If the line would not be one command; then nothing is written. Whether non-ASCII may stand in RCPT depends on
     /// MAIL, so there it is not refused here.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), WriteError> {
-        let start = out.len();
-        let mut result = self.write_words(out);
         let utf8 = match self {
-            Self::Mail { parameters, .. } => parameters.smtputf8,
-            Self::Rcpt { .. } => true,
+            Self::Mail { path, parameters } => return write_mail(path, parameters, out),
+            Self::Rcpt { path, parameters } => return write_rcpt(path, parameters, out),
             Self::Vrfy { smtputf8, .. } | Self::Expn { smtputf8, .. } => *smtputf8,
             _ => false,
         };
-        // One look at the finished line guards against all ways that a CR or LF could have got in.
-        let written = &out[start..];
-        if result.is_ok() && written.iter().any(|&octet| is_control(octet)) {
-            result = Err(WriteError::ForbiddenOctet);
-        } else if result.is_ok() && !utf8 && !written.is_ascii() {
-            result = Err(WriteError::NonAscii);
-        }
-        match result {
-            Ok(()) => out.extend_from_slice(b"\r\n"),
-            Err(_) => out.truncate(start),
-        }
-        result
+        write_line(utf8, out, |out| self.write_words(out))
     }
 
     fn write_words(&self, out: &mut Vec<u8>) -> Result<(), WriteError> {
@@ -1043,16 +1030,10 @@ impl Command<'_> {
         match self {
             Self::Data | Self::Obsolete(_) | Self::Quit | Self::Rset | Self::StartTls => {}
             Self::Ehlo(hello) | Self::Helo(hello) | Self::Lhlo(hello) => word(&hello.name, out)?,
-            Self::Mail { path, parameters } => {
-                // Writing to a Vec cannot fail.
-                drop(write!(out, " FROM:{path}"));
-                parameters.write(out);
-            }
-            Self::Rcpt { path, parameters } => {
-                drop(write!(out, " TO:{path}"));
-                parameters.write(out);
-            }
+            Self::Mail { path, parameters } => mail_words(path, parameters, out),
+            Self::Rcpt { path, parameters } => rcpt_words(path, parameters, out),
             Self::Bdat { size, last } => {
+                // Writing to a Vec cannot fail.
                 drop(write!(out, " {size}"));
                 end_marker(*last, out);
             }
@@ -1102,6 +1083,79 @@ impl Command<'_> {
         }
         Ok(())
     }
+}
+
+/// Writes MAIL (RFC 5321 4.1.1.2) from what is borrowed, as [`Command::write`] does.
+///
+/// # Errors
+/// As there.
+pub fn write_mail(
+    path: &ReversePath<'_>,
+    parameters: &MailParameters<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), WriteError> {
+    write_line(parameters.smtputf8, out, |out| {
+        out.extend_from_slice(b"MAIL");
+        mail_words(path, parameters, out);
+        Ok(())
+    })
+}
+
+/// Writes RCPT (RFC 5321 4.1.1.3) from what is borrowed, as [`Command::write`] does.
+///
+/// # Errors
+/// As there.
+pub fn write_rcpt(
+    path: &ForwardPath<'_>,
+    parameters: &RcptParameters<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), WriteError> {
+    write_line(true, out, |out| {
+        out.extend_from_slice(b"RCPT");
+        rcpt_words(path, parameters, out);
+        Ok(())
+    })
+}
+
+fn mail_words(path: &ReversePath<'_>, parameters: &MailParameters<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b" FROM:<");
+    if let Some(address) = path.address() {
+        out.extend_from_slice(address.mailbox().as_bytes());
+    }
+    out.push(b'>');
+    parameters.write(out);
+}
+
+fn rcpt_words(path: &ForwardPath<'_>, parameters: &RcptParameters<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b" TO:<");
+    match path {
+        ForwardPath::Postmaster(word) => out.extend_from_slice(word.as_bytes()),
+        ForwardPath::Address(address) => out.extend_from_slice(address.mailbox().as_bytes()),
+    }
+    out.push(b'>');
+    parameters.write(out);
+}
+
+/// Writes one line, or nothing.
+fn write_line(
+    utf8: bool,
+    out: &mut Vec<u8>,
+    words: impl FnOnce(&mut Vec<u8>) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    let start = out.len();
+    let mut result = words(out);
+    // One look at the finished line guards against all ways that a CR or LF could have got in.
+    let written = &out[start..];
+    if result.is_ok() && written.iter().any(|&octet| is_control(octet)) {
+        result = Err(WriteError::ForbiddenOctet);
+    } else if result.is_ok() && !utf8 && !written.is_ascii() {
+        result = Err(WriteError::NonAscii);
+    }
+    match result {
+        Ok(()) => out.extend_from_slice(b"\r\n"),
+        Err(_) => out.truncate(start),
+    }
+    result
 }
 
 fn word(text: &str, out: &mut Vec<u8>) -> Result<(), WriteError> {

@@ -566,6 +566,11 @@ impl<'a> MailParameters<'a> {
         split(&self.raw)
     }
 
+    /// The keywords in [`raw`](Self::raw) that have no field.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        unknown(&self.raw, Keyword::of_mail).map(|(keyword, _)| keyword)
+    }
+
     /// Writes each parameter with a space before it: the typed fields first, then those of [`raw`](Self::raw) that have
     /// no field.
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -657,6 +662,11 @@ impl<'a> RcptParameters<'a> {
         split(&self.raw)
     }
 
+    /// The keywords in [`raw`](Self::raw) that have no field.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        unknown(&self.raw, Keyword::of_rcpt).map(|(keyword, _)| keyword)
+    }
+
     /// Writes each parameter with a space before it: the typed fields first, then those of [`raw`](Self::raw) that have
     /// no field.
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -710,8 +720,15 @@ impl fmt::Display for Notify {
     }
 }
 
+fn unknown<'a>(
+    raw: &'a str,
+    keyword_of: impl Fn(&[u8]) -> Option<Keyword>,
+) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+    split(raw).filter(move |(keyword, _)| keyword_of(keyword.as_bytes()).is_none())
+}
+
 fn write_unknown(raw: &str, keyword_of: impl Fn(&[u8]) -> Option<Keyword>, out: &mut Vec<u8>) {
-    for (keyword, value) in split(raw).filter(|(keyword, _)| keyword_of(keyword.as_bytes()).is_none()) {
+    for (keyword, value) in unknown(raw, keyword_of) {
         out.push(b' ');
         out.extend_from_slice(keyword.as_bytes());
         if let Some(value) = value {
