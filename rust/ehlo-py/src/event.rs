@@ -40,7 +40,7 @@ pub(crate) fn to_python(py: Python<'_>, event: session::Event<Collected>) -> PyR
 }
 
 #[inline]
-fn object<'py, T>(py: Python<'py>, event: T) -> PyResult<Bound<'py, PyAny>>
+pub(crate) fn object<'py, T>(py: Python<'py>, event: T) -> PyResult<Bound<'py, PyAny>>
 where
     T: PyClass + Into<PyClassInitializer<T>>,
 {

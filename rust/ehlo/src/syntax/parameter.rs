@@ -720,10 +720,7 @@ impl fmt::Display for Notify {
     }
 }
 
-fn unknown<'a>(
-    raw: &'a str,
-    keyword_of: impl Fn(&[u8]) -> Option<Keyword>,
-) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+fn unknown(raw: &str, keyword_of: impl Fn(&[u8]) -> Option<Keyword>) -> impl Iterator<Item = (&str, Option<&str>)> {
     split(raw).filter(move |(keyword, _)| keyword_of(keyword.as_bytes()).is_none())
 }
 

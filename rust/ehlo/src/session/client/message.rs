@@ -7,6 +7,7 @@ use super::config::Newlines;
 use super::event::{Failure, RecipientResult};
 use crate::session::transaction::{Recipient, Sender};
 use crate::wire::content::{BareNewlines, ContentReader, Discard};
+use crate::wire::dot::{DotEncoder, EncodePolicy};
 
 /// A message to be sent.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct NewMessage<B> {
     pub(super) recipients: Vec<Arc<Recipient>>,
     pub(super) content: Content<B>,
     pub(super) facts: Facts,
+    /// It is lines with their CRLF already.
+    pub(super) clean: bool,
 }
 
 /// What is known of content before it is sent; `None` is not known.
@@ -26,10 +29,6 @@ pub struct Facts {
     pub eight_bit: Option<bool>,
     /// Whether there are any in the header section, which needs SMTPUTF8 (RFC 6531 3.1).
     pub utf8_header: Option<bool>,
-    /// Octets as they are.
-    pub(super) exact_size: Option<u64>,
-    /// It is lines with their CRLF already.
-    pub(super) clean: bool,
 }
 
 /// Where content comes from.
@@ -44,43 +43,43 @@ pub(super) enum Content<B> {
 impl<B: AsRef<[u8]>> NewMessage<B> {
     /// A message whose content is here. It is looked through once.
     pub fn whole(sender: Arc<Sender>, recipients: Vec<Arc<Recipient>>, content: B) -> Self {
-        let facts = Facts::of(content.as_ref());
-        Self { sender, recipients, content: Content::Whole(content), facts }
+        let octets = content.as_ref();
+        let mut reader = ContentReader::new(BareNewlines::Normalize);
+        reader.read(octets, &mut Discard);
+        let flags = reader.finish(&mut Discard);
+        let missing_end = if flags.no_final_crlf { 2 } else { 0 };
+        let facts = Facts {
+            size: Some(reader.octets() + missing_end),
+            eight_bit: Some(flags.eight_bit),
+            utf8_header: Some(flags.eight_bit && !header(octets).is_ascii()),
+        };
+        let clean = !flags.bare() && !flags.no_final_crlf;
+        Self { sender, recipients, content: Content::Whole(content), facts, clean }
     }
 
     /// A message whose content is going to come in pieces.
     pub fn stream(sender: Arc<Sender>, recipients: Vec<Arc<Recipient>>, facts: Facts) -> Self {
-        let facts = Facts { exact_size: facts.size, clean: false, ..facts };
-        Self { sender, recipients, content: Content::Stream { pieces: VecDeque::new(), ended: false }, facts }
+        let content = Content::Stream { pieces: VecDeque::new(), ended: false };
+        Self { sender, recipients, content, facts, clean: false }
+    }
+
+    /// Octets that are going to be sent, if they are known (RFC 1870 5).
+    pub(super) fn size(&self, exact: bool) -> Option<u64> {
+        match &self.content {
+            Content::Whole(content) if exact => Some(content.as_ref().len() as u64),
+            _ => self.facts.size,
+        }
     }
 }
 
-impl Facts {
-    /// What content is made of.
-    #[must_use]
-    pub fn of(content: &[u8]) -> Self {
-        let mut reader = ContentReader::new(BareNewlines::Normalize);
-        reader.read(content, &mut Discard);
-        let flags = reader.finish(&mut Discard);
-        let missing_end = if flags.no_final_crlf { 2 } else { 0 };
-        Self {
-            size: Some(reader.octets() + missing_end),
-            eight_bit: Some(flags.eight_bit),
-            utf8_header: Some(flags.eight_bit && !header(content).is_ascii()),
-            exact_size: Some(content.len() as u64),
-            clean: !flags.bare() && !flags.no_final_crlf,
-        }
+/// Where a bare CR or LF is, if the policy forbids it.
+pub(super) fn forbidden_newline(content: &[u8], newlines: Newlines) -> Option<Failure> {
+    if newlines != Newlines::Reject {
+        return None;
     }
-
-    /// Where a bare CR or LF is, if the policy forbids it.
-    pub(super) fn forbidden_newline(content: &[u8], newlines: Newlines) -> Option<Failure> {
-        if newlines != Newlines::Reject {
-            return None;
-        }
-        let mut encoder = crate::wire::dot::DotEncoder::new(crate::wire::dot::EncodePolicy::Reject);
-        let found = encoder.encode(content, &mut Discard).and_then(|()| encoder.finish(&mut Discard));
-        found.err().map(|bare| Failure::BareNewline(bare.offset))
-    }
+    let mut encoder = DotEncoder::new(EncodePolicy::Reject);
+    let found = encoder.encode(content, &mut Discard).and_then(|()| encoder.finish(&mut Discard));
+    found.err().map(|bare| Failure::BareNewline(bare.offset))
 }
 
 /// The header section: all before the first empty line (RFC 5322 2.1), or all there is.

@@ -21,7 +21,7 @@ pub use config::{Chunking, ClientConfig, ClientConfigError, ClientSettings, Clie
 pub use event::{ClientDisconnect, ClientEvent, Failure, MessageResult, Need, ProtocolFault, RecipientResult, Stage};
 pub use message::{Facts, NewMessage};
 
-use self::message::{Content, Job};
+use self::message::{Content, Job, forbidden_newline};
 use self::offer::{Offer, Peer};
 use self::transaction::{Sending, Transaction};
 use self::transcript::Transcript;
@@ -683,7 +683,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if let Content::Whole(content) = &job.message.content
             && !job.begun
             && !plan.exact
-            && let Some(failure) = Facts::forbidden_newline(content.as_ref(), settings.newlines)
+            && let Some(failure) = forbidden_newline(content.as_ref(), settings.newlines)
         {
             self.refuse_job(at, failure);
             return true;
@@ -842,14 +842,14 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let (exact, seven_bit) = (transaction.plan.exact, transaction.plan.seven_bit);
         let last;
         scratch.clear();
-        let facts = jobs[at].message.facts;
+        let clean = jobs[at].message.clean;
         match &mut jobs[at].message.content {
             Content::Whole(content) => {
                 let rest = &content.as_ref()[transaction.at..];
                 let piece = &rest[..rest.len().min(most)];
                 transaction.at += piece.len();
                 last = piece.len() == rest.len();
-                if facts.clean || exact {
+                if clean || exact {
                     put_chunk(piece, last, output);
                 } else {
                     reader.read(piece, scratch);

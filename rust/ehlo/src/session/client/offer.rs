@@ -102,7 +102,7 @@ impl Peer<'_> {
             return Err(Need::Chunking); // C-BDT-25
         }
         let mut mail = asked.clone();
-        let size = if exact { facts.exact_size } else { facts.size };
+        let size = message.size(exact);
         if let (Some(limit), Some(octets)) = (offer.size_limit, size)
             && octets > limit
         {
