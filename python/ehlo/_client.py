@@ -99,7 +99,7 @@ def hostname_of(fqdn: str, address: object) -> str:
     if "." in name and not name.startswith("localhost."):
         try:
             return ClientConfig(name).hostname
-        except EhloError:  # an underscore, or what else hosts are called
+        except (EhloError, ValueError):  # an underscore, or what else hosts are called
             pass
     if isinstance(address, tuple) and len(address) >= 2:
         host = str(address[0]).partition("%")[0]
@@ -592,14 +592,16 @@ class BaseClient:
         """
         while result.failure == "mailmax" and self._open is not None and letter.can_repeat:
             rest: list[RecipientLike] = [one.recipient for one in result.recipients if one.reply is None]
+            fresh = self._link.conn.closed or self._link.conn.mail_left == 0
             try:
-                await self._reopen()
+                if fresh:
+                    await self._reopen()
                 again = await self._attempt(letter.only(rest))
             except SMTPException:
                 if result.accepted:
                     break  # what some have must be told
                 raise
-            if again.failure == "mailmax" and not any(one.reply is not None for one in again.recipients):
+            if fresh and again.failure == "mailmax" and not any(one.reply is not None for one in again.recipients):
                 break  # not one transaction on a new connection
             result = result.completed_by(again)
         return result
@@ -657,6 +659,7 @@ class SendMany:
         "_budget",
         "_client",
         "_error",
+        "_held",
         "_items",
         "_kept",
         "_late",
@@ -673,6 +676,7 @@ class SendMany:
         # Where items are taken from: an iterator, or what a task beside took from an async one.
         self._pulled: Iterator[Item] | None = None
         self._pump: _Pump | None = None
+        self._held: Item | None = None
         self._more = True
         self._open = 0
         self._over = False
@@ -704,6 +708,9 @@ class SendMany:
                         if not self._more:
                             raise self._end()
                         if link.limited and self._budget == 0:
+                            if self._held is None:
+                                self._held = self._take()
+                                continue  # only for what there is a new connection
                             await client._reopen()
                             link = client._link
                             results = link.results
@@ -770,18 +777,13 @@ class SendMany:
                 left = conn.mail_left
                 self._budget = room if left is None or self._client._open is None else left
             room = min(room, self._budget)
-        pulled = self._pulled
-        assert pulled is not None
         while room > 0:
-            try:
-                item = next(pulled)
-            except StopIteration:
-                # The end; or, of an async iterable, all that has come yet.
-                self._more = self._pump is not None and not self._pump.ended
-                break
-            except Exception as exc:
-                self._fail(exc)
-                break
+            item = self._held
+            if item is None:
+                item = self._take()
+                if item is None:
+                    break
+            self._held = None
             if link.disconnect is not None:
                 self._fail(link.error())
                 break
@@ -799,6 +801,17 @@ class SendMany:
                 self._budget -= 1
             self._open += 1
             room -= 1
+
+    def _take(self) -> Item | None:
+        """The next item; ``None`` at the end, and where an async iterable has none yet."""
+        assert self._pulled is not None
+        try:
+            return next(self._pulled)
+        except StopIteration:
+            self._more = self._pump is not None and not self._pump.ended
+        except Exception as exc:
+            self._fail(exc)
+        return None
 
     async def _reorder(self, letter: Letter, result: SendResult) -> None:
         """A message needs more transactions than the server takes on this connection: take the results of those behind

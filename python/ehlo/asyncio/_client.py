@@ -144,7 +144,8 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
                 if len(out) >= FULL:
                     continue
             break
-        if self.sources and not self._paused and conn.content_wanted is not None:
+        # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
+        if self.sources and conn.content_wanted is not None:
             self.news = True
         if self.news and (waiter := self._waiter) is not None:
             self.news = False
