@@ -1192,9 +1192,9 @@ class ClientDisconnect:
     def reason(
         self,
     ) -> Literal["quit", "eof", "timeout", "greeting", "hello", "tls", "closing", "early", "protocol", "aborted"]:
-        """One of "quit", "eof" (the server closed), "timeout", "greeting", "hello" (refused), "tls" (required, not to be
-        had), "closing" (a 421), "early" (refused while content was sent), "protocol" (the server cannot be followed)
-        and "aborted" (content was given up behind DATA).
+        """One of "quit", "eof" (the server closed), "timeout", "greeting", "hello" (refused), "tls" (required, none
+        to be had), "closing" (a 421), "early" (refused while content was sent), "protocol" (the server cannot be
+        followed) and "aborted" (content was given up behind DATA).
         """
     @property
     def reply(self) -> Reply | None:

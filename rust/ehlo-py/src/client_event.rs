@@ -373,9 +373,9 @@ impl ClientDisconnect {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str,) = ("reason",);
 
-    /// One of "quit", "eof" (the server closed), "timeout", "greeting", "hello" (refused), "tls" (required, not to be
-    /// had), "closing" (a 421), "early" (refused while content was sent), "protocol" (the server cannot be followed)
-    /// and "aborted" (content was given up behind DATA).
+    /// One of "quit", "eof" (the server closed), "timeout", "greeting", "hello" (refused), "tls" (required, none
+    /// to be had), "closing" (a 421), "early" (refused while content was sent), "protocol" (the server cannot be
+    /// followed) and "aborted" (content was given up behind DATA).
     #[getter]
     fn reason(&self) -> &'static str {
         match self.reason {

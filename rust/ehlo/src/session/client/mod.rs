@@ -247,6 +247,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     rest = &rest[fed.consumed..];
                     if let Some(reply) = fed.reply {
                         self.on_reply(reply);
+                        // What this reply lets go is on its way before the next is looked at, in whatever pieces they come.
+                        self.pump();
                     }
                 }
                 Err(error) => {
