@@ -295,6 +295,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 self.tls = true;
                 Ok(())
             }
+            // The peer spoke in clear behind its 220: that is told by the events.
+            Phase::Closed => Ok(()),
             _ => Err(ClientMisuse::NoHandshake),
         }
     }
@@ -569,7 +571,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     fn answer_challenge(&mut self, response: Option<&[u8]>) -> Result<(), ClientMisuse> {
-        let Phase::Challenged(id) = self.phase else { return Err(ClientMisuse::NoChallenge) };
+        let id = match self.phase {
+            Phase::Challenged(id) => id,
+            // The peer did not wait for the answer: that is told by the events.
+            Phase::Closed => return Ok(()),
+            _ => return Err(ClientMisuse::NoChallenge),
+        };
         match response {
             Some(octets) => base64::encode_into(octets, &mut self.output),
             None => self.output.push(b'*'),
