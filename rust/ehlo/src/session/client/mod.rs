@@ -536,7 +536,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// The latest lines of the session, without content and secrets.
     #[must_use]
-    pub fn transcript(&self) -> &str {
+    pub fn transcript(&self) -> String {
         self.transcript.text()
     }
 
@@ -1026,7 +1026,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// The state machine: what each reply does to what it answers.
     fn on_reply(&mut self, reply: Reply) {
-        self.transcript.received(reply.to_string().as_bytes());
+        self.transcript.received(&reply);
         let Some(expect) = self.expected.pop_front() else { return self.on_unexpected(reply) };
         let closing = reply.code() == 421;
         match (expect, reply.class()) {
