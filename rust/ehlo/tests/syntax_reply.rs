@@ -3,6 +3,8 @@ use ehlo::syntax::reply::{
     Class, Fed, Reply, ReplyError, ReplyLimits, ReplyParseError, ReplyParser, parse_reply, write_reply,
 };
 use ehlo::syntax::status::EnhancedCode;
+use ehlo::wire::base64;
+use ehlo::wire::line::{LineEnds, LineScanner, Scan};
 
 /// All replies that `pieces` hold, or the first error.
 fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &ReplyLimits) -> Result<Vec<Reply>, ReplyParseError> {
@@ -107,7 +109,7 @@ fn b_rpl_02_codes_that_may_be_sent() {
     }
 }
 
-// C-RPL-03, C-RPL-04, RFC 5321 4.2: the codes a client bears. What it does about them is the session's.
+// RFC 5321 4.2: the codes that are read. What a client does about them is the session's.
 #[test]
 fn codes_are_classed_by_their_first_digit() {
     for (code, class) in [
@@ -221,6 +223,33 @@ fn c_rpl_11_limits_of_what_is_read() {
         let octets = line(250, 4096);
         assert_eq!(parser.feed(octets.as_bytes(), &limits).unwrap().consumed, 4096);
         assert!(!parser.is_partial());
+    }
+}
+
+// B-LIN-19, RFC 4954 4: 12288 octets of base64 are read, as a challenge and as a response
+#[test]
+fn b_lin_19_long_base64() {
+    let octets: Vec<u8> = (0..12288 / 4 * 3).map(|octet| (octet % 251) as u8).collect();
+    let text = base64::encode(&octets);
+    assert_eq!(text.len(), 12288);
+    let reply = one(format!("334 {text}\r\n"));
+    assert_eq!(base64::decode(reply.text().as_bytes()).unwrap(), octets);
+    // Any other reply as long is refused, and a 334 is not without limit.
+    assert_eq!(read(format!("235 {text}\r\n")), Err(ReplyParseError::LineTooLong));
+
+    let line = format!("{text}\r\n");
+    for size in [1, 4096, line.len()] {
+        let (mut scanner, mut kept) = (LineScanner::default(), Vec::new());
+        let mut read = None;
+        for piece in line.as_bytes().chunks(size) {
+            kept.extend_from_slice(piece);
+            match scanner.scan(&kept, 16384, LineEnds::Crlf) {
+                Scan::Line { line, consumed } => read = Some((base64::decode(line).unwrap(), consumed)),
+                Scan::Partial { discard } => assert_eq!(discard, 0),
+                Scan::TooLong { .. } => panic!("12288 octets must be borne"),
+            }
+        }
+        assert_eq!(read, Some((octets.clone(), line.len())));
     }
 }
 
