@@ -714,6 +714,13 @@ fn messages_back_to_back_stay_apart() {
         peer.send(&["c@d"], "3\r\n");
         peer.hears("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 3 LAST\r\n3\r\n");
     });
+    ready(settings(), BDAT, |peer| {
+        peer.send(&["c@d"], "1\r\n");
+        peer.say("250 ok\r\n550 no\r\n554 nobody\r\n");
+        peer.heard();
+        peer.send(&["c@d"], "2\r\n");
+        assert!(peer.heard().starts_with("RSET\r\nMAIL"));
+    });
     ready(ClientSettings { window: 2, ..settings() }, BDAT, |peer| {
         for _ in 0..5 {
             peer.send(&["c@d"], "x\r\n");
