@@ -6,6 +6,7 @@ no leading "backend" remark here, and provides what has one. No I/O, no event lo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from ehlo._types import ServerEvent
 if TYPE_CHECKING:
     from ehlo._listener import Listener
 
-__all__ = ["HANDLER", "TICK", "WRITING", "Connection"]
+__all__ = ["HANDLER", "TICK", "WRITING", "Connection", "address_of"]
 
 # The limits of a connection are looked at least this often, in seconds: the time that a limit may act too late.
 TICK: Final = 30.0
@@ -26,6 +27,16 @@ _QUEUE: Final = 65536
 _CLEAN: Final = frozenset(("quit", "eof", "shutdown"))
 # Why reading is paused; bits of Connection._pauses. The values from 4 on are the backend's own.
 WRITING, HANDLER = 1, 2
+
+
+def address_of(name: Any) -> tuple[str, int] | str:
+    """The name of a socket as the program sees it: ``(address, port)``, or the path of a Unix socket.
+
+    Example::
+
+        address_of(sock.getsockname())
+    """
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else os.fsdecode(name or "")
 
 
 class Connection:
@@ -78,13 +89,8 @@ class Connection:
         # One write for all replies of a wake-up (RFC 2920 3.2). What the kernel does not take, the backend keeps.
         _write: Callable[[bytes], object]
 
-    def peer(self) -> tuple[str, int] | None:
-        raise NotImplementedError
-
-    def local(self) -> tuple[str, int] | str | None:
-        raise NotImplementedError
-
-    def make_event(self) -> Event:
+    def _name(self, end: str) -> Any:
+        """What ``getpeername`` ("peername") and ``getsockname`` ("sockname") give. Never raises."""
         raise NotImplementedError
 
     def _start(self, call: Call) -> None:
@@ -105,6 +111,22 @@ class Connection:
         """Close now; what is not sent is lost."""
         raise NotImplementedError
 
+    # ---- for the driver --------------------------------------------------------------------------
+
+    def peer(self) -> tuple[str, int] | None:
+        name = self._name("peername")
+        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+
+    def local(self) -> tuple[str, int] | str | None:
+        return address_of(self._name("sockname")) or None
+
+    def make_event(self) -> Event:
+        return self._server._make_event()
+
+    def wake(self) -> None:
+        self._held_since = self._server._now()  # the handler did something: its time begins anew
+        self._advance()
+
     # ---- life ------------------------------------------------------------------------------------
 
     def _open(self) -> None:
@@ -113,10 +135,6 @@ class Connection:
         self._conn = ServerConnection(server._config)
         self._driver = ServerDriver(self._conn, server._plan, self)
         self._seen = self._born = server._now()
-
-    def wake(self) -> None:
-        self._held_since = self._server._now()  # the handler did something: its time begins anew
-        self._advance()
 
     def _advance(self, event: ServerEvent | None = None) -> None:
         """Handle all that can be handled now, then write once."""

@@ -15,16 +15,17 @@ from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from ehlo._connection import TICK, Connection
+from ehlo._connection import TICK, Connection, address_of
 from ehlo._core import Reply, ServerConfig
 from ehlo._driver import Event
 from ehlo._errors import LocalProtocolError
 from ehlo._handler import Plan, plan_of
 from ehlo._limits import Limits, Statistics
 
-__all__ = ["Listener", "address_of", "bind", "no_delay", "prepare"]
+__all__ = ["Listener", "no_delay", "open_server"]
 
 C = TypeVar("C", bound=Connection)
+L = TypeVar("L", bound="Listener[Any]")
 
 
 class Listener(Generic[C]):
@@ -54,6 +55,7 @@ class Listener(Generic[C]):
         self._live: set[C] = set()
         self._networks: dict[str, int] = {}
         self._totals = Statistics()
+        self._sockets: list[socket.socket] = []
         self._addresses: tuple[tuple[str, int] | str, ...] = ()
         self._path: str | None = None
         self._accepting = True
@@ -63,8 +65,7 @@ class Listener(Generic[C]):
 
     # ---- what the backend provides ---------------------------------------------------------------
 
-    def _make_event(self) -> Event:
-        raise NotImplementedError
+    _make_event: Callable[[], Event]
 
     async def _wait(self, event: Event, seconds: float) -> None:
         """Until the event is set or so many seconds went by."""
@@ -247,21 +248,32 @@ def _count(total: Statistics, connection: Connection) -> None:
 # ---- before it listens ---------------------------------------------------------------------------
 
 
-def prepare(
+async def open_server(
+    kind: Callable[[Plan, ServerConfig, Limits], L],
+    getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
     handler: object,
+    host: str | Sequence[str] | None,
     port: int,
     config: ServerConfig | None,
+    limits: Limits | None,
     sockets: Iterable[socket.socket] | None,
     path: str | os.PathLike[str] | None,
-) -> tuple[Plan, ServerConfig, list[socket.socket] | None]:
-    """Look at the arguments of ``serve``: the handler's plan, the config that it completes, the sockets as a list.
+    reuse_port: bool,
+) -> L:
+    """Look at the arguments of ``serve``, and make a server of them. Its sockets are bound, but do not listen yet.
+
+    Arguments:
+        kind: the backend's ``Server``.
+        getaddrinfo: the backend's own, as :func:`socket.getaddrinfo` but awaitable.
+        handler, host, port, config, limits, sockets, path, reuse_port: as ``serve`` has them.
 
     Raises:
         LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
+        OSError: the address is taken, not ours or not allowed; the name is not known.
 
     Example::
 
-        plan, config, given = prepare(handler, port, config, sockets, path)
+        server = await open_server(Server, trio.socket.getaddrinfo, handler, host, 25, ...)
     """
     plan = plan_of(handler)
     config = ServerConfig() if config is None else config
@@ -272,44 +284,37 @@ def prepare(
         raise LocalProtocolError("serve: give sockets or path, not both")
     if given == []:
         raise LocalProtocolError("serve: sockets is empty; give at least one, or host and port")
-    # B-LMT-10, RFC 2033 5
     if config.lmtp and path is None:
-        addresses = [] if given is None else [address_of(sock.getsockname()) for sock in given]
-        if 25 in [port if given is None else 0, *(address[1] for address in addresses if isinstance(address, tuple))]:
+        names = [("", port)] if given is None else [sock.getsockname() for sock in given]
+        if any(isinstance(name, tuple) and name[1] == 25 for name in names):  # B-LMT-10, RFC 2033 5
             raise LocalProtocolError("serve: LMTP must not be served on port 25 (RFC 2033 5); choose another, as 24")
-    return plan, config, given
+    server = kind(plan, config, limits if limits is not None else Limits())
+    if given is not None:
+        for sock in given:
+            sock.setblocking(False)
+        server._sockets = given
+    elif path is not None:
+        server._path = os.fspath(path)
+        server._sockets = [_bind_path(server._path)]
+    else:
+        server._sockets = await _bind(getaddrinfo, host, port, reuse_port)
+    server._addresses = tuple(address_of(sock.getsockname()) for sock in server._sockets)
+    return server
 
 
-async def bind(
-    getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
-    host: str | Sequence[str] | None,
-    port: int,
-    path: str | os.PathLike[str] | None,
-    reuse_port: bool,
+def _bind_path(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        # What a server left behind that had no time to remove it. Anything but a socket stays, and is an error.
+        if path[:1] != "\0" and stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    return _bound(socket.AF_UNIX, 0, path, False)
+
+
+async def _bind(
+    getaddrinfo: Callable[..., Awaitable[Sequence[Any]]], host: str | Sequence[str] | None, port: int, reuse_port: bool
 ) -> list[socket.socket]:
-    """Sockets that are bound and do not block, but do not listen yet.
-
-    Arguments:
-        getaddrinfo: the backend's own, as :func:`socket.getaddrinfo` but awaitable.
-        host, port, path, reuse_port: as ``serve`` has them.
-
-    Raises:
-        OSError: the address is taken, not ours or not allowed; the name is not known.
-
-    Example::
-
-        for sock in await bind(trio.socket.getaddrinfo, "localhost", 25, None, False): sock.listen()
-    """
-    if path is not None:
-        name = os.fspath(path)
-        with contextlib.suppress(FileNotFoundError):
-            # What a server left behind that had no time to remove it. Anything but a socket stays, and is an error.
-            if name[:1] != "\0" and stat.S_ISSOCK(os.stat(name).st_mode):
-                os.unlink(name)
-        return [_bound(socket.AF_UNIX, 0, name, False)]
-    hosts = [host] if host is None or isinstance(host, str) else host
     infos: dict[tuple[Any, ...], None] = {}
-    for one in hosts:
+    for one in [host] if host is None or isinstance(host, str) else host:
         found = await getaddrinfo(one or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         infos.update(dict.fromkeys((family, proto, address) for family, _, proto, _, address in found))
     socks: list[socket.socket] = []
@@ -362,13 +367,3 @@ def no_delay(sock: Any) -> None:
     if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def address_of(name: Any) -> tuple[str, int] | str:
-    """The name of a socket as the program sees it: ``(address, port)``, or the path of a Unix socket.
-
-    Example::
-
-        address_of(sock.getsockname())
-    """
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else os.fsdecode(name or "")
