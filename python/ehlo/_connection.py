@@ -56,6 +56,7 @@ class Connection:
         "_content_mark",
         "_content_since",
         "_driver",
+        "_eof",
         "_expired",
         "_held_since",
         "_lost",
@@ -73,6 +74,7 @@ class Connection:
         self._server = server
         self._advancing = False
         self._closing = False
+        self._eof = False
         self._expired = False
         self._lost = False
         self._octets = 0
@@ -169,7 +171,15 @@ class Connection:
             self._closing = True
             # After a 421 that the peer may not expect, read on for a moment, so that what it is still sending does
             # not make its kernel throw the reply away.
-            self._close(0.0 if driver.reason in _CLEAN else self._server._limits.linger_seconds)
+            clean = self._eof or driver.reason in _CLEAN
+            self._close(0.0 if clean else self._server._limits.linger_seconds)
+
+    def _end_of_input(self) -> None:
+        """The client sends no more (FIN). What a handler has still to answer is sent first; then we close."""
+        self._eof = True
+        self._seen = self._server._now()
+        self._conn.receive_eof()
+        self._advance()
 
     def _called(self) -> None:
         """A call is over: go on."""
@@ -290,10 +300,10 @@ class Connection:
 
     def cut(self) -> bool:
         """End at once, with a 421 where one still gets through. True if a session was still going on."""
-        going_on = not self._closing
-        if going_on:
+        conn = self._conn
+        going_on = not (self._closing or conn.closed)
+        if not self._closing:
             self._closing = True
-            conn = self._conn
             conn.shutdown()
             out = conn.data_to_send()
             if not conn.closed:  # inside a transaction the engine would wait for its end

@@ -81,10 +81,8 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         if self._closing:
             return False
-        self._seen = monotonic()
-        self._conn.receive_eof()
-        self._advance()
-        return True  # what a handler has still to answer is sent first; then we close
+        self._end_of_input()
+        return True  # it is for us to close
 
     def pause_writing(self) -> None:
         self._pause(WRITING)

@@ -99,24 +99,24 @@ class ServerTask(Connection):
             except OSError:
                 self._pauses |= _BROKEN
                 return
+            if not count:
+                self._pauses |= _EOF
+                self._end_of_input()
+                return
             self._seen = now()
+            self._octets += count
+            conn.receive_from(buffer, count)
             event = None
-            if count:
-                self._octets += count
-                conn.receive_from(buffer, count)
-                if not driver.blocked:
-                    event = conn.next_event()
-                    if event is None:
-                        # The usual path: all was answered by the engine, which has not ended the session.
-                        out = conn.data_to_send()
-                        if out:
-                            self._write(out)
-                            if self._pauses:
-                                return
-                        continue
-            else:
-                self._pauses |= _EOF  # what a handler has still to answer is sent first; then we close
-                conn.receive_eof()
+            if not driver.blocked:
+                event = conn.next_event()
+                if event is None:
+                    # The usual path: all was answered by the engine, which has not ended the session.
+                    out = conn.data_to_send()
+                    if out:
+                        self._write(out)
+                        if self._pauses:
+                            return
+                    continue
             self._advance(event)
             if self._pauses or self._closing:
                 return
@@ -149,7 +149,7 @@ class ServerTask(Connection):
             while self._unsent and not (self._lost or self._pauses & _BROKEN):
                 await wait_writable(self._socket)
                 self._flush()
-        if self._unsent or self._linger <= 0 or self._lost or self._pauses & (_EOF | _BROKEN):
+        if self._unsent or self._linger <= 0 or self._lost or self._pauses & _BROKEN:
             return
         with contextlib.suppress(OSError), trio.CancelScope(deadline=self._server._now() + self._linger) as self._scope:
             self._socket.shutdown(socket.SHUT_WR)

@@ -88,17 +88,20 @@ class Server(Listener[ServerTask]):
                 log.error("cannot accept a connection: %s; trying again in %g s", exc, _FULL_WAIT)
                 await trio.sleep(_FULL_WAIT)
                 continue
-            sock.setblocking(False)
-            connection = ServerTask(self, sock)
-            refusal = self._admit(connection)
-            if refusal is not None:
-                with contextlib.suppress(OSError):
-                    sock.send(refusal)
-                sock.close()
-                continue
-            no_delay(sock)
-            connection._open()
-            self._nursery.start_soon(connection.run)
+            self._welcome(sock)
+
+    def _welcome(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        connection = ServerTask(self, sock)
+        refusal = self._admit(connection)
+        if refusal is not None:
+            with contextlib.suppress(OSError):
+                sock.send(refusal)
+            sock.close()
+            return
+        no_delay(sock)
+        connection._open()
+        self._nursery.start_soon(connection.run)
 
 
 async def serve(
