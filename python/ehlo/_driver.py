@@ -8,6 +8,7 @@ The adapter gives octets to ``driver.conn``, calls :meth:`ServerDriver.step` unt
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -474,7 +475,9 @@ class ServerDriver:
             self._log_failure(self._plan.on_body, exc)
             result = _FAILED
         if isinstance(result, Reply) and not result.is_positive and not self._lost:
-            self.conn.refuse_content(result)
+            # If all of it has come by now, the answer waits for its event as it does anyway.
+            with contextlib.suppress(LocalProtocolError):
+                self.conn.refuse_content(result)
         return result
 
     def _taken(self) -> None:
