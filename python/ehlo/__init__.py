@@ -1,4 +1,5 @@
-"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio` has sockets.
+"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio` and :mod:`ehlo.trio` have
+sockets.
 
 Example::
 

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import trio
 from trio.lowlevel import notify_closing, wait_readable
@@ -79,7 +79,7 @@ class Server(Listener[ServerTask]):
         while self._accepting:
             try:
                 await wait_readable(listener)
-                sock, _ = listener.accept()
+                sock, peername = listener.accept()
             except trio.ClosedResourceError:
                 return
             except (BlockingIOError, InterruptedError, ConnectionError):
@@ -88,11 +88,11 @@ class Server(Listener[ServerTask]):
                 log.error("cannot accept a connection: %s; trying again in %g s", exc, _FULL_WAIT)
                 await trio.sleep(_FULL_WAIT)
                 continue
-            self._welcome(sock)
+            self._welcome(sock, peername)
 
-    def _welcome(self, sock: socket.socket) -> None:
+    def _welcome(self, sock: socket.socket, peername: Any) -> None:
         sock.setblocking(False)
-        connection = ServerTask(self, sock)
+        connection = ServerTask(self, sock, peername)
         refusal = self._admit(connection)
         if refusal is not None:
             with contextlib.suppress(OSError):
