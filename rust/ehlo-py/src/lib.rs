@@ -8,6 +8,7 @@
 //!
 //! - [`server`], [`config`], [`event`]: the session.
 //! - [`address`], [`envelope`], [`reply`], [`capability`], [`command`]: words.
+//! - [`peer`]: what a trusted front says of the client.
 //! - [`codec`]: the dot codec and xtext.
 //! - [`buffer`], [`content`]: memory that is shared with Python.
 //! - [`error`], [`lazy`]: what all the others use.
@@ -24,6 +25,7 @@ mod envelope;
 mod error;
 mod event;
 mod lazy;
+mod peer;
 mod reply;
 mod server;
 
@@ -70,9 +72,11 @@ mod _core {
     use super::envelope::{Envelope, Recipient, Sender};
     #[pymodule_export]
     use super::event::{
-        Chunk, Connect, ContentAborted, ContentStart, Data, Disconnect, Etrn, Expn, Hello, Mail, Message, Rcpt, Reset,
-        Vrfy,
+        Auth, AuthResponse, Chunk, Connect, ContentAborted, ContentStart, Data, Disconnect, Etrn, Expn, Hello, Mail,
+        Message, Proxy, Rcpt, Reset, StartTls, Vrfy, Xclient,
     };
+    #[pymodule_export]
+    use super::peer::{ClientAttributes, ProxyHeader, parse_proxy};
     #[pymodule_export]
     use super::reply::{Reply, parse_reply};
     #[pymodule_export]

@@ -873,8 +873,7 @@ fn parse_auth(argument: &str) -> Result<Command<'_>, Kind> {
         None => (argument, None),
         Some((mechanism, initial)) => (mechanism, Some(initial)),
     };
-    let mech_char = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
-    if mechanism.len() > MAX_MECHANISM || mechanism.is_empty() || !mechanism.bytes().all(mech_char) {
+    if !is_mechanism(mechanism) {
         return Err(Kind::Mechanism);
     }
     if initial.is_some_and(|initial| initial.contains([' ', '\t'])) {
@@ -882,6 +881,13 @@ fn parse_auth(argument: &str) -> Result<Command<'_>, Kind> {
     }
     let initial = initial.map(|initial| Secret(Cow::Borrowed(initial.as_bytes())));
     Ok(Command::Auth { mechanism: Cow::Borrowed(mechanism), initial })
+}
+
+/// Whether `name` is one that a SASL mechanism may have, in any case (RFC 4422 3.1).
+#[must_use]
+pub fn is_mechanism(name: &str) -> bool {
+    let mech_char = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    (1..=MAX_MECHANISM).contains(&name.len()) && name.bytes().all(mech_char)
 }
 
 /// ```abnf
