@@ -15,9 +15,14 @@ __all__ = [
     "Auth",
     "AuthResponse",
     "Capabilities",
+    "Challenge",
     "Chunk",
     "ClientAttributes",
+    "ClientConfig",
+    "ClientConnection",
+    "ClientDisconnect",
     "Command",
+    "CommandReply",
     "Connect",
     "ContentAborted",
     "ContentStart",
@@ -36,14 +41,18 @@ __all__ = [
     "Proxy",
     "ProxyHeader",
     "Rcpt",
+    "Ready",
     "ReceiveBuffer",
     "Recipient",
+    "RecipientResult",
     "Reply",
     "Reset",
+    "SendResult",
     "Sender",
     "ServerConfig",
     "ServerConnection",
     "StartTls",
+    "Unsolicited",
     "Vrfy",
     "Xclient",
     "__version__",
@@ -217,14 +226,42 @@ def parse_reply(octets: Buffer) -> Reply:
 
 @final
 class Sender:
-    """What MAIL said: the reverse-path and its parameters. A parameter that was not given is None.
+    """What MAIL says: the reverse-path and its parameters. A parameter that was not given is None.
+
+    A server reads it, a client may be given it: then SIZE, BODY and SMTPUTF8 follow from the content as well.
+
+    Args:
+        path: a mailbox, or "" or `NULL` for the null reverse-path (RFC 5321 4.5.5).
+        body: "7BIT", "8BITMIME" (RFC 6152) or "BINARYMIME" (RFC 3030). smtputf8: RFC 6531.
+        ret, envid: RFC 3461 4.3, 4.4. auth: who submitted it, or "<>" (RFC 4954 5).
+        deliver_by: seconds, "N" or "R", and whether to trace (RFC 2852 4).
+        hold_for: seconds; hold_until: a UTC time in RFC 3339 (RFC 4865 4).
+        mt_priority: from -9 to 9 (RFC 6710). requiretls: RFC 8689.
+
+    Raises:
+        LocalProtocolError: for a path or a value that is none.
 
     Example:
-        >>> sender.path, sender.size
-        (Address('jane@example.org'), 1024)
+        >>> ehlo.Sender("jane@example.org", ret="HDRS", envid="order 7").parameters
+        (('RET', 'HDRS'), ('ENVID', 'order+207'))
     """
 
     __match_args__: Final = ("path",)
+    def __new__(
+        cls,
+        path: str | Address | NullPath,
+        *,
+        body: Literal["7BIT", "8BITMIME", "BINARYMIME"] | None = None,
+        smtputf8: bool = False,
+        ret: Literal["FULL", "HDRS"] | None = None,
+        envid: str | None = None,
+        auth: str | None = None,
+        deliver_by: tuple[int, str, bool] | None = None,
+        hold_for: int | None = None,
+        hold_until: str | None = None,
+        mt_priority: int | None = None,
+        requiretls: bool = False,
+    ) -> Sender: ...
     @property
     def path(self) -> _ReversePath:
         """An `Address`, or `NULL` (RFC 5321 4.5.5)."""
@@ -267,14 +304,31 @@ class Sender:
 
 @final
 class Recipient:
-    """What one RCPT said: the forward-path and its parameters. A parameter that was not given is None.
+    """What one RCPT says: the forward-path and its parameters. A parameter that was not given is None.
+
+    Args:
+        path: a mailbox, or "Postmaster" (RFC 5321 4.1.1.3).
+        notify: "NEVER" alone, or of "SUCCESS", "FAILURE", "DELAY" (RFC 3461 4.1).
+        orcpt: type and address of the original recipient (RFC 3461 4.2).
+        rrvs: an RFC 3339 time, and "C", "R" or None (RFC 7293 3).
+
+    Raises:
+        LocalProtocolError: for a path or a value that is none.
 
     Example:
-        >>> recipient.path.domain
+        >>> ehlo.Recipient("joe@example.org", notify=("FAILURE",)).path.domain
         'example.org'
     """
 
     __match_args__: Final = ("path",)
+    def __new__(
+        cls,
+        path: str | Address | Postmaster,
+        *,
+        notify: Iterable[str] | None = None,
+        orcpt: tuple[str, str] | None = None,
+        rrvs: tuple[str, str | None] | None = None,
+    ) -> Recipient: ...
     @property
     def path(self) -> _ForwardPath:
         """An `Address`, or a `Postmaster` without domain (RFC 5321 4.5.1)."""
@@ -355,12 +409,13 @@ class AuthResponse:
 
 @final
 class StartTls:
-    """Decision, with `tls="starttls"`: STARTTLS came (RFC 3207 4). Accept, send the output, do the handshake, and say
+    """TLS is to begin (RFC 3207 4). On a client: shake hands now, then say `tls_established`; what came in clear is
+    forgotten. On a server a decision, with `tls="starttls"`: accept, send the output, shake hands, then say
     `tls_established`; or reply 454 when TLS is not to be had now.
 
     Example:
-        >>> conn.accept(); transport.write(conn.data_to_send())
-        >>> await transport.start_tls(); conn.tls_established()
+        >>> match event:
+        ...     case ehlo.StartTls(): upgrade(sock); conn.tls_established()
     """
 
 @final
@@ -1232,6 +1287,528 @@ class ServerConnection:
     @property
     def commands(self) -> int:
         """Commands received."""
+
+# ---- client --------------------------------------------------------------------------------------
+
+@final
+class ClientConfig:
+    """How a client speaks and what it bears. Checked once, frozen; one object serves all connections.
+
+    Args:
+        hostname: our name for EHLO, a domain or an address literal (RFC 5321 4.1.4).
+        lmtp: LMTP instead of SMTP (RFC 2033).
+        tls: STARTTLS "off", "opportunistic" (where it is offered) or "required" (RFC 3207). Implicit TLS is the
+            adapter's.
+        pipelining: use PIPELINING where it is offered (RFC 2920).
+        chunking: content by BDAT "auto" (where it is offered), True (always) or False (RFC 3030).
+        newlines: a bare CR or LF in content: "normalize" to CRLF, "reject", or "exact" (as it is, by BDAT only).
+        force_8bit: send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
+        drop_dsn: leave out DSN parameters where the server lacks DSN, instead of failing (RFC 3461 5.2.2).
+        max_recipients: of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8).
+        window: messages that go by BDAT ahead of their replies.
+        chunk_size: octets of one BDAT chunk.
+        lenient_replies: a bare LF ends a reply line, too.
+        max_reply_line, max_reply: octets; max_reply_lines: lines.
+        greeting_timeout, hello_timeout, mail_timeout, rcpt_timeout, data_timeout, content_timeout, end_of_data_timeout,
+            reset_timeout, quit_timeout, other_timeout: seconds to wait for the server (RFC 5321 4.5.3.2).
+
+    Raises:
+        ValueError: for an unknown word, or settings that make no client.
+        TypeError: for an unknown setting, or one of another type.
+
+    Example:
+        >>> config = ehlo.ClientConfig("client.example.org", chunking=False)
+        >>> conn = ehlo.ClientConnection(config)
+    """
+
+    def __new__(
+        cls,
+        hostname: str = "localhost",
+        *,
+        lmtp: bool = False,
+        tls: Literal["off", "opportunistic", "required"] = "off",
+        pipelining: bool = True,
+        chunking: bool | Literal["auto"] = "auto",
+        newlines: Literal["normalize", "reject", "exact"] = "normalize",
+        force_8bit: bool = False,
+        drop_dsn: bool = False,
+        max_recipients: int = 100,
+        window: int = 16,
+        chunk_size: int = 262144,
+        lenient_replies: bool = False,
+        max_reply_line: int = 4096,
+        max_reply: int = 65536,
+        max_reply_lines: int = 1000,
+        greeting_timeout: float = 300.0,
+        hello_timeout: float = 300.0,
+        mail_timeout: float = 300.0,
+        rcpt_timeout: float = 300.0,
+        data_timeout: float = 120.0,
+        content_timeout: float = 180.0,
+        end_of_data_timeout: float = 600.0,
+        reset_timeout: float = 20.0,
+        quit_timeout: float = 5.0,
+        other_timeout: float = 300.0,
+    ) -> ClientConfig: ...
+    def replace(self, **changes: object) -> ClientConfig:
+        """The same with some settings changed, checked anew.
+
+        Example:
+            >>> patient = config.replace(end_of_data_timeout=1800)
+        """
+    @property
+    def hostname(self) -> str:
+        """Our name for EHLO (RFC 5321 4.1.4)."""
+    @property
+    def lmtp(self) -> bool:
+        """LMTP instead of SMTP (RFC 2033)."""
+    @property
+    def tls(self) -> Literal["off", "opportunistic", "required"]:
+        """Whether STARTTLS is asked for: "off", "opportunistic" or "required" (RFC 3207)."""
+    @property
+    def pipelining(self) -> bool:
+        """Whether PIPELINING is used where it is offered (RFC 2920)."""
+    @property
+    def chunking(self) -> bool | Literal["auto"]:
+        """Whether content goes by BDAT: "auto", True or False (RFC 3030)."""
+    @property
+    def newlines(self) -> Literal["normalize", "reject", "exact"]:
+        """What becomes of a bare CR or LF in content: "normalize", "reject" or "exact" (RFC 5321 2.3.8)."""
+    @property
+    def force_8bit(self) -> bool:
+        """Whether 8-bit content goes to servers without 8BITMIME (RFC 6152 3)."""
+    @property
+    def drop_dsn(self) -> bool:
+        """Whether DSN parameters are left out where the server lacks DSN (RFC 3461 5.2.2)."""
+    @property
+    def max_recipients(self) -> int:
+        """Most recipients of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8)."""
+    @property
+    def window(self) -> int:
+        """Messages that go by BDAT ahead of their replies."""
+    @property
+    def chunk_size(self) -> int:
+        """Octets of one BDAT chunk (RFC 3030 2)."""
+    @property
+    def lenient_replies(self) -> bool:
+        """Whether a bare LF ends a reply line, too."""
+    @property
+    def max_reply_line(self) -> int:
+        """Octets of a reply line (RFC 5321 4.5.3.1.5)."""
+    @property
+    def max_reply(self) -> int:
+        """Octets of a reply."""
+    @property
+    def max_reply_lines(self) -> int:
+        """Lines of a reply."""
+    @property
+    def greeting_timeout(self) -> float:
+        """Seconds to wait for the greeting (RFC 5321 4.5.3.2.1)."""
+    @property
+    def hello_timeout(self) -> float:
+        """Seconds to wait for the reply to EHLO, HELO or LHLO."""
+    @property
+    def mail_timeout(self) -> float:
+        """Seconds to wait for the reply to MAIL (RFC 5321 4.5.3.2.2)."""
+    @property
+    def rcpt_timeout(self) -> float:
+        """Seconds to wait for the reply to RCPT (RFC 5321 4.5.3.2.3)."""
+    @property
+    def data_timeout(self) -> float:
+        """Seconds to wait for the 354 behind DATA (RFC 5321 4.5.3.2.4)."""
+    @property
+    def content_timeout(self) -> float:
+        """Seconds to wait for progress while content is sent (RFC 5321 4.5.3.2.5)."""
+    @property
+    def end_of_data_timeout(self) -> float:
+        """Seconds to wait for the reply to the end of the content (RFC 5321 4.5.3.2.6)."""
+    @property
+    def reset_timeout(self) -> float:
+        """Seconds to wait for the reply to RSET and NOOP."""
+    @property
+    def quit_timeout(self) -> float:
+        """Seconds to wait for the reply to QUIT."""
+    @property
+    def other_timeout(self) -> float:
+        """Seconds to wait for the reply to anything else."""
+
+@final
+class Ready:
+    """The hello is done, after STARTTLS if that was to be: messages and commands go out now.
+
+    Example:
+        >>> conn.capabilities.size
+        33554432
+    """
+
+@final
+class Challenge:
+    """The server wants something of the AUTH exchange (RFC 4954 4): answer with `respond` or `cancel`.
+
+    Example:
+        >>> match event:
+        ...     case ehlo.Challenge(_, challenge): conn.respond(mechanism.respond(challenge))
+    """
+
+    __match_args__: Final = ("id", "challenge")
+    @property
+    def id(self) -> int:
+        """Of the AUTH."""
+    @property
+    def challenge(self) -> bytes:
+        """The octets, without base64."""
+
+@final
+class CommandReply:
+    """The reply to a command that the program asked for.
+
+    Example:
+        >>> event.verb, event.reply.code
+        ('NOOP', 250)
+    """
+
+    __match_args__: Final = ("id", "verb", "reply")
+    @property
+    def id(self) -> int:
+        """Of the command."""
+    @property
+    def verb(self) -> str:
+        """Which it was, like "NOOP"."""
+    @property
+    def reply(self) -> Reply | None:
+        """What the server said; None if the connection ended before."""
+
+@final
+class RecipientResult:
+    """What became of a message for one recipient.
+
+    Example:
+        >>> result.recipients[0].accepted, str(result.recipients[0].reply)
+        (True, '250 2.0.0 OK')
+    """
+
+    __match_args__: Final = ("path", "reply")
+    @property
+    def recipient(self) -> Recipient:
+        """The forward-path and parameters as they were given."""
+    @property
+    def path(self) -> _ForwardPath:
+        """An `Address`, or a `Postmaster` without domain."""
+    @property
+    def accepted(self) -> bool:
+        """Whether the server took responsibility (RFC 5321 4.2.5)."""
+    @property
+    def reply(self) -> Reply | None:
+        """The reply that decided; None if none did: see `SendResult.failure`."""
+    @property
+    def stage(self) -> Literal["mail", "rcpt", "data", "content"] | None:
+        """What that reply answered: "mail", "rcpt", "data" or "content"; None without one."""
+    @property
+    def rcpt(self) -> Reply | None:
+        """The reply to RCPT, if it came: a 251 tells of another path (RFC 5321 3.4)."""
+
+@final
+class SendResult:
+    """What became of a message, recipient by recipient.
+
+    Example:
+        >>> result = await client.send(message, sender="a@b.example", recipients=["c@d.example"])
+        >>> [str(one.path) for one in result.refused]
+        []
+    """
+
+    __match_args__: Final = ("recipients",)
+    @property
+    def id(self) -> int:
+        """Of the message, as `send_message` gave it."""
+    @property
+    def recipients(self) -> tuple[RecipientResult, ...]:
+        """One for each recipient, in the order they were given."""
+    @property
+    def accepted(self) -> tuple[RecipientResult, ...]:
+        """Those the server took responsibility for."""
+    @property
+    def refused(self) -> tuple[RecipientResult, ...]:
+        """All others."""
+    @property
+    def all_accepted(self) -> bool:
+        """Whether none was refused."""
+    @property
+    def reply(self) -> Reply | None:
+        """The final reply: to the content if the message came so far, else the last that refused. None without any."""
+    @property
+    def failure(self) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown"] | None:
+        """Why recipients have no reply; None if each has one. "lost": the connection ended, nothing was handed over.
+        "unknown": it ended behind the end of the content, and the server may have the message. "need": the server lacks
+        what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit": the content was not sent.
+        """
+    @property
+    def explanation(self) -> str | None:
+        """A sentence about the failure; None without one."""
+    @property
+    def is_temporary(self) -> bool:
+        """Whether some recipient was not accepted and a later try may help: a 4yz, or the connection was lost."""
+
+@final
+class Unsolicited:
+    """A reply that nothing had asked for; `ClientDisconnect` follows.
+
+    Example:
+        >>> event.reply.code
+        421
+    """
+
+    __match_args__: Final = ("reply",)
+    @property
+    def reply(self) -> Reply:
+        """What the server said."""
+
+@final
+class ClientDisconnect:
+    """The connection is of no more use. The last event.
+
+    Example:
+        >>> event.reason
+        'quit'
+    """
+
+    __match_args__: Final = ("reason",)
+    @property
+    def reason(
+        self,
+    ) -> Literal["quit", "eof", "timeout", "greeting", "hello", "tls", "closing", "early", "protocol", "aborted"]:
+        """One of "quit", "eof" (the server closed), "timeout", "greeting", "hello" (refused), "tls" (required, none
+        to be had), "closing" (a 421), "early" (refused while content was sent), "protocol" (the server cannot be
+        followed) and "aborted" (content was given up behind DATA).
+        """
+    @property
+    def reply(self) -> Reply | None:
+        """The reply that ended it, if one did."""
+    @property
+    def explanation(self) -> str:
+        """A sentence about it."""
+
+_ClientEvent: TypeAlias = Ready | StartTls | Challenge | CommandReply | SendResult | Unsolicited | ClientDisconnect
+_SenderLike: TypeAlias = str | Address | NullPath | Sender
+_RecipientLike: TypeAlias = str | Address | Postmaster | Recipient
+
+@final
+class ClientConnection:
+    """The client's side of one SMTP or LMTP session, without I/O (RFC 5321, 2033).
+
+    - Input: `receive_data` or `receive_from`, `receive_eof`, `receive_timeout`. They never raise for what a peer sent.
+    - What is wanted: `send_message`, `start_message`, `noop`, `auth`, `quit` and the like, all at once if you like. The
+      engine sends what may be sent: it pipelines what the server's EHLO allows (RFC 2920).
+    - Events: iterate, or `next_event`.
+    - Output: `data_to_send`, until it gives b"".
+
+    At each wake-up in this order: input, events, output. When `closed`, send what is left and close the transport.
+    Two threads that use one connection at once get a RuntimeError.
+
+    Example:
+        >>> conn = ehlo.ClientConnection(ehlo.ClientConfig("client.example"))
+        >>> conn.send_message("a@b.example", ["c@d.example"], b"Subject: hi\\r\\n\\r\\nhi\\r\\n")
+    """
+
+    def __new__(cls, config: ClientConfig) -> ClientConnection: ...
+    def receive_data(self, data: Buffer) -> None:
+        """Octets came: `bytes`, `bytearray`, `memoryview` or any other contiguous buffer."""
+    def receive_from(self, buffer: ReceiveBuffer, count: int) -> None:
+        """The first `count` octets of `buffer` came. The buffer may be used again when this returns.
+
+        Raises:
+            ValueError: if the buffer has fewer.
+        """
+    def receive_eof(self) -> None:
+        """The server closed its side."""
+    def receive_timeout(self) -> None:
+        """Nothing moved for `timeout` seconds, in either direction (RFC 5321 4.5.3.2)."""
+    def tls_established(self) -> None:
+        """TLS is active: after `StartTls`, or before the greeting where TLS is implicit (RFC 3207 4.2, RFC 8314 3.3).
+
+        Raises:
+            LocalProtocolError: if no handshake was due.
+        """
+    def send_message(self, sender: _SenderLike, recipients: Iterable[_RecipientLike], content: Buffer) -> int:
+        """Queue a message whose content is here.
+
+        Args:
+            sender: a mailbox, "" or `NULL` for the null reverse-path, or a `Sender` with parameters.
+            recipients: mailboxes, or `Recipient` with parameters.
+            content: octets; a `bytes` is not copied.
+
+        Returns:
+            the number under which its `SendResult` comes.
+
+        Raises:
+            LocalProtocolError: for a path that is none, without recipients, and when the session is over.
+        """
+    def start_message(
+        self,
+        sender: _SenderLike,
+        recipients: Iterable[_RecipientLike],
+        *,
+        size: int | None = None,
+        eight_bit: bool | None = None,
+        utf8_header: bool | None = None,
+    ) -> int:
+        """Queue a message whose content comes in pieces: give them when `content_wanted` asks.
+
+        Args:
+            sender, recipients: as for `send_message`.
+            size: octets with CRLF line ends, if known (RFC 1870).
+            eight_bit: whether there are octets above 127, if known (RFC 6152).
+            utf8_header: whether there are any in the header section, if known (RFC 6531).
+
+        Returns:
+            the number under which its `SendResult` comes.
+
+        Raises:
+            LocalProtocolError: as `send_message` does.
+        """
+    @property
+    def content_wanted(self) -> int | None:
+        """The message whose next piece of content is wanted now; None if none is."""
+    def send_content(self, id: int, piece: Buffer) -> bool:
+        """The next piece of a message's content. False if it is of no more use: the message was refused.
+
+        Raises:
+            LocalProtocolError: if the message does not come in pieces, or was ended.
+        """
+    def end_content(self, id: int) -> None:
+        """The content is complete.
+
+        Raises:
+            LocalProtocolError: as `send_content` does.
+        """
+    def abort_content(self, id: int) -> None:
+        """There is no more content, and what was sent must not become a message. Behind DATA this ends the connection:
+        there is no other way (RFC 5321 4.1.1.10).
+
+        Raises:
+            LocalProtocolError: as `send_content` does.
+        """
+    def noop(self) -> int:
+        """Queue NOOP (RFC 5321 4.1.1.9). Each command gives the number under which its `CommandReply` comes.
+
+        Raises:
+            LocalProtocolError: when the session is over.
+        """
+    def rset(self) -> int:
+        """Queue RSET (RFC 5321 4.1.1.5). The engine says its own where one is needed.
+
+        Raises:
+            LocalProtocolError: when the session is over.
+        """
+    def vrfy(self, argument: str) -> int:
+        """Queue VRFY (RFC 5321 4.1.1.6).
+
+        Raises:
+            LocalProtocolError: if the argument cannot be sent, and when the session is over.
+        """
+    def expn(self, argument: str) -> int:
+        """Queue EXPN (RFC 5321 4.1.1.7).
+
+        Raises:
+            LocalProtocolError: if the argument cannot be sent, and when the session is over.
+        """
+    def help(self, topic: str = "") -> int:
+        """Queue HELP (RFC 5321 4.1.1.8).
+
+        Raises:
+            LocalProtocolError: if the topic cannot be sent, and when the session is over.
+        """
+    def etrn(self, node: str) -> int:
+        """Queue ETRN (RFC 1985 5).
+
+        Raises:
+            LocalProtocolError: if the node's name cannot be sent, and when the session is over.
+        """
+    def xclient(self, attributes: Sequence[tuple[str, str]]) -> int:
+        """Queue XCLIENT with these attributes, values not encoded (XCLIENT_README). The session begins anew after it.
+
+        Raises:
+            LocalProtocolError: if they cannot be sent, and when the session is over.
+        """
+    def xforward(self, attributes: Sequence[tuple[str, str]]) -> int:
+        """Queue XFORWARD with these attributes, values not encoded (XFORWARD_README).
+
+        Raises:
+            LocalProtocolError: if they cannot be sent, and when the session is over.
+        """
+    def auth(self, mechanism: str, initial: bytes | None = None) -> int:
+        """Queue AUTH (RFC 4954 4). `Challenge` events ask for responses; the outcome is a `CommandReply`.
+
+        Args:
+            mechanism: like "PLAIN".
+            initial: the initial response, without base64; b"" is an empty one, None is none.
+
+        Raises:
+            LocalProtocolError: if the mechanism is no word, and when the session is over.
+        """
+    def respond(self, response: bytes) -> None:
+        """Answer the open challenge; the octets without base64.
+
+        Raises:
+            LocalProtocolError: if there is none.
+        """
+    def cancel(self) -> None:
+        """Give the exchange up; the server answers 501 (RFC 4954 4).
+
+        Raises:
+            LocalProtocolError: if there is no challenge.
+        """
+    def quit(self) -> int:
+        """End the session when all that was asked for is done (RFC 5321 4.1.1.10).
+
+        Raises:
+            LocalProtocolError: when it is over, or was to end already.
+        """
+    def next_event(self) -> _ClientEvent | None:
+        """The next event; None when input is used up."""
+    def __iter__(self) -> ClientConnection: ...
+    def __next__(self) -> _ClientEvent: ...
+    def data_to_send(self) -> bytes:
+        """Octets to send now, b"" if there are none. Each is handed over once; after these there may be more."""
+    @property
+    def config(self) -> ClientConfig:
+        """What it was made with."""
+    @property
+    def timeout(self) -> float | None:
+        """Seconds since anything moved after which `receive_timeout` is due; None while this program has to act
+        and at the end (RFC 5321 4.5.3.2).
+        """
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server offered in its last reply to EHLO; nothing before, and after HELO (RFC 5321 4.1.1.1)."""
+    @property
+    def greeting(self) -> Reply | None:
+        """The greeting; None before it came."""
+    @property
+    def is_tls(self) -> bool:
+        """Whether TLS is active."""
+    @property
+    def authenticated(self) -> bool:
+        """Whether AUTH succeeded."""
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is to come: send what is left, then close."""
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is asked for and nothing outstanding."""
+    @property
+    def unfinished(self) -> int:
+        """Messages that have no result yet."""
+    @property
+    def mail_left(self) -> int | None:
+        """Transactions that the server still takes on this connection; None without a limit (RFC 9422 MAILMAX)."""
+    @property
+    def transcript(self) -> str:
+        """The latest lines of the session, "C: " ours and "S: " the server's; without content and secrets."""
+    def take_transcript(self) -> str:
+        """The transcript so far, handed over once."""
+
+# ---- memory --------------------------------------------------------------------------------------
 
 @final
 class ReceiveBuffer:

@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use ehlo::syntax::address::{self, ForwardPath, ReversePath};
+use ehlo::syntax::address::{self, AddressError, ForwardPath, ReversePath};
 use ehlo::syntax::options::Options;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -61,8 +61,7 @@ impl Address {
     #[new]
     fn new(path: &str) -> PyResult<Self> {
         let address = address::Address::parse(path, &Options::default());
-        let address = address.map_err(|error| LocalProtocolError::new_err(format!("{path:?}: {error}")))?;
-        Ok(Self::wrap(address.into_owned()))
+        Ok(Self::wrap(address.map_err(|error| no_path(path, error))?.into_owned()))
     }
 
     /// The path as it was written between the angle brackets, with its source route.
@@ -188,6 +187,34 @@ impl Postmaster {
     fn __repr__(&self) -> &'static str {
         "Postmaster()"
     }
+}
+
+/// A path that Python gives: text, an `Address`, or `NULL`.
+pub(crate) fn reverse_path_of(path: &Bound<'_, PyAny>) -> PyResult<ReversePath<'static>> {
+    if let Ok(address) = path.cast::<Address>() {
+        return Ok(ReversePath::Address(address.get().inner.clone()));
+    }
+    if path.is_instance_of::<NullPath>() {
+        return Ok(ReversePath::Null);
+    }
+    let text = path.extract::<&str>()?;
+    ReversePath::parse(text, &Options::default()).map(ReversePath::into_owned).map_err(|error| no_path(text, error))
+}
+
+/// A path that Python gives: text, an `Address`, or a `Postmaster`.
+pub(crate) fn forward_path_of(path: &Bound<'_, PyAny>) -> PyResult<ForwardPath<'static>> {
+    if let Ok(address) = path.cast::<Address>() {
+        return Ok(ForwardPath::Address(address.get().inner.clone()));
+    }
+    if let Ok(postmaster) = path.cast::<Postmaster>() {
+        return Ok(ForwardPath::Postmaster(postmaster.get().0.clone().into()));
+    }
+    let text = path.extract::<&str>()?;
+    ForwardPath::parse(text, &Options::default()).map(ForwardPath::into_owned).map_err(|error| no_path(text, error))
+}
+
+fn no_path(text: &str, error: AddressError) -> PyErr {
+    LocalProtocolError::new_err(format!("{text:?}: {error}"))
 }
 
 /// `Address` or `NULL`.

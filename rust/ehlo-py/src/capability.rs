@@ -19,6 +19,12 @@ pub(crate) struct Capabilities {
     inner: capability::Capabilities,
 }
 
+impl Capabilities {
+    pub(crate) fn wrap(inner: capability::Capabilities) -> Self {
+        Self { inner }
+    }
+}
+
 #[pymethods]
 impl Capabilities {
     /// Read the reply to EHLO or LHLO. No keyword makes it fail (RFC 5321 4.1.1.1).

@@ -144,11 +144,16 @@ impl ServerConfig {
     }
 }
 
-fn change(settings: &mut ServerSettings, changes: &Bound<'_, PyDict>) -> PyResult<()> {
-    let py = changes.py();
-    for (name, value) in changes {
+/// Makes all `changes`, each by `set`; an error names the setting.
+pub(crate) fn change<S>(
+    settings: &mut S,
+    changes: Option<&Bound<'_, PyDict>>,
+    set: impl Fn(&mut S, &str, &Bound<'_, PyAny>) -> PyResult<()>,
+) -> PyResult<()> {
+    for (name, value) in changes.into_iter().flatten() {
         let name = name.cast::<PyString>()?.to_str()?.to_owned();
         set(settings, &name, &value).map_err(|error| {
+            let py = value.py();
             let (kind, text) = (error.get_type(py), error.value(py).to_string());
             let named = PyErr::from_type(kind, format!("{name}: {text}"));
             named.set_cause(py, error.cause(py));
@@ -283,7 +288,7 @@ fn attributes(value: &Bound<'_, PyAny>) -> PyResult<Vec<AttributeName>> {
     words(value)?.iter().map(name).collect()
 }
 
-fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+pub(crate) fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let seconds = value.extract::<f64>()?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(wait) if !wait.is_zero() => Ok(wait),
@@ -321,9 +326,7 @@ impl ServerConfig {
         if let Some(hostname) = hostname {
             made.hostname = hostname;
         }
-        if let Some(settings) = settings {
-            change(&mut made, settings)?;
-        }
+        change(&mut made, settings, set)?;
         Self::check(made)
     }
 
@@ -334,9 +337,7 @@ impl ServerConfig {
     #[pyo3(signature = (**changes), text_signature = "($self, **changes)")]
     fn replace(&self, changes: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let mut settings = self.settings().clone();
-        if let Some(changes) = changes {
-            change(&mut settings, changes)?;
-        }
+        change(&mut settings, changes, set)?;
         Self::check(settings)
     }
 

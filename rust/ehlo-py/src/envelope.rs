@@ -3,20 +3,38 @@
 use std::sync::Arc;
 
 use ehlo::session;
-use ehlo::syntax::parameter::{AuthParameter, Body, ByMode, Hold, Ret, RrvsAction};
+use ehlo::syntax::options::{Options, UnknownParameters};
+use ehlo::syntax::parameter::{
+    AuthParameter, Body, ByMode, Hold, MailParameters, ParameterError, RcptParameters, Ret, RrvsAction,
+};
+use ehlo::wire::xtext;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::address::{forward_path, reverse_path};
+use crate::address::{forward_path, forward_path_of, reverse_path, reverse_path_of};
+use crate::error::LocalProtocolError;
 use crate::lazy::Lazy;
 
-/// What MAIL said: the reverse-path and its parameters. A parameter that was not given is None.
+/// What MAIL says: the reverse-path and its parameters. A parameter that was not given is None.
+///
+/// A server reads it, a client may be given it: then SIZE, BODY and SMTPUTF8 follow from the content as well.
+///
+/// Args:
+///     path: a mailbox, or "" or `NULL` for the null reverse-path (RFC 5321 4.5.5).
+///     body: "7BIT", "8BITMIME" (RFC 6152) or "BINARYMIME" (RFC 3030). smtputf8: RFC 6531.
+///     ret, envid: RFC 3461 4.3, 4.4. auth: who submitted it, or "<>" (RFC 4954 5).
+///     deliver_by: seconds, "N" or "R", and whether to trace (RFC 2852 4).
+///     hold_for: seconds; hold_until: a UTC time in RFC 3339 (RFC 4865 4).
+///     mt_priority: from -9 to 9 (RFC 6710). requiretls: RFC 8689.
+///
+/// Raises:
+///     LocalProtocolError: for a path or a value that is none.
 ///
 /// Example:
-///     >>> sender.path, sender.size
-///     (Address('jane@example.org'), 1024)
+///     >>> ehlo.Sender("jane@example.org", ret="HDRS", envid="order 7").parameters
+///     (('RET', 'HDRS'), ('ENVID', 'order+207'))
 #[pyclass(frozen, module = "ehlo", weakref)]
 pub(crate) struct Sender {
     inner: Arc<session::Sender>,
@@ -35,6 +53,42 @@ impl Sender {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str,) = ("path",);
+
+    #[new]
+    #[pyo3(signature = (path, *, body = None, smtputf8 = false, ret = None, envid = None, auth = None, deliver_by = None,
+        hold_for = None, hold_until = None, mt_priority = None, requiretls = false))]
+    #[allow(clippy::too_many_arguments)] // they are the parameters of MAIL
+    fn new(
+        path: &Bound<'_, PyAny>,
+        body: Option<&str>,
+        smtputf8: bool,
+        ret: Option<&str>,
+        envid: Option<&str>,
+        auth: Option<&str>,
+        deliver_by: Option<(i64, String, bool)>,
+        hold_for: Option<u64>,
+        hold_until: Option<&str>,
+        mt_priority: Option<i64>,
+        requiretls: bool,
+    ) -> PyResult<Self> {
+        let path = reverse_path_of(path)?;
+        let mut words = Words::default();
+        words.add("BODY", body.map(str::to_owned));
+        words.flag("SMTPUTF8", smtputf8);
+        words.add("RET", ret.map(str::to_owned));
+        words.add("ENVID", envid.map(|envid| xtext::encode(envid.as_bytes())));
+        words.add("AUTH", auth.map(|auth| if auth == "<>" { auth.to_owned() } else { xtext::encode(auth.as_bytes()) }));
+        words.add(
+            "BY",
+            deliver_by.map(|(seconds, mode, trace)| format!("{seconds};{mode}{}", if trace { "T" } else { "" })),
+        );
+        words.add("HOLDFOR", hold_for.map(|seconds| seconds.to_string()));
+        words.add("HOLDUNTIL", hold_until.map(str::to_owned));
+        words.add("MT-PRIORITY", mt_priority.map(|priority| priority.to_string()));
+        words.flag("REQUIRETLS", requiretls);
+        let parameters = MailParameters::parse(&words.0, &words.options()).map_err(no_parameter)?.into_owned();
+        Ok(Self::wrap(Arc::new(session::Sender { path, parameters })))
+    }
 
     /// An `Address`, or `NULL` (RFC 5321 4.5.5).
     #[getter]
@@ -146,10 +200,19 @@ impl Sender {
     }
 }
 
-/// What one RCPT said: the forward-path and its parameters. A parameter that was not given is None.
+/// What one RCPT says: the forward-path and its parameters. A parameter that was not given is None.
+///
+/// Args:
+///     path: a mailbox, or "Postmaster" (RFC 5321 4.1.1.3).
+///     notify: "NEVER" alone, or of "SUCCESS", "FAILURE", "DELAY" (RFC 3461 4.1).
+///     orcpt: type and address of the original recipient (RFC 3461 4.2).
+///     rrvs: an RFC 3339 time, and "C", "R" or None (RFC 7293 3).
+///
+/// Raises:
+///     LocalProtocolError: for a path or a value that is none.
 ///
 /// Example:
-///     >>> recipient.path.domain
+///     >>> ehlo.Recipient("joe@example.org", notify=("FAILURE",)).path.domain
 ///     'example.org'
 #[pyclass(frozen, module = "ehlo", weakref)]
 pub(crate) struct Recipient {
@@ -169,6 +232,37 @@ impl Recipient {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str,) = ("path",);
+
+    #[new]
+    #[pyo3(signature = (path, *, notify = None, orcpt = None, rrvs = None))]
+    fn new(
+        path: &Bound<'_, PyAny>,
+        notify: Option<&Bound<'_, PyAny>>,
+        orcpt: Option<(String, String)>,
+        rrvs: Option<(String, Option<String>)>,
+    ) -> PyResult<Self> {
+        let path = forward_path_of(path)?;
+        let mut words = Words::default();
+        if let Some(notify) = notify {
+            let mut names = notify.try_iter()?.map(|name| name?.extract()).collect::<PyResult<Vec<String>>>()?;
+            names.sort_unstable_by(|one, other| other.cmp(one)); // a set has no order of its own
+            words.add("NOTIFY", Some(names.join(",")));
+        }
+        words.add(
+            "ORCPT",
+            orcpt.map(|(kind, address)| {
+                let utf8 = kind.eq_ignore_ascii_case("utf-8");
+                let address = if utf8 { xtext::encode_utf8_addr(&address) } else { xtext::encode(address.as_bytes()) };
+                format!("{kind};{address}")
+            }),
+        );
+        words.add(
+            "RRVS",
+            rrvs.map(|(since, action)| action.map_or(since.clone(), |action| format!("{since};{action}"))),
+        );
+        let parameters = RcptParameters::parse(&words.0, &words.options()).map_err(no_parameter)?.into_owned();
+        Ok(Self::wrap(Arc::new(session::Recipient { path, parameters })))
+    }
 
     /// An `Address`, or a `Postmaster` without domain (RFC 5321 4.5.1).
     #[getter]
@@ -276,6 +370,62 @@ impl Envelope {
         self.recipients.visit(&visit)?;
         self.sender.visit(&visit)
     }
+}
+
+/// Who a message is from, as a program may say it.
+pub(crate) fn sender_like(sender: &Bound<'_, PyAny>) -> PyResult<Arc<session::Sender>> {
+    match sender.cast::<Sender>() {
+        Ok(sender) => Ok(Arc::clone(&sender.get().inner)),
+        Err(_) => {
+            Ok(Arc::new(session::Sender { path: reverse_path_of(sender)?, parameters: MailParameters::default() }))
+        }
+    }
+}
+
+/// Whom a message is for, as a program may say it.
+pub(crate) fn recipient_like(recipient: &Bound<'_, PyAny>) -> PyResult<Arc<session::Recipient>> {
+    match recipient.cast::<Recipient>() {
+        Ok(recipient) => Ok(Arc::clone(&recipient.get().inner)),
+        Err(_) => {
+            let path = forward_path_of(recipient)?;
+            Ok(Arc::new(session::Recipient { path, parameters: RcptParameters::default() }))
+        }
+    }
+}
+
+/// Parameters as they are written, to be read by the grammar: so a value that cannot be sent is found at once.
+#[derive(Default)]
+struct Words(String);
+
+impl Words {
+    fn add(&mut self, keyword: &str, value: Option<String>) {
+        if let Some(value) = value {
+            if !self.0.is_empty() {
+                self.0.push(' ');
+            }
+            self.0.push_str(keyword);
+            self.0.push('=');
+            self.0.push_str(&value);
+        }
+    }
+
+    fn flag(&mut self, keyword: &str, set: bool) {
+        if set {
+            if !self.0.is_empty() {
+                self.0.push(' ');
+            }
+            self.0.push_str(keyword);
+        }
+    }
+
+    /// Every parameter is known, and nothing else is one.
+    fn options(&self) -> Options {
+        Options { unknown_parameters: UnknownParameters::Reject, ..Options::default() }
+    }
+}
+
+fn no_parameter(error: ParameterError) -> PyErr {
+    LocalProtocolError::new_err(error.to_string())
 }
 
 fn pairs<'a, 'py>(

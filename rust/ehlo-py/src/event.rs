@@ -49,7 +49,7 @@ pub(crate) fn to_python(py: Python<'_>, event: session::Event<Collected>) -> PyR
 }
 
 #[inline]
-fn object<'py, T>(py: Python<'py>, event: T) -> PyResult<Bound<'py, PyAny>>
+pub(crate) fn object<'py, T>(py: Python<'py>, event: T) -> PyResult<Bound<'py, PyAny>>
 where
     T: PyClass + Into<PyClassInitializer<T>>,
 {
@@ -147,12 +147,13 @@ impl AuthResponse {
     }
 }
 
-/// Decision, with `tls="starttls"`: STARTTLS came (RFC 3207 4). Accept, send the output, do the handshake, and say
+/// TLS is to begin (RFC 3207 4). On a client: shake hands now, then say `tls_established`; what came in clear is
+/// forgotten. On a server a decision, with `tls="starttls"`: accept, send the output, shake hands, then say
 /// `tls_established`; or reply 454 when TLS is not to be had now.
 ///
 /// Example:
-///     >>> conn.accept(); transport.write(conn.data_to_send())
-///     >>> await transport.start_tls(); conn.tls_established()
+///     >>> match event:
+///     ...     case ehlo.StartTls(): upgrade(sock); conn.tls_established()
 #[pyclass(frozen, module = "ehlo", weakref)]
 pub(crate) struct StartTls;
 

@@ -6,7 +6,8 @@
 //!
 //! One file for each concern:
 //!
-//! - [`server`], [`config`], [`event`]: the session.
+//! - [`server`], [`config`], [`event`]: the server's session.
+//! - [`client`], [`client_config`], [`client_event`]: the client's.
 //! - [`address`], [`envelope`], [`reply`], [`capability`], [`command`]: words.
 //! - [`peer`]: what a trusted front says of the client.
 //! - [`codec`]: the dot codec and xtext.
@@ -17,6 +18,9 @@
 mod address;
 mod buffer;
 mod capability;
+mod client;
+mod client_config;
+mod client_event;
 mod codec;
 mod command;
 mod config;
@@ -62,6 +66,14 @@ mod _core {
     use super::build_info;
     #[pymodule_export]
     use super::capability::Capabilities;
+    #[pymodule_export]
+    use super::client::ClientConnection;
+    #[pymodule_export]
+    use super::client_config::ClientConfig;
+    #[pymodule_export]
+    use super::client_event::{
+        Challenge, ClientDisconnect, CommandReply, Ready, RecipientResult, SendResult, Unsolicited,
+    };
     #[pymodule_export]
     use super::codec::{DotDecoder, DotEncoder, dot_stuff, dot_unstuff, xtext_decode, xtext_encode};
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! Conversations: who may say what when, what is answered, and what the program is asked.
 
+pub mod client;
 pub mod config;
 pub mod event;
 pub mod server;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::syntax::address::{ForwardPath, ReversePath};
+use crate::syntax::address::{AddressError, ForwardPath, ReversePath};
+use crate::syntax::options::Options;
 use crate::syntax::parameter::{Body, MailParameters, RcptParameters};
 use crate::syntax::xattr::Attributes;
 use crate::wire::content::Sink;
@@ -47,6 +48,23 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// An envelope without parameters. The sender `""` or `"<>"` is the null reverse-path.
+    ///
+    /// # Errors
+    /// At the first path that is none (RFC 5321 4.1.2).
+    pub fn parse<'a>(sender: &'a str, recipients: impl IntoIterator<Item = &'a str>) -> Result<Self, AddressError> {
+        let options = Options::default();
+        let sender = ReversePath::parse(sender, &options)?.into_owned();
+        let recipients = recipients.into_iter().map(|path| {
+            let path = ForwardPath::parse(path, &options)?.into_owned();
+            Ok(Arc::new(Recipient { path, parameters: RcptParameters::default() }))
+        });
+        Ok(Self {
+            sender: Arc::new(Sender { path: sender, parameters: MailParameters::default() }),
+            recipients: recipients.collect::<Result<_, _>>()?,
+        })
+    }
+
     /// Whether MAIL carried SMTPUTF8 (RFC 6531 3.4).
     pub fn smtputf8(&self) -> bool {
         self.sender.parameters.smtputf8

@@ -371,7 +371,7 @@ pub enum CommandErrorKind {
     Mechanism,
     /// An argument is needed.
     MissingArgument,
-    /// UTF-8 in a path, SMTPUTF8 offered and not asked for (RFC 6531 3.5).
+    /// UTF-8 in a path or in the argument of VRFY or EXPN, SMTPUTF8 offered and not asked for (RFC 6531 3.5, 3.7.4.2).
     NeedsSmtputf8,
     /// `FROM:` or `TO:` and `<` are not where they have to be.
     NoPath,
@@ -419,6 +419,7 @@ impl CommandError {
         const SYNTAX: EnhancedCode = EnhancedCode::new(5, 5, 2);
         const ARGUMENTS: EnhancedCode = EnhancedCode::new(5, 5, 4);
         const NON_ASCII: EnhancedCode = EnhancedCode::new(5, 6, 7);
+        const NO_UTF8_REPLY: EnhancedCode = EnhancedCode::new(5, 6, 8);
         let usage = match self.verb {
             Some(verb) => verb.usage(),
             None => "Command not recognized",
@@ -444,6 +445,8 @@ impl CommandError {
             Kind::Mechanism => (501, ARGUMENTS, "Malformed name of a mechanism"),
             Kind::NeedsSmtputf8 => match self.verb {
                 Some(Verb::Rcpt) => (553, NON_ASCII, "The address needs SMTPUTF8, which MAIL did not have"),
+                // The answer would have to show the mailbox (RFC 6531 3.7.4.2).
+                Some(Verb::Vrfy | Verb::Expn) => (550, NO_UTF8_REPLY, "The argument needs SMTPUTF8 behind it"),
                 _ => (550, NON_ASCII, "The address needs the parameter SMTPUTF8"),
             },
             Kind::Parameter(name) => (501, ARGUMENTS, ParameterError::Value(name).text()),
@@ -775,7 +778,7 @@ fn parse_other<'a>(verb: Verb, rest: &'a str, options: &Options) -> Result<Comma
         }
         Verb::Auth => {
             needed()?;
-            parse_auth(argument)?
+            parse_auth(argument, options)?
         }
         Verb::Etrn => {
             let domain = argument.strip_prefix('@').unwrap_or(argument);
@@ -790,15 +793,15 @@ fn parse_other<'a>(verb: Verb, rest: &'a str, options: &Options) -> Result<Comma
         }
         Verb::Burl => {
             needed()?;
-            let (url, behind) = argument.split_once(' ').unwrap_or((argument, ""));
-            let last = behind.trim_start_matches([' ', '\t']).eq_ignore_ascii_case("LAST");
+            let (url, behind) = first_word(argument, options)?;
+            let last = behind.eq_ignore_ascii_case("LAST");
             if !last && !behind.is_empty() {
                 return Err(Kind::UnexpectedArgument);
             }
             Command::Burl { url: Cow::Borrowed(url), last }
         }
-        Verb::Xclient => Command::Xclient(attributes(argument, xattr::Of::Xclient)?),
-        Verb::Xforward => Command::Xforward(attributes(argument, xattr::Of::Xforward)?),
+        Verb::Xclient => Command::Xclient(attributes(argument, xattr::Of::Xclient, options)?),
+        Verb::Xforward => Command::Xforward(attributes(argument, xattr::Of::Xforward, options)?),
         Verb::Saml | Verb::Send | Verb::Soml | Verb::Turn => Command::Obsolete(verb),
         // Read elsewhere.
         Verb::Bdat | Verb::Ehlo | Verb::Helo | Verb::Lhlo | Verb::Mail | Verb::Rcpt => return Err(Kind::NoPath),
@@ -810,7 +813,16 @@ fn one_word(argument: &str) -> Kind {
     if argument.is_empty() { Kind::MissingArgument } else { Kind::UnexpectedArgument }
 }
 
-fn attributes(argument: &str, of: xattr::Of) -> Result<Vec<xattr::Attribute<'_>>, Kind> {
+/// The first word of an argument, and what stands behind it; empty if there is nothing.
+fn first_word<'a>(words: &'a str, options: &Options) -> Result<(&'a str, &'a str), Kind> {
+    let (word, rest) = words.split_at(words.find([' ', '\t']).unwrap_or(words.len()));
+    Ok((word, argument(rest, options)?))
+}
+
+fn attributes<'a>(argument: &'a str, of: xattr::Of, options: &Options) -> Result<Vec<xattr::Attribute<'a>>, Kind> {
+    if !options.leniency.extra_space && argument.contains("  ") {
+        return Err(Kind::Spaces);
+    }
     xattr::parse(argument, of).ok_or_else(|| one_word(argument))
 }
 
@@ -868,11 +880,9 @@ fn with_smtputf8<'a>(argument: &'a str, plain: bool, options: &Options) -> Resul
 /// auth-command = "AUTH" SP sasl-mech [SP initial-response] CRLF    ; RFC 4954 8
 /// sasl-mech = 1*20mech-char    mech-char = %x41-5A / DIGIT / HYPHEN / UNDERSCORE
 /// ```
-fn parse_auth(argument: &str) -> Result<Command<'_>, Kind> {
-    let (mechanism, initial) = match argument.split_once(' ') {
-        None => (argument, None),
-        Some((mechanism, initial)) => (mechanism, Some(initial)),
-    };
+fn parse_auth<'a>(argument: &'a str, options: &Options) -> Result<Command<'a>, Kind> {
+    let (mechanism, initial) = first_word(argument, options)?;
+    let initial = (!initial.is_empty()).then_some(initial);
     if !is_mechanism(mechanism) {
         return Err(Kind::Mechanism);
     }
@@ -898,6 +908,7 @@ pub fn is_mechanism(name: &str) -> bool {
 fn parse_bdat(rest: &[u8], options: &Options) -> Result<(u64, bool), Kind> {
     let space = |octet: &u8| matches!(octet, b' ' | b'\t');
     let before = rest.iter().take_while(|&octet| space(octet)).count();
+    let spaced = before == 1 && rest.starts_with(b" ");
     let rest = &rest[before..];
     let digits = rest.iter().position(space).unwrap_or(rest.len());
     let (digits, rest) = rest.split_at(digits);
@@ -915,7 +926,7 @@ fn parse_bdat(rest: &[u8], options: &Options) -> Result<(u64, bool), Kind> {
     let word = rest[between..].split(space).next().unwrap_or_default();
     let last = word.eq_ignore_ascii_case(b"LAST");
     // White space that is not one SP is as wrong as elsewhere, but does not hide the size.
-    let spaced = options.leniency.extra_space || (before == 1 && between <= 1 && !rest.starts_with(b"\t"));
+    let spaced = options.leniency.extra_space || (spaced && between <= 1 && !rest.starts_with(b"\t"));
     let complete = rest.is_empty() || (last && between + word.len() == rest.len());
     if complete && spaced { Ok((size, last)) } else { Err(Kind::BdatTrailing { size, last }) }
 }
@@ -1020,26 +1031,13 @@ impl Command<'_> {
     /// If the line would not be one command; then nothing is written. Whether non-ASCII may stand in RCPT depends on
     /// MAIL, so there it is not refused here.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), WriteError> {
-        let start = out.len();
-        let mut result = self.write_words(out);
         let utf8 = match self {
-            Self::Mail { parameters, .. } => parameters.smtputf8,
-            Self::Rcpt { .. } => true,
+            Self::Mail { path, parameters } => return write_mail(path, parameters, out),
+            Self::Rcpt { path, parameters } => return write_rcpt(path, parameters, out),
             Self::Vrfy { smtputf8, .. } | Self::Expn { smtputf8, .. } => *smtputf8,
             _ => false,
         };
-        // One look at the finished line guards against all ways that a CR or LF could have got in.
-        let written = &out[start..];
-        if result.is_ok() && written.iter().any(|&octet| is_control(octet)) {
-            result = Err(WriteError::ForbiddenOctet);
-        } else if result.is_ok() && !utf8 && !written.is_ascii() {
-            result = Err(WriteError::NonAscii);
-        }
-        match result {
-            Ok(()) => out.extend_from_slice(b"\r\n"),
-            Err(_) => out.truncate(start),
-        }
-        result
+        write_line(utf8, out, |out| self.write_words(out))
     }
 
     fn write_words(&self, out: &mut Vec<u8>) -> Result<(), WriteError> {
@@ -1049,16 +1047,10 @@ impl Command<'_> {
         match self {
             Self::Data | Self::Obsolete(_) | Self::Quit | Self::Rset | Self::StartTls => {}
             Self::Ehlo(hello) | Self::Helo(hello) | Self::Lhlo(hello) => word(&hello.name, out)?,
-            Self::Mail { path, parameters } => {
-                // Writing to a Vec cannot fail.
-                drop(write!(out, " FROM:{path}"));
-                parameters.write(out);
-            }
-            Self::Rcpt { path, parameters } => {
-                drop(write!(out, " TO:{path}"));
-                parameters.write(out);
-            }
+            Self::Mail { path, parameters } => mail_words(path, parameters, out),
+            Self::Rcpt { path, parameters } => rcpt_words(path, parameters, out),
             Self::Bdat { size, last } => {
+                // Writing to a Vec cannot fail.
                 drop(write!(out, " {size}"));
                 end_marker(*last, out);
             }
@@ -1108,6 +1100,79 @@ impl Command<'_> {
         }
         Ok(())
     }
+}
+
+/// Writes MAIL (RFC 5321 4.1.1.2) from what is borrowed, as [`Command::write`] does.
+///
+/// # Errors
+/// As there.
+pub fn write_mail(
+    path: &ReversePath<'_>,
+    parameters: &MailParameters<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), WriteError> {
+    write_line(parameters.smtputf8, out, |out| {
+        out.extend_from_slice(b"MAIL");
+        mail_words(path, parameters, out);
+        Ok(())
+    })
+}
+
+/// Writes RCPT (RFC 5321 4.1.1.3) from what is borrowed, as [`Command::write`] does.
+///
+/// # Errors
+/// As there.
+pub fn write_rcpt(
+    path: &ForwardPath<'_>,
+    parameters: &RcptParameters<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), WriteError> {
+    write_line(true, out, |out| {
+        out.extend_from_slice(b"RCPT");
+        rcpt_words(path, parameters, out);
+        Ok(())
+    })
+}
+
+fn mail_words(path: &ReversePath<'_>, parameters: &MailParameters<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b" FROM:<");
+    if let Some(address) = path.address() {
+        out.extend_from_slice(address.mailbox().as_bytes());
+    }
+    out.push(b'>');
+    parameters.write(out);
+}
+
+fn rcpt_words(path: &ForwardPath<'_>, parameters: &RcptParameters<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b" TO:<");
+    match path {
+        ForwardPath::Postmaster(word) => out.extend_from_slice(word.as_bytes()),
+        ForwardPath::Address(address) => out.extend_from_slice(address.mailbox().as_bytes()),
+    }
+    out.push(b'>');
+    parameters.write(out);
+}
+
+/// Writes one line, or nothing.
+fn write_line(
+    utf8: bool,
+    out: &mut Vec<u8>,
+    words: impl FnOnce(&mut Vec<u8>) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    let start = out.len();
+    let mut result = words(out);
+    // One look at the finished line guards against all ways that a CR or LF could have got in.
+    let written = &out[start..];
+    if result.is_ok() && written.iter().any(|&octet| is_control(octet)) {
+        result = Err(WriteError::ForbiddenOctet);
+    } else if result.is_ok() && !utf8 && !written.is_ascii() {
+        result = Err(WriteError::NonAscii);
+    }
+    match result {
+        Ok(()) => out.extend_from_slice(b"\r\n"),
+        Err(_) => out.truncate(start),
+    }
+    result
 }
 
 fn word(text: &str, out: &mut Vec<u8>) -> Result<(), WriteError> {

@@ -1,6 +1,8 @@
 //! Runs a session whole, cut at every octet, and octet by octet, and wants the same each time (S-DAT-06, B-OTH-08).
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 
+pub mod client;
+
 use std::sync::Arc;
 
 use ehlo::session::{Decisions, Event, ServerConfig, ServerConnection, ServerSettings, TlsFacts};

@@ -1,0 +1,154 @@
+//! A message to be sent: its envelope, where its content comes from, and what is known of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::config::Newlines;
+use super::event::{Failure, RecipientResult};
+use crate::session::transaction::{Recipient, Sender};
+use crate::wire::content::{BareNewlines, ContentReader, Discard};
+use crate::wire::dot::{DotEncoder, EncodePolicy};
+
+/// A message to be sent.
+#[derive(Debug)]
+pub struct NewMessage<B> {
+    pub(super) sender: Arc<Sender>,
+    pub(super) recipients: Vec<Arc<Recipient>>,
+    pub(super) content: Content<B>,
+    pub(super) facts: Facts,
+    /// It is lines with their CRLF already.
+    pub(super) clean: bool,
+}
+
+/// What is known of content before it is sent; `None` is not known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    /// Octets as they are sent: unstuffed, each line with its CRLF (RFC 1870 5).
+    pub size: Option<u64>,
+    /// Whether there are octets above 127.
+    pub eight_bit: Option<bool>,
+    /// Whether there are any in the header section, which needs SMTPUTF8 (RFC 6531 3.1).
+    pub utf8_header: Option<bool>,
+}
+
+/// Where content comes from.
+#[derive(Debug)]
+pub(super) enum Content<B> {
+    /// It is here, and can be sent again.
+    Whole(B),
+    /// It comes in pieces, once.
+    Stream { pieces: VecDeque<B>, ended: bool },
+}
+
+impl<B: AsRef<[u8]>> NewMessage<B> {
+    /// A message whose content is here. It is looked through once.
+    pub fn whole(sender: Arc<Sender>, recipients: Vec<Arc<Recipient>>, content: B) -> Self {
+        let octets = content.as_ref();
+        let mut reader = ContentReader::new(BareNewlines::Normalize);
+        reader.read(octets, &mut Discard);
+        let flags = reader.finish(&mut Discard);
+        let missing_end = if flags.no_final_crlf { 2 } else { 0 };
+        let facts = Facts {
+            size: Some(reader.octets() + missing_end),
+            eight_bit: Some(flags.eight_bit),
+            utf8_header: Some(flags.eight_bit && !header(octets).is_ascii()),
+        };
+        let clean = !flags.bare() && !flags.no_final_crlf;
+        Self { sender, recipients, content: Content::Whole(content), facts, clean }
+    }
+
+    /// A message whose content is going to come in pieces.
+    pub fn stream(sender: Arc<Sender>, recipients: Vec<Arc<Recipient>>, facts: Facts) -> Self {
+        let content = Content::Stream { pieces: VecDeque::new(), ended: false };
+        Self { sender, recipients, content, facts, clean: false }
+    }
+
+    /// Octets that are going to be sent, if they are known (RFC 1870 5).
+    pub(super) fn size(&self, exact: bool) -> Option<u64> {
+        match &self.content {
+            Content::Whole(content) if exact => Some(content.as_ref().len() as u64),
+            _ => self.facts.size,
+        }
+    }
+}
+
+/// Where a bare CR or LF is, if the policy forbids it.
+pub(super) fn forbidden_newline(content: &[u8], newlines: Newlines) -> Option<Failure> {
+    if newlines != Newlines::Reject {
+        return None;
+    }
+    let mut encoder = DotEncoder::new(EncodePolicy::Reject);
+    let found = encoder.encode(content, &mut Discard).and_then(|()| encoder.finish(&mut Discard));
+    found.err().map(|bare| Failure::BareNewline(bare.offset))
+}
+
+/// The header section: all before the first empty line (RFC 5322 2.1), or all there is.
+fn header(content: &[u8]) -> &[u8] {
+    let mut at = 0;
+    while let Some(end) = memchr::memchr(b'\n', &content[at..]) {
+        let line = content[at..at + end].strip_suffix(b"\r").unwrap_or(&content[at..at + end]);
+        if line.is_empty() {
+            return &content[..at];
+        }
+        at += end + 1;
+    }
+    content
+}
+
+/// A message that is being worked on, possibly in several transactions.
+#[derive(Debug)]
+pub(super) struct Job<B> {
+    pub(super) id: u64,
+    pub(super) message: NewMessage<B>,
+    /// Recipients that no transaction has taken up yet.
+    pub(super) pending: VecDeque<usize>,
+    /// Transactions that are not over.
+    pub(super) open: usize,
+    pub(super) results: Vec<RecipientResult>,
+    pub(super) failure: Option<Failure>,
+    pub(super) begun: bool,
+}
+
+impl<B> Job<B> {
+    pub(super) fn new(id: u64, message: NewMessage<B>) -> Self {
+        let results = message.recipients.iter().cloned().map(RecipientResult::new).collect();
+        Self {
+            id,
+            pending: (0..message.recipients.len()).collect(),
+            message,
+            open: 0,
+            results,
+            failure: None,
+            begun: false,
+        }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.message.content, Content::Whole(_))
+    }
+
+    /// Takes up as many pending recipients as one transaction may have (C-CLI-21).
+    pub(super) fn next_batch(&mut self, most: usize, most_domains: Option<u32>) -> Vec<usize> {
+        let Some(most_domains) = most_domains else {
+            let count = most.min(self.pending.len());
+            return self.pending.drain(..count).collect();
+        };
+        let mut domains: Vec<String> = Vec::new();
+        let (mut batch, mut rest) = (Vec::new(), VecDeque::new());
+        for index in std::mem::take(&mut self.pending) {
+            let path = &self.message.recipients[index].path;
+            let domain = path.address().map_or_else(String::new, |address| address.domain().to_ascii_lowercase());
+            let known = domains.contains(&domain);
+            if batch.len() < most && (known || domains.len() < most_domains as usize) {
+                batch.push(index);
+                if !known {
+                    domains.push(domain);
+                }
+            } else {
+                rest.push_back(index);
+            }
+        }
+        self.pending = rest;
+        batch
+    }
+}
