@@ -324,6 +324,9 @@ fn s_par_25_to_32_the_rarer_ones() {
     let hold = ServerSettings {
         future_release: Some(ehlo::session::config::FutureRelease { max_seconds: 86400, max_until: until }),
         deliver_by: Some(None),
+        submission: true, // S-SUB-11: nowhere else
+        auth: vec!["PLAIN".into()],
+        auth_in_clear: vec!["PLAIN".into()],
         ..settings()
     };
     assert!(keywords(hold.clone()).contains(&"FUTURERELEASE 86400 2030-01-01T00:00:00Z".to_owned()));
@@ -338,7 +341,7 @@ fn s_par_25_to_32_the_rarer_ones() {
         ("HOLDFOR=600 BY=60;R", false), // S-PAR-29
         ("HOLDFOR=60 BY=600;R", true),
     ] {
-        let reply = mail_in(hold.clone(), &format!("<a@b> {value}"));
+        let reply = &after_ehlo(hold.clone(), format!("AUTH PLAIN =\r\nMAIL FROM:<a@b.example> {value}\r\n"))[1];
         assert_eq!(reply, if good { "250 2.1.0" } else { "501 5.5.4" }, "{value}");
     }
     let priority = ServerSettings { mt_priority: Some("MIXER".into()), rrvs: true, ..settings() };

@@ -883,8 +883,7 @@ fn with_smtputf8<'a>(argument: &'a str, plain: bool, options: &Options) -> Resul
 fn parse_auth<'a>(argument: &'a str, options: &Options) -> Result<Command<'a>, Kind> {
     let (mechanism, initial) = first_word(argument, options)?;
     let initial = (!initial.is_empty()).then_some(initial);
-    let mech_char = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
-    if mechanism.len() > MAX_MECHANISM || mechanism.is_empty() || !mechanism.bytes().all(mech_char) {
+    if !is_mechanism(mechanism) {
         return Err(Kind::Mechanism);
     }
     if initial.is_some_and(|initial| initial.contains([' ', '\t'])) {
@@ -892,6 +891,13 @@ fn parse_auth<'a>(argument: &'a str, options: &Options) -> Result<Command<'a>, K
     }
     let initial = initial.map(|initial| Secret(Cow::Borrowed(initial.as_bytes())));
     Ok(Command::Auth { mechanism: Cow::Borrowed(mechanism), initial })
+}
+
+/// Whether `name` is one that a SASL mechanism may have, in any case (RFC 4422 3.1).
+#[must_use]
+pub fn is_mechanism(name: &str) -> bool {
+    let mech_char = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    (1..=MAX_MECHANISM).contains(&name.len()) && name.bytes().all(mech_char)
 }
 
 /// ```abnf
