@@ -80,6 +80,7 @@ def described() -> list[tuple[str, ast.AST, Any]]:
             found.append((node.name, node, thing))
         if isinstance(node, ast.ClassDef):
             members = [m for m in node.body if isinstance(m, ast.FunctionDef) and not m.name.startswith("__")]
+            members = [m for m in members if not any(isinstance(d, ast.Attribute) for d in m.decorator_list)]  # setters
             found += [(f"{node.name}.{member.name}", member, getattr(thing, member.name)) for member in members]
     return found
 
@@ -247,8 +248,13 @@ def test_sender_parameters() -> None:
         "deliver_by": True,
         "future_release": (3600, "2030-01-01T00:00:00Z"),
         "mt_priority": True,
+        "submission": True,
+        "auth": ["PLAIN"],
+        "auth_in_clear": ["PLAIN"],
     }
     conn = connect(decisions={"mail"}, unknown_parameters="pass", **settings)
+    one(conn, b"AUTH PLAIN =\r\n")
+    conn.accept_identity("jane")
     sender = one(
         conn,
         b"MAIL FROM:<jane@client.example> SIZE=1000 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=a+2Bb by=120;NT "
@@ -404,6 +410,18 @@ SETTINGS: dict[str, Any] = {
     "mt_priority": "STANAG4406",
     "rrvs": True,
     "help": False,
+    "tls": "starttls",
+    "require_tls": True,
+    "injected_input": "drop",
+    "requiretls": True,
+    "auth": ("PLAIN", "SCRAM-SHA-256"),
+    "auth_in_clear": ("SCRAM-SHA-256",),
+    "require_auth": True,
+    "proxy": True,
+    "xclient": ("NAME", "ADDR"),
+    "xforward": ("NAME", "SOURCE"),
+    "submission": True,
+    "single_labels": ("sales",),
     "bare_newlines": "normalize",
     "bdat_bare_newlines": "reject",
     "bare_lf_commands": True,
@@ -420,8 +438,12 @@ SETTINGS: dict[str, Any] = {
     "max_junk": None,
     "max_refused_recipients": 3,
     "max_commands": 99,
+    "max_auth_failures": 5,
+    "max_auth_response": 20000,
     "command_timeout": 1.5,
     "content_timeout": 2.25,
+    "handshake_timeout": 3.5,
+    "proxy_timeout": 4.5,
 }
 
 

@@ -8,6 +8,7 @@ The adapter gives octets to ``driver.conn``, calls :meth:`ServerDriver.step` unt
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -138,7 +139,18 @@ class Body(AsyncIterator[bytes]):
             digest.update(chunk)
     """
 
-    __slots__ = ("_answer", "_call", "_chunk", "_driver", "_ended", "_error", "_finished", "_recipients", "_waiter")
+    __slots__ = (
+        "_answer",
+        "_call",
+        "_chunk",
+        "_driver",
+        "_ended",
+        "_error",
+        "_finished",
+        "_recipients",
+        "_told",
+        "_waiter",
+    )
 
     def __init__(self, driver: ServerDriver, recipients: int) -> None:
         self._driver = driver
@@ -150,6 +162,7 @@ class Body(AsyncIterator[bytes]):
         self._answer: Answer = None
         self._ended = False
         self._finished = False
+        self._told = False
 
     def __aiter__(self) -> Body:
         return self
@@ -157,6 +170,7 @@ class Body(AsyncIterator[bytes]):
     async def __anext__(self) -> bytes:
         while True:
             if self._error is not None:
+                self._told = True
                 raise ContentAbortedError(self._error)
             chunk = self._chunk
             if chunk is not None:
@@ -271,7 +285,7 @@ class ServerDriver:
                 body._error = "disconnected"
             if body._waiter is not None:
                 body._wake()
-            else:
+            elif not body._told:  # one that knows is on its way out, and may have something to clean up
                 calls.append(body._call)
         if self.reason is None:
             self.reason = "eof"
@@ -474,7 +488,9 @@ class ServerDriver:
             self._log_failure(self._plan.on_body, exc)
             result = _FAILED
         if isinstance(result, Reply) and not result.is_positive and not self._lost:
-            self.conn.refuse_content(result)
+            # If all of it has come by now, the answer waits for its event as it does anyway.
+            with contextlib.suppress(LocalProtocolError):
+                self.conn.refuse_content(result)
         return result
 
     def _taken(self) -> None:

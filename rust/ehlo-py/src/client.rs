@@ -387,8 +387,8 @@ impl ClientConnection {
 
     /// The latest lines of the session, "C: " ours and "S: " the server's; without content and secrets.
     #[getter]
-    fn transcript<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::new(py, self.inner.transcript())
+    fn transcript(&self) -> String {
+        self.inner.transcript()
     }
 
     /// The transcript so far, handed over once.

@@ -10,7 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::address::forward_path;
 use crate::envelope::Recipient;
-use crate::event::{object, verb_name};
+use crate::event::{StartTls, object, verb_name};
 use crate::lazy::Lazy;
 use crate::reply::Reply;
 
@@ -42,21 +42,6 @@ pub(crate) struct Ready;
 impl Ready {
     fn __repr__(&self) -> &'static str {
         "Ready()"
-    }
-}
-
-/// Shake hands for TLS now, then call `tls_established` (RFC 3207 4). What came in clear is forgotten.
-///
-/// Example:
-///     >>> match event:
-///     ...     case ehlo.StartTls(): upgrade(sock); conn.tls_established()
-#[pyclass(frozen, module = "ehlo", weakref)]
-pub(crate) struct StartTls;
-
-#[pymethods]
-impl StartTls {
-    fn __repr__(&self) -> &'static str {
-        "StartTls()"
     }
 }
 
@@ -381,9 +366,9 @@ impl ClientDisconnect {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str,) = ("reason",);
 
-    /// One of "quit", "eof" (the server closed), "timeout", "greeting", "hello" (refused), "tls" (required, not to be
-    /// had), "closing" (a 421), "early" (refused while content was sent), "protocol" (the server cannot be followed)
-    /// and "aborted" (content was given up behind DATA).
+    /// One of "quit", "eof" (the server closed), "timeout", "greeting", "hello" (refused), "tls" (required, none
+    /// to be had), "closing" (a 421), "early" (refused while content was sent), "protocol" (the server cannot be
+    /// followed) and "aborted" (content was given up behind DATA).
     #[getter]
     fn reason(&self) -> &'static str {
         match self.reason {

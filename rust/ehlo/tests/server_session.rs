@@ -204,6 +204,22 @@ fn s_ses_14_and_15_after_helo_no_extension() {
     assert_eq!(run(input).replies(), ["250", "555 5.5.4", "250 2.1.0", "250 2.1.5", "503 5.5.1", "221 2.0.0"]);
 }
 
+// S-SES-15: BDAT is known and listed, but not after HELO. What is not enabled is 502 there as elsewhere.
+#[test]
+fn s_ses_15_after_helo_no_verb_of_an_extension() {
+    let input = |hello: &str| format!("{hello} x\r\nBDAT 4\r\nQUITMAIL FROM:<a@b>\r\nBDAT 6 LAST\r\nNOOP\r\nRSET\r\n");
+    let outcome = run(input("HELO"));
+    assert_eq!(outcome.replies(), ["250", "503 5.5.1", "250 2.1.0", "503 5.5.1", "250 2.0.0"]);
+    assert!(!outcome.closed && outcome.events.is_empty(), "the chunks are dropped and not run");
+    let off = ServerSettings { chunking: false, binarymime: false, ..settings() };
+    assert_eq!(run_in(off, input("HELO")).replies(), ["250", "502 5.5.1", "250 2.1.0", "502 5.5.1", "250 2.0.0"]);
+    assert_eq!(run("HELO x\r\nSTARTTLS\r\nAUTH PLAIN\r\n").replies(), ["250", "502 5.5.1", "502 5.5.1"]);
+    // EHLO lifts it, HELO puts it back.
+    let again = format!("EHLO x\r\n{ENVELOPE}BDAT 1 LAST\r\naHELO x\r\n{ENVELOPE}BDAT 1 LAST\r\nb");
+    let got = run(again).replies();
+    assert_eq!((&*got[3], &*got[7]), ("250 2.0.0", "503 5.5.1"));
+}
+
 #[test]
 fn s_ses_16_to_18_rcpt_and_mail_in_order() {
     assert_eq!(replies("RCPT TO:<c@d>\r\n"), ["503 5.5.1"]); // S-SES-16

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io::Write;
+use std::ops::Range;
 
 use super::address::Address;
 use super::class::{ATEXT, ESMTP_VALUE, LDH, LET_DIG, UTF8_NON_ASCII, is, is_word, run};
@@ -378,12 +379,16 @@ fn each<'a, E: From<ParameterError>>(
         if octets.get(at) == Some(&b'=') {
             let begin = at + 1;
             at = begin + run(octets, begin, ESMTP_VALUE);
-            if octets.get(at).is_some_and(|&octet| is(octet, UTF8_NON_ASCII)) {
-                if !options.smtputf8 {
-                    return Err(ParameterError::NonAscii.into());
+            match octets.get(at) {
+                Some(&octet) if is(octet, UTF8_NON_ASCII) => {
+                    if !options.smtputf8 {
+                        return Err(ParameterError::NonAscii.into());
+                    }
+                    ascii = false;
+                    at += run(octets, at, ESMTP_VALUE | UTF8_NON_ASCII);
                 }
-                ascii = false;
-                at += run(octets, at, ESMTP_VALUE | UTF8_NON_ASCII);
+                Some(b'=') if at > begin => at += padding(octets, word.clone(), at),
+                _ => {}
             }
             if at == begin {
                 return Err(ParameterError::Syntax.into());
@@ -401,6 +406,17 @@ fn each<'a, E: From<ParameterError>>(
         }
     }
     Ok(ascii)
+}
+
+/// How many octets more a value has that stops at a `=`, which is in no esmtp-value (RFC 5321 4.1.2). But MTRK's value
+/// begins with base64 (RFC 3885 3.1), and the padding is not what its sender should hear of.
+#[cold]
+fn padding(octets: &[u8], keyword: Range<usize>, at: usize) -> usize {
+    if !octets[keyword].eq_ignore_ascii_case(b"MTRK") {
+        return 0;
+    }
+    let padding = octets[at..].iter().take(2).take_while(|&&octet| octet == b'=').count();
+    padding + run(octets, at + padding, ESMTP_VALUE)
 }
 
 #[cold]

@@ -218,6 +218,21 @@ impl Reply {
         self.write_lines(out, true);
     }
 
+    /// Writes each line as it came, behind `before`, with an LF and no more than `most` octets of text: not for the wire.
+    pub(crate) fn write_for_log(&self, before: &str, most: usize, out: &mut Vec<u8>) {
+        let mut prefix = [0; 16];
+        let prefix = write_prefix(self.code, self.enhanced, &mut prefix);
+        let mut rest = self.lines().peekable();
+        while let Some(line) = rest.next() {
+            out.extend_from_slice(before.as_bytes());
+            out.extend_from_slice(&prefix[..3]);
+            out.push(if rest.peek().is_none() { b' ' } else { b'-' });
+            out.extend_from_slice(&prefix[4..]);
+            out.extend_from_slice(&line[..line.len().min(most)]);
+            out.push(b'\n');
+        }
+    }
+
     fn write_lines(&self, out: &mut Vec<u8>, utf8: bool) {
         let mut rest = self.lines().peekable();
         while let Some(line) = rest.next() {
@@ -460,6 +475,12 @@ impl ReplyParser {
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.lines > 0 || !self.partial.is_empty()
+    }
+
+    /// Octets kept of a reply that is not complete; never more than [`ReplyLimits::total`].
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.partial.len() + self.text.len()
     }
 
     /// Takes octets up to the end of one reply.

@@ -247,6 +247,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     rest = &rest[fed.consumed..];
                     if let Some(reply) = fed.reply {
                         self.on_reply(reply);
+                        // What this reply lets go is on its way before the next is looked at, in whatever pieces they come.
+                        self.pump();
                     }
                 }
                 Err(error) => {
@@ -293,6 +295,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 self.tls = true;
                 Ok(())
             }
+            // The peer spoke in clear behind its 220: that is told by the events.
+            Phase::Closed => Ok(()),
             _ => Err(ClientMisuse::NoHandshake),
         }
     }
@@ -532,7 +536,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// The latest lines of the session, without content and secrets.
     #[must_use]
-    pub fn transcript(&self) -> &str {
+    pub fn transcript(&self) -> String {
         self.transcript.text()
     }
 
@@ -567,7 +571,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     fn answer_challenge(&mut self, response: Option<&[u8]>) -> Result<(), ClientMisuse> {
-        let Phase::Challenged(id) = self.phase else { return Err(ClientMisuse::NoChallenge) };
+        let id = match self.phase {
+            Phase::Challenged(id) => id,
+            // The peer did not wait for the answer: that is told by the events.
+            Phase::Closed => return Ok(()),
+            _ => return Err(ClientMisuse::NoChallenge),
+        };
         match response {
             Some(octets) => base64::encode_into(octets, &mut self.output),
             None => self.output.push(b'*'),
@@ -1017,7 +1026,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// The state machine: what each reply does to what it answers.
     fn on_reply(&mut self, reply: Reply) {
-        self.transcript.received(reply.to_string().as_bytes());
+        self.transcript.received(&reply);
         let Some(expect) = self.expected.pop_front() else { return self.on_unexpected(reply) };
         let closing = reply.code() == 421;
         match (expect, reply.class()) {

@@ -93,9 +93,11 @@ impl Transaction {
         self.mail.as_ref().is_some_and(|reply| reply.class() != Class::Success)
     }
 
-    /// Whether the peer may have the transaction still open (RFC 5321 4.1.1.5 helps).
+    /// Whether the peer may have the transaction still open (RFC 5321 4.1.1.5 helps). What BDAT … LAST does that failed
+    /// for want of recipients, or behind a refused chunk, is told differently by Postfix and Exim.
     pub(super) fn needs_reset(&self) -> bool {
-        self.mail.is_some() && !self.mail_refused() && (!self.ended || self.chunk_refused) && !self.reset_behind
+        let failed = self.chunk_refused || (self.plan.chunked && self.accepted.is_empty());
+        self.mail.is_some() && !self.mail_refused() && (!self.ended || failed) && !self.reset_behind
     }
 
     /// Whether a RSET has to follow because nobody can tell yet what the peer makes of BDAT … LAST: it may be for nobody,
