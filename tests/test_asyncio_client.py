@@ -1219,7 +1219,8 @@ def test_c_cli_32_an_upload_that_moves_does_not_time_out() -> None:
             scripted(script) as port,
             ehlo.asyncio.connect("127.0.0.1", port, config=config(content_timeout=100.0)) as client,
         ):
-            task = asyncio.create_task(client.send((b"x" * 65534 + b"\r\n" for _ in range(400)), A, B))
+            pieces = (b"x" * 65534 + b"\r\n" for _ in range(400))
+            task = asyncio.create_task(client.send(pieces, A, B))
             link = client._link
             await until(lambda: link._paused and link.conn.timeout == 100.0)
             for _ in range(3):
