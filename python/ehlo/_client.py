@@ -55,6 +55,8 @@ Item: TypeAlias = tuple[SendableMessage, SenderLike | None, Recipients | None]
 FULL: Final = 262144
 # A backend looks at the time at least this often, in seconds.
 _TICK: Final = 30.0
+# Characters of the dialogue that are kept beside a trace.
+_TOLD: Final = 16384
 
 
 class Wakeable(Protocol):
@@ -125,6 +127,7 @@ class ClientDriver:
         disconnect: why it is over.
         news: something was added since somebody looked.
         served: it has carried a message before.
+        trace: takes the new lines of the dialogue.
     """
 
     __slots__ = (
@@ -139,11 +142,15 @@ class ClientDriver:
         "served",
         "sources",
         "start_tls",
+        "told",
+        "trace",
     )
 
     conn: ClientConnection
 
-    def __init__(self) -> None:
+    def __init__(self, trace: Callable[[str], object] | None = None) -> None:
+        self.trace = trace
+        self.told = ""
         self.results: deque[SendResult] = deque()
         self.replies: dict[int, Reply | None] = {}
         self.sources: dict[int, Source] = {}
@@ -183,7 +190,6 @@ class ClientDriver:
 
     def on_event(self, event: object) -> None:
         """Keep what the engine said. A backend may put a :class:`ehlo.SendResult` into ``results`` by itself."""
-        self.news = True
         match event:
             case SendResult():
                 self.results.append(event)
@@ -198,6 +204,18 @@ class ClientDriver:
                 self.disconnect = event
             case _:  # an unsolicited reply: the end, which follows, carries it
                 pass
+        self.news = True
+
+    def tell(self) -> None:
+        """Give the new lines of the dialogue to ``trace``."""
+        if self.trace is not None and (lines := self.conn.take_transcript()):
+            self.told = (self.told + lines)[-_TOLD:]
+            self.trace(lines)
+
+    @property
+    def transcript(self) -> str:
+        """The latest lines of the dialogue."""
+        return self.told + self.conn.transcript
 
     # ---- content in pieces -----------------------------------------------------------------------
 
@@ -234,7 +252,7 @@ class ClientDriver:
     def error(self, result: SendResult | None = None) -> EhloError:
         """Why the connection is over, as an exception."""
         end = self.disconnect
-        told: dict[str, Any] = {"transcript": self.conn.transcript, "result": result}
+        told: dict[str, Any] = {"transcript": self.transcript, "result": result}
         if end is None:
             return SMTPServerDisconnected("the connection is closed", **told)
         text = _one_line(end.explanation)
@@ -255,7 +273,7 @@ class ClientDriver:
 
     def error_of(self, result: SendResult, sender: SenderLike) -> EhloError:
         """Why nobody gets the message, as an exception."""
-        told: dict[str, Any] = {"transcript": self.conn.transcript, "result": result}
+        told: dict[str, Any] = {"transcript": self.transcript, "result": result}
         why = _one_line(result.explanation or "")
         match result.failure:
             case "unknown":
@@ -340,7 +358,7 @@ class BaseClient:
     @property
     def transcript(self) -> str:
         """The latest lines of the session, ``C: `` ours and ``S: `` the server's, without content and secrets."""
-        return self._link.conn.transcript
+        return self._link.transcript
 
     def take_transcript(self) -> str:
         """The transcript, handed over once: what comes after it is new.

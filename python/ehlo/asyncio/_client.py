@@ -61,8 +61,14 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _seen: float
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: ClientConfig, fqdn: str | None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: ClientConfig,
+        fqdn: str | None,
+        trace: Callable[[str], object] | None,
+    ) -> None:
+        super().__init__(trace)
         self._loop = loop
         self._config = config
         self._fqdn = fqdn
@@ -147,6 +153,8 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
         if self.sources and conn.content_wanted is not None:
             self.news = True
+        if self.trace is not None:
+            self.tell()
         if self.news and (waiter := self._waiter) is not None:
             self.news = False
             self._waiter = None
@@ -243,7 +251,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         try:
             transport = await self._loop.start_tls(self._transport, self, tls, server_hostname=server_hostname)
         except OSError as exc:  # an ssl.SSLError is one
-            raise SMTPConnectError(f"the TLS handshake failed: {exc}", transcript=self.conn.transcript) from exc
+            raise SMTPConnectError(f"the TLS handshake failed: {exc}", transcript=self.transcript) from exc
         assert transport is not None
         self._transport = transport
         self.conn.tls_established()
@@ -320,6 +328,7 @@ def connect(
     source_address: str | tuple[str, int] | None = None,
     tls: SSLContext | None = None,
     connect_timeout: float | None = 30.0,
+    trace: Callable[[str], object] | None = None,
 ) -> Connecting:
     """Connect to a server by SMTP, or LMTP by the config, and say hello. ``await`` it, or use ``async with``, which
     says QUIT in the end.
@@ -335,6 +344,7 @@ def connect(
         source_address: the address, or address and port, to connect from.
         tls: for the handshake, where ``config.tls`` asks for STARTTLS; by default ``ssl.create_default_context()``.
         connect_timeout: seconds until TCP must be connected; ``None``: as long as the system tries.
+        trace: called with the new lines of the dialogue as they come, without content and secrets.
 
     Raises:
         SMTPConnectError: the server cannot be reached, or refuses in its greeting (RFC 5321 3.1).
@@ -363,7 +373,7 @@ def connect(
         fqdn = await _own_name(loop) if config.hostname == "localhost" and hostname is None else None
 
         def factory() -> ClientProtocol:
-            return ClientProtocol(loop, config, fqdn)
+            return ClientProtocol(loop, config, fqdn, trace)
 
         link: ClientProtocol
         try:
