@@ -44,7 +44,7 @@ from ehlo._errors import (
     SMTPTimeoutError,
 )
 from ehlo._handler import path_text
-from ehlo._message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, Source
+from ehlo._message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, Source, is_plain
 
 __all__ = ["BaseClient", "ClientDriver", "Item", "SendMany", "hostname_of", "tick_of"]
 
@@ -426,14 +426,32 @@ class BaseClient:
         """
         if self._busy is not None:
             raise self._in_use()
-        letter = Letter(message, sender, recipients, size, eight_bit, utf8_header)
-        self._busy = "send"
-        try:
-            result = await self._deliver(letter)
-        finally:
-            self._busy = None
+        link = self._link
+        letter = None
+        if type(message) is bytes and is_plain(sender, recipients) and not link.limited and link.disconnect is None:
+            # The usual case, without the detours of the others.
+            link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+            results = link.results
+            self._busy = "send"
+            try:
+                while not results:
+                    await link.progress()
+            except BaseException:
+                link.abort()
+                raise
+            finally:
+                self._busy = None
+            link.served = True
+            result = results.popleft()
+        else:
+            letter = Letter(message, sender, recipients, size, eight_bit, utf8_header)
+            self._busy = "send"
+            try:
+                result = await self._deliver(letter)
+            finally:
+                self._busy = None
         if not result.all_accepted and not result.accepted:
-            raise self._link.error_of(result, letter.sender)
+            raise self._link.error_of(result, letter.sender if letter is not None else sender or "")
         return result
 
     def send_many(self, items: Iterable[Item] | AsyncIterable[Item]) -> SendMany:
@@ -686,6 +704,7 @@ class SendMany:
         "_over",
         "_pulled",
         "_pump",
+        "_window",
     )
 
     def __init__(self, client: BaseClient, items: Iterable[Item] | AsyncIterable[Item]) -> None:
@@ -698,6 +717,7 @@ class SendMany:
         self._more = True
         self._open = 0
         self._over = False
+        self._window = 0
         self._error: BaseException | None = None
         # For servers that limit the transactions of a connection.
         self._budget = 0
@@ -778,6 +798,7 @@ class SendMany:
         if client._link.disconnect is not None:
             raise client._link.error()
         client._busy = "send_many"
+        self._window = client.config.window
         items = self._items
         if isinstance(items, AsyncIterable):
             self._pump = pump = _Pump(client)
@@ -789,7 +810,7 @@ class SendMany:
     def _fill(self, link: ClientDriver) -> None:
         """Queue messages until the window is full."""
         conn = link.conn
-        room = conn.config.window - self._open
+        room = self._window - self._open
         if link.limited:
             if self._open == 0:
                 left = conn.mail_left
@@ -807,6 +828,11 @@ class SendMany:
                 break
             try:
                 message, sender, recipients = item
+                if type(message) is bytes and not link.limited and is_plain(sender, recipients):
+                    conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+                    self._open += 1
+                    room -= 1
+                    continue
                 letter = Letter(message, sender, recipients)
                 number = letter.queue(conn)
             except Exception as exc:  # the program's mistake: told after the results of what was queued before

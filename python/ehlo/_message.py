@@ -97,6 +97,16 @@ def ascii_path(path: Any) -> Any:
     return path
 
 
+def is_plain(sender: object, recipients: object) -> bool:
+    """Whether an envelope is what most are: ASCII mailboxes as strings. There is nothing to make ready in it then."""
+    if type(sender) is str and sender.isascii() and (type(recipients) is list or type(recipients) is tuple):
+        for recipient in recipients:
+            if type(recipient) is not str or not recipient.isascii():
+                return False
+        return True
+    return False
+
+
 def recipient_list(recipients: Recipients) -> list[RecipientLike]:
     """One recipient or several, each with an ASCII domain."""
     if isinstance(recipients, str | Address | Postmaster | Recipient):
