@@ -318,6 +318,9 @@ fn s_par_20_and_21_notify() {
         ParameterError::Value("NOTIFY"),
     );
     assert_eq!(rcpt("ORCPT=rfc822;x").unwrap().notify, None); // S-PAR-21
+    // One that wants nothing is NEVER, and NEVER stands alone: there is no other way to write either.
+    assert_eq!(Notify::default().to_string(), "NEVER");
+    assert_eq!(notify(true, true, false, true).to_string(), "NEVER");
 }
 
 // S-PAR-22, RFC 3461 4.2

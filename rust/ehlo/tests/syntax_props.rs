@@ -447,8 +447,11 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &ReplyLimits) ->
     Ok((replies, None))
 }
 
+/// A code and the lines behind it.
+type Naive = (u16, Vec<Vec<u8>>);
+
 /// RFC 5321 4.2, line by line, without limits: the code and the lines of each reply, and the first error.
-fn naive(octets: &[u8]) -> (Vec<(u16, Vec<Vec<u8>>)>, Option<ReplyParseError>) {
+fn naive(octets: &[u8]) -> (Vec<Naive>, Option<ReplyParseError>) {
     let (mut replies, mut lines, mut before) = (Vec::new(), Vec::new(), None);
     let mut rest = octets;
     while let Some(end) = rest.iter().position(|&octet| octet == b'\n') {
