@@ -528,22 +528,23 @@ impl Common {
         while let Some((keyword, [b'=', value @ ..])) = rest.split_first_chunk::<4>() {
             let length = if is_word(keyword, b"SIZE") && all.size.is_none() {
                 // Nineteen digits fit; one more digit is no separator.
-                let digits = value.iter().take(19).take_while(|octet| octet.is_ascii_digit());
-                let (size, length) = digits.fold((0u64, 0), |(size, length), digit| {
-                    (size.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')), length + 1)
-                });
+                let (mut size, mut length) = (0u64, 0);
+                while let Some(digit @ b'0'..=b'9') = value.get(length)
+                    && length < 19
+                {
+                    size = size.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+                    length += 1;
+                }
                 all.size = (length > 0).then_some(size);
                 length
             } else if is_word(keyword, b"BODY") && all.body.is_none() {
-                let (body, length) = match value {
-                    // The digit is looked at itself: see `is_word`.
-                    [b'8', word @ ..] if word.first_chunk::<7>().is_some_and(|word| is_word(word, b"BITMIME")) => {
-                        (Body::EightBitMime, 8)
-                    }
-                    [b'7', word @ ..] if word.first_chunk::<3>().is_some_and(|word| is_word(word, b"BIT")) => {
-                        (Body::SevenBit, 4)
-                    }
-                    _ => return None,
+                // The digit is looked at itself: see `is_word`.
+                let (body, length) = match value.first_chunk::<8>() {
+                    Some(word @ [b'8', ..]) if is_word(word, b"8BITMIME") => (Body::EightBitMime, 8),
+                    _ => match value.first_chunk::<4>() {
+                        Some(word @ [b'7', ..]) if is_word(word, b"7BIT") => (Body::SevenBit, 4),
+                        _ => return None,
+                    },
                 };
                 all.body = Some(body);
                 length
