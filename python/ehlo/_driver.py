@@ -29,6 +29,7 @@ from ehlo._core import (
     Reply,
     Reset,
     ServerConnection,
+    StartTls,
     Vrfy,
 )
 from ehlo._errors import LocalProtocolError
@@ -304,6 +305,10 @@ class ServerDriver:
     def _hello(self, event: Hello) -> Call | None:
         return self._decide(self._plan.on_hello, self.session, event)
 
+    def _start_tls(self, event: StartTls) -> Call | None:
+        self.conn.accept()  # it is offered only where there is a context: the adapter shakes hands next
+        return None
+
     def _mail(self, event: Mail) -> Call | None:
         return self._decide(self._plan.on_mail, self.session, event.sender)
 
@@ -551,6 +556,7 @@ _DISPATCH: Final[dict[type, Callable[[ServerDriver, Any], Call | None]]] = {
     Connect: ServerDriver._connect,
     Hello: ServerDriver._hello,
     Mail: ServerDriver._mail,
+    StartTls: ServerDriver._start_tls,
     Rcpt: ServerDriver._rcpt,
     Data: ServerDriver._data,
     ContentStart: ServerDriver._content_start,
