@@ -65,7 +65,24 @@ from ehlo._core import (
     xtext_decode,
     xtext_encode,
 )
-from ehlo._errors import CommandSyntaxError, EhloError, LocalProtocolError, RemoteProtocolError
+from ehlo._errors import (
+    CommandSyntaxError,
+    EhloError,
+    LocalProtocolError,
+    OutcomeUnknown,
+    RemoteProtocolError,
+    SMTPAuthenticationError,
+    SMTPConnectError,
+    SMTPDataError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPNotSupportedError,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+    SMTPSenderRefused,
+    SMTPServerDisconnected,
+    SMTPTimeoutError,
+)
 from ehlo._handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
 from ehlo._limits import Limits, Statistics
 from ehlo._trace import count_received, protocol_keyword, received, return_path
@@ -109,6 +126,7 @@ __all__ = [
     "Mail",
     "Message",
     "NullPath",
+    "OutcomeUnknown",
     "Postmaster",
     "Proxy",
     "ProxyHeader",
@@ -122,6 +140,17 @@ __all__ = [
     "Reset",
     "Result",
     "ReversePath",
+    "SMTPAuthenticationError",
+    "SMTPConnectError",
+    "SMTPDataError",
+    "SMTPException",
+    "SMTPHeloError",
+    "SMTPNotSupportedError",
+    "SMTPRecipientsRefused",
+    "SMTPResponseException",
+    "SMTPSenderRefused",
+    "SMTPServerDisconnected",
+    "SMTPTimeoutError",
     "SendResult",
     "Sender",
     "ServerConfig",
