@@ -262,9 +262,8 @@ class Connection:
         try:
             done = tls.shake_hands()
         except (ssl.SSLError, OSError) as exc:
-            log.info("TLS handshake with %s failed: %s", self.peer() or "a client", reason_of(exc))
             self._write(tls.data_to_send())  # the alert that says so
-            self._conn.tls_failed()
+            self._driver.tls_failed(reason_of(exc))
             self._advance()
             return
         out = tls.data_to_send()
@@ -272,8 +271,11 @@ class Connection:
             self._write(out)
         if done:
             self._seen = self._server._now()
-            self._conn.tls_established(
-                channel_binding=tls.channel_binding is not None, client_certificate=tls.peer_certificate is not None
+            binding = tls.channel_binding
+            self._driver.tls_established(
+                tls.object,
+                channel_bindings=None if binding is None else {"tls-unique": binding},
+                certificate=tls.object.getpeercert() or None,  # an empty one was not verified
             )
             self._advance()
             self._decrypt(tls)

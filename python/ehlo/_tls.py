@@ -8,7 +8,7 @@ came behind a PROXY header is where it belongs (RFC 3207 4.2, PROXY protocol 2).
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -121,24 +121,13 @@ class Tls:
     # ---- facts -----------------------------------------------------------------------------------
 
     @property
-    def version(self) -> str | None:
-        """``"TLSv1.3"`` and the like."""
-        return self._object.version()
-
-    @property
-    def cipher(self) -> str | None:
-        """The name of the cipher suite."""
-        cipher = self._object.cipher()
-        return None if cipher is None else cipher[0]
-
-    @property
-    def peer_certificate(self) -> Mapping[str, object] | None:
-        """The peer's certificate, if it showed one and it was verified (:meth:`ssl.SSLSocket.getpeercert`)."""
-        return self._object.getpeercert() or None
+    def object(self) -> ssl.SSLObject:
+        """Version, cipher suite and certificates, for a program that wants to know."""
+        return self._object
 
     @property
     def channel_binding(self) -> bytes | None:
         """``tls-unique`` (RFC 5929), which TLS 1.3 has no more: then ``None``."""
-        if self.version == "TLSv1.3":
+        if self._object.version() == "TLSv1.3":
             return None
         return self._object.get_channel_binding("tls-unique")

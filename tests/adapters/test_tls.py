@@ -239,7 +239,7 @@ def test_garbage_for_a_handshake(backend: Backend, authority: Authority, caplog:
     answer = serve_and(backend, authority, speak, handler=Mine())
     assert answer[:1] in (b"", b"\x15")
     assert reasons == ["tls"]
-    assert "TLS handshake with ('127.0.0.1', " in caplog.text
+    assert "TLS with the client at ('127.0.0.1', " in caplog.text
     assert "failed: " in caplog.text
 
 
