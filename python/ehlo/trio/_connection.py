@@ -104,8 +104,13 @@ class ServerTask(Connection):
                 self._pauses |= _EOF
                 self._end_of_input()
                 return
-            self._seen = now()
             self._octets += count
+            if self._tls is not None:
+                self._receive_tls(view[:count])
+                if self._pauses or self._closing:
+                    return
+                continue
+            self._seen = now()
             conn.receive_from(buffer, count)
             event = None
             if not driver.blocked:
