@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _sink
+from ehlo.cli import _bench, _sink
 
 __all__ = ["main"]
 
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"ehlo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _sink.add_parser(commands)
+    _bench.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
