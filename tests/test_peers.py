@@ -1,6 +1,7 @@
 """Mail from programs we did not write, compared octet by octet.
 
-Each test runs against ``ehlo.asyncio.serve`` with a handler that collects, and against ``ehlo sink --maildir``.
+Each test runs against ``ehlo.asyncio.serve`` and ``ehlo.trio.serve`` with a handler that collects, and against
+``ehlo sink --maildir``.
 A program that is not installed is a skipped test; ``.ci/run`` installs them.
 """
 
@@ -22,7 +23,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -91,6 +94,10 @@ class Received:
     content: bytes
 
 
+Started: TypeAlias = concurrent.futures.Future[tuple[int, Callable[[], object]]]
+"""The port of a server that runs in a thread, and what stops it."""
+
+
 @dataclass
 class Receiver:
     """A running server. ``next()`` waits for a message."""
@@ -103,41 +110,55 @@ class Receiver:
         return f"127.0.0.1:{self.port}"
 
 
+async def on_asyncio(started: Started, handler: object, config: ehlo.ServerConfig) -> None:
+    async with await ehlo.asyncio.serve(handler, "127.0.0.1", 0, config=config) as server:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        started.set_result((server.port, lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
+
+
+async def on_trio(started: Started, handler: object, config: ehlo.ServerConfig) -> None:
+    import trio
+
+    import ehlo.trio
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(ehlo.trio.serve, handler, "127.0.0.1", 0, config=config)
+        async with await nursery.start(serve) as server:
+            stop, token = trio.Event(), trio.lowlevel.current_trio_token()
+            started.set_result((server.port, lambda: token.run_sync_soon(stop.set)))
+            await stop.wait()
+
+
 @contextlib.contextmanager
-def served(*, lmtp: bool = False) -> Iterator[Receiver]:
+def served(loop: str = "asyncio", *, lmtp: bool = False) -> Iterator[Receiver]:
     messages: queue.SimpleQueue[Received] = queue.SimpleQueue()
 
     class Collect(ehlo.Handler):
         def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
             messages.put(Received(str(envelope.sender.path), content))
 
-    started: concurrent.futures.Future[int] = concurrent.futures.Future()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        config = ehlo.ServerConfig("server.example", lmtp=lmtp)
-        async with await ehlo.asyncio.serve(Collect(), "127.0.0.1", 0, config=config) as server:
-            started.set_result(server.port)
-            await stop.wait()
+    started: Started = concurrent.futures.Future()
+    config = ehlo.ServerConfig("server.example", lmtp=lmtp)
 
     def work() -> None:
         try:
-            loop.run_until_complete(serve())
+            if loop == "trio":
+                pytest.importorskip("trio").run(on_trio, started, Collect(), config)
+            else:
+                asyncio.run(on_asyncio(started, Collect(), config))
         except BaseException as error:
             if started.done():
                 raise
             started.set_exception(error)
-        finally:
-            loop.close()
 
     thread = threading.Thread(target=work)
     thread.start()
+    port, stop = started.result(PATIENCE)
     try:
-        yield Receiver(started.result(PATIENCE), lambda: messages.get(timeout=PATIENCE))
+        yield Receiver(port, lambda: messages.get(timeout=PATIENCE))
     finally:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(stop.set)
+        stop()
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
@@ -177,7 +198,7 @@ def unwrap(stored: bytes) -> Received:
     return Received(found[1].decode(), found[2])
 
 
-@pytest.fixture(params=[served, sink], ids=["serve", "sink"])
+@pytest.fixture(params=[served, partial(served, "trio"), sink], ids=["serve", "serve on trio", "sink"])
 def start(request: pytest.FixtureRequest) -> Callable[..., contextlib.AbstractContextManager[Receiver]]:
     return request.param
 

@@ -1,4 +1,5 @@
-"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio` has sockets.
+"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio` and :mod:`ehlo.trio` have
+sockets.
 
 Example::
 
@@ -64,7 +65,24 @@ from ehlo._core import (
     xtext_decode,
     xtext_encode,
 )
-from ehlo._errors import CommandSyntaxError, EhloError, LocalProtocolError, RemoteProtocolError
+from ehlo._errors import (
+    CommandSyntaxError,
+    EhloError,
+    LocalProtocolError,
+    OutcomeUnknown,
+    RemoteProtocolError,
+    SMTPAuthenticationError,
+    SMTPConnectError,
+    SMTPDataError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPNotSupportedError,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+    SMTPSenderRefused,
+    SMTPServerDisconnected,
+    SMTPTimeoutError,
+)
 from ehlo._handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
 from ehlo._limits import Limits, Statistics
 from ehlo._sasl import (
@@ -128,6 +146,7 @@ __all__ = [
     "Message",
     "NullPath",
     "OAuthError",
+    "OutcomeUnknown",
     "PasswordCredentials",
     "Postmaster",
     "Proxy",
@@ -142,6 +161,17 @@ __all__ = [
     "Reset",
     "Result",
     "ReversePath",
+    "SMTPAuthenticationError",
+    "SMTPConnectError",
+    "SMTPDataError",
+    "SMTPException",
+    "SMTPHeloError",
+    "SMTPNotSupportedError",
+    "SMTPRecipientsRefused",
+    "SMTPResponseException",
+    "SMTPSenderRefused",
+    "SMTPServerDisconnected",
+    "SMTPTimeoutError",
     "SaslError",
     "ScramCredentials",
     "ScramKeys",

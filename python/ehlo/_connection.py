@@ -6,12 +6,15 @@ no leading "backend" remark here, and provides what has one. No I/O, no event lo
 
 from __future__ import annotations
 
+import logging
 import os
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import Reply, ServerConnection
 from ehlo._driver import Call, Event, ServerDriver
+from ehlo._tls import Tls, reason_of
 from ehlo._types import ServerEvent
 
 if TYPE_CHECKING:
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["HANDLER", "TICK", "WRITING", "Connection", "address_of"]
 
+log: Final = logging.getLogger("ehlo")
+
 # The limits of a connection are looked at least this often, in seconds: the time that a limit may act too late.
 TICK: Final = 30.0
 # With this much unread by the engine, and a handler that keeps the session waiting, reading stops. In octets.
 _QUEUE: Final = 65536
-# Reasons (ehlo.Disconnect) after which the peer is not in the middle of sending: close without lingering.
-_CLEAN: Final = frozenset(("quit", "eof", "shutdown"))
+# Reasons (ehlo.Disconnect) after which no reply could be lost on a peer that is still sending: close without lingering.
+_CLEAN: Final = frozenset(("quit", "eof", "shutdown", "tls"))
 # Why reading is paused; bits of Connection._pauses. The values from 4 on are the backend's own.
 WRITING, HANDLER = 1, 2
 
@@ -65,6 +70,7 @@ class Connection:
         "_pauses",
         "_seen",
         "_server",
+        "_tls",
     )
 
     _conn: ServerConnection
@@ -84,6 +90,7 @@ class Connection:
         self._content_base = 0
         self._content_mark = -1
         self._network: str | None = None
+        self._tls: Tls | None = None
 
     # ---- what the backend provides ---------------------------------------------------------------
 
@@ -155,7 +162,10 @@ class Connection:
         conn = self._conn
         out = conn.data_to_send()
         if out:
-            self._write(out)
+            self._send(out)
+        if conn.handshaking and self._tls is None:
+            self._begin_tls()
+            return
         if driver.blocked:
             if self._held_since == 0.0:
                 self._held_since = self._server._now()
@@ -171,11 +181,15 @@ class Connection:
             self._closing = True
             # After a 421 that the peer may not expect, read on for a moment, so that what it is still sending does
             # not make its kernel throw the reply away.
+            self._end_tls()
             clean = self._eof or driver.reason in _CLEAN
             self._close(0.0 if clean else self._server._limits.linger_seconds)
 
     def _end_of_input(self) -> None:
         """The client sends no more (FIN). What a handler has still to answer is sent first; then we close."""
+        if self._tls is not None and not self._tls.ended:
+            self._tls.receive_eof()
+            self._tls.ended = True
         self._eof = True
         self._seen = self._server._now()
         self._conn.receive_eof()
@@ -212,6 +226,81 @@ class Connection:
             self._pauses &= ~why
             if not self._pauses and not self._lost:
                 self._go_on_reading()
+                if self._tls is not None:
+                    self._decrypt(self._tls)
+
+    # ---- TLS -------------------------------------------------------------------------------------
+
+    def _send(self, octets: bytes) -> None:
+        """``_write``, through TLS where there is TLS."""
+        tls = self._tls
+        if tls is None:
+            self._write(octets)
+        elif tls.established:
+            tls.write(octets)
+            self._write(tls.data_to_send())
+
+    def _begin_tls(self) -> None:
+        """The engine waits for the handshake: what comes now is the client's part of it (RFC 3207 4, RFC 8314 3.3)."""
+        context = self._server._tls
+        assert context is not None, "without a context TLS is not offered: see open_server"
+        self._tls = Tls(context, server_side=True)
+        self._receive_tls(self._conn.take_tls_input())
+
+    def _receive_tls(self, octets: bytes | memoryview) -> None:
+        """Octets of the transport came, and TLS is active or about to be."""
+        tls = self._tls
+        assert tls is not None
+        tls.receive(octets)
+        if tls.established:
+            self._seen = self._server._now()
+            self._decrypt(tls)
+        else:
+            self._shake_hands(tls)
+
+    def _shake_hands(self, tls: Tls) -> None:
+        try:
+            done = tls.shake_hands()
+        except (ssl.SSLError, OSError) as exc:
+            self._write(tls.data_to_send())  # the alert that says so
+            self._driver.tls_failed(reason_of(exc))
+            self._advance()
+            return
+        out = tls.data_to_send()
+        if out:
+            self._write(out)
+        if done:
+            self._seen = self._server._now()
+            binding = tls.channel_binding
+            self._driver.tls_established(
+                tls.object,
+                channel_bindings=None if binding is None else {"tls-unique": binding},
+                certificate=tls.object.getpeercert() or None,  # an empty one was not verified
+            )
+            self._advance()
+            self._decrypt(tls)
+
+    def _decrypt(self, tls: Tls) -> None:
+        """Give the engine what has come inside TLS, while it takes it."""
+        conn, buffer = self._conn, self._server._buffer
+        try:
+            for count in tls.read(buffer.view):
+                conn.receive_from(buffer, count)
+                self._advance()
+                if self._pauses or self._closing:
+                    return
+        except ssl.SSLError as exc:
+            log.info("TLS with %s broke: %s", self.peer() or "a client", reason_of(exc))
+            self._abort()
+            return
+        if tls.ended and not self._closing and not self._eof:
+            self._end_of_input()
+
+    def _end_tls(self) -> None:
+        tls = self._tls
+        if tls is not None and tls.established:
+            tls.close()
+            self._write(tls.data_to_send())
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -308,6 +397,6 @@ class Connection:
             out = conn.data_to_send()
             if not conn.closed:  # inside a transaction the engine would wait for its end
                 out += self._server._bye.to_bytes()
-            self._write(out)
+            self._send(out)
         self._abort()
         return going_on

@@ -1548,6 +1548,10 @@ class SendResult:
     @property
     def is_temporary(self) -> bool:
         """Whether some recipient was not accepted and a later try may help: a 4yz, or the connection was lost."""
+    def completed_by(self, rest: SendResult) -> SendResult:
+        """This result with the recipients that have no reply taken from `rest`: the result of a further attempt, on
+        another connection, for those and in the same order (RFC 9422 4.1).
+        """
 
 @final
 class Unsolicited:

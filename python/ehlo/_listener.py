@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from math import inf
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ehlo._connection import TICK, Connection, address_of
-from ehlo._core import Reply, ServerConfig
+from ehlo._core import ReceiveBuffer, Reply, ServerConfig
 from ehlo._driver import Event
 from ehlo._errors import LocalProtocolError
 from ehlo._handler import Plan, plan_of
@@ -35,6 +36,7 @@ class Listener(Generic[C]):
         plan: the handler's methods.
         config: what the engine offers and bears, completed by the plan.
         limits: what the adapter bears.
+        tls: certificate and policy of TLS, where there is TLS.
         now: the clock, in seconds; what it counts from does not matter.
 
     Example::
@@ -42,13 +44,24 @@ class Listener(Generic[C]):
         print(server.port, server.connections, server.statistics.messages)
     """
 
-    def __init__(self, plan: Plan, config: ServerConfig, limits: Limits, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        config: ServerConfig,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        now: Callable[[], float],
+    ) -> None:
         self._plan = plan
         self._config = config
         self._limits = limits
+        self._tls = tls
         self._now = now
-        spans = (limits.handler_seconds, limits.content_seconds, limits.session_seconds)
-        self._tick = min(TICK, config.command_timeout, config.content_timeout, *(s for s in spans if s is not None))
+        spans = [config.command_timeout, config.content_timeout]
+        spans += [config.proxy_timeout] if config.proxy else []
+        spans += [config.handshake_timeout] if tls is not None else []
+        limited = (limits.handler_seconds, limits.content_seconds, limits.session_seconds)
+        self._tick = min(TICK, *spans, *(seconds for seconds in limited if seconds is not None))
         self._bye = Reply(421, "4.3.2", f"{config.hostname} Service shutting down")
         self._full: bytes | None = None
         self._crowded: bytes | None = None
@@ -66,6 +79,8 @@ class Listener(Generic[C]):
     # ---- what the backend provides ---------------------------------------------------------------
 
     _make_event: Callable[[], Event]
+    # What all connections read into; nothing is awaited between the filling and the emptying.
+    _buffer: ReceiveBuffer
 
     async def _wait(self, event: Event, seconds: float) -> None:
         """Until the event is set or so many seconds went by."""
@@ -249,7 +264,7 @@ def _count(total: Statistics, connection: Connection) -> None:
 
 
 async def open_server(
-    kind: Callable[[Plan, ServerConfig, Limits], L],
+    kind: Callable[[Plan, ServerConfig, Limits, ssl.SSLContext | None], L],
     getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
     handler: object,
     host: str | Sequence[str] | None,
@@ -259,13 +274,14 @@ async def open_server(
     sockets: Iterable[socket.socket] | None,
     path: str | os.PathLike[str] | None,
     reuse_port: bool,
+    tls: ssl.SSLContext | None,
 ) -> L:
     """Look at the arguments of ``serve``, and make a server of them. Its sockets are bound, but do not listen yet.
 
     Arguments:
         kind: the backend's ``Server``.
         getaddrinfo: the backend's own, as :func:`socket.getaddrinfo` but awaitable.
-        handler, host, port, config, limits, sockets, path, reuse_port: as ``serve`` has them.
+        handler, host, port, config, limits, sockets, path, reuse_port, tls: as ``serve`` has them.
 
     Raises:
         LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
@@ -278,6 +294,10 @@ async def open_server(
     plan = plan_of(handler)
     config = ServerConfig() if config is None else config
     config = config.replace(decisions=plan.decisions, content=plan.content)
+    if tls is None and config.tls != "off":
+        raise LocalProtocolError(f'serve: ServerConfig(tls="{config.tls}") needs an ssl.SSLContext: give tls=')
+    if tls is not None and config.tls == "off":
+        config = config.replace(tls="starttls")
     plan.hostname = config.hostname
     given = None if sockets is None else list(sockets)
     if given is not None and path is not None:
@@ -288,7 +308,7 @@ async def open_server(
         names = [("", port)] if given is None else [sock.getsockname() for sock in given]
         if any(isinstance(name, tuple) and name[1] == 25 for name in names):  # B-LMT-10, RFC 2033 5
             raise LocalProtocolError("serve: LMTP must not be served on port 25 (RFC 2033 5); choose another, as 24")
-    server = kind(plan, config, limits if limits is not None else Limits())
+    server = kind(plan, config, limits if limits is not None else Limits(), tls)
     if given is not None:
         for sock in given:
             sock.setblocking(False)

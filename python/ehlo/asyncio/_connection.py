@@ -63,6 +63,9 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         if self._closing:
             return
         self._octets += nbytes
+        if self._tls is not None:
+            self._receive_tls(self._view[:nbytes])
+            return
         self._seen = monotonic()
         conn = self._conn
         conn.receive_from(self._buffer, nbytes)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
 from functools import partial
 from math import inf
@@ -33,8 +34,8 @@ class Server(Listener[ServerProtocol]):
 
     _make_event = asyncio.Event
 
-    def __init__(self, plan: Plan, config: ServerConfig, limits: Limits) -> None:
-        super().__init__(plan, config, limits, monotonic)
+    def __init__(self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None) -> None:
+        super().__init__(plan, config, limits, tls, monotonic)
         self._loop = loop = asyncio.get_running_loop()
         self._buffer = buffer_of(loop)
         self._view = self._buffer.view
@@ -89,6 +90,7 @@ async def serve(
     path: str | os.PathLike[str] | None = None,
     reuse_port: bool = False,
     backlog: int = 1024,
+    tls: ssl.SSLContext | None = None,
 ) -> Server:
     """Listen, and serve SMTP (or LMTP, by the config) with ``handler`` in the running loop.
 
@@ -103,6 +105,9 @@ async def serve(
         path: a Unix socket to listen on instead.
         reuse_port: set SO_REUSEPORT, so that several processes share the port.
         backlog: connections that the system queues before they are accepted.
+        tls: certificate and policy, as :func:`ssl.create_default_context` with ``Purpose.CLIENT_AUTH`` makes them:
+            STARTTLS is offered (RFC 3207), or with ``ServerConfig(tls="implicit")`` TLS comes first (RFC 8314).
+            Replacing its certificate (``load_cert_chain``) takes effect with the next handshake.
 
     Raises:
         LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
@@ -114,6 +119,6 @@ async def serve(
             await server.serve_forever()
     """
     getaddrinfo = asyncio.get_running_loop().getaddrinfo
-    server = await open_server(Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port)
+    server = await open_server(Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls)
     await server._listen(backlog)
     return server

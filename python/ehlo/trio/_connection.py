@@ -33,15 +33,16 @@ _EOF, _BROKEN = 4, 8
 class ServerTask(Connection):
     """One connection: a task that reads, and a nursery for what its handler awaits. Private."""
 
-    __slots__ = ("_linger", "_nursery", "_scope", "_socket", "_task", "_unsent")
+    __slots__ = ("_linger", "_nursery", "_peername", "_scope", "_socket", "_task", "_unsent")
 
     _server: Server
     _nursery: trio.Nursery
 
-    def __init__(self, server: Server, sock: socket.socket) -> None:
+    def __init__(self, server: Server, sock: socket.socket, peername: Any) -> None:
         super().__init__(server)
         self._advancing = True  # nothing moves before its task runs
         self._linger = 0.0
+        self._peername = peername  # the socket of a client that has reset it knows no more whose it was
         self._scope = trio.CancelScope()
         self._socket = sock
         self._task: trio.lowlevel.Task | None = None
@@ -103,8 +104,13 @@ class ServerTask(Connection):
                 self._pauses |= _EOF
                 self._end_of_input()
                 return
-            self._seen = now()
             self._octets += count
+            if self._tls is not None:
+                self._receive_tls(view[:count])
+                if self._pauses or self._closing:
+                    return
+                continue
+            self._seen = now()
             conn.receive_from(buffer, count)
             event = None
             if not driver.blocked:
@@ -161,10 +167,10 @@ class ServerTask(Connection):
     # ---- for Connection --------------------------------------------------------------------------
 
     def _name(self, end: str) -> Any:
-        try:
-            return getattr(self._socket, f"get{end}")()
-        except OSError:
-            return None
+        if end == "peername":
+            return self._peername
+        with contextlib.suppress(OSError):
+            return self._socket.getsockname()
 
     def _start(self, call: Call) -> None:
         scope = trio.CancelScope()

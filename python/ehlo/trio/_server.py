@@ -6,8 +6,9 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import trio
 from trio.lowlevel import notify_closing, wait_readable
@@ -38,8 +39,8 @@ class Server(Listener[ServerTask]):
 
     _make_event = trio.Event
 
-    def __init__(self, plan: Plan, config: ServerConfig, limits: Limits) -> None:
-        super().__init__(plan, config, limits, trio.lowlevel.current_clock().current_time)
+    def __init__(self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None) -> None:
+        super().__init__(plan, config, limits, tls, trio.lowlevel.current_clock().current_time)
         self._buffer = ReceiveBuffer()
         self._nursery: trio.Nursery
 
@@ -79,7 +80,7 @@ class Server(Listener[ServerTask]):
         while self._accepting:
             try:
                 await wait_readable(listener)
-                sock, _ = listener.accept()
+                sock, peername = listener.accept()
             except trio.ClosedResourceError:
                 return
             except (BlockingIOError, InterruptedError, ConnectionError):
@@ -88,11 +89,11 @@ class Server(Listener[ServerTask]):
                 log.error("cannot accept a connection: %s; trying again in %g s", exc, _FULL_WAIT)
                 await trio.sleep(_FULL_WAIT)
                 continue
-            self._welcome(sock)
+            self._welcome(sock, peername)
 
-    def _welcome(self, sock: socket.socket) -> None:
+    def _welcome(self, sock: socket.socket, peername: Any) -> None:
         sock.setblocking(False)
-        connection = ServerTask(self, sock)
+        connection = ServerTask(self, sock, peername)
         refusal = self._admit(connection)
         if refusal is not None:
             with contextlib.suppress(OSError):
@@ -115,6 +116,7 @@ async def serve(
     path: str | os.PathLike[str] | None = None,
     reuse_port: bool = False,
     backlog: int = 1024,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen, and serve SMTP (or LMTP, by the config) with ``handler``, until cancelled or closed.
@@ -123,7 +125,8 @@ async def serve(
     421 where one still gets through (RFC 5321 3.8), and cancels its handler, which lives in the connection's scope.
 
     Arguments:
-        handler, host, port, config, limits, sockets, path, reuse_port, backlog: as :func:`ehlo.asyncio.serve` has them.
+        handler, host, port, config, limits, sockets, path, reuse_port, backlog, tls: as :func:`ehlo.asyncio.serve` has
+            them.
         task_status: how ``nursery.start`` is told.
 
     Raises:
@@ -136,5 +139,5 @@ async def serve(
             server = await nursery.start(partial(ehlo.trio.serve, Mine(), "0.0.0.0", 25))
     """
     getaddrinfo = trio.socket.getaddrinfo
-    server = await open_server(Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port)
+    server = await open_server(Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls)
     await server._run(backlog, task_status)

@@ -304,6 +304,14 @@ impl SendResult {
                 .any(|one| !one.accepted && one.reply.as_ref().is_some_and(|reply| matches!(reply.code(), 400..=499)))
     }
 
+    /// This result with the recipients that have no reply taken from `rest`: the result of a further attempt, on
+    /// another connection, for those and in the same order (RFC 9422 4.1).
+    fn completed_by(&self, rest: &Self) -> Self {
+        let mut further = rest.inner.iter();
+        let all = self.inner.iter().map(|one| if one.reply.is_some() { one } else { further.next().unwrap_or(one) });
+        Self { id: self.id, failure: rest.failure.clone(), inner: all.cloned().collect(), recipients: Lazy::new() }
+    }
+
     fn __repr__(&self) -> String {
         let accepted = self.inner.iter().filter(|one| one.accepted).count();
         let failure = self.failure().map_or_else(String::new, |failure| format!(", failure='{failure}'"));

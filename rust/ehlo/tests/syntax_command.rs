@@ -462,6 +462,8 @@ fn xclient_and_xforward() {
     for line in [
         "XCLIENT NAME",
         "XCLIENT NAME=",
+        "XCLIENT LOGIN=",
+        "XCLIENT HELO=",
         "XCLIENT =x",
         "XCLIENT FOO=x",
         "XCLIENT IDENT=x",

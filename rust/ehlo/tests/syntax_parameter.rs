@@ -241,6 +241,16 @@ fn s_par_13_and_15_body_and_smtputf8() {
     assert_eq!(mail_in("BODY=BINARYMIME", &off), Err(ParameterError::Unknown));
     assert_eq!(mail_in("BODY=8BITMIME", &off).unwrap().body, Some(Body::EightBitMime));
     assert!(mail("smtpUTF8").unwrap().smtputf8);
+    // Octets that bit 5 makes digits of are none.
+    for line in
+        [&b"MAIL FROM:<a@b> BODY=\x18BITMIME"[..], b"MAIL FROM:<a@b> BODY=\x17BIT", b"MAIL FROM:<a@b> SIZE=\x11"]
+    {
+        assert_eq!(parse_command(line, &Options::default()).unwrap_err().kind, CommandErrorKind::ForbiddenOctet);
+    }
+    let read = mail("body=8bitmime size=5").unwrap();
+    assert_eq!((read.size, read.body, &*read.raw), (Some(5), Some(Body::EightBitMime), "body=8bitmime size=5"));
+    refuses_mail(&["SIZE=1 BODY=8BITMIME="], ParameterError::Syntax);
+    refuses_mail(&["SIZE=1 BODY=8BITMIMEX", "BODY=7BIT8 SIZE=1"], ParameterError::Value("BODY"));
     refuses_mail(&["SMTPUTF8=1", "SMTPUTF8=SMTPUTF8"], ParameterError::Value("SMTPUTF8"));
 }
 
@@ -318,6 +328,9 @@ fn s_par_20_and_21_notify() {
         ParameterError::Value("NOTIFY"),
     );
     assert_eq!(rcpt("ORCPT=rfc822;x").unwrap().notify, None); // S-PAR-21
+    // One that wants nothing is NEVER, and NEVER stands alone: there is no other way to write either.
+    assert_eq!(Notify::default().to_string(), "NEVER");
+    assert_eq!(notify(true, true, false, true).to_string(), "NEVER");
 }
 
 // S-PAR-22, RFC 3461 4.2

@@ -447,8 +447,11 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &ReplyLimits) ->
     Ok((replies, None))
 }
 
+/// A code and the lines behind it.
+type Naive = (u16, Vec<Vec<u8>>);
+
 /// RFC 5321 4.2, line by line, without limits: the code and the lines of each reply, and the first error.
-fn naive(octets: &[u8]) -> (Vec<(u16, Vec<Vec<u8>>)>, Option<ReplyParseError>) {
+fn naive(octets: &[u8]) -> (Vec<Naive>, Option<ReplyParseError>) {
     let (mut replies, mut lines, mut before) = (Vec::new(), Vec::new(), None);
     let mut rest = octets;
     while let Some(end) = rest.iter().position(|&octet| octet == b'\n') {
@@ -804,7 +807,7 @@ proptest! {
                 prop_assert!(!text.is_empty() && text.is_ascii());
             }
             Ok(command) => {
-                prop_assert!(!line.iter().any(|octet| matches!(octet, b'\0' | b'\r' | b'\n' | 0x7f)));
+                prop_assert!(!line.iter().any(|octet| matches!(octet, 0..=8 | 10..=31 | 0x7f)));
                 let mut out = Vec::new();
                 if command.write(&mut out).is_err() {
                     // HTAB in free text can be borne, but not written.
