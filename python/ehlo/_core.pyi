@@ -1304,6 +1304,7 @@ class ClientConfig:
         newlines: a bare CR or LF in content: "normalize" to CRLF, "reject", or "exact" (as it is, by BDAT only).
         force_8bit: send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
         drop_dsn: leave out DSN parameters where the server lacks DSN, instead of failing (RFC 3461 5.2.2).
+        relay_auth: after AUTH every MAIL has AUTH=, "<>" where the sender says nothing (RFC 4954 5). For relays.
         max_recipients: of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8).
         window: messages that go by BDAT ahead of their replies.
         chunk_size: octets of one BDAT chunk.
@@ -1332,6 +1333,7 @@ class ClientConfig:
         newlines: Literal["normalize", "reject", "exact"] = "normalize",
         force_8bit: bool = False,
         drop_dsn: bool = False,
+        relay_auth: bool = False,
         max_recipients: int = 100,
         window: int = 16,
         chunk_size: int = 262144,
@@ -1380,6 +1382,9 @@ class ClientConfig:
     @property
     def drop_dsn(self) -> bool:
         """Whether DSN parameters are left out where the server lacks DSN (RFC 3461 5.2.2)."""
+    @property
+    def relay_auth(self) -> bool:
+        """Whether every MAIL has AUTH= in a session that AUTH opened (RFC 4954 5)."""
     @property
     def max_recipients(self) -> int:
         """Most recipients of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8)."""

@@ -547,6 +547,29 @@ fn c_cli_37_dsn_may_be_dropped_by_choice() {
 }
 
 #[test]
+fn c_aut_35_a_relay_says_who_submitted() {
+    for (relay_auth, logged_in, text, expected) in [
+        (true, true, "", "MAIL FROM:<a@b> AUTH=<>\r\n"),
+        (true, true, "AUTH=x@y", "MAIL FROM:<a@b> AUTH=x@y\r\n"),
+        (true, false, "", "MAIL FROM:<a@b>\r\n"),
+        (false, true, "", "MAIL FROM:<a@b>\r\n"),
+    ] {
+        let settings = ClientSettings { relay_auth, ..settings() };
+        ready(settings, "AUTH PLAIN", |peer| {
+            if logged_in {
+                peer.conn.auth("PLAIN", Some(b"\0a\0b")).unwrap();
+                peer.turn();
+                peer.hears("AUTH PLAIN AGEAYg==\r\n");
+                peer.say("235 ok\r\n");
+                peer.happened(&["AUTH 235"]);
+            }
+            peer.queue(with_mail(text, "hi\r\n"));
+            peer.hears(expected);
+        });
+    }
+}
+
+#[test]
 fn c_cli_38_requiretls_needs_tls_and_the_keyword() {
     for (tls, keyword) in [(false, "REQUIRETLS"), (true, "8BITMIME")] {
         each_way(settings(), |peer| {

@@ -682,7 +682,13 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             return true;
         }
         let settings = self.config.settings();
-        let peer = Peer { settings, offer: &self.offer, capabilities: &self.capabilities, tls: self.tls };
+        let peer = Peer {
+            settings,
+            offer: &self.offer,
+            capabilities: &self.capabilities,
+            tls: self.tls,
+            authenticated: self.authenticated,
+        };
         let job = &mut self.jobs[at];
         let plan = match peer.plan(&job.message) {
             Ok(plan) => plan,
@@ -1113,6 +1119,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 if verb == Verb::Xclient && class == Class::Success {
                     // The session begins anew, with a greeting (XCLIENT_README).
                     self.phase = Phase::Opening;
+                    self.authenticated = false;
                     self.say_hello(if self.settings().lmtp { Verb::Lhlo } else { Verb::Ehlo });
                 }
                 self.events.push_back(ClientEvent::Reply { id, verb, reply: Some(reply.clone()) });
