@@ -99,12 +99,12 @@ def ascii_path(path: Any) -> Any:
 
 def is_plain(sender: object, recipients: object) -> bool:
     """Whether an envelope is what most are: ASCII mailboxes as strings. There is nothing to make ready in it then."""
-    if type(sender) is str and sender.isascii() and (type(recipients) is list or type(recipients) is tuple):
-        for recipient in recipients:
-            if type(recipient) is not str or not recipient.isascii():
-                return False
-        return True
-    return False
+    if type(sender) is not str or not sender.isascii() or type(recipients) not in (list, tuple):
+        return False
+    for recipient in recipients:  # type: ignore[attr-defined]  # noqa: SIM110  # a generator costs more than its loop
+        if type(recipient) is not str or not recipient.isascii():
+            return False
+    return True
 
 
 def recipient_list(recipients: Recipients) -> list[RecipientLike]:
