@@ -1,4 +1,4 @@
-"""CPU per message of whole clients, side by side: ours, Postfix's smtp-source, smtplib, aiosmtplib; all send to smtp-sink.
+"""CPU per message of whole clients, side by side: ours, Postfix's smtp-source, smtplib, aiosmtplib; to smtp-sink.
 
     python benches/client.py [--rounds 5] [--sizes 1024,102400] [--clients ehlo-many,ehlo-send,smtp-source,…]
     python benches/client.py --chunking     # our client to our own server: messages a second by BDAT and by DATA
@@ -6,9 +6,9 @@
     python benches/client.py --trips        # round trips a message on a warm connection, counted
 
 20 warm connections; the client runs on one core, the server on another. Rounds are interleaved, and ratios are taken
-within a round, so that what the machine does meanwhile hits all alike. Start-up and connecting are left out: ours and the
-Python peers' workers take the time themselves when all connections have carried a message; of smtp-source a run with one
-message a connection is subtracted. Judge by the ratios.
+within a round, so that what the machine does meanwhile hits all alike. Start-up and connecting are left out: the Python
+workers take the time themselves when all connections have carried a message; of smtp-source a run with one message a
+connection is subtracted. Judge by the ratios.
 """
 
 from __future__ import annotations

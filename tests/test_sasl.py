@@ -361,6 +361,19 @@ def test_a_scram_user_that_is_not_there_has_one_salt() -> None:
     assert len(salts | {other}) == 2
 
 
+def test_a_decoy_fits_no_password() -> None:
+    def decoy(credentials: ehlo.Credentials) -> ehlo.ScramKeys:
+        return ehlo.ScramKeys.decoy(credentials.username, secret=b"secret", iterations=10_000)
+
+    client = ehlo.client_mechanism("SCRAM-SHA-256", username="nobody", password="pencil")
+    step = meet(client, handler=decoy)
+    assert isinstance(step, Refuse)
+    assert step.reply.code == 535
+    one, other = (ehlo.ScramKeys.decoy("nobody", secret=b"secret", iterations=10_000) for _ in "ab")
+    assert (one.salt, one.iterations) == (other.salt, other.iterations)
+    assert one.stored_key != other.stored_key
+
+
 # RFC 7628 4.1 and 4.4, as they go over the wire
 GOOD = (
     "bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9NTg3AWF1dGg9QmVhcmVyIHZGOWRmd"

@@ -70,7 +70,7 @@ def recipients_of(message: Message[Any, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _ina_labels(message: Message[Any, Any]) -> bool:
+def _in_a_labels(message: Message[Any, Any]) -> bool:
     """Write the domains of the address fields in A-labels. Says whether a local part is left that is not ASCII."""
     international = False
     for name in (*_ADDRESS_FIELDS, *(f"Resent-{field}" for field in _ADDRESS_FIELDS)):
@@ -88,7 +88,8 @@ def _ina_labels(message: Message[Any, Any]) -> bool:
                     mailbox = a_label(address.addr_spec)
                     international = international or not mailbox.isascii()
                     changed = changed or mailbox != address.addr_spec
-                    addresses.append(HeaderAddress(address.display_name, addr_spec=mailbox))
+                    domain = mailbox.rpartition("@")[2]
+                    addresses.append(HeaderAddress(address.display_name, address.username, domain))
                 groups += [Group(group.display_name, tuple(addresses))] if group.display_name else addresses
             if changed and len(fields) == 1:
                 message.replace_header(name, groups)
@@ -113,7 +114,7 @@ def flatten(message: Message[Any, Any], capabilities: Capabilities, *, internati
     del message["Resent-Bcc"]
     changes: dict[str, Any] = {"cte_type": "8bit" if "8BITMIME" in capabilities else "7bit", "linesep": "\r\n"}
     if hasattr(message.policy, "utf8"):
-        international = _ina_labels(message) or international
+        international = _in_a_labels(message) or international
         changes["utf8"] = international
     out = BytesIO()
     # A line that begins with "From " is content like any other.

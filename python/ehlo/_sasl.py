@@ -276,8 +276,8 @@ class ExternalCredentials(Credentials):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScramCredentials(Credentials):
     """SCRAM (RFC 5802, 7677) asks for the stored keys of a user. Answer with :class:`ScramKeys`, or with ``None`` where
-    there is no such user: the client then sees the same as for a wrong password. By giving keys the program agrees
-    to ``authzid``.
+    there is no such user: the client then sees the same as for a wrong password; see :meth:`ScramKeys.decoy`. By
+    giving keys the program agrees to ``authzid``.
 
     Attributes:
         algorithm: ``"sha1"`` or ``"sha256"``, as :mod:`hashlib` names it.
@@ -344,6 +344,29 @@ class ScramKeys:
         client_key = hmac.digest(salted, b"Client Key", algorithm)
         server_key = hmac.digest(salted, b"Server Key", algorithm)
         return cls(salt, iterations, _digest(algorithm, client_key), server_key)
+
+    @classmethod
+    def decoy(
+        cls, username: str, *, secret: bytes, algorithm: str = "sha256", iterations: int = MIN_ITERATIONS
+    ) -> ScramKeys:
+        """Keys that no password fits, for a user that is not there: it then looks like the others (RFC 5802 9).
+
+        Without them :meth:`ehlo.Handler.on_auth` may answer ``None``, and a decoy is made with a secret of this process
+        and with 4096 iterations. Where the users have more, or there are several processes, that can be told apart.
+
+        Arguments:
+            username: as the client gave it.
+            secret: octets that stay the same, and that nobody else knows.
+            algorithm: as in :attr:`ScramCredentials.algorithm`.
+            iterations: as the users have.
+
+        Example::
+
+            keys = KEYS.get(credentials.username) or ScramKeys.decoy(credentials.username, secret=SECRET)
+        """
+        salt = hmac.digest(secret, f"{algorithm} {username}".encode("utf-8", "surrogatepass"), "sha256")[:16]
+        size = hashlib.new(algorithm).digest_size
+        return cls(salt, iterations, secrets.token_bytes(size), secrets.token_bytes(size))
 
 
 # ---- verdicts: what a handler says ---------------------------------------------------------------
@@ -695,9 +718,7 @@ def _serve_scram(mechanism: str, context: SaslContext) -> _Run:
         if refusal.code != _WRONG.code:
             raise _RefusedError(refusal)
         # An unknown user gets a salt, always the same, and finds out no sooner than with a wrong password.
-        size = hashlib.new(algorithm).digest_size
-        salt = hmac.digest(context.secret or _SECRET, f"{algorithm} {username}".encode(), "sha256")[:16]
-        keys = ScramKeys(salt, MIN_ITERATIONS, bytes(size), bytes(size))
+        keys = ScramKeys.decoy(username, secret=context.secret or _SECRET, algorithm=algorithm)
 
     nonce = client_nonce + context.nonce()
     server_first = f"r={nonce},s={_b64(keys.salt)},i={keys.iterations}"

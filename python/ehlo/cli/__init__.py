@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _send, _sink
+from ehlo.cli import _bench, _send, _sink
 
 __all__ = ["main"]
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _sink.add_parser(commands)
     _send.add_parser(commands)
+    _bench.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))

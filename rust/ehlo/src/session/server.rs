@@ -654,8 +654,13 @@ impl<C: Content> ServerConnection<C> {
         if reply.as_ref().is_some_and(|reply| reply.code() != 421) {
             return Err(Misuse::ShutdownCode);
         }
-        if matches!(self.state, State::Closed) {
-            return Ok(());
+        match self.state {
+            State::Closed => return Ok(()),
+            State::Proxy => {
+                self.finish(DisconnectReason::Shutdown); // Nothing is said before the header (S-PXY-01).
+                return Ok(());
+            }
+            _ => {}
         }
         self.leaving = Some(match reply {
             Some(reply) => reply,

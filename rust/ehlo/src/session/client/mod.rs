@@ -34,6 +34,8 @@ use crate::wire::dot::{BareNewline, DotEncoder, EncodePolicy};
 
 /// Content is turned into output up to about this many octets at a time.
 const HIGH_WATER: usize = 256 * 1024;
+/// Room beside content, for the commands of an envelope.
+const ENVELOPE: usize = 1024;
 /// Whole content is encoded in pieces of this size.
 const PIECE: usize = 64 * 1024;
 /// A buffer larger than this is given back when it is empty.
@@ -787,13 +789,22 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let Some(at) = self.position(transaction.job) else { return true };
         let Self { jobs, output, .. } = self;
         let mut ended = false;
+        let plain = jobs[at].message.plain;
         let done = match &mut jobs[at].message.content {
             Content::Whole(content) => {
                 let rest = &content.as_ref()[transaction.at..];
                 let piece = &rest[..rest.len().min(PIECE)];
                 transaction.at += piece.len();
                 ended = piece.len() == rest.len();
-                encoder.encode(piece, output)
+                // For what is sent in one go, with the next envelope: to grow in steps copies most of it again.
+                output.reserve(rest.len().min(HIGH_WATER) + ENVELOPE);
+                if plain {
+                    // The encoder stays where it began, at the start of a line; and there such content ends.
+                    output.extend_from_slice(piece);
+                    Ok(())
+                } else {
+                    encoder.encode(piece, output)
+                }
             }
             Content::Stream { pieces, ended: end } => match pieces.pop_front() {
                 Some(piece) if transaction.plan.seven_bit && !piece.as_ref().is_ascii() => {

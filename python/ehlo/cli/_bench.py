@@ -1,0 +1,307 @@
+"""``ehlo bench``: the arguments of its five tools, and what is refused before anything is measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ehlo._errors import EhloError
+from ehlo.cli import _bench_text as text
+from ehlo.cli._sink import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ehlo.bench import Tally
+
+__all__ = ["add_parser"]
+
+_INTERRUPTED = 130  # the shell's convention for a command that SIGINT ended
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``bench`` to the command's subparsers."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "bench", help="measure SMTP servers, clients and this library", description="Measure."
+    )
+    tools = parser.add_subparsers(dest="tool", metavar="tool", required=True, parser_class=type(parser))
+    _add_load(tools)
+
+
+# ---- values of arguments ---------------------------------------------------------------------------
+
+
+def _whole(what: str, low: int = 1, high: int = 1_000_000_000) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+            raise argparse.ArgumentTypeError(f"{what} is a whole number from {low} to {high}, not {value!r}")
+        return int(value)
+
+    return read
+
+
+def _number(what: str, low: float, high: float) -> Callable[[str], float]:
+    def read(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"{what}: a number from {low:g} to {high:g}, not {value!r}")
+        return number
+
+    return read
+
+
+def _host_port(value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"give HOST:PORT, as 127.0.0.1:2525 or [::1]:2525, not {value!r}")
+    return host, int(port)
+
+
+def _add_outputs(parser: argparse.ArgumentParser, *, html: bool = True) -> None:
+    outputs = parser.add_argument_group("output")
+    outputs.add_argument("--json", metavar="FILE", help="write the whole report, - for standard output")
+    if html:
+        outputs.add_argument("--html", metavar="FILE", help="write one page with plots, that needs no network")
+    outputs.add_argument("--plain", action="store_true", help="lines, even on a terminal")
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """A run of ten minutes is not to end with a file that cannot be written."""
+    for flag in ("json", "html"):
+        path = getattr(arguments, flag, None)
+        if path is None or path == "-":
+            continue
+        folder = Path(path).parent
+        if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise UsageError(f"--{flag} {path}: cannot be written there; name a file in a folder that exists")
+
+
+def _write_outputs(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
+    if arguments.json is not None:
+        told = json.dumps(report, indent=1)
+        if arguments.json == "-":
+            sys.stdout.write(told + "\n")
+        else:
+            Path(arguments.json).write_text(told + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM call ``stop``; a second one ends the process as ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def heard(number: int, frame: object) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        stop()
+
+    for number in before:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _extra(exc: ImportError) -> UsageError:
+    return UsageError(str(exc))
+
+
+# ---- load ------------------------------------------------------------------------------------------
+
+
+def _add_load(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "load",
+        help="put load on an SMTP or LMTP server and tell rates, latencies and errors",
+        description="Put load on an SMTP or LMTP server. The exit status is 0 if every message was accepted for every "
+        "recipient, 1 if not, and 130 after Ctrl-C, which tells what was measured so far.",
+    )
+    parser.set_defaults(run=_run_load)
+    parser.add_argument("target", type=_host_port, metavar="HOST:PORT", help="where the server listens")
+    much = parser.add_argument_group("how much")
+    much.add_argument(
+        "-c",
+        "--connections",
+        type=_whole("connections", 1, 60000),
+        default=10,
+        metavar="N",
+        help="at once (default: 10)",
+    )
+    much.add_argument("-m", "--messages", type=_whole("messages"), metavar="N", help="in all (default: 1000)")
+    much.add_argument("-d", "--duration", type=_number("seconds", 0.01, 864000), metavar="SECONDS", help="for so long")
+    much.add_argument(
+        "-r",
+        "--rate",
+        type=_number("messages a second", 0.001, 1e7),
+        metavar="PER_SECOND",
+        help="open loop: a message has an intended start, whatever the server does, and its latency counts from there "
+        "(default: closed loop, each connection waits for its last message)",
+    )
+    much.add_argument("--arrivals", choices=("constant", "poisson"), default="constant", help="of the open loop")
+    much.add_argument(
+        "-w", "--warmup", type=_number("seconds", 0, 86400), default=0.0, metavar="SECONDS", help="not measured"
+    )
+    much.add_argument(
+        "--workers", type=_whole("workers", 1, 1024), default=1, metavar="N", help="processes (default: 1)"
+    )
+    what = parser.add_argument_group("messages")
+    what.add_argument(
+        "-s",
+        "--size",
+        default="1024",
+        metavar="SIZE",
+        help="octets: 1024, 10k, a range 1k-64k, weights 1k:9,1m:1, or lognormal:MEDIAN:SIGMA (default: 1024)",
+    )
+    what.add_argument("--corpus", metavar="PATH", help="a directory of .eml files, a Maildir or an mbox file instead")
+    what.add_argument(
+        "--recipients", type=_whole("recipients", 1, 10000), default=1, metavar="N", help="of each message"
+    )
+    what.add_argument(
+        "--from", dest="sender", default="load@example.org", metavar="MAILBOX", help="(default: %(default)s)"
+    )
+    what.add_argument(
+        "--to",
+        default="user{n}@example.org",
+        metavar="MAILBOX",
+        help="{n} is the recipient's number (default: %(default)s)",
+    )
+    how = parser.add_argument_group("protocol")
+    how.add_argument(
+        "--messages-per-connection", type=_whole("messages"), metavar="N", help="then QUIT and a new connection"
+    )
+    how.add_argument(
+        "--no-pipelining", action="store_true", help="lock-step: every command waits, every phase is timed"
+    )
+    how.add_argument(
+        "--depth",
+        type=_whole("depth", 1, 1000),
+        metavar="N",
+        help="messages under way on one connection (default: 1; 2 and pipelining make one round trip a message)",
+    )
+    how.add_argument("--bdat", action="store_true", help="BDAT (RFC 3030) instead of DATA")
+    how.add_argument("--lmtp", action="store_true", help="LMTP (RFC 2033)")
+    tls = how.add_mutually_exclusive_group()
+    tls.add_argument("--starttls", action="store_true", help="TLS by STARTTLS (RFC 3207)")
+    tls.add_argument("--tls", action="store_true", help="TLS from the start (RFC 8314)")
+    how.add_argument("--verify", action="store_true", help="check the server's certificate")
+    how.add_argument("--user", metavar="NAME", help="for AUTH; the password comes from the environment's EHLO_PASSWORD")
+    how.add_argument("--mechanism", choices=("PLAIN", "LOGIN"), default="PLAIN", help="of AUTH (default: PLAIN)")
+    how.add_argument(
+        "--hostname", default="load.example.org", metavar="NAME", help="ours, for EHLO (default: %(default)s)"
+    )
+    how.add_argument(
+        "--source", action="append", default=[], metavar="ADDRESS", help="connect from it; may be repeated"
+    )
+    how.add_argument(
+        "--timeout",
+        type=_number("seconds", 0.01, 3600),
+        default=30.0,
+        metavar="SECONDS",
+        help="for a reply (default: 30)",
+    )
+    parser.add_argument("--seed", type=_whole("seed", 0), default=1, metavar="N", help="of all that is random")
+    parser.add_argument(
+        "--i-own-this-server",
+        action="store_true",
+        help="for an address that is not a loopback or private one: load on a stranger's server is an attack",
+    )
+    _add_outputs(parser)
+
+
+def _run_load(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, outcome
+    from ehlo.bench._histogram import histogram
+    from ehlo.bench._plan import resolve
+
+    _check_outputs(arguments)
+    host, port = arguments.target
+    try:
+        address, near = resolve(host, port)
+    except (OSError, UnicodeError):
+        raise UsageError(f"{host}: no such host") from None
+    if not near and not arguments.i_own_this_server:
+        raise UsageError(
+            f"{host} is {address}, which is neither a loopback nor a private address; "
+            f"if the server is yours, say so with --i-own-this-server"
+        )
+    messages = arguments.messages
+    if messages is None and arguments.duration is None:
+        messages = 1000
+    plan = LoadPlan(
+        host,
+        port,
+        connections=arguments.connections,
+        messages=messages,
+        duration=arguments.duration,
+        rate=arguments.rate,
+        arrivals=arguments.arrivals,
+        warmup=arguments.warmup,
+        messages_per_connection=arguments.messages_per_connection,
+        depth=arguments.depth or 1,
+        recipients=arguments.recipients,
+        sender=arguments.sender,
+        recipient=arguments.to,
+        sizes=arguments.size,
+        corpus=arguments.corpus,
+        pipelining=not arguments.no_pipelining,
+        chunking=arguments.bdat,
+        lmtp=arguments.lmtp,
+        tls="implicit" if arguments.tls else "starttls" if arguments.starttls else "off",
+        verify=arguments.verify,
+        user=arguments.user,
+        password=os.environ.get("EHLO_PASSWORD") if arguments.user else None,
+        mechanism=arguments.mechanism,
+        sources=tuple(arguments.source),
+        workers=arguments.workers,
+        timeout=arguments.timeout,
+        hostname=arguments.hostname,
+        seed=arguments.seed,
+    )
+    for source in plan.sources:
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+                probe.bind((source, 0))
+        except OSError as exc:
+            raise UsageError(f"--source {source}: {exc.strerror or exc}; give an address of this machine") from None
+    quiet = arguments.json == "-"
+    view = text.view_of(plan, plain=arguments.plain, quiet=quiet)
+    try:
+        histogram({})  # before the run, not after it
+        run = LoadRun(plan, view.tick)
+    except MissingExtraError as exc:
+        raise _extra(exc) from None
+    except EhloError as exc:
+        raise UsageError(f"--from, --to or --hostname: {exc}") from None
+    except OSError as exc:
+        raise UsageError(f"--corpus {plan.corpus}: {exc.strerror or exc}") from None
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+    with _stopping(run.stop), view:
+        tally: Tally = run.run()
+    report = outcome(plan, tally)
+    if not quiet:
+        text.say(text.load_lines(report))
+    _write_outputs(arguments, report)
+    if tally.interrupted:
+        return _INTERRUPTED
+    return 0 if report["complete"] else 1

@@ -1,0 +1,236 @@
+"""What ``ehlo bench`` prints: a view of a run while it goes on, and its outcome as lines."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from ehlo.cli._sink import printable
+
+if TYPE_CHECKING:
+    from ehlo.bench import LoadPlan, Tally
+
+__all__ = ["View", "load_lines", "octets", "say", "time", "view_of"]
+
+
+def say(lines: Iterable[str]) -> None:
+    """Lines on standard output; one that nobody reads is no reason to fail."""
+    try:
+        for line in lines:
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def time(microseconds: float) -> str:
+    """A time with three digits and its unit.
+
+    Example::
+
+        time(12345)  # "12.3 ms"
+    """
+    if microseconds < 1000:
+        return f"{microseconds:.0f} us"
+    if microseconds < 1_000_000:
+        return f"{microseconds / 1000:.3g} ms" if microseconds < 999_500 else "1 s"
+    return f"{microseconds / 1_000_000:.4g} s"
+
+
+def octets(count: float) -> str:
+    """Octets with a decimal unit.
+
+    Example::
+
+        octets(2_500_000)  # "2.5 MB"
+    """
+    units = ["B", "kB", "MB", "GB"]
+    while count >= 999.5 and len(units) > 1:
+        count /= 1000
+        units.pop(0)
+    return f"{count:.3g} {units[0]}" if count < 1000 else f"{count:.0f} {units[0]}"
+
+
+def plan_line(plan: LoadPlan) -> str:
+    """One line that says what a run does."""
+    much = " and ".join(
+        ([f"{plan.messages} messages"] if plan.messages else []) + ([f"{plan.duration:g} s"] if plan.duration else [])
+    )
+    loop = "closed loop" if plan.rate is None else f"open loop of {plan.rate:g} messages/s ({plan.arrivals})"
+    what = f"from {printable(plan.corpus)}" if plan.corpus else f"of {plan.sizes} octets"
+    how = ["LMTP" if plan.lmtp else "SMTP", "pipelined" if plan.pipelining else "lock-step"]
+    how += ["BDAT"] if plan.chunking else []
+    how += [] if plan.tls == "off" else ["STARTTLS" if plan.tls == "starttls" else "TLS"]
+    how += [f"{plan.depth} under way"] if plan.depth > 1 else []
+    how += [f"{plan.recipients} recipients"] if plan.recipients > 1 else []
+    how += [f"{plan.workers} workers"] if plan.workers > 1 else []
+    where = f"{plan.host}:{plan.port}, {plan.connections} connections"
+    return f"ehlo bench load: {where}, {loop}, {much} {what}, {', '.join(how)}"
+
+
+class View(Protocol):
+    """Something that shows a run while it goes on."""
+
+    def tick(self, tally: Tally) -> None:
+        """What was counted so far."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class _Plain:
+    """A line a second."""
+
+    def __init__(self, plan: LoadPlan, quiet: bool) -> None:
+        self._plan = plan
+        self._quiet = quiet
+        self._told = 0
+
+    def __enter__(self) -> Self:
+        if not self._quiet:
+            say([plan_line(self._plan)])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def tick(self, tally: Tally) -> None:
+        if self._quiet:
+            return
+        while self._told + 1 <= tally.seconds:
+            row = tally.series.get(self._told, [0, 0, 0])
+            self._told += 1
+            median, late = _percentiles(tally)
+            say(
+                [
+                    f"{self._told:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   p50 {time(median):>8}   "
+                    f"p99 {time(late):>8}   {row[2]} not accepted"
+                ]
+            )
+
+
+def _percentiles(tally: Tally) -> tuple[int, int]:
+    from ehlo.bench._histogram import percentiles_of
+
+    median, late = percentiles_of(tally.phases.get("message", {}))
+    return median, late
+
+
+class _Rich:
+    """A table that changes, on a terminal."""
+
+    def __init__(self, plan: LoadPlan, rich: Any) -> None:
+        self._plan = plan
+        self._live = rich.Live(refresh_per_second=4, transient=True)
+        self._table = importlib.import_module("rich.table").Table
+        self._bar = importlib.import_module("rich.progress_bar").ProgressBar
+        self._escape = importlib.import_module("rich.markup").escape
+
+    def __enter__(self) -> Self:
+        say([plan_line(self._plan)])
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def tick(self, tally: Tally) -> None:
+        plan = self._plan
+        done = 0.0
+        if plan.messages:
+            done = tally.attempted / plan.messages
+        if plan.duration:
+            done = max(done, tally.seconds / plan.duration)
+        table = self._table.grid(padding=(0, 2))
+        table.add_row("done", self._bar(total=1.0, completed=min(done, 1.0), width=40), f"{min(done, 1.0):.0%}")
+        last = [tally.series[second] for second in sorted(tally.series)[-2:]]
+        row = last[0] if last else [0, 0, 0]
+        table.add_row("rate", f"{row[0]} messages/s", f"{octets(row[1])}/s")
+        table.add_row("accepted", str(tally.accepted), f"{tally.refused + tally.partly + tally.failed} not")
+        for phase, counts in tally.phases.items():
+            median, late = _percentiles_of(counts)
+            table.add_row(phase, f"p50 {time(median)}", f"p99 {time(late)}")
+        for kind, count in tally.errors.most_common(5):
+            table.add_row("[red]error[/red]", self._escape(kind), str(count))
+        if tally.seconds > 1:
+            busy = tally.cpu / tally.seconds / max(1, min(plan.workers, plan.connections))
+            table.add_row("this tool", f"{busy:.0%} of a core", "the bottleneck" if busy > 0.9 else "")
+        self._live.update(table)
+
+
+def _percentiles_of(counts: dict[int, int]) -> list[int]:
+    from ehlo.bench._histogram import percentiles_of
+
+    return percentiles_of(counts)
+
+
+def view_of(plan: LoadPlan, *, plain: bool, quiet: bool) -> View:
+    """The best view there can be: rich's on a terminal, lines elsewhere, nothing where standard output is a report."""
+    if not plain and not quiet and sys.stdout.isatty():
+        try:
+            return _Rich(plan, importlib.import_module("rich.live"))
+        except ImportError:
+            pass  # lines are as true
+    return _Plain(plan, quiet)
+
+
+def load_lines(report: dict[str, Any]) -> list[str]:
+    """The outcome of a load run."""
+    counted = report["messages"]
+    wanted = report["plan"]["messages"] or counted["attempted"] + counted["unsent"]
+    rate = report["rate"]
+    lines = [
+        f"accepted {counted['accepted']} of {wanted} messages in {report['seconds']:.3f} s: "
+        f"{rate['messages']:.1f} messages/s, {octets(rate['octets'])}/s"
+        + (f"; {counted['warmup']} more in the warm-up" if counted["warmup"] else "")
+    ]
+    for name, word in (
+        ("partly", "accepted for some of their recipients"),
+        ("refused", "refused"),
+        ("failed", "lost with their connection, or not to be sent"),
+        ("unsent", "never begun"),
+    ):
+        if counted[name]:
+            lines.append(f"  {counted[name]} {word}")
+    if report["interrupted"]:
+        lines.append("  interrupted: this is what was measured so far")
+    if report["gave_up"]:
+        lines.append(f"  gave up: {report['gave_up']}")
+    lines.append("")
+    lines.append(
+        f"  {'phase':10}{'count':>9}" + "".join(f"{name:>10}" for name in ("p50", "p90", "p99", "p99.9", "max"))
+    )
+    for phase, figures in report["phases"].items():
+        lines.append(
+            f"  {phase:10}{figures['count']:9}"
+            + "".join(f"{time(figures[name]):>10}" for name in ("p50", "p90", "p99", "p99.9", "max"))
+        )
+    lines.append("")
+    if report["errors"]:
+        lines.append("  errors")
+        for kind, count in report["errors"].items():
+            lines.append(f"  {count:9}  {printable_line(kind)}: {printable_line(report['samples'].get(kind, ''))}")
+        lines.append("")
+    cpu = report["cpu"]
+    made = report["connections"]
+    lines.append(
+        f"  {made['made']} connections, {made['failed']} failed; this tool: {cpu['of_a_core']:.0%} of a core, "
+        f"{cpu['per_message']:.1f} us of CPU a message"
+    )
+    lines += [f"  warning: {warning}" for warning in report["warnings"]]
+    return lines
+
+
+def printable_line(text: str) -> str:
+    """For a terminal: what is not printable is escaped; spaces stay."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
