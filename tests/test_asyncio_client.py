@@ -627,7 +627,7 @@ def test_without_a_way_to_connect_again_mailmax_is_an_error() -> None:
 
 def test_c_cli_05_the_name_in_ehlo() -> None:
     # RFC 5321 4.1.4
-    from ehlo._client import hostname_of
+    from ehlo._connect import hostname_of
 
     address = ("192.0.2.1", 40000)
     assert hostname_of("host.example", address) == "host.example"
@@ -1222,9 +1222,9 @@ def test_c_cli_32_an_upload_that_moves_does_not_time_out() -> None:
             pieces = (b"x" * 65534 + b"\r\n" for _ in range(400))
             task = asyncio.create_task(client.send(pieces, A, B))
             link = client._link
-            await until(lambda: link._paused and link.conn.timeout == 100.0)
+            await until(lambda: link.held and link.conn.timeout == 100.0)
             for _ in range(3):
-                link._seen -= 1000  # nothing was read for long,
+                link.seen -= 1000  # nothing was read for long,
                 link._backlog += 1  # and the kernel took octets since the last look
                 link._on_timer()
                 assert not client.is_closed
@@ -1241,7 +1241,7 @@ def test_an_idle_connection_does_not_time_out() -> None:
             ehlo.asyncio.connect("127.0.0.1", server.port, config=config(mail_timeout=1.0)) as client,
         ):
             assert (await client.noop()).code == 250
-            client._link._seen -= 1000  # as if that was long ago
+            client._link.seen -= 1000  # as if that was long ago
             client._link._on_timer()
             assert not client.is_closed
             assert (await client.send(CONTENT, A, B)).all_accepted

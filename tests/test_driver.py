@@ -741,3 +741,51 @@ def test_xclient_is_the_peer_and_trust_is_judged_anew() -> None:
     assert session.xforward.name == "a.example"
     manual.feed(b"XCLIENT ADDR=192.0.2.8\r\nXCLIENT ADDR=192.0.2.7\r\n")
     assert (manual.codes(), trusted) == (["220", "550"], ["192.0.2.7", "192.0.2.8"])
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_failures_are_slowed(waits: bool) -> None:
+    # S-AUT-16
+    class Slow(Door):
+        async def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            await Turn()
+            return super().on_auth(session, credentials)
+
+    async def pause(failures: int) -> None:
+        slept.append(failures)
+        await Turn()
+
+    slept: list[int] = []
+    manual = Manual(Slow() if waits else Door(), **PLAIN)
+    manual.driver.slow_down = pause
+    manual.greet()
+    for failures in (1, 2, 3):
+        manual.feed(auth("PLAIN", b"\0test\x00wrong") + b"NOOP\r\n")
+        for _ in range(2 if waits else 0):
+            manual.turn()
+        assert (manual.codes(), manual.driver.blocked) == (["334"], True)
+        manual.turn()
+        assert slept == list(range(1, failures + 1))
+        manual.turn()
+        assert manual.codes() == (["535", "250"] if failures < 3 else ["535", "421"])
+    assert manual.driver.reason == "limit"
+
+
+def test_a_success_is_not_slowed_nor_is_a_client_that_left_told() -> None:
+    async def pause(failures: int) -> None:
+        await Turn()
+
+    manual = Manual(Door(), **PLAIN)
+    manual.driver.slow_down = pause
+    manual.greet()
+    manual.feed(auth("PLAIN", b"\0test\x00wrong"))
+    (call,) = manual.driver.lost()
+    for _, generator in manual.running:
+        generator.close()
+    call.fail(RuntimeError("cancelled"))
+    assert manual.codes() == ["334"]
+    manual = Manual(Door(), **PLAIN)
+    manual.driver.slow_down = pause
+    manual.greet()
+    manual.feed(auth("PLAIN", b"\0test\x001234"))
+    assert manual.codes() == ["334", "235"]

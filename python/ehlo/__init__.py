@@ -85,6 +85,7 @@ from ehlo._errors import (
 )
 from ehlo._handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
 from ehlo._limits import Limits, Statistics
+from ehlo._login import Login
 from ehlo._sasl import (
     ClientMechanism,
     CramCredentials,
@@ -99,6 +100,7 @@ from ehlo._sasl import (
     TokenCredentials,
     client_mechanism,
 )
+from ehlo._tls import unverified_context
 from ehlo._trace import count_received, protocol_keyword, received, return_path
 from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
 
@@ -142,6 +144,7 @@ __all__ = [
     "Identity",
     "Limits",
     "LocalProtocolError",
+    "Login",
     "Mail",
     "Message",
     "NullPath",
@@ -200,6 +203,7 @@ __all__ = [
     "protocol_keyword",
     "received",
     "return_path",
+    "unverified_context",
     "xtext_decode",
     "xtext_encode",
 ]

@@ -1,62 +1,34 @@
 """Clients without I/O, event loop and clock: what a backend (:mod:`ehlo.asyncio`) and the engine have between them.
 
-A backend has two things of its own: a :class:`ClientDriver` that moves octets and keeps the time, and a
-:class:`BaseClient` that knows how to make one. Everything a program calls stands here, written with ``await`` on two
-methods of the driver: :meth:`ClientDriver.progress` and :meth:`ClientDriver.wait_closed`.
+A backend has two things of its own: a :class:`ehlo._link.ClientDriver` that moves octets and keeps the time, and a
+:class:`BaseClient` that runs tasks. Everything a program calls stands here, written with ``await`` on two methods of
+the driver: :meth:`~ehlo._link.ClientDriver.progress` and :meth:`~ehlo._link.ClientDriver.wait_closed`.
 
 No protocol decision is made here either: what is sent when is the engine's.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import ssl
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias
 
-from ehlo._core import (
-    Address,
-    Capabilities,
-    ClientConfig,
-    ClientConnection,
-    ClientDisconnect,
-    CommandReply,
-    Ready,
-    Reply,
-    Sender,
-    SendResult,
-    StartTls,
-)
-from ehlo._errors import (
-    EhloError,
-    LocalProtocolError,
-    OutcomeUnknown,
-    RemoteProtocolError,
-    SMTPConnectError,
-    SMTPDataError,
-    SMTPException,
-    SMTPHeloError,
-    SMTPNotSupportedError,
-    SMTPRecipientsRefused,
-    SMTPResponseException,
-    SMTPSenderRefused,
-    SMTPServerDisconnected,
-    SMTPTimeoutError,
-)
-from ehlo._handler import path_text
-from ehlo._message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, Source, is_plain
+from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult, xtext_encode
+from ehlo._errors import LocalProtocolError, SMTPException, SMTPNotSupportedError
+from ehlo._link import ClientDriver
+from ehlo._login import Login, LoginLike, authenticate, login_of
+from ehlo._message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, is_plain
 
-__all__ = ["BaseClient", "ClientDriver", "Item", "SendMany", "hostname_of", "tick_of"]
+__all__ = ["BaseClient", "Item", "SendMany", "Wakeable"]
 
 Item: TypeAlias = tuple[SendableMessage, SenderLike | None, Recipients | None]
 """What ``send_many`` takes: a message, its sender, its recipients."""
 
-# Octets that data_to_send gives at most, or a little more: when it gave so many there may be more.
-FULL: Final = 262144
-# A backend looks at the time at least this often, in seconds.
-_TICK: Final = 30.0
-# Characters of the dialogue that are kept beside a trace.
-_TOLD: Final = 16384
+# Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4).
+_LINE: Final = 512
 
 
 class Wakeable(Protocol):
@@ -64,254 +36,6 @@ class Wakeable(Protocol):
 
     def set(self) -> object: ...
     async def wait(self) -> object: ...
-
-
-def tick_of(config: ClientConfig) -> float:
-    """Seconds between two looks of a timer at a connection, so that none of the config's timers is missed.
-
-    That of QUIT is left out: it is told with :meth:`ClientDriver.hurry`.
-    """
-    return min(
-        _TICK,
-        config.greeting_timeout,
-        config.hello_timeout,
-        config.mail_timeout,
-        config.rcpt_timeout,
-        config.data_timeout,
-        config.content_timeout,
-        config.end_of_data_timeout,
-        config.reset_timeout,
-        config.other_timeout,
-    )
-
-
-def hostname_of(fqdn: str, address: object) -> str:
-    """What a client calls itself: its domain name, or the literal of its own address where it has none (C-CLI-05,
-    RFC 5321 4.1.4).
-
-    Arguments:
-        fqdn: what ``socket.getfqdn()`` gives.
-        address: what ``getsockname()`` of the connected socket gives.
-
-    Example::
-
-        hostname_of("box", ("192.0.2.1", 40000))  # "[192.0.2.1]"
-    """
-    name = fqdn.rstrip(".")
-    if "." in name and not name.startswith("localhost."):
-        try:
-            return ClientConfig(name).hostname
-        except (EhloError, ValueError):  # an underscore, or what else hosts are called
-            pass
-    if isinstance(address, tuple) and len(address) >= 2:
-        host = str(address[0]).partition("%")[0]
-        return f"[IPv6:{host}]" if ":" in host else f"[{host}]"
-    return "localhost"
-
-
-def _line(reply: Reply) -> str:
-    return " ".join(str(reply).split())
-
-
-class ClientDriver:
-    """One connection: its engine, and what the engine said that nobody took yet. A backend inherits from it.
-
-    Attributes:
-        conn: the engine.
-        results: of messages, in order.
-        replies: of commands, by number; ``None`` if the connection ended before.
-        sources: content that comes in pieces, by the number of its message.
-        failures: what a source raised, by the number of its message.
-        ready: the hello is done.
-        start_tls: the engine waits for a handshake.
-        disconnect: why it is over.
-        news: something was added since somebody looked.
-        served: it has carried a message before.
-        trace: takes the new lines of the dialogue.
-    """
-
-    __slots__ = (
-        "conn",
-        "disconnect",
-        "failures",
-        "limited",
-        "news",
-        "ready",
-        "replies",
-        "results",
-        "served",
-        "sources",
-        "start_tls",
-        "told",
-        "trace",
-    )
-
-    conn: ClientConnection
-
-    def __init__(self, trace: Callable[[str], object] | None = None) -> None:
-        self.trace = trace
-        self.told = ""
-        self.results: deque[SendResult] = deque()
-        self.replies: dict[int, Reply | None] = {}
-        self.sources: dict[int, Source] = {}
-        self.failures: dict[int, Exception] = {}
-        self.ready = False
-        self.start_tls = False
-        self.disconnect: ClientDisconnect | None = None
-        self.news = False
-        self.limited = False
-        self.served = False
-
-    # ---- what the backend provides ---------------------------------------------------------------
-
-    def progress(self) -> Awaitable[None]:
-        """Send what there is to send, then wait until the engine has said something, or wants a piece of content.
-
-        It may return without news. While content is wanted, it gives others a turn.
-        """
-        raise NotImplementedError
-
-    def wake(self) -> None:
-        """End the ``progress`` that waits now, or the next one. Called by another task."""
-        raise NotImplementedError
-
-    def hurry(self) -> None:
-        """``conn.timeout`` may be shorter now than a look at the clock is away."""
-
-    def abort(self) -> None:
-        """Close now; what is not sent is lost. Whoever waits is told."""
-        raise NotImplementedError
-
-    async def wait_closed(self) -> None:
-        """Wait until the transport is closed, after ``conn`` is."""
-        raise NotImplementedError
-
-    # ---- for the backend -------------------------------------------------------------------------
-
-    def on_event(self, event: object) -> None:
-        """Keep what the engine said. A backend may put a :class:`ehlo.SendResult` into ``results`` by itself."""
-        match event:
-            case SendResult():
-                self.results.append(event)
-            case CommandReply():
-                self.replies[event.id] = event.reply
-            case Ready():
-                self.ready = True
-                self.limited = "MAILMAX" in self.conn.capabilities.limits
-            case StartTls():
-                self.start_tls = True
-            case ClientDisconnect():
-                self.disconnect = event
-            case _:  # an unsolicited reply: the end, which follows, carries it
-                pass
-        self.news = True
-
-    def tell(self) -> None:
-        """Give the new lines of the dialogue to ``trace``."""
-        if self.trace is not None and (lines := self.conn.take_transcript()):
-            self.told = (self.told + lines)[-_TOLD:]
-            self.trace(lines)
-
-    @property
-    def transcript(self) -> str:
-        """The latest lines of the dialogue."""
-        return self.told + self.conn.transcript
-
-    # ---- content in pieces -----------------------------------------------------------------------
-
-    async def feed(self) -> None:
-        """Give the engine the next piece of content, if it wants one. What the source raises goes to ``failures``."""
-        conn = self.conn
-        number = conn.content_wanted
-        if number is None:
-            return
-        source = self.sources[number]
-        try:
-            piece = await source.next()
-            if piece is None:
-                conn.end_content(number)
-            elif conn.send_content(number, piece):
-                return
-            else:  # refused meanwhile
-                await source.close()
-        except BaseException as exc:
-            conn.abort_content(number)
-            if not isinstance(exc, Exception):
-                raise
-            self.failures[number] = exc
-        del self.sources[number]
-
-    async def settle(self, result: SendResult) -> Exception | None:
-        """A result was taken: forget its source. Gives what the source raised."""
-        if self.sources and (source := self.sources.pop(result.id, None)) is not None:
-            await source.close()
-        return self.failures.pop(result.id, None) if self.failures else None
-
-    # ---- exceptions ------------------------------------------------------------------------------
-
-    def error(self, result: SendResult | None = None) -> EhloError:
-        """Why the connection is over, as an exception."""
-        end = self.disconnect
-        told: dict[str, Any] = {"transcript": self.transcript, "result": result}
-        if end is None:
-            return SMTPServerDisconnected("the connection is closed", **told)
-        text = _one_line(end.explanation)
-        match end.reason:
-            case "greeting":
-                return SMTPConnectError(text, reply=end.reply, **told)
-            case "hello":
-                return SMTPHeloError(text, reply=end.reply, **told)
-            case "tls" if end.reply is None:
-                return SMTPNotSupportedError(text, **told)
-            case "tls":
-                return SMTPResponseException(text, reply=end.reply, **told)
-            case "protocol":
-                return RemoteProtocolError(text, reply=end.reply, **told)
-            case "timeout":
-                return SMTPTimeoutError(text, **told)
-        return SMTPServerDisconnected(text, reply=end.reply, **told)
-
-    def error_of(self, result: SendResult, sender: SenderLike) -> EhloError:
-        """Why nobody gets the message, as an exception."""
-        told: dict[str, Any] = {"transcript": self.transcript, "result": result}
-        why = _one_line(result.explanation or "")
-        match result.failure:
-            case "unknown":
-                end = "" if self.disconnect is None else f" ({_one_line(self.disconnect.explanation)})"
-                return OutcomeUnknown(f"{why}{end}", **told)
-            case "lost":
-                return self.error(result)
-            case "need" | "8bit":
-                return SMTPNotSupportedError(why, **told)
-            case "mailmax":
-                return SMTPServerDisconnected(why, **told)
-            case "newline" | "aborted":
-                return LocalProtocolError(why)
-        reply = result.reply
-        assert reply is not None
-        stages = {one.stage for one in result.recipients}
-        if "content" in stages or "data" in stages:
-            return SMTPDataError(f"the server refused the message: {_line(reply)}", reply=reply, **told)
-        if "rcpt" in stages:
-            refused = {path_text(one.path): one.reply for one in result.recipients if one.reply is not None}
-            who = f"<{next(iter(refused))}>" if len(refused) == 1 else f"all {len(refused)} recipients, the last one"
-            text = f"the server refused {who}: {_line(reply)}"
-            return SMTPRecipientsRefused(text, reply=reply, recipients=refused, **told)
-        name = _sender_text(sender)
-        error = SMTPSenderRefused(f"the server refused the sender <{name}>: {_line(reply)}", reply=reply, **told)
-        error.sender = name
-        return error
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _sender_text(sender: SenderLike) -> str:
-    if isinstance(sender, str):
-        return sender.strip("<>")
-    path = sender.path if isinstance(sender, Sender) else sender
-    return path.mailbox if isinstance(path, Address) else ""
 
 
 class BaseClient:
@@ -326,21 +50,22 @@ class BaseClient:
             await client.send(b"Subject: hi\\r\\n\\r\\nhi\\r\\n", sender="a@b.example", recipients=["c@d.example"])
     """
 
-    __slots__ = ("__weakref__", "_busy", "_link", "_open")
+    __slots__ = ("__weakref__", "_again", "_busy", "_link", "_open")
 
-    _link: ClientDriver
-
-    def __init__(self, open_link: Callable[[], Awaitable[ClientDriver]] | None) -> None:
+    def __init__(self, open_link: Callable[[], Awaitable[ClientDriver]] | None, link: ClientDriver) -> None:
         self._open = open_link
+        self._link = link
         self._busy: str | None = None
+        # What was done to the session, to be done again to a new one (C-CLI-21).
+        self._again: list[Callable[[ClientDriver], Awaitable[object]]] = []
 
     # ---- what the backend provides ---------------------------------------------------------------
 
     def _make_event(self) -> Wakeable:
         raise NotImplementedError
 
-    def _spawn(self, coro: Coroutine[Any, Any, None]) -> Callable[[], object]:
-        """Run ``coro`` beside; gives what cancels it. It raises nothing."""
+    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
+        """Run it beside; gives what cancels it. It raises nothing."""
         raise NotImplementedError
 
     # ---- facts -----------------------------------------------------------------------------------
@@ -383,6 +108,17 @@ class BaseClient:
     def is_tls(self) -> bool:
         """Whether TLS is active."""
         return self._link.conn.is_tls
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """Version, cipher suite and certificates of TLS; ``None`` without it."""
+        tls = self._link.tls
+        return tls.object if tls is not None and tls.established else None
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether AUTH succeeded (RFC 4954)."""
+        return self._link.conn.authenticated
 
     # ---- sending ---------------------------------------------------------------------------------
 
@@ -478,6 +214,109 @@ class BaseClient:
         """
         return SendMany(self, items)
 
+    # ---- who we are ------------------------------------------------------------------------------
+
+    async def login(
+        self,
+        username: str,
+        password: str,
+        *,
+        authzid: str = "",
+        mechanisms: Sequence[str] | None = None,
+        allow_clear: bool = False,
+    ) -> Reply:
+        """Say AUTH with a password (RFC 4954). Arguments, order and exceptions are those of :class:`ehlo.Login` and
+        :meth:`authenticate`.
+
+        Example::
+
+            await client.login("jane", password)
+        """
+        login = Login(username, password, authzid=authzid, mechanisms=mechanisms, allow_clear=allow_clear)
+        return await self.authenticate(login)
+
+    async def authenticate(self, login: LoginLike) -> Reply:
+        """Say AUTH (RFC 4954): the first mechanism that both sides have; another one only where the server says that it
+        is the mechanism it does not like (504, 534, 538). A 535 ends it (C-AUT-30), but a token is fetched anew once.
+
+        Arguments:
+            login: a :class:`ehlo.Login`, or user name and password.
+
+        Returns:
+            The 235.
+
+        Raises:
+            SMTPAuthenticationError: the server refused, or did not prove that it knows the password (RFC 5802 3); then
+                the connection is closed.
+            SMTPNotSupportedError: it has no mechanism that we have, or none that may be used without TLS (C-AUT-29).
+            LocalProtocolError: AUTH succeeded before, something that the mechanism needs is missing, another task uses
+                the connection.
+            SMTPServerDisconnected, SMTPTimeoutError: the connection ended.
+
+        Example::
+
+            await client.authenticate(ehlo.Login("jane", token=fetch_token))
+        """
+        login = login_of(login)
+        link = self._begin("AUTH")
+        try:
+            reply = await authenticate(link, login)
+        except Exception:
+            raise
+        except BaseException:
+            link.abort()
+            raise
+        finally:
+            self._busy = None
+        self._again.append(lambda link: authenticate(link, login))
+        return reply
+
+    async def xclient(self, **attributes: str | int | None) -> Reply:
+        """Tell who the real client is, to a server that trusts us (Postfix XCLIENT_README). The session begins anew
+        with that client's facts, and AUTH is forgotten.
+
+        Arguments:
+            attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``login``, ``destaddr``, ``destport``;
+                ``None`` is what is not known, ``"[TEMPUNAVAIL]"`` a name that could not be looked up. Those that the
+                server does not list are left out; ``addr`` goes last (C-PXY-20).
+
+        Returns:
+            The last reply: 220, or the first that refuses.
+
+        Raises:
+            SMTPNotSupportedError: the server lists none of them.
+            LocalProtocolError: a value makes a line longer than 512 octets, another task uses the connection.
+            SMTPServerDisconnected, SMTPTimeoutError, SMTPHeloError: the connection ended.
+
+        Example::
+
+            await client.xclient(name="c.example", addr="192.0.2.1", port=40000)
+        """
+        reply = await self._attribute_command("XCLIENT", attributes)
+        if reply.is_positive:
+            self._again = [lambda link: _tell_client(link, "XCLIENT", attributes)]
+        return reply
+
+    async def xforward(self, **attributes: str | int | None) -> Reply:
+        """Tell who the client of the next message is, for the server's log and filters (Postfix XFORWARD_README). It
+        holds until the end of that message.
+
+        Arguments:
+            attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``ident``, ``source``; as for
+                :meth:`xclient`.
+
+        Returns:
+            The last reply: 250, or the first that refuses.
+
+        Raises:
+            SMTPNotSupportedError, LocalProtocolError, SMTPServerDisconnected, SMTPTimeoutError: as :meth:`xclient`.
+
+        Example::
+
+            await client.xforward(name="c.example", addr="192.0.2.1", source="REMOTE")
+        """
+        return await self._attribute_command("XFORWARD", attributes)
+
     # ---- commands --------------------------------------------------------------------------------
 
     async def noop(self) -> Reply:
@@ -546,7 +385,7 @@ class BaseClient:
             raise self._in_use()
         if self._link.conn.closed:
             raise self._link.error()
-        return await self._quit(self._link)
+        return await self._link.quit()
 
     async def close(self) -> None:
         """End the session with QUIT, if it is not over, and close the connection. A use by another task is cut short.
@@ -559,7 +398,7 @@ class BaseClient:
         if self._busy is not None:
             link.abort()
         elif not link.conn.closed:
-            await self._quit(link)
+            await link.quit()
         await link.wait_closed()
 
     def abort(self) -> None:
@@ -646,40 +485,117 @@ class BaseClient:
         assert self._open is not None
         link = self._link
         if not link.conn.closed:
-            await self._quit(link)
-        self._link = await self._open()
+            await link.quit()
+        await link.wait_closed()
+        self._link = link = await self._open()
+        try:
+            for rite in self._again:
+                await rite(link)
+        except BaseException:
+            link.abort()
+            raise
 
-    async def _command(self, name: str, command: Callable[..., int], *arguments: str) -> Reply:
+    def _begin(self, name: str) -> ClientDriver:
+        """To be ended by ``self._busy = None``."""
         if self._busy is not None:
             raise self._in_use()
         link = self._link
         if link.disconnect is not None:
             raise link.error()
-        number = command(link.conn, *arguments)
         self._busy = name
+        return link
+
+    async def _command(self, name: str, command: Callable[..., int], *arguments: str) -> Reply:
+        link = self._begin(name)
         try:
-            while number not in link.replies:
-                await link.progress()
-        except BaseException:
-            link.abort()
-            raise
+            return await _ask(link, command(link.conn, *arguments))
         finally:
             self._busy = None
-        reply = link.replies.pop(number)
-        if reply is None:
-            raise link.error()
-        return reply
 
-    async def _quit(self, link: ClientDriver) -> Reply | None:
-        number = link.conn.quit()
-        link.hurry()
+    async def _attribute_command(self, name: str, attributes: dict[str, str | int | None]) -> Reply:
+        link = self._begin(name)
         try:
-            while link.disconnect is None:
-                await link.progress()
-        except BaseException:
-            link.abort()
-            raise
-        return link.replies.pop(number, None)
+            return await _tell_client(link, name, attributes)
+        finally:
+            self._busy = None
+
+
+async def _ask(link: ClientDriver, number: int) -> Reply:
+    """The reply to a command that was queued."""
+    try:
+        while number not in link.replies:
+            await link.progress()
+    except BaseException:
+        link.abort()
+        raise
+    reply = link.replies.pop(number)
+    if reply is None:
+        raise link.error()
+    return reply
+
+
+async def _tell_client(link: ClientDriver, name: str, attributes: dict[str, str | int | None]) -> Reply:
+    """XCLIENT or XFORWARD, in as many commands as it takes, until one is refused: the last reply."""
+    reply = None
+    for part in _parts(link, name, attributes):
+        if name == "XFORWARD":
+            reply = await _ask(link, link.conn.xforward(part))
+        else:
+            link.ready = False
+            reply = await _ask(link, link.conn.xclient(part))
+            if reply.is_positive:
+                await _hello_again(link)
+            else:
+                link.ready = True
+        if not reply.is_positive:
+            break
+    assert reply is not None
+    return reply
+
+
+async def _hello_again(link: ClientDriver) -> None:
+    try:
+        await link.until_ready()
+    except BaseException:
+        link.abort()
+        raise
+
+
+def _parts(link: ClientDriver, name: str, given: dict[str, str | int | None]) -> list[list[tuple[str, str]]]:
+    """What the server lists of the attributes, in lines that it can take, the address last: after it the server may
+    trust us no more (C-PXY-20, XCLIENT_README).
+    """
+    text = next((text for keyword, text in link.conn.capabilities.keywords if keyword.upper() == name), "")
+    listed = text.upper().split()
+    attributes = {key.upper(): _value(key, value) for key, value in given.items()}
+    attributes = {key: attributes[key] for key in sorted(attributes, key="ADDR".__eq__) if key in listed}
+    if not attributes:
+        offer = f"only {name} {' '.join(listed)}" if listed else f"no {name}"
+        raise SMTPNotSupportedError(f"the server offers {offer}", transcript=link.transcript)
+    parts: list[list[tuple[str, str]]] = []
+    room = 0
+    for key, value in attributes.items():
+        size = len(f" {key}={xtext_encode(value.encode())}")
+        if size > _LINE - len(f"{name}\r\n"):
+            raise LocalProtocolError(f"{name}: the value of {key} does not fit in a line of {_LINE} octets")
+        if size > room:
+            parts.append([])
+            room = _LINE - len(f"{name}\r\n")
+        parts[-1].append((key, value))
+        room -= size
+    return parts
+
+
+def _value(key: str, value: str | int | None) -> str:
+    if value is None:
+        return "[UNAVAILABLE]"
+    text = str(value)
+    if key.upper() in ("ADDR", "DESTADDR"):
+        try:
+            return f"IPV6:{text}" if ipaddress.ip_address(text).version == 6 else text
+        except ValueError:
+            pass
+    return text
 
 
 class SendMany:
@@ -797,15 +713,15 @@ class SendMany:
             raise client._in_use()
         if client._link.disconnect is not None:
             raise client._link.error()
-        client._busy = "send_many"
         self._window = client.config.window
         items = self._items
         if isinstance(items, AsyncIterable):
-            self._pump = pump = _Pump(client)
-            self._pulled = pump
-            pump.stop = client._spawn(pump.run(items))
+            pump = _Pump(client)
+            pump.stop = client._spawn(pump.run, items)
+            self._pulled = self._pump = pump
         else:
             self._pulled = iter(items)
+        client._busy = "send_many"
 
     def _fill(self, link: ClientDriver) -> None:
         """Queue messages until the window is full."""

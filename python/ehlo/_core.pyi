@@ -1304,6 +1304,7 @@ class ClientConfig:
         newlines: a bare CR or LF in content: "normalize" to CRLF, "reject", or "exact" (as it is, by BDAT only).
         force_8bit: send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
         drop_dsn: leave out DSN parameters where the server lacks DSN, instead of failing (RFC 3461 5.2.2).
+        relay_auth: after AUTH every MAIL has AUTH=, "<>" where the sender says nothing (RFC 4954 5). For relays.
         max_recipients: of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8).
         window: messages that go by BDAT ahead of their replies.
         chunk_size: octets of one BDAT chunk.
@@ -1332,6 +1333,7 @@ class ClientConfig:
         newlines: Literal["normalize", "reject", "exact"] = "normalize",
         force_8bit: bool = False,
         drop_dsn: bool = False,
+        relay_auth: bool = False,
         max_recipients: int = 100,
         window: int = 16,
         chunk_size: int = 262144,
@@ -1380,6 +1382,9 @@ class ClientConfig:
     @property
     def drop_dsn(self) -> bool:
         """Whether DSN parameters are left out where the server lacks DSN (RFC 3461 5.2.2)."""
+    @property
+    def relay_auth(self) -> bool:
+        """Whether every MAIL has AUTH= in a session that AUTH opened (RFC 4954 5)."""
     @property
     def max_recipients(self) -> int:
         """Most recipients of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8)."""
@@ -1502,7 +1507,9 @@ class RecipientResult:
         """The reply that decided; None if none did: see `SendResult.failure`."""
     @property
     def stage(self) -> Literal["mail", "rcpt", "data", "content"] | None:
-        """What that reply answered: "mail", "rcpt", "data" or "content"; None without one."""
+        """What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection ended in
+        between, and the server may have the message; None if it did not come so far.
+        """
     @property
     def rcpt(self) -> Reply | None:
         """The reply to RCPT, if it came: a 251 tells of another path (RFC 5321 3.4)."""
@@ -1537,10 +1544,10 @@ class SendResult:
     def reply(self) -> Reply | None:
         """The final reply: to the content if the message came so far, else the last that refused. None without any."""
     @property
-    def failure(self) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown"] | None:
+    def failure(self) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown", "unwritable"] | None:
         """Why recipients have no reply; None if each has one. "lost": the connection ended, nothing was handed over.
         "unknown": it ended behind the end of the content, and the server may have the message. "need": the server lacks
-        what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit": the content was not sent.
+        what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit", "unwritable": it was not sent.
         """
     @property
     def explanation(self) -> str | None:
@@ -1627,8 +1634,11 @@ class ClientConnection:
         """The server closed its side."""
     def receive_timeout(self) -> None:
         """Nothing moved for `timeout` seconds, in either direction (RFC 5321 4.5.3.2)."""
-    def tls_established(self) -> None:
+    def tls_established(self, *, verified: bool = False) -> None:
         """TLS is active: after `StartTls`, or before the greeting where TLS is implicit (RFC 3207 4.2, RFC 8314 3.3).
+
+        Args:
+            verified: the server's certificate and name were; REQUIRETLS needs it (RFC 8689 4.2.1).
 
         Raises:
             LocalProtocolError: if no handshake was due.

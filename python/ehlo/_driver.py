@@ -97,7 +97,7 @@ class _Gone:
 
 
 _GONE: Final = _Gone()
-_DECISION, _NOTICE, _BODY, _AUTH = 0, 1, 2, 3
+_DECISION, _NOTICE, _BODY, _AUTH, _DELAY = 0, 1, 2, 3, 4
 
 
 class Call:
@@ -220,6 +220,8 @@ class ServerDriver:
         tls_available: STARTTLS may begin; while it is false, it is answered 454.
         judge_proxy: told of the PROXY header before anything is said; a reply it returns stands for the greeting.
         judge_xclient: told of what XCLIENT said; returns whether a client at that address is trusted.
+        slow_down: told how many AUTH commands of this session have failed, this one included; returns what is awaited
+            before the client hears of it (RFC 4954 9).
 
     TLS: after a ``step`` that returned ``None``, look at ``conn.handshaking``. If it is true, send the output, shake
     hands (with ``conn.take_tls_input()`` as the first octets), then call :meth:`tls_established` or :meth:`tls_failed`,
@@ -237,8 +239,10 @@ class ServerDriver:
         "_certificate",
         "_channel_bindings",
         "_lost",
+        "_next_call",
         "_pending",
         "_plan",
+        "_refusal",
         "_said",
         "_sasl",
         "_session",
@@ -248,6 +252,7 @@ class ServerDriver:
         "judge_proxy",
         "judge_xclient",
         "reason",
+        "slow_down",
         "tls_available",
     )
 
@@ -263,12 +268,15 @@ class ServerDriver:
         self._said = False
         self._lost = False
         self._sasl: ServerExchange | None = None
+        self._refusal = _AUTH_FAILED
+        self._next_call: Call | None = None
         self._tls: object = None
         self._certificate: object = None
         self._channel_bindings: Mapping[str, bytes] | None = None
         self.tls_available = True
         self.judge_proxy: Callable[[ProxyHeader], Reply | None] | None = None
         self.judge_xclient: Callable[[ClientAttributes], bool] | None = None
+        self.slow_down: Callable[[int], Awaitable[object]] | None = None
 
     @property
     def session(self) -> Session:
@@ -300,6 +308,9 @@ class ServerDriver:
         Arguments:
             event: one that the adapter took from ``conn`` itself, when the session was not ``blocked``.
         """
+        if self._next_call is not None:
+            waiting, self._next_call = self._next_call, None
+            return waiting
         while not self.blocked:
             if event is None:
                 event = self.conn.next_event()
@@ -322,7 +333,7 @@ class ServerDriver:
         """
         calls: list[Call] = []
         self._lost = True
-        if self._pending is not None and self._pending._kind in (_DECISION, _AUTH):
+        if self._pending is not None and self._pending._kind in (_DECISION, _AUTH, _DELAY):
             calls.append(self._pending)
         body = self._body
         if body is not None and body._call is not None:
@@ -419,6 +430,13 @@ class ServerDriver:
                 return self._ask(step)
             case Accept():
                 conn.accept_identity(step.identity)
+            case Refuse() if step.reply.is_permanent and self.slow_down is not None:
+                self._sasl = None
+                self._refusal = step.reply
+                waiting = self.slow_down(conn.auth_failures + 1)
+                self._pending = call = Call(self, _DELAY, self._plan.on_auth, waiting)
+                self.blocked = True
+                return call
             case Refuse():
                 conn.send_reply(step.reply)
         self._sasl = None
@@ -437,20 +455,19 @@ class ServerDriver:
             self._pending = call = Call(self, _AUTH, method, result)
             self.blocked = True
             return call
-        self._verdict(method, result)
-        return None
+        return self._verdict(method, result)
 
-    def _verdict(self, method: Method, result: Verdict) -> None:
+    def _verdict(self, method: Method, result: Verdict) -> Call | None:
         """The program's word on credentials. What it should not have said is logged, and lets nobody in."""
         exchange = self._sasl
         if exchange is None or self._lost:
-            return
+            return None
         try:
             step = exchange.decide(result)
         except Exception as exc:
             self._log_failure(method, exc)
             step = Refuse(_AUTH_FAILED)
-        self._sasl_step(step)
+        return self._sasl_step(step)
 
     def _starttls(self, event: StartTls) -> Call | None:
         if self.tls_available:
@@ -621,12 +638,15 @@ class ServerDriver:
             return
         self._pending = None
         if call._kind == _AUTH:
-            self._verdict(call._method, result)
+            self._next_call = self._verdict(call._method, result)
+        elif call._kind == _DELAY:
+            if not self._lost:
+                self.conn.send_reply(self._refusal)
         elif call._kind == _DECISION:
             if self._session is not None:
                 self._session._message = None
             self._answer(call._method, result, call._recipients)
-        self.blocked = self.reason is not None
+        self.blocked = self.reason is not None or self._pending is not None
 
     def _fail(self, call: Call, exc: BaseException) -> None:
         if call._kind == _BODY:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from ehlo._client import BaseClient, Wakeable
+from ehlo._connect import Connecting
 from ehlo._core import SendResult
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPServerDisconnected
 from ehlo._message import Letter, Recipients, SendableMessage, SenderLike
@@ -48,21 +51,41 @@ class _Idle(Generic[ClientT]):
 
 
 class BasePool(Generic[ClientT]):
-    """Connections to one server, kept and shared: :class:`ehlo.asyncio.Pool`.
+    """Connections to one server, kept and shared by any number of tasks.
 
-    Arguments are those of the backend's class.
+    Sends get connections in the order in which they asked. A connection is made when it is first needed.
+
+    Arguments:
+        host, port: as for ``connect``, and so are all arguments that are not named here, but for ``sock``.
+        max_connections: connections at once; 10 by default.
+        max_messages: messages after which a connection is replaced, 1000 by default; ``None``: never. Where the server
+            says LIMITS MAILMAX, that is kept, too (RFC 9422).
+        idle: seconds after which a connection that nobody uses is closed, 60 by default; ``None``: never.
+        check_after: seconds after which a kept connection is asked with NOOP before it is used, 20 by default;
+            ``None``: never.
+
+    Raises:
+        LocalProtocolError: the combination of arguments makes no sense.
 
     Example::
 
-        async with Pool("mx.example", 25, max_connections=4) as pool:
+        async with ehlo.asyncio.Pool("mx.example", 25, max_connections=4) as pool:
             await pool.send(octets, sender="a@b.example", recipients=["c@d.example"])
     """
 
     def __init__(
-        self, max_connections: int, max_messages: int | None, idle: float | None, check_after: float | None
+        self,
+        opening: Connecting[ClientT],
+        now: Callable[[], float],
+        max_connections: int,
+        max_messages: int | None,
+        idle: float | None,
+        check_after: float | None,
     ) -> None:
         if max_connections < 1 or (max_messages is not None and max_messages < 1):
             raise LocalProtocolError("a pool needs max_connections and max_messages of at least 1")
+        self._opening = opening
+        self._now = now
         self._max_connections = max_connections
         self._max_messages = max_messages
         self._idle_seconds = idle
@@ -73,6 +96,7 @@ class BasePool(Generic[ClientT]):
         self._slots = max_connections
         self._waiting: deque[Wakeable] = deque()
         self._closed = False
+        self._sweeping = False
         self._statistics = PoolStatistics()
 
     # ---- what the backend provides ---------------------------------------------------------------
@@ -80,14 +104,15 @@ class BasePool(Generic[ClientT]):
     def _make_event(self) -> Wakeable:
         raise NotImplementedError
 
-    def _now(self) -> float:
+    async def _sleep(self, seconds: float) -> None:
         raise NotImplementedError
 
-    async def _connect(self) -> ClientT:
+    def _start_sweeping(self) -> bool:
+        """Run :meth:`_sweep` beside; False if nothing can be run."""
         raise NotImplementedError
 
-    def _watch(self) -> None:
-        """See to it that :meth:`_reap` is called ``_idle_seconds`` from now."""
+    async def _stop_sweeping(self) -> None:
+        """Cancel it, and wait until it is over."""
 
     # ---- facts -----------------------------------------------------------------------------------
 
@@ -132,6 +157,7 @@ class BasePool(Generic[ClientT]):
             event.set()
         while self._idle:
             await self._discard(self._idle.pop().client)
+        await self._stop_sweeping()
 
     def abort(self) -> None:
         """Close all connections at once.
@@ -241,6 +267,7 @@ class BasePool(Generic[ClientT]):
                 kept = self._idle.pop()
                 age = self._now() - kept.since
                 self._busy[kept.client] = kept.messages
+                kept.client._link.look()
                 if (
                     not kept.client.is_closed
                     and (self._idle_seconds is None or age < self._idle_seconds)
@@ -256,7 +283,7 @@ class BasePool(Generic[ClientT]):
             raise
 
     async def _new(self) -> ClientT:
-        client = await self._connect()
+        client = await self._opening
         self._busy[client] = 0
         self._statistics.connections += 1
         return client
@@ -276,7 +303,7 @@ class BasePool(Generic[ClientT]):
         """A new connection instead of a stale one, in the same slot."""
         self._statistics.dropped += 1
         client.abort()
-        new = await self._connect()
+        new = await self._opening
         self._busy.pop(client, None)
         self._busy[new] = 0
         self._statistics.connections += 1
@@ -288,8 +315,8 @@ class BasePool(Generic[ClientT]):
         if not worn and not self._closed and not client.is_closed:
             self._idle.append(_Idle(client, self._now(), messages))
             client = None  # type: ignore[assignment]
-            if self._idle_seconds is not None:
-                self._watch()
+            if self._idle_seconds is not None and not self._sweeping:
+                self._sweeping = self._start_sweeping()
         self._slots += 1
         self._call_next()
         if client is not None:
@@ -310,14 +337,21 @@ class BasePool(Generic[ClientT]):
         self._busy.pop(client, None)
         await client.close()
 
-    def _reap(self) -> list[ClientT]:
-        """Take out those that have been idle too long; to be closed by the backend."""
-        late: list[ClientT] = []
+    async def _sweep(self) -> None:
+        """Close those that have been idle too long, until none is left."""
         assert self._idle_seconds is not None
-        horizon = self._now() - self._idle_seconds
-        while self._idle and (self._idle[0].since <= horizon or self._idle[0].client.is_closed):
-            late.append(self._idle.popleft().client)
-        return late
+        try:
+            while self._idle:
+                oldest = self._idle[0]
+                left = oldest.since + self._idle_seconds - self._now()
+                if left > 0 and not oldest.client.is_closed:
+                    await self._sleep(left)
+                else:
+                    self._idle.popleft()
+                    with contextlib.suppress(SMTPException, OSError):
+                        await oldest.client.close()
+        finally:
+            self._sweeping = False
 
 
 def _is_stale(client: BaseClient, result: SendResult) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["Tls", "reason_of"]
+__all__ = ["Tls", "reason_of", "unverified_context"]
 
 # A record holds this many octets of content at most (RFC 8446 5.1), so more need not be asked for at once.
 _RECORD: Final = 16384
@@ -30,6 +30,24 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLError) and exc.reason:
         return exc.reason.replace("_", " ").lower()
     return str(exc) or type(exc).__name__
+
+
+def unverified_context() -> ssl.SSLContext:
+    """A client's context that takes any certificate: what is sent is hidden from those who only listen, not from one
+    who stands in between (RFC 7435).
+
+    It is what a client uses for ``tls="opportunistic"`` if it is given nothing else and has no password to lose: there
+    who stands in between can take STARTTLS off the list as well (RFC 3207 6), and a certificate that is refused makes
+    mail go in clear, or not at all. It is also what a test against a self-signed certificate needs.
+
+    Example::
+
+        ehlo.asyncio.connect("localhost", 465, tls="implicit", ssl_context=ehlo.unverified_context())
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 class Tls:

@@ -53,6 +53,9 @@ fn s_pxy_10_in_pieces_and_with_what_follows() {
     conn.receive_timeout();
     assert!(matches!(conn.poll_event(), Some(Event::Disconnect(DisconnectReason::Timeout))));
     assert!(conn.output().is_empty());
+    let mut conn = connection(proxied());
+    conn.shutdown(None).unwrap();
+    assert!(conn.output().is_empty() && conn.is_closed());
     let outcome = run_with(proxied(), &HEADER[..20], true, |_| None);
     assert_eq!((outcome.events, outcome.output), (vec!["Disconnect(Eof)".to_owned()], String::new()));
 }

@@ -348,6 +348,26 @@ proptest! {
 }
 
 #[test]
+fn s_tls_04_no_octet_that_is_dropped_has_effect() {
+    let settings = with_auth(ServerSettings { injected_input: InjectedInput::Drop, ..starttls() });
+    let run = |injected: &[u8]| {
+        let mut conn = connection(settings.clone());
+        let mut outcome = Outcome { output: String::new(), events: Vec::new(), closed: false };
+        conn.receive(&[b"EHLO c.example\r\nSTARTTLS\r\n", injected].concat());
+        drain(&mut conn, |_| None, &mut outcome);
+        conn.tls_established(TlsFacts::default()).unwrap();
+        conn.receive(b"OP\r\nRCPT TO:<a@b>\r\nEHLO c.example\r\nRCPT TO:<a@b>\r\nMAIL FROM:<a@b>\r\nDATA\r\n");
+        drain(&mut conn, |_| None, &mut outcome);
+        outcome
+    };
+    let clean = run(b"");
+    for from in 0..PIPELINED.len() {
+        assert_eq!(run(&PIPELINED[from..]), clean, "from octet {from}");
+        assert_eq!(run(&PIPELINED[..=from]), clean, "up to octet {from}");
+    }
+}
+
+#[test]
 fn every_octet_of_what_is_injected_is_refused() {
     for to in 1..=PIPELINED.len() {
         let input = [b"EHLO c.example\r\nSTARTTLS\r\n", &PIPELINED[..to]].concat();
