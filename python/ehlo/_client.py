@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import types
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -860,3 +861,5 @@ class _Pump:
         finally:
             self.ended = True
             client._link.wake()
+            if isinstance(items, types.AsyncGeneratorType):  # it may clean up
+                await items.aclose()
