@@ -368,7 +368,7 @@ class ClientDriver:
         if done:
             self.seen = self.now()
             self.send = self._encrypt
-            self.conn.tls_established()
+            self.conn.tls_established(verified=tls.verified)
         return done
 
     def _encrypt(self, octets: bytes) -> None:
