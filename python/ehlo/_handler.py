@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -56,7 +57,6 @@ class Session:
     """One client's session, as a handler sees it. Made at the first call of a handler, the same object until the last.
 
     Attributes:
-        local: ``(address, port)`` that it reached, or the path of the Unix socket.
         hostname: the name this server gives itself.
         tls: the TLS layer as the adapter has it (an :class:`ssl.SSLObject`, usually); ``None`` in the clear.
 
@@ -66,7 +66,7 @@ class Session:
             if session.peer and session.peer[0] in BLOCKED: return "550 5.7.1 not from there"
     """
 
-    __slots__ = ("_conn", "_message", "_peer", "_state", "hostname", "local", "tls")
+    __slots__ = ("_conn", "_local", "_message", "_peer", "_state", "hostname", "tls")
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class Session:
         self._state: dict[str, Any] | None = None
         self._message: Message | None = None
         self._peer = peer
+        self._local = local
         self.hostname = hostname
-        self.local = local
         self.tls: object = None
 
     @property
@@ -90,6 +90,20 @@ class Session:
         """
         told = self._conn.client_address
         return self._peer if told is None else (told[0], told[1] or 0)
+
+    @property
+    def local(self) -> tuple[str, int] | str | None:
+        """``(address, port)`` that the client reached, or the path of a Unix socket. XCLIENT (DESTADDR, DESTPORT) and a
+        PROXY header have the last word on it; the port is 0 where they do not know it.
+        """
+        told = self._conn.xclient
+        if told is not None and told.dest_addr is not None:
+            return told.dest_addr, told.dest_port or 0
+        header = self._conn.proxy
+        reached = None if header is None else header.destination
+        if reached is None:
+            return self._local
+        return os.fsdecode(reached) if isinstance(reached, bytes) else reached
 
     @property
     def identity(self) -> str | None:
