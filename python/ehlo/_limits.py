@@ -33,8 +33,8 @@ class Limits:
         content_seconds: how long one DATA, or one BDAT chunk, may take the client; then ``421 4.4.2``.
         content_rate: octets a second that a client must reach over the whole of one DATA; below it ``421 4.4.2``.
         content_grace_seconds: the time before ``content_rate`` is judged.
-        auth_delay_seconds: how long a client waits for the answer to its first AUTH that fails (RFC 4954 9); it waits as
-            much longer for each further one of its session, and never more than 30 s. 0: no delay.
+        auth_delay_seconds: how long a client waits to hear that its first AUTH failed (RFC 4954 9); it waits as much
+            longer for each further one of its session, and never more than 30 s. 0: no delay.
         linger_seconds: after a 421, how long the adapter reads on (and discards) so that the reply is not lost.
 
     Raises:

@@ -152,8 +152,6 @@ class ClientSocket(ClientDriver):
 class Nursed:
     """Has a nursery of its own inside ``async with``: what runs beside ends with it."""
 
-    __slots__ = ("_manager", "_nursery")
-
     _manager: Any
     _nursery: trio.Nursery | None
 
@@ -177,8 +175,6 @@ class Nursed:
 
 class Client(Nursed, BaseClient):
     __doc__ = BaseClient.__doc__
-
-    __slots__ = ()
 
     def __init__(self, open_link: Callable[[], Awaitable[ClientDriver]] | None, link: ClientDriver) -> None:
         super().__init__(open_link, link)
