@@ -208,7 +208,7 @@ def test_aiosmtplib(backend: Backend, mechanism: str | None) -> None:
 
     def send(port: int) -> None:
         async def main() -> None:
-            client = aiosmtplib.SMTP("127.0.0.1", port, local_hostname="client.example", start_tls=False)
+            client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port, local_hostname="client.example", start_tls=False)
             async with client:
                 if mechanism is None:
                     await client.login("jane", PASSWORD)
