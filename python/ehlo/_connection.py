@@ -349,10 +349,10 @@ class Connection:
         wait = server._tick
         if driver.blocked:
             call = driver.waiting_for
-            if limits.handler_seconds is not None and call is not None:
-                left = self._held_since + limits.handler_seconds - now
+            if server._handler_seconds is not None and call is not None:
+                left = self._held_since + server._handler_seconds - now
                 if left <= 0:
-                    self._handler_late(call, limits.handler_seconds)
+                    self._handler_late(call, server._handler_seconds)
                 else:
                     wait = min(wait, left)
             self._content_mark = -1

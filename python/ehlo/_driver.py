@@ -535,7 +535,10 @@ class ServerDriver:
         envelope = event.envelope
         session = self.session
         session._message = event
-        call = self._decide(method, session, envelope, event.content, recipients=len(envelope.recipients))
+        content = event.content
+        if self._plan.complete is not None:
+            content = self._plan.complete(content)
+        call = self._decide(method, session, envelope, content, recipients=len(envelope.recipients))
         if call is None:
             session._message = None
         return call

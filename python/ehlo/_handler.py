@@ -255,6 +255,7 @@ class Handler:
 
     def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
         """A whole message is here, unstuffed, lines end by CRLF. Accepting takes responsibility (RFC 5321 4.2.5, 6.1).
+        In submission Date and Message-ID were added if they were missing (RFC 6409 8.2, 8.3).
 
         Example::
 
@@ -353,6 +354,8 @@ class Plan:
     Attributes:
         decisions: what to ask the engine for.
         content: how the engine is to treat content.
+        hostname: the name this server gives itself.
+        complete: what is done to a whole content before ``on_message`` gets it.
         failures: handler calls that raised, counted by the driver.
 
     Example::
@@ -378,6 +381,7 @@ class Plan:
     on_reset: Method
     on_disconnect: Method
     hostname: str = field(default="localhost", init=False)
+    complete: Callable[[bytes], bytes] | None = field(default=None, init=False)
     failures: int = field(default=0, init=False)
 
 

@@ -10,6 +10,7 @@ from ehlo._errors import LocalProtocolError
 
 __all__ = ["Limits", "Statistics"]
 
+_ABOVE_ZERO: Final = ("content_seconds", "handler_seconds", "session_seconds", "submission_handler_seconds")
 # A client that waits much longer takes the server for dead.
 _MAX_AUTH_DELAY: Final = 30.0
 
@@ -30,6 +31,8 @@ class Limits:
         session_seconds: a session that is older gets ``421 4.7.0`` at the end of its transaction.
         handler_seconds: how long a handler may keep a session waiting in one go; then its call is cancelled and
             answered ``451 4.3.0``. Clients wait 10 minutes at the end of DATA and 5 elsewhere (RFC 5321 4.5.3.2).
+        submission_handler_seconds: the same in submission, where clients are to be answered within 2 minutes (RFC 6409
+            5.3). The smaller of the two counts.
         content_seconds: how long one DATA, or one BDAT chunk, may take the client; then ``421 4.4.2``.
         content_rate: octets a second that a client must reach over the whole of one DATA; below it ``421 4.4.2``.
         content_grace_seconds: the time before ``content_rate`` is judged.
@@ -53,6 +56,7 @@ class Limits:
     limit_loopback: bool = False
     session_seconds: float | None = 14_400.0
     handler_seconds: float | None = 240.0
+    submission_handler_seconds: float | None = 110.0
     content_seconds: float | None = 3_600.0
     content_rate: float | None = 500.0
     content_grace_seconds: float = 60.0
@@ -67,7 +71,7 @@ class Limits:
             value = getattr(self, field.name)
             if field.name.endswith("prefix") or isinstance(value, bool) or value is None:
                 continue
-            if value < 0 or (value == 0 and field.name in ("content_seconds", "handler_seconds", "session_seconds")):
+            if value < 0 or (value == 0 and field.name in _ABOVE_ZERO):
                 raise LocalProtocolError(f"Limits: {field.name} must be above 0 (None for no limit), not {value}")
 
     def auth_delay(self, failures: int) -> float:

@@ -13,6 +13,8 @@ import socket
 import ssl
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
@@ -23,6 +25,7 @@ from ehlo._driver import Event
 from ehlo._errors import LocalProtocolError
 from ehlo._handler import Plan, plan_of
 from ehlo._limits import Limits, Statistics
+from ehlo._submission import submission_fields
 from ehlo._trust import Networks
 
 __all__ = ["Listener", "no_delay", "open_server"]
@@ -65,12 +68,14 @@ class Listener(Generic[C]):
         self._trusted = trusted
         self._proxied = config.proxy
         self._fronted = bool(config.xclient or config.xforward)
+        budgets = [limits.handler_seconds, limits.submission_handler_seconds if config.submission else None]
+        self._handler_seconds = min((seconds for seconds in budgets if seconds is not None), default=None)
         self._slows = bool(config.auth) and limits.auth_delay_seconds > 0
         self._now = now
         spans = [config.command_timeout, config.content_timeout]
         spans += [config.proxy_timeout] if config.proxy else []
         spans += [config.handshake_timeout] if tls is not None else []
-        limited = (limits.handler_seconds, limits.content_seconds, limits.session_seconds)
+        limited = (self._handler_seconds, limits.content_seconds, limits.session_seconds)
         self._tick = min(TICK, *spans, *(seconds for seconds in limited if seconds is not None))
         self._bye = Reply(421, "4.3.2", f"{config.hostname} Service shutting down")
         self._full: bytes | None = None
@@ -332,6 +337,8 @@ async def open_server(
         names = [("", port)] if given is None else [sock.getsockname() for sock in given]
         if any(isinstance(name, tuple) and name[1] == 25 for name in names):  # B-LMT-10, RFC 2033 5
             raise LocalProtocolError("serve: LMTP must not be served on port 25 (RFC 2033 5); choose another, as 24")
+    if config.submission:  # RFC 6409 8.2, 8.3
+        plan.complete = partial(_complete, config.hostname)
     if config.auth and plan.on_auth is None:
         raise LocalProtocolError("serve: ServerConfig(auth=…) needs a handler with on_auth, or nobody ever gets in")
     networks = Networks(trusted)
@@ -355,6 +362,10 @@ async def open_server(
         server._sockets = await _bind(getaddrinfo, host, port, reuse_port)
     server._addresses = tuple(address_of(sock.getsockname()) for sock in server._sockets)
     return server
+
+
+def _complete(hostname: str, content: bytes) -> bytes:
+    return submission_fields(content, domain=hostname, now=datetime.now(UTC)) + content
 
 
 def _is_unix(sock: socket.socket) -> bool:

@@ -213,6 +213,7 @@ def test_aiosmtplib(backend: Backend, mechanism: str | None) -> None:
                 if mechanism is None:
                     await client.login("jane", PASSWORD)
                 else:
+                    await client.ehlo()
                     await getattr(client, f"auth_{mechanism}")("jane", PASSWORD)
                 await client.sendmail("a@b.example", ["c@d.example"], b"x\r\n")
 
