@@ -54,6 +54,7 @@ def test_every_setting_is_readable_and_replaceable() -> None:
         "newlines": "exact",
         "force_8bit": True,
         "drop_dsn": True,
+        "relay_auth": True,
         "max_recipients": 7,
         "window": 3,
         "chunk_size": 512,

@@ -128,7 +128,11 @@ def test_every_mechanism_is_on_both_sides() -> None:
 def test_b_aut_20_plain() -> None:
     assert run("PLAIN", base64.b64decode("AHRlc3QAMTIzNA==")) == [Accept("test")]
     assert run("PLAIN", None, b"\0test\x001234") == [Send(b""), Accept("test")]
-    assert run("PLAIN", b"other\0test\x001234") == [Accept("other")]  # if the program agrees
+    # RFC 4616 2: to act as another is not a matter of the password. Only a program that says so lets it be.
+    assert code(run("PLAIN", b"other\0test\x001234")) == 535
+    assert run("PLAIN", b"test\0test\x001234") == [Accept("test")]
+    agreed = run("PLAIN", b"other\0test\x001234", handler=lambda credentials: ehlo.Identity(credentials.authzid))
+    assert agreed == [Accept("other")]
     asked = []
     run("PLAIN", b"other\0test\x001234", handler=lambda c: asked.append(c))
     assert (asked[0].authzid, asked[0].username, asked[0].password) == ("other", "test", "1234")
@@ -348,8 +352,13 @@ def test_scram_names_and_authzid() -> None:
         seen.append((credentials.username, credentials.authzid))
         return ehlo.ScramKeys.from_password("pw")
 
-    assert meet(client, handler=handler) == Accept("x,y")
+    # RFC 4422 3.4.1: the keys say who it is, not whom it may act as.
+    step = meet(client, handler=handler)
+    assert isinstance(step, Refuse)
+    assert step.reply.code == 535
     assert seen == [("a=b,c", "x,y")]
+    client = ehlo.client_mechanism("SCRAM-SHA-256", username="a=b,c", password="pw", authzid="a=b,c")
+    assert meet(client, handler=handler) == Accept("a=b,c")
 
 
 def test_a_scram_user_that_is_not_there_has_one_salt() -> None:

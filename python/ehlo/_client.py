@@ -1,8 +1,8 @@
 """Clients without I/O, event loop and clock: what a backend (:mod:`ehlo.asyncio`) and the engine have between them.
 
 A backend has two things of its own: a :class:`ehlo._link.ClientDriver` that moves octets and keeps the time, and a
-:class:`BaseClient` that runs tasks. Everything a program calls stands here, written with ``await`` on two methods of the
-driver: :meth:`~ehlo._link.ClientDriver.progress` and :meth:`~ehlo._link.ClientDriver.wait_closed`.
+:class:`BaseClient` that runs tasks. Everything a program calls stands here, written with ``await`` on two methods of
+the driver: :meth:`~ehlo._link.ClientDriver.progress` and :meth:`~ehlo._link.ClientDriver.wait_closed`.
 
 No protocol decision is made here either: what is sent when is the engine's.
 """
@@ -272,13 +272,13 @@ class BaseClient:
         return reply
 
     async def xclient(self, **attributes: str | int | None) -> Reply:
-        """Tell who the real client is, to a server that trusts us (Postfix XCLIENT_README). The session begins anew with
-        that client's facts, and AUTH is forgotten.
+        """Tell who the real client is, to a server that trusts us (Postfix XCLIENT_README). The session begins anew
+        with that client's facts, and AUTH is forgotten.
 
         Arguments:
-            attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``login``, ``destaddr``, ``destport``; ``None``
-                is what is not known, ``"[TEMPUNAVAIL]"`` a name that could not be looked up. Those that the server does
-                not list are left out; ``addr`` goes last (C-PXY-20).
+            attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``login``, ``destaddr``, ``destport``;
+                ``None`` is what is not known, ``"[TEMPUNAVAIL]"`` a name that could not be looked up. Those that the
+                server does not list are left out; ``addr`` goes last (C-PXY-20).
 
         Returns:
             The last reply: 220, or the first that refuses.
@@ -302,7 +302,8 @@ class BaseClient:
         holds until the end of that message.
 
         Arguments:
-            attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``ident``, ``source``; as for :meth:`xclient`.
+            attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``ident``, ``source``; as for
+                :meth:`xclient`.
 
         Returns:
             The last reply: 250, or the first that refuses.
@@ -561,8 +562,8 @@ async def _hello_again(link: ClientDriver) -> None:
 
 
 def _parts(link: ClientDriver, name: str, given: dict[str, str | int | None]) -> list[list[tuple[str, str]]]:
-    """What the server lists of the attributes, in lines that it can take, the address last: after it the server may trust
-    us no more (C-PXY-20, XCLIENT_README).
+    """What the server lists of the attributes, in lines that it can take, the address last: after it the server may
+    trust us no more (C-PXY-20, XCLIENT_README).
     """
     text = next((text for keyword, text in link.conn.capabilities.keywords if keyword.upper() == name), "")
     listed = text.upper().split()

@@ -1,5 +1,5 @@
-"""What a connection is to be, and how it is asked for: the arguments of ``connect`` and ``Pool`` of every backend, checked
-once. No I/O, no event loop.
+"""What a connection is to be, and how it is asked for: the arguments of ``connect`` and ``Pool`` of every backend,
+checked once. No I/O, no event loop.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, TypedDict, TypeVar
 
 from ehlo._core import ClientConfig, ProxyHeader
 from ehlo._errors import EhloError, LocalProtocolError, SMTPConnectError, SMTPTimeoutError
@@ -43,7 +43,8 @@ class PoolOptions(TypedDict, total=False):
             5.3), but under "opportunistic" without ``auth`` they are not: see :func:`ehlo.unverified_context`.
         server_hostname: the name to send (SNI) and to verify the certificate by; by default ``host``.
         handshake_timeout: seconds until TLS must be established.
-        auth: a :class:`ehlo.Login`, or user name and password, to say AUTH with (RFC 4954) as soon as the hello is done.
+        auth: a :class:`ehlo.Login`, or user name and password, to say AUTH with (RFC 4954) as soon as the hello is
+            done.
         proxy: the header of the PROXY protocol to send first, before TLS too (C-PXY-12).
         proxy_version: of that header, 1 or 2.
         connect_timeout: seconds until TCP must be connected; ``None``: as long as the system tries.
@@ -187,26 +188,19 @@ class Opening:
                 _own_name = await in_thread(socket.getfqdn)
             self.fqdn = _own_name
 
-    def unreachable(self, exc: OSError) -> SMTPConnectError:
-        """To be raised for what the system said."""
+    def failed(self, exc: Exception) -> NoReturn:
+        """Raise what the program is to be told of a system's error, or of ``connect_timeout``."""
+        if not isinstance(exc, OSError) or isinstance(exc, TimeoutError):
+            own = self.connect_timeout is not None and getattr(exc, "errno", None) is None
+            late = f"no answer in {self.connect_timeout:g} s" if own else "no answer"
+            raise SMTPTimeoutError(f"cannot connect to {self.where}: {late}") from exc
         cause: BaseException = exc
         if exc.errno is None and isinstance(exc.__cause__, OSError | BaseExceptionGroup):  # one of several addresses
             cause = exc.__cause__
             while isinstance(cause, BaseExceptionGroup):
                 cause = cause.exceptions[0]
         reason = (cause.strerror if isinstance(cause, OSError) else None) or cause
-        error = SMTPConnectError(f"cannot connect to {self.where}: {reason}")
-        error.__cause__ = cause
-        return error
-
-    def late(self, exc: Exception) -> SMTPTimeoutError:
-        """To be raised when ``connect_timeout`` went by, or the system's own patience."""
-        own = self.connect_timeout is not None and getattr(exc, "errno", None) is None
-        error = SMTPTimeoutError(
-            f"cannot connect to {self.where}: no answer" + (f" in {self.connect_timeout:g} s" if own else "")
-        )
-        error.__cause__ = exc
-        return error
+        raise SMTPConnectError(f"cannot connect to {self.where}: {reason}") from cause
 
 
 _own_name: str | None = None

@@ -1507,7 +1507,9 @@ class RecipientResult:
         """The reply that decided; None if none did: see `SendResult.failure`."""
     @property
     def stage(self) -> Literal["mail", "rcpt", "data", "content"] | None:
-        """What that reply answered: "mail", "rcpt", "data" or "content"; None without one."""
+        """What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection ended in
+        between, and the server may have the message; None if it did not come so far.
+        """
     @property
     def rcpt(self) -> Reply | None:
         """The reply to RCPT, if it came: a 251 tells of another path (RFC 5321 3.4)."""
@@ -1542,10 +1544,10 @@ class SendResult:
     def reply(self) -> Reply | None:
         """The final reply: to the content if the message came so far, else the last that refused. None without any."""
     @property
-    def failure(self) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown"] | None:
+    def failure(self) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown", "unwritable"] | None:
         """Why recipients have no reply; None if each has one. "lost": the connection ended, nothing was handed over.
         "unknown": it ended behind the end of the content, and the server may have the message. "need": the server lacks
-        what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit": the content was not sent.
+        what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit", "unwritable": it was not sent.
         """
     @property
     def explanation(self) -> str | None:
@@ -1632,8 +1634,11 @@ class ClientConnection:
         """The server closed its side."""
     def receive_timeout(self) -> None:
         """Nothing moved for `timeout` seconds, in either direction (RFC 5321 4.5.3.2)."""
-    def tls_established(self) -> None:
+    def tls_established(self, *, verified: bool = False) -> None:
         """TLS is active: after `StartTls`, or before the greeting where TLS is implicit (RFC 3207 4.2, RFC 8314 3.3).
+
+        Args:
+            verified: the server's certificate and name were; REQUIRETLS needs it (RFC 8689 4.2.1).
 
         Raises:
             LocalProtocolError: if no handshake was due.

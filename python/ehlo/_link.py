@@ -1,7 +1,7 @@
 """One connection of a client, without I/O, event loop and clock: the engine, TLS around it, and what the engine said.
 
-A backend's class inherits from :class:`ClientDriver` and has the socket, the deadline and the tasks. No protocol decision
-is made here: what is sent when is the engine's.
+A backend's class inherits from :class:`ClientDriver` and has the socket, the deadline and the tasks. No protocol
+decision is made here: what is sent when is the engine's.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class ClientDriver:
     # ---- life ------------------------------------------------------------------------------------
 
     def start(self, sockname: object) -> None:
-        """The transport is connected. What goes out first is the PROXY header, in clear (C-PXY-12, PROXY protocol 2)."""
+        """The transport is connected. The PROXY header goes out first, in clear (C-PXY-12, PROXY protocol 2)."""
         opening = self.opening
         config = opening.config
         if opening.fqdn is not None:

@@ -1,7 +1,7 @@
 """AUTH, the client's side (RFC 4954): which mechanism, in what order, and when to stop. No I/O, no event loop.
 
-The exchange itself is the mechanism's (:mod:`ehlo._sasl`), and what goes over the wire is the engine's. Secrets are in no
-``repr``, transcript or exception.
+The exchange itself is the mechanism's (:mod:`ehlo._sasl`), and what goes over the wire is the engine's. Secrets are in
+no ``repr``, transcript or exception.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ async def authenticate(link: ClientDriver, login: Login) -> Reply:
     """Say AUTH until the server accepts, or there is no sense in going on (C-AUT-30). Gives the 235.
 
     Raises:
-        SMTPAuthenticationError: it refuses; or it accepts without having proved what the mechanism asks it to prove, and
-            then the connection is closed (B-AUT-23, RFC 5802 3).
+        SMTPAuthenticationError: it refuses; or it accepts without having proved what the mechanism asks it to prove,
+            and then the connection is closed (B-AUT-23, RFC 5802 3).
         SMTPNotSupportedError: nothing that both sides have, or may use.
         LocalProtocolError: AUTH succeeded before (RFC 4954 4), or something is missing that the mechanism needs.
 

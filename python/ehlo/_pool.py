@@ -61,8 +61,8 @@ class BasePool(Generic[ClientT]):
         max_messages: messages after which a connection is replaced, 1000 by default; ``None``: never. Where the server
             says LIMITS MAILMAX, that is kept, too (RFC 9422).
         idle: seconds after which a connection that nobody uses is closed, 60 by default; ``None``: never.
-        check_after: seconds after which a kept connection is asked with NOOP before it is used, 20 by default; ``None``:
-            never.
+        check_after: seconds after which a kept connection is asked with NOOP before it is used, 20 by default;
+            ``None``: never.
 
     Raises:
         LocalProtocolError: the combination of arguments makes no sense.

@@ -171,8 +171,8 @@ class Credentials:
     Attributes:
         mechanism: the SASL mechanism, in upper case.
         username: whose credentials these are (the authentication identity, RFC 4422 2).
-        authzid: whom the client wants to act as (the authorisation identity); empty to act as ``username``. It is for
-            the program to say whether that may be.
+        authzid: whom the client wants to act as (the authorisation identity); empty to act as ``username``. To let it
+            act as another, answer with ``ehlo.Identity(credentials.authzid)``: ``True`` refuses that (RFC 4616 2).
 
     Example::
 
@@ -276,8 +276,8 @@ class ExternalCredentials(Credentials):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScramCredentials(Credentials):
     """SCRAM (RFC 5802, 7677) asks for the stored keys of a user. Answer with :class:`ScramKeys`, or with ``None`` where
-    there is no such user: the client then sees the same as for a wrong password; see :meth:`ScramKeys.decoy`. By
-    giving keys the program agrees to ``authzid``.
+    there is no such user: the client then sees the same as for a wrong password; see :meth:`ScramKeys.decoy`. Who
+    asks to act as somebody else (``authzid``) is refused.
 
     Attributes:
         algorithm: ``"sha1"`` or ``"sha256"``, as :mod:`hashlib` names it.
@@ -552,12 +552,27 @@ class ServerExchange:
 
 
 def _judge(verdict: bytes | Verdict, credentials: Credentials) -> str:
-    """Whom the program's answer accepts; raises if it refuses. Nothing but a plain yes accepts."""
+    """Whom the program's answer accepts; raises if it refuses. Nothing but a plain yes accepts.
+
+    A plain yes is about the credentials. That their owner may act as somebody else is another question (RFC 4616 2,
+    RFC 4422 3.4.1), and only :class:`Identity` answers it.
+    """
     if verdict is True:
-        return credentials.identity
+        if not credentials.username:
+            raise TypeError(
+                f"on_auth answers {credentials.mechanism} with ehlo.Identity: only the program knows whose it is"
+            )
+        return _own(credentials)
     if isinstance(verdict, Identity):
         return verdict.name
     raise _RefusedError(_reply_of(verdict))
+
+
+def _own(credentials: Credentials) -> str:
+    """The owner of the credentials, if nobody else is asked for."""
+    if credentials.authzid not in ("", credentials.username):
+        raise _RefusedError(_WRONG)
+    return credentials.username
 
 
 def _reply_of(verdict: bytes | Verdict) -> Reply:
@@ -623,10 +638,7 @@ def _serve_external(mechanism: str, context: SaslContext) -> _Run:
     credentials = ExternalCredentials(
         mechanism=mechanism, username="", authzid=authzid, certificate=context.certificate
     )
-    verdict = yield Ask(credentials)
-    if verdict is True and not authzid:
-        raise TypeError("on_auth answers EXTERNAL with ehlo.Identity: only the program knows whose certificate it is")
-    return _judge(verdict, credentials)
+    return _judge((yield Ask(credentials)), credentials)
 
 
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")  # RFC 6750 2.1
@@ -739,11 +751,12 @@ def _serve_scram(mechanism: str, context: SaslContext) -> _Run:
     good &= hmac.compare_digest(channel, gs2[0].encode() + data)
     if not (good and known):
         raise _RefusedError(refusal)
+    identity = _own(credentials)
     signature = hmac.digest(keys.server_key, message, algorithm)
     # RFC 4954 4: it cannot ride on the 235, so it is a challenge that the client answers with nothing.
     if _response((yield Send(f"v={_b64(signature)}".encode()))):
         raise _RefusedError(_MALFORMED)
-    return credentials.identity
+    return identity
 
 
 _SERVERS: Final[dict[str, Callable[[str, SaslContext], _Run]]] = {
@@ -844,7 +857,7 @@ class _Token(_OneMessage):
             raise SaslError(f"{self.name}: a second error")
         try:
             said = json.loads(challenge)
-        except ValueError:
+        except (ValueError, RecursionError):  # it comes from the server
             said = None
         self.error = said if isinstance(said, dict) else {}
         self.done = False  # a 235 would be a contradiction

@@ -61,12 +61,12 @@ def cipher_suite(tls: object) -> str | None:
 
 
 def unverified_context() -> ssl.SSLContext:
-    """A client's context that takes any certificate: what is sent is hidden from those who only listen, not from one who
-    stands in between (RFC 7435).
+    """A client's context that takes any certificate: what is sent is hidden from those who only listen, not from one
+    who stands in between (RFC 7435).
 
-    It is what a client uses for ``tls="opportunistic"`` if it is given nothing else and has no password to lose: there who
-    stands in between can take STARTTLS off the list as well (RFC 3207 6), and a certificate that is refused makes mail go
-    in clear, or not at all. It is also what a test against a self-signed certificate needs.
+    It is what a client uses for ``tls="opportunistic"`` if it is given nothing else and has no password to lose: there
+    who stands in between can take STARTTLS off the list as well (RFC 3207 6), and a certificate that is refused makes
+    mail go in clear, or not at all. It is also what a test against a self-signed certificate needs.
 
     Example::
 

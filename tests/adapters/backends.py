@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -93,11 +93,100 @@ class Client:
         self.sock.close()
 
 
+class Peer(Client):
+    """The server's end of one connection, played by hand."""
+
+    def say(self, *replies: bytes) -> None:
+        """Short enough for the kernel to take it at once."""
+        for reply in replies:
+            if reply:
+                assert self.sock.send(reply) == len(reply)
+
+    async def line(self) -> bytes:
+        return (await super().line()).rstrip(b"\r\n")
+
+    async def lines(self, count: int) -> list[bytes]:
+        return [await self.line() for _ in range(count)]
+
+    async def read_until(self, end: bytes) -> bytes:
+        while end not in self.buffer:
+            octets = await self.backend.receive(self.sock)
+            if not octets:
+                raise ConnectionAbortedError("the client closed")
+            self.buffer += octets
+        before, _, self.buffer = self.buffer.partition(end)
+        return before + end
+
+    async def content(self) -> bytes:
+        return await self.read_until(b"\r\n.\r\n")
+
+    async def hello(self, reply: bytes = b"250-mx.example\r\n250 PIPELINING\r\n") -> bytes:
+        self.say(b"220 mx.example ESMTP\r\n")
+        line = await self.line()
+        self.say(reply)
+        return line
+
+    async def envelope(self, *replies: bytes, recipients: int = 1) -> None:
+        """MAIL, RCPT and DATA in one group, answered at once."""
+        await self.lines(2 + recipients)
+        self.say(*(replies or (b"250 ok\r\n", *[b"250 ok\r\n"] * recipients, b"354 go\r\n")))
+
+    async def farewell(self) -> bytes:
+        """All until the client closes, or says QUIT."""
+        rest = b""
+        while line := await super().line():
+            rest += line
+            if line == b"QUIT\r\n":
+                self.say(b"221 bye\r\n")
+                break
+        return rest
+
+
+Script = Callable[[Peer], Awaitable[None]]
+
+
+class Beside:
+    """A call that goes on beside the test: ``await`` it for what it gives, or raises."""
+
+    def __init__(self, backend: Backend, function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> None:
+        self._backend = backend
+        self._outcome: Any = None
+        self._error: BaseException | None = None
+        self.done = False
+
+        async def run() -> None:
+            try:
+                self._outcome = await function(*args, **options)
+            except BaseException as exc:
+                self._error = exc
+                if not isinstance(exc, Exception):
+                    raise
+            finally:
+                self.done = True
+
+        self.cancel = backend.start(run)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result().__await__()
+
+    async def _result(self) -> Any:
+        await self._backend.until(lambda: self.done)
+        if isinstance(self._error, Exception):
+            raise self._error
+        return self._outcome
+
+    @property
+    def cancelled(self) -> bool:
+        return isinstance(self._error, self._backend.cancelled)
+
+
 class Backend(ABC):
     """One of the event loops. ``run`` is given the whole test as a function without arguments."""
 
     name: str
     cancelled: type[BaseException]
+    adapter: Any
+    """``ehlo.asyncio`` or ``ehlo.trio``."""
     span: float
     """Seconds for a limit that is to be reached: few of the real ones, or many of a clock that jumps."""
 
@@ -136,6 +225,9 @@ class Backend(ABC):
 
     @abstractmethod
     async def receive(self, sock: socket.socket) -> bytes: ...
+
+    @abstractmethod
+    async def accept(self, sock: socket.socket) -> socket.socket: ...
 
     @abstractmethod
     async def dial(self, sock: socket.socket, address: Any) -> None: ...
@@ -178,6 +270,41 @@ class Backend(ABC):
         assert (await client.ask(hello)).startswith("250")
         return client
 
+    def beside(self, function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Beside:
+        return Beside(self, function, *args, **options)
+
+    @contextlib.asynccontextmanager
+    async def scripted(self, *scripts: Script) -> AsyncIterator[int]:
+        """A server that plays one script a connection, in order, and closes when a script is at its end. Gives its
+        port; what a script raises is raised, and scripts that were not played are an error.
+        """
+        left = list(scripts)
+        playing: list[Beside] = []
+
+        async def play(script: Script, sock: socket.socket) -> None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer = Peer(self, sock)
+            with contextlib.suppress(ConnectionError), contextlib.closing(peer):
+                await script(peer)
+
+        async def serve(listener: socket.socket) -> None:
+            while True:
+                sock = await self.accept(listener)
+                assert left, "a connection too many"
+                playing.append(self.beside(play, left.pop(0), sock))
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            serving = self.beside(serve, listener)
+            try:
+                yield listener.getsockname()[1]
+            finally:
+                serving.cancel()
+                await self.until(lambda: serving.done and all(one.done for one in playing))
+        for one in (*playing, serving):
+            await one
+        assert not left, "fewer connections than scripts"
+
     def close_clients(self) -> None:
         while self.clients:
             self.clients.pop().close()
@@ -185,13 +312,14 @@ class Backend(ABC):
 
 class Asyncio(Backend):
     name = "asyncio"
+    adapter = ehlo.asyncio
     cancelled = asyncio.CancelledError
     span = 0.02
     task_factory: Any = None
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
     def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
-        self.beside: set[asyncio.Task[Any]] = set()
+        self.running: set[asyncio.Task[Any]] = set()
 
         async def guarded() -> Any:
             self.loop = asyncio.get_running_loop()
@@ -202,9 +330,9 @@ class Asyncio(Backend):
                     return await main()
             finally:
                 self.close_clients()
-                for task in self.beside:
+                for task in self.running:
                     task.cancel()
-                for outcome in await asyncio.gather(*self.beside, return_exceptions=True):
+                for outcome in await asyncio.gather(*self.running, return_exceptions=True):
                     if isinstance(outcome, Exception):
                         raise outcome
 
@@ -219,7 +347,7 @@ class Asyncio(Backend):
             await function(*args)
 
         task = self.loop.create_task(run())
-        self.beside.add(task)
+        self.running.add(task)
         return task.cancel
 
     def event(self) -> asyncio.Event:
@@ -239,6 +367,9 @@ class Asyncio(Backend):
 
     async def receive(self, sock: socket.socket) -> bytes:
         return await self.loop.sock_recv(sock, 65536)
+
+    async def accept(self, sock: socket.socket) -> socket.socket:
+        return (await self.loop.sock_accept(sock))[0]
 
     async def dial(self, sock: socket.socket, address: Any) -> None:
         await self.loop.sock_connect(sock, address)
@@ -347,6 +478,14 @@ class Trio(Backend):
             await self.trio.lowlevel.wait_readable(sock)
             with contextlib.suppress(BlockingIOError):
                 return sock.recv(65536)
+
+    async def accept(self, sock: socket.socket) -> socket.socket:
+        while True:
+            await self.trio.lowlevel.wait_readable(sock)
+            with contextlib.suppress(BlockingIOError):
+                accepted = sock.accept()[0]
+                accepted.setblocking(False)
+                return accepted
 
     async def dial(self, sock: socket.socket, address: Any) -> None:
         with contextlib.suppress(BlockingIOError):

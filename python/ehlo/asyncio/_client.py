@@ -193,10 +193,8 @@ async def dial(opening: Opening) -> ClientProtocol:
                 _, link = await loop.create_connection(
                     factory, opening.host, opening.port, local_addr=opening.source_address, **eyeballs
                 )
-    except TimeoutError as exc:
-        raise opening.late(exc) from exc
     except OSError as exc:
-        raise opening.unreachable(exc)
+        opening.failed(exc)
     return link
 
 
@@ -219,7 +217,8 @@ def connect(host: str | None = None, port: int | None = None, **options: Unpack[
             under "opportunistic" without ``auth`` they are not: see :func:`ehlo.unverified_context`.
         server_hostname: the name to send (SNI) and to verify the certificate by; by default ``host``.
         handshake_timeout: seconds until TLS must be established; by default 60.
-        auth: a :class:`ehlo.Login`, or user name and password, to say AUTH with as soon as the hello is done (RFC 4954).
+        auth: a :class:`ehlo.Login`, or user name and password, to say AUTH with as soon as the hello is done (RFC
+            4954).
         proxy: the :class:`ehlo.ProxyHeader` to send first, before TLS too; ``proxy_version`` is 2 by default, or 1.
         connect_timeout: seconds until TCP must be connected, by default 30; ``None``: as long as the system tries.
         trace: called with the new lines of the dialogue as they come, without content and secrets.

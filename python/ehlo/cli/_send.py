@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import getpass
 import importlib.util
+import os
 import re
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from time import monotonic
@@ -14,8 +17,18 @@ from typing import Any, BinaryIO, Final
 
 import ehlo.asyncio
 from ehlo._core import Address, ClientConfig, RecipientResult, Reply, SendResult
-from ehlo._errors import EhloError, LocalProtocolError, OutcomeUnknown, SMTPException, SMTPTimeoutError
+from ehlo._errors import (
+    EhloError,
+    LocalProtocolError,
+    OutcomeUnknown,
+    SMTPAuthenticationError,
+    SMTPException,
+    SMTPTimeoutError,
+)
 from ehlo._handler import path_text
+from ehlo._login import Login
+from ehlo._sasl import MECHANISMS
+from ehlo._tls import unverified_context
 from ehlo.cli._sink import UsageError, _count, _seconds, printable
 
 __all__ = ["add_parser", "run"]
@@ -38,7 +51,9 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     where = parser.add_argument_group("to whom")
     where.add_argument(
-        "--server", metavar="HOST[:PORT]", help="an IPv6 address goes in brackets (default port: 25, for LMTP 24)"
+        "--server",
+        metavar="HOST[:PORT]",
+        help="an IPv6 address goes in brackets (default port: 25, for LMTP 24, with --tls implicit 465)",
     )
     where.add_argument("--unix", metavar="PATH", help="connect to a Unix socket instead")
     where.add_argument("--source-address", metavar="ADDRESS", help="the address of this machine to connect from")
@@ -66,6 +81,33 @@ def add_parser(commands: Any) -> None:
     how.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", help="for each step (default: the times of RFC 5321 4.5.3.2)"
     )
+    who = parser.add_argument_group("TLS and AUTH")
+    who.add_argument(
+        "--tls",
+        choices=("off", "opportunistic", "required", "implicit"),
+        default="off",
+        help="STARTTLS where it is offered, or in any case; or TLS before the greeting (default: off, on port 465 too)",
+    )
+    who.add_argument("--ca-file", metavar="FILE", help="trust the authorities in this PEM file, not the system's")
+    who.add_argument("--server-name", metavar="NAME", help="verify the certificate by this name (default: the host)")
+    who.add_argument("--insecure", action="store_true", help="take any certificate: for tests")
+    who.add_argument("--user", metavar="NAME", help="say AUTH as this user (RFC 4954)")
+    who.add_argument(
+        "--auth",
+        "--mechanism",
+        dest="mechanisms",
+        metavar="MECHANISM",
+        action="append",
+        type=str.upper,
+        help="use this mechanism, like PLAIN; again for others that will do (default: the best that the server offers)",
+    )
+    who.add_argument(
+        "--password-env",
+        metavar="VARIABLE",
+        help="the environment variable that holds the password, or the token (default: it is asked for)",
+    )
+    who.add_argument("--password-file", metavar="FILE", help="the file whose first line is the password, or the token")
+    who.add_argument("--allow-clear", action="store_true", help="let AUTH show the password without TLS")
     parser.add_argument("-v", "--verbose", action="store_true", help="print the dialogue as it goes, on standard error")
 
 
@@ -95,6 +137,69 @@ def _config(arguments: argparse.Namespace) -> ClientConfig:
         except (EhloError, ValueError) as exc:
             raise UsageError(f"--hostname {arguments.hostname!r}: {exc}") from None
     return config
+
+
+def _context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    if arguments.tls == "off":
+        for option in ("ca_file", "server_name", "insecure"):
+            if getattr(arguments, option):
+                raise UsageError(f"--{option.replace('_', '-')} is about TLS; say --tls, too")
+        return None
+    if arguments.insecure:
+        return unverified_context()
+    if arguments.ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=arguments.ca_file)
+    except OSError as exc:  # an ssl.SSLError is one
+        raise UsageError(f"--ca-file {arguments.ca_file}: {exc.strerror or exc}; name a PEM file") from None
+
+
+def _login(arguments: argparse.Namespace) -> Login | None:
+    """Who we are. The secret comes from anywhere but the command line, which every user of the machine can read."""
+    mechanisms = arguments.mechanisms
+    if arguments.user is None and mechanisms != ["EXTERNAL"]:
+        if mechanisms or arguments.password_env or arguments.password_file:
+            raise UsageError("AUTH needs --user")
+        return None
+    unknown = [name for name in mechanisms or () if name not in MECHANISMS]
+    if unknown:
+        raise UsageError(f"--auth {unknown[0]}: no such mechanism; there are {', '.join(sorted(MECHANISMS))}")
+    if mechanisms == ["EXTERNAL"]:
+        return Login(authzid=arguments.user or "", mechanisms=mechanisms)
+    by_token = bool(mechanisms) and all(name in ("OAUTHBEARER", "XOAUTH2") for name in mechanisms)
+    secret = _secret(arguments, "token" if by_token else "password")
+    allow = arguments.allow_clear
+    if by_token:
+        return Login(arguments.user, token=secret, mechanisms=mechanisms, allow_clear=allow)
+    return Login(arguments.user, secret, mechanisms=mechanisms, allow_clear=allow)
+
+
+def _secret(arguments: argparse.Namespace, what: str) -> str:
+    variable, name = arguments.password_env, arguments.password_file
+    if variable is not None and name is not None:
+        raise UsageError("give --password-env or --password-file, not both")
+    if variable is not None:
+        secret = os.environ.get(variable, "")
+        where = f"--password-env: the environment variable {variable}"
+    elif name is not None:
+        where = f"--password-file {name}"
+        try:
+            with open(name, encoding="utf-8") as file:
+                secret = file.readline().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UsageError(f"{where}: {getattr(exc, 'strerror', None) or exc}") from None
+    elif sys.stdin.isatty() or arguments.file != "-":
+        where = "what was typed"
+        try:
+            secret = getpass.getpass(f"{what} of {arguments.user}: ")
+        except EOFError:
+            secret = ""
+    else:
+        raise UsageError(f"standard input is the message: give the {what} by --password-env or --password-file")
+    if not secret:
+        raise UsageError(f"{where} holds no {what}")
+    return secret
 
 
 def _check_paths(arguments: argparse.Namespace) -> None:
@@ -140,6 +245,12 @@ def _hint(exc: Exception) -> str:
         return "; it may have it already: look there before you send it again"
     if isinstance(exc, SMTPTimeoutError):
         return "; is it the right host and port? --timeout gives it longer"
+    if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
+        return "; --ca-file and --server-name say what to trust"
+    if isinstance(exc, SMTPAuthenticationError):
+        return "; check --user and the password" if exc.smtp_code == 535 else ""
+    if isinstance(exc.__cause__, ssl.SSLError):
+        return "; is it --tls implicit (port 465), or required (ports 25, 587)?"
     if isinstance(exc.__cause__, ConnectionRefusedError):
         return "; nothing listens there: check --server, or start the server"
     if isinstance(exc.__cause__, OSError):
@@ -216,7 +327,7 @@ class _Totals:
 # ---- the work ------------------------------------------------------------------------------------
 
 
-async def _send(arguments: argparse.Namespace, file: BinaryIO, totals: _Totals) -> None:
+async def _send(arguments: argparse.Namespace, login: Login | None, file: BinaryIO, totals: _Totals) -> None:
     host, port = _server(arguments)
     opening = ehlo.asyncio.connect(
         host,
@@ -224,6 +335,11 @@ async def _send(arguments: argparse.Namespace, file: BinaryIO, totals: _Totals) 
         config=_config(arguments),
         path=arguments.unix,
         source_address=arguments.source_address,
+        tls=arguments.tls,
+        ssl_context=_context(arguments),
+        server_hostname=arguments.server_name,
+        handshake_timeout=arguments.timeout or 60.0,
+        auth=login,
         connect_timeout=arguments.timeout or 30.0,
         trace=_trace if arguments.verbose else None,
     )
@@ -270,11 +386,13 @@ def run(arguments: argparse.Namespace) -> int:
     _server(arguments)
     _config(arguments)
     _check_paths(arguments)
+    _context(arguments)
+    login = _login(arguments)
     begun = monotonic()
     with _open(arguments.file) as file, _Progress(arguments.count) as progress:
         totals = _Totals(progress, _say)
         try:
-            asyncio.run(_send(arguments, file, totals))
+            asyncio.run(_send(arguments, login, file, totals))
         except SMTPException as exc:
             totals.errors.append(exc)
         except LocalProtocolError as exc:

@@ -1,8 +1,8 @@
 """Sockets, reads, writes and one deadline for :class:`ehlo._link.ClientDriver`, on trio: :func:`connect`.
 
 No protocol decision is made here. There is no task: whoever waits for the server moves the octets. A turn is one
-``wait_readable``, which is its checkpoint, one ``recv_into`` and at most one ``send``; neither of these two blocks, so all
-connections share one buffer.
+``wait_readable``, which is its checkpoint, one ``recv_into`` and at most one ``send``; neither of these two blocks, so
+all connections share one buffer.
 """
 
 from __future__ import annotations
@@ -71,8 +71,6 @@ class ClientSocket(ClientDriver):
                 sent = 0
             except OSError:  # what the server said before it went is still to be read
                 return
-            if sent:
-                self.seen = self.now()
             if sent == len(octets):
                 return
             octets = octets[sent:]
@@ -83,6 +81,8 @@ class ClientSocket(ClientDriver):
         octets, self._unsent = self._unsent, b""
         self.held = False
         self.write(octets)
+        if len(self._unsent) != len(octets):  # progress (C-CLI-32)
+            self.seen = self.now()
 
     # ---- for ClientDriver ------------------------------------------------------------------------
 
@@ -210,10 +210,8 @@ async def dial(opening: Opening) -> ClientSocket:
     try:
         with trio.fail_after(inf if opening.connect_timeout is None else opening.connect_timeout):
             sock = opening.sock if opening.sock is not None else await _connected(opening)
-    except (trio.TooSlowError, TimeoutError) as exc:
-        raise opening.late(exc)
-    except OSError as exc:
-        raise opening.unreachable(exc)
+    except (trio.TooSlowError, OSError) as exc:
+        opening.failed(exc)
     sock.setblocking(False)
     no_delay(sock)
     return ClientSocket(sock, opening)
@@ -251,8 +249,8 @@ async def _from_port(host: str, port: int, source: tuple[str, int] | None) -> so
 
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Connecting[Client]:
-    """Connect to a server by SMTP, or LMTP by the config, and say hello. ``await`` it, or use ``async with``, which says
-    QUIT in the end. No task is left behind: the octets move while the program waits for the server.
+    """Connect to a server by SMTP, or LMTP by the config, and say hello. ``await`` it, or use ``async with``, which
+    says QUIT in the end. No task is left behind: the octets move while the program waits for the server.
 
     Arguments:
         host, port: as :func:`ehlo.asyncio.connect` has them.

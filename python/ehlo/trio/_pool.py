@@ -39,7 +39,8 @@ class Pool(Nursed, BasePool[Client]):
         await trio.sleep(seconds)
 
     def _start_sweeping(self) -> bool:
-        # Without ``async with`` there is nowhere to run it: then the idle are closed when a connection is next asked for.
+        # Without ``async with`` there is nowhere to run it: then the idle are closed when a connection is next asked
+        # for.
         if self._nursery is None or self._closed:
             return False
         self._nursery.start_soon(self._sweep)

@@ -168,7 +168,8 @@ impl RecipientResult {
         self.inner.reply.as_deref().cloned().map(Reply)
     }
 
-    /// What that reply answered: "mail", "rcpt", "data" or "content"; None without one.
+    /// What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection ended in
+    /// between, and the server may have the message; None if it did not come so far.
     #[getter]
     fn stage(&self) -> Option<&'static str> {
         match self.inner.stage {
@@ -274,7 +275,7 @@ impl SendResult {
 
     /// Why recipients have no reply; None if each has one. "lost": the connection ended, nothing was handed over.
     /// "unknown": it ended behind the end of the content, and the server may have the message. "need": the server lacks
-    /// what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit": the content was not sent.
+    /// what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit", "unwritable": it was not sent.
     #[getter]
     fn failure(&self) -> Option<&'static str> {
         self.failure.as_ref().map(|failure| match failure {
@@ -284,6 +285,7 @@ impl SendResult {
             Failure::Lost => "lost",
             Failure::MailMax => "mailmax",
             Failure::Need(_) => "need",
+            Failure::Unwritable(_) => "unwritable",
             Failure::Unknown => "unknown",
         })
     }

@@ -730,14 +730,15 @@ impl<C: Content> ServerConnection<C> {
 
     /// Whether content is being read.
     pub fn in_content(&self) -> bool {
-        matches!(self.state, State::InData { .. } | State::InChunk { .. })
+        matches!(self.state, State::InData { .. } | State::InChunk { .. } | State::Draining { .. })
     }
 
-    /// Octets of the present content that have come (RFC 1870 5).
+    /// Octets of the present content that have come (RFC 1870 5); of a refused chunk, those that were thrown away.
     pub fn content_octets(&self) -> u64 {
         match &self.state {
             State::InData { decoder, .. } => decoder.octets(),
             State::InChunk { reader, .. } | State::NextChunk { reader, .. } => reader.octets(),
+            State::Draining { chunk, .. } => chunk.taken(),
             _ => 0,
         }
     }
@@ -1589,10 +1590,18 @@ impl<C: Content> ServerConnection<C> {
         State::Deciding(Decision::Content { transaction, framing })
     }
 
-    fn on_bdat(&mut self, state: State<C>, size: u64, last: bool) -> State<C> {
-        if size > self.config.cut_off() {
-            self.say(TOO_BIG); // S-BDT-15: nobody reads that much to say no
+    /// Nobody reads so much to say no (S-BDT-15).
+    fn is_cut_off(&mut self, size: u64) -> bool {
+        let over = size > self.config.cut_off();
+        if over {
+            self.say(TOO_BIG);
             self.ending = Some(DisconnectReason::Limit);
+        }
+        over
+    }
+
+    fn on_bdat(&mut self, state: State<C>, size: u64, last: bool) -> State<C> {
+        if self.is_cut_off(size) {
             return state;
         }
         let answer = match (&state, &self.learnt.hello) {
@@ -1618,6 +1627,9 @@ impl<C: Content> ServerConnection<C> {
 
     /// Read a refused chunk to its last octet, then answer (S-BDT-05). In a transaction it has failed for good.
     fn fail_chunk(&mut self, state: State<C>, size: u64, last: bool, answer: Answer) -> State<C> {
+        if self.is_cut_off(size) {
+            return state;
+        }
         let recipients = match &state {
             State::InTransaction(transaction) => transaction.envelope.recipients.len(),
             State::NextChunk { incoming, .. } => incoming.transaction.envelope.recipients.len(),

@@ -80,7 +80,8 @@ pub(super) struct Peer<'a> {
     pub(super) settings: &'a ClientSettings,
     pub(super) offer: &'a Offer,
     pub(super) capabilities: &'a Capabilities,
-    pub(super) tls: bool,
+    /// TLS is active, and the peer is who it says it is.
+    pub(super) verified: bool,
     pub(super) authenticated: bool,
 }
 
@@ -172,7 +173,7 @@ impl Peer<'_> {
         if mail.mt_priority.is_some() && !offer.mt_priority {
             return Err(Need::MtPriority);
         }
-        if mail.requiretls && !(offer.requiretls && self.tls) {
+        if mail.requiretls && !(offer.requiretls && self.verified) {
             return Err(Need::RequireTls); // C-CLI-38
         }
         if !offer.auth {
