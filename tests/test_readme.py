@@ -15,7 +15,7 @@ import ehlo
 import ehlo.asyncio
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-HANDLER, ON_TRIO, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+HANDLER, ON_TRIO, SENDING, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +55,24 @@ def test_on_trio(capsys: pytest.CaptureFixture[str]) -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(patient)
+
+
+def test_sending(capsys: pytest.CaptureFixture[str]) -> None:
+    handler: dict[str, Any] = {"__name__": "readme"}
+    exec(HANDLER, handler)
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(SENDING, names)
+
+    async def main() -> None:
+        config = ehlo.ServerConfig("mx.example", max_messages=2000)
+        async with await ehlo.asyncio.serve(handler["Mailroom"](), "127.0.0.1", 0, config=config) as server:
+            await names["main"](server.port)
+
+    asyncio.run(main())
+    lines = capsys.readouterr().out.splitlines()
+    assert "b@example.org accepted 250 2.0.0 OK" in lines
+    assert "x@example.net refused 550 5.7.1 we do not relay" in lines
+    assert lines.count("a@client.example sent 22 octets to 1") == 1001
 
 
 def test_without_io(capsys: pytest.CaptureFixture[str]) -> None:
