@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from ehlo.bench._contents import contents, parse_size
+from ehlo.bench._core_bench import run_core
+from ehlo.bench._faults import Fault, Limit, parse_fault, parse_limit
 from ehlo.bench._histogram import MissingExtraError
 from ehlo.bench._outcome import outcome
 from ehlo.bench._plan import LoadPlan
+from ehlo.bench._sink import BenchSink, SinkCounts
+from ehlo.bench._sink_run import SinkRun
 from ehlo.bench._tally import Tally
 from ehlo.bench._workers import LoadRun, run_load
 
-__all__ = ["LoadPlan", "LoadRun", "MissingExtraError", "Tally", "contents", "outcome", "parse_size", "run_load"]
+__all__ = [
+    "BenchSink",
+    "Fault",
+    "Limit",
+    "LoadPlan",
+    "LoadRun",
+    "MissingExtraError",
+    "SinkCounts",
+    "SinkRun",
+    "Tally",
+    "contents",
+    "outcome",
+    "parse_fault",
+    "parse_limit",
+    "parse_size",
+    "run_core",
+    "run_load",
+]

@@ -35,6 +35,8 @@ def add_parser(commands: Any) -> None:
     )
     tools = parser.add_subparsers(dest="tool", metavar="tool", required=True, parser_class=type(parser))
     _add_load(tools)
+    _add_sink(tools)
+    _add_core(tools)
 
 
 # ---- values of arguments ---------------------------------------------------------------------------
@@ -122,10 +124,6 @@ def _stopping(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _extra(exc: ImportError) -> UsageError:
-    return UsageError(str(exc))
-
-
 # ---- load ------------------------------------------------------------------------------------------
 
 
@@ -192,6 +190,7 @@ def _add_load(tools: Any) -> None:
     how.add_argument(
         "--no-pipelining", action="store_true", help="lock-step: every command waits, every phase is timed"
     )
+    how.add_argument("--no-phases", action="store_true", help="time messages and no commands: the least overhead")
     how.add_argument(
         "--depth",
         type=_whole("depth", 1, 1000),
@@ -229,8 +228,7 @@ def _add_load(tools: Any) -> None:
 
 
 def _run_load(arguments: argparse.Namespace) -> int:
-    from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, outcome
-    from ehlo.bench._histogram import histogram
+    from ehlo.bench import LoadPlan, LoadRun, outcome
     from ehlo.bench._plan import resolve
 
     _check_outputs(arguments)
@@ -263,6 +261,7 @@ def _run_load(arguments: argparse.Namespace) -> int:
         recipient=arguments.to,
         sizes=arguments.size,
         corpus=arguments.corpus,
+        phases=not arguments.no_phases,
         pipelining=not arguments.no_pipelining,
         chunking=arguments.bdat,
         lmtp=arguments.lmtp,
@@ -286,10 +285,7 @@ def _run_load(arguments: argparse.Namespace) -> int:
     quiet = arguments.json == "-"
     view = text.view_of(plan, plain=arguments.plain, quiet=quiet)
     try:
-        histogram({})  # before the run, not after it
         run = LoadRun(plan, view.tick)
-    except MissingExtraError as exc:
-        raise _extra(exc) from None
     except EhloError as exc:
         raise UsageError(f"--from, --to or --hostname: {exc}") from None
     except OSError as exc:
@@ -305,3 +301,108 @@ def _run_load(arguments: argparse.Namespace) -> int:
     if tally.interrupted:
         return _INTERRUPTED
     return 0 if report["complete"] else 1
+
+
+# ---- sink ------------------------------------------------------------------------------------------
+
+
+def _add_sink(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "sink",
+        help="receive as fast as can be, and go wrong on demand",
+        description="Receive mail as fast as can be and throw it away; go wrong on demand. Ctrl-C or SIGTERM ends it, "
+        "and it tells what came.",
+    )
+    parser.set_defaults(run=_run_sink)
+    parser.add_argument("--host", default="127.0.0.1", help="address or name (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_whole("a port", 0, 65535), default=2525, help="0: any free one (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=_whole("workers", 1, 1024), default=1, metavar="N", help="processes")
+    parser.add_argument("--lmtp", action="store_true", help="LMTP (RFC 2033)")
+    parser.add_argument("--max-size", type=_whole("a size", 0, 2**62), default=0, metavar="BYTES", help="0: no limit")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="COMMAND:ACTION[:PROBABILITY]",
+        help="COMMAND: connect, hello, mail, rcpt, data or message (the end of it). ACTION: a code as 550 or 421, "
+        "disconnect, delay=SECONDS, or drip=SECONDS for each octet. As rcpt:550:0.1; may be repeated",
+    )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="COMMAND:PER_SECOND[:CODE]",
+        help="refuse what comes faster, in each process, as mail:100:450; may be repeated",
+    )
+    parser.add_argument("--seed", type=_whole("seed", 0), default=1, metavar="N", help="of the faults")
+    _add_outputs(parser, html=False)
+
+
+def _run_sink(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import SinkRun
+
+    _check_outputs(arguments)
+    quiet = arguments.json == "-"
+    view = text.SinkView(quiet)
+    try:
+        run = SinkRun(
+            arguments.host,
+            arguments.port,
+            workers=arguments.workers,
+            lmtp=arguments.lmtp,
+            max_size=arguments.max_size or None,
+            faults=arguments.fault,
+            limits=arguments.limit,
+            seed=arguments.seed,
+            on_tick=view.tick,
+        )
+    except (ValueError, EhloError) as exc:
+        raise UsageError(str(exc)) from None
+    except OSError as exc:
+        raise UsageError(
+            f"cannot listen on port {arguments.port} of {arguments.host}: {exc.strerror or exc}; "
+            f"choose others with --host and --port"
+        ) from None
+    with _stopping(run.stop):
+        line = f"ehlo bench sink: listening on {text.address(run.address)} ({'LMTP' if arguments.lmtp else 'SMTP'})"
+        if quiet:
+            sys.stderr.write(line + "\n")
+        else:
+            text.say([line])
+        report = run.run()
+    if not quiet:
+        text.say(text.sink_lines(report))
+    _write_outputs(arguments, report)
+    return 0
+
+
+# ---- core ------------------------------------------------------------------------------------------
+
+
+def _add_core(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "core",
+        help="time the parser, the codec and the engines on this machine",
+        description="Time the parser, the codec and both engines on this machine, without a socket.",
+    )
+    parser.set_defaults(run=_run_core)
+    parser.add_argument(
+        "--seconds", type=_number("seconds", 0.001, 60), default=0.3, help="for each figure (default: %(default)s)"
+    )
+    _add_outputs(parser)
+
+
+def _run_core(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import run_core
+
+    _check_outputs(arguments)
+    quiet = arguments.json == "-"
+    if not quiet:
+        text.say(text.build_lines())
+    report = run_core(arguments.seconds, None if quiet else lambda result: text.say([text.core_line(result)]))
+    if not quiet:
+        text.say([f"  warning: {warning}" for warning in report["warnings"]])
+    _write_outputs(arguments, report)
+    return 0

@@ -12,9 +12,21 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from ehlo.cli._sink import printable
 
 if TYPE_CHECKING:
-    from ehlo.bench import LoadPlan, Tally
+    from ehlo.bench import LoadPlan, SinkCounts, Tally
 
-__all__ = ["View", "load_lines", "octets", "say", "time", "view_of"]
+__all__ = [
+    "SinkView",
+    "View",
+    "address",
+    "build_lines",
+    "core_line",
+    "load_lines",
+    "octets",
+    "say",
+    "sink_lines",
+    "time",
+    "view_of",
+]
 
 
 def say(lines: Iterable[str]) -> None:
@@ -182,6 +194,61 @@ def view_of(plan: LoadPlan, *, plain: bool, quiet: bool) -> View:
         except ImportError:
             pass  # lines are as true
     return _Plain(plan, quiet)
+
+
+class SinkView:
+    """A line for each second in which something came."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._told = 0
+
+    def tick(self, counts: SinkCounts) -> None:
+        """What was counted so far."""
+        while not self._quiet and self._told + 1 <= counts.seconds:
+            row = counts.series.get(self._told, [0, 0, 0, 0])
+            self._told += 1
+            if any(row):
+                say(
+                    [
+                        f"{self._told:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   {row[2]} new connections, "
+                        f"{counts.open} open   {row[3]} faults"
+                    ]
+                )
+
+
+def sink_lines(report: dict[str, Any]) -> list[str]:
+    """What a sink received."""
+    lines = [
+        f"ehlo bench sink: received {report['messages']} messages, {report['octets']} octets, "
+        f"{report['connections']} connections in {report['seconds']:.1f} s; {report['cpu']['seconds']:.2f} s of CPU"
+    ]
+    return lines + [f"  {count:9}  {fault}" for fault, count in report["faults"].items()]
+
+
+def core_line(result: dict[str, Any]) -> str:
+    """One figure of ``ehlo bench core``."""
+    if "gb_per_second" in result:
+        return f"  {result['name']:45} {result['gb_per_second']:10.2f} GB/s"
+    return f"  {result['name']:45} {result['ns']:10.0f} ns a {result['unit']:8} {result['per_second']:12,.0f} /s"
+
+
+def build_lines() -> list[str]:
+    """What is measured, and on what."""
+    from ehlo.bench._outcome import machine
+
+    told = machine()
+    build = told["build"]
+    return [
+        f"ehlo {build['version']}, {build['profile']} build (opt-level {build['opt_level']}) for {build['target']}",
+        f"{told['python']}, {told['system']}, {told['processor']}, {told['cpus']} CPUs",
+        "",
+    ]
+
+
+def address(name: tuple[str, int]) -> str:
+    """HOST:PORT."""
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 def load_lines(report: dict[str, Any]) -> list[str]:
