@@ -208,7 +208,7 @@ class _Slot:
         self.load.handlers[self.fd] = self._on_readable_tls
         self.phase = _NONE
         self.conn.tls_established()
-        self.pump(now)
+        self.pump(now, self.next_event())
 
     def _begin(self, now: int) -> None:
         """The transport is there; the server speaks first."""
@@ -256,8 +256,8 @@ class _Slot:
         self.pump(now, self.next_event())
 
     def _usual(self) -> Callable[[int], None]:
-        """:meth:`_on_readable` for what nearly every wake-up of a run is, made once a connection: a reply has come, which
-        is no event, and the next command goes out. All else goes to :meth:`pump`.
+        """:meth:`_on_readable` for what nearly every wake-up of a run is, made once a connection: a reply has come,
+        which is no event, and the next command goes out. All else goes to :meth:`pump`.
         """
         load = self.load
         view, buffer, counts, timed = load.view, load.buffer, load.counts, load.plan.phases
@@ -315,7 +315,7 @@ class _Slot:
         return on_readable
 
     def pump(self, now: int, event: Any = None) -> None:
-        """Events, then output. ``now`` is when the replies came."""
+        """Events, this one first, then output. ``now`` is when the replies came."""
         load = self.load
         happened = event is not None
         while event is not None:
@@ -469,7 +469,7 @@ class _Slot:
         timeout = self.conn.timeout
         if timeout is not None and now - self.seen > timeout * 1e9:
             self.conn.receive_timeout()
-            self.pump(now)
+            self.pump(now, self.next_event())
 
     def _record(self, phase: int, now: int) -> None:
         if phase >= 0:
