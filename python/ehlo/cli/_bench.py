@@ -37,6 +37,8 @@ def add_parser(commands: Any) -> None:
     _add_load(tools)
     _add_sink(tools)
     _add_core(tools)
+    _add_compare(tools)
+    _add_report(tools)
 
 
 # ---- values of arguments ---------------------------------------------------------------------------
@@ -101,6 +103,10 @@ def _write_outputs(arguments: argparse.Namespace, report: dict[str, Any]) -> Non
             sys.stdout.write(told + "\n")
         else:
             Path(arguments.json).write_text(told + "\n", encoding="utf-8")
+    if getattr(arguments, "html", None) is not None:
+        from ehlo.bench import page
+
+        Path(arguments.html).write_text(page(report), encoding="utf-8")
 
 
 @contextmanager
@@ -405,4 +411,125 @@ def _run_core(arguments: argparse.Namespace) -> int:
     if not quiet:
         text.say([f"  warning: {warning}" for warning in report["warnings"]])
     _write_outputs(arguments, report)
+    return 0
+
+
+# ---- compare ---------------------------------------------------------------------------------------
+
+
+def _sizes(value: str) -> tuple[int, ...]:
+    from ehlo.bench import parse_size
+
+    try:
+        return tuple(parse_size(part) for part in value.split(","))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _add_compare(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "compare",
+        help="our servers and clients beside others that are on this machine",
+        description="Run our servers and clients beside every other one that is found on this machine, each alone on "
+        "a processor, in interleaved rounds, and tell what a message costs. Without arguments it takes about half an "
+        "hour; --quick takes a few minutes.",
+    )
+    parser.set_defaults(run=_run_compare)
+    parser.add_argument(
+        "--parts", type=_words, metavar="LIST", help="of servers, clients, stall and idle (default: all)"
+    )
+    parser.add_argument("--servers", type=_words, metavar="LIST", help="which (default: all that are found)")
+    parser.add_argument("--clients", type=_words, metavar="LIST", help="which (default: all that are found)")
+    parser.add_argument("--sizes", type=_sizes, metavar="LIST", help="of messages (default: 1k,10k,100k,10m)")
+    parser.add_argument("--modes", type=_words, metavar="LIST", help="of lock-step, pipelined, 'new connection'")
+    parser.add_argument("--rounds", type=_whole("rounds", 1, 1000), metavar="N", help="(default: 5)")
+    parser.add_argument("--seconds", type=_number("seconds", 0.05, 600), metavar="S", help="each (default: 1)")
+    parser.add_argument(
+        "-c",
+        "--connections",
+        type=_whole("connections", 1, 10000),
+        default=20,
+        metavar="N",
+        help="at once (default: 20)",
+    )
+    parser.add_argument("--idle", type=_whole("connections", 1, 100000), default=1000, metavar="N", help="that idle")
+    parser.add_argument("--quick", action="store_true", help="three rounds, 1k and 100k, half a second each")
+    parser.add_argument("--list", action="store_true", help="say which are found, and measure nothing")
+    _add_outputs(parser)
+
+
+def _run_compare(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import MODES, PARTS, ComparePlan, clients_here, compare, servers_here
+
+    if sys.platform == "win32":
+        raise UsageError("compare needs a system with /proc or getrusage of children")
+    _check_outputs(arguments)
+    servers, clients = servers_here(), clients_here()
+    if arguments.list:
+        text.say([f"servers: {', '.join(servers)}", f"clients: {', '.join(clients)}"])
+        return 0
+    for given, known, flag in (
+        (arguments.parts, PARTS, "--parts"),
+        (arguments.modes, MODES, "--modes"),
+        (arguments.servers, servers, "--servers"),
+        (arguments.clients, clients, "--clients"),
+    ):
+        for word in given or ():
+            if word not in known:
+                raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)} that are here")
+    quick = arguments.quick
+    plan = ComparePlan(
+        parts=arguments.parts or PARTS,
+        servers=arguments.servers,
+        clients=arguments.clients,
+        sizes=arguments.sizes or ((1024, 102400) if quick else ComparePlan().sizes),
+        modes=arguments.modes or MODES,
+        rounds=arguments.rounds or (3 if quick else 5),
+        seconds=arguments.seconds or (0.5 if quick else 1.0),
+        connections=arguments.connections,
+        idle=arguments.idle,
+    )
+    quiet = arguments.json == "-"
+    if not quiet:
+        text.say(text.build_lines())
+    report = compare(plan, None if quiet else lambda line: text.say([line]))
+    if not quiet:
+        text.say(text.compare_lines(report))
+    _write_outputs(arguments, report)
+    return _INTERRUPTED if report["interrupted"] else 0
+
+
+# ---- report ----------------------------------------------------------------------------------------
+
+
+def _add_report(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "report",
+        help="show reports that --json wrote, or put them side by side",
+        description="Show a report that --json wrote, or put several of one tool side by side.",
+    )
+    parser.set_defaults(run=_run_report)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="what --json wrote")
+    _add_outputs(parser)
+
+
+def _run_report(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import read_report, side_by_side
+
+    _check_outputs(arguments)
+    try:
+        named = [(Path(file).stem, read_report(file)) for file in arguments.files]
+        report = side_by_side(named)
+    except OSError as exc:
+        raise UsageError(f"{exc.filename}: {exc.strerror or exc}") from None
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+    if arguments.json != "-":
+        text.say(text.report_lines(report))
+    one = len(named) == 1 and named[0][1]["tool"] != "ehlo bench sink"
+    _write_outputs(arguments, named[0][1] if one else report)
     return 0

@@ -19,9 +19,11 @@ __all__ = [
     "View",
     "address",
     "build_lines",
+    "compare_lines",
     "core_line",
     "load_lines",
     "octets",
+    "report_lines",
     "say",
     "sink_lines",
     "time",
@@ -244,6 +246,39 @@ def build_lines() -> list[str]:
         f"{told['python']}, {told['system']}, {told['processor']}, {told['cpus']} CPUs",
         "",
     ]
+
+
+def compare_lines(report: dict[str, Any]) -> list[str]:
+    """The tables of a comparison."""
+    lines = []
+    for cell in report["cells"]:
+        lines += ["", f"{cell['part']}, {cell['size']} octets, {cell['mode']}, {report['connections']} connections"]
+        for name, told in cell["peers"].items():
+            spread = "" if told["spread"] is None else f"max/min {told['spread']:.2f}"
+            rate = "" if told["median_rate"] is None else f"{told['median_rate']:10,.0f} messages/s"
+            ratios = cell["ratios"].get(name, {})
+            beside = "  ".join(f"{ratio:.3f}x {peer}" for peer, ratio in ratios.items() if not peer.endswith("-uvloop"))
+            lines.append(f"  {name:20} {told['median_cpu_us']:10.1f} us a message  {spread:14}{rate:22}  {beside}")
+    if report.get("stall"):
+        lines += ["", "ten large messages at once: the longest stall of the loop"]
+        for name, told in report["stall"].items():
+            lines.append(f"  {name:20} {time(told['stall_us']):>10}   peak memory {told['peak_kib'] / 1024:.0f} MiB")
+    if report.get("idle"):
+        lines += ["", "memory of an idle connection"]
+        lines += [f"  {name:20} {count / 1024:10.2f} KiB" for name, count in report["idle"].items()]
+    lines += ["", "versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items())]
+    return lines + [f"warning: {warning}" for warning in report["warnings"]]
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """Reports side by side."""
+    names = [name[:18] for name, _ in report["runs"]]
+    width = max([len(row["what"]) for row in report["rows"]] + [10])
+    lines = [f"  {report['runs'][0][1]['tool']}", f"  {'':{width}}" + "".join(f"{name:>20}" for name in names)]
+    for row in report["rows"]:
+        values = "".join(f"{value:>20}" for value in row["values"])
+        lines.append(f"  {row['what']:{width}}{values}   {row['change']}".rstrip())
+    return lines + [f"  warning: {warning}" for warning in report["warnings"]]
 
 
 def address(name: tuple[str, int]) -> str:
