@@ -20,7 +20,9 @@ h3{font-size:15px;margin:20px 0 4px}p.sub{color:var(--dim);margin:0 0 16px}
 .c0{stroke:#2563eb;fill:#2563eb;background:#2563eb}.c1{stroke:#d97706;fill:#d97706;background:#d97706}
 .c2{stroke:#059669;fill:#059669;background:#059669}.c3{stroke:#dc2626;fill:#dc2626;background:#dc2626}
 .c4{stroke:#7c3aed;fill:#7c3aed;background:#7c3aed}.c5{stroke:#0891b2;fill:#0891b2;background:#0891b2}
-.c6{stroke:#be185d;fill:#be185d;background:#be185d}.c7{stroke:#98a2b3;fill:#98a2b3;background:#98a2b3}
+.c6{stroke:#be185d;fill:#be185d;background:#be185d}.c7{stroke:#4d7c0f;fill:#4d7c0f;background:#4d7c0f}
+.c8{stroke:#92400e;fill:#92400e;background:#92400e}.c9{stroke:#475569;fill:#475569;background:#475569}
+.c10{stroke:#db2777;fill:#db2777;background:#db2777}.c11{stroke:#98a2b3;fill:#98a2b3;background:#98a2b3}
 .plot .bar{stroke:none}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:4px 0 0;
 padding:0 0 0 70px;font-size:13px;color:var(--dim)}
@@ -98,6 +100,12 @@ def _phase_rows(phases: dict[str, Any]) -> list[list[str]]:
     return [[phase, f"{told['count']}", *(time_label(told[name]) for name in names)] for phase, told in phases.items()]
 
 
+def _whole_seconds(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The seconds of a run; the last one is cut short, and would look as if the rate had dropped."""
+    series: list[dict[str, Any]] = report["series"]
+    return [row for row in series if row["second"] + 1 <= report["seconds"]] or series
+
+
 def _load(report: dict[str, Any]) -> str:
     counted, plan = report["messages"], report["plan"]
     loop = "closed loop" if plan["rate"] is None else f"open loop, {plan['rate']:g} messages/s"
@@ -109,7 +117,7 @@ def _load(report: dict[str, Any]) -> str:
         ("this tool, of a core", f"{report['cpu']['of_a_core']:.0%}"),
         (f"{plan['connections']} connections", loop),
     ]
-    series = report["series"]
+    series = _whole_seconds(report)
     over_time: list[tuple[str, list[tuple[float, float]]]] = [
         ("accepted", [(row["second"], row["messages"]) for row in series])
     ]
@@ -222,7 +230,7 @@ def _report(report: dict[str, Any]) -> str:
             if "message" in told["phases"]
         ]
         rate: list[tuple[str, list[tuple[float, float]]]] = [
-            (name, [(row["second"], row["messages"]) for row in told["series"]]) for name, told in loads
+            (name, [(row["second"], row["messages"]) for row in _whole_seconds(told)]) for name, told in loads
         ]
         parts.append(
             "<h2>Latency of a message by percentile</h2>" + lines_by_percentile("Latency by percentile", shown)

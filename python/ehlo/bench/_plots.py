@@ -12,7 +12,7 @@ __all__ = ["bars", "lines_by_percentile", "lines_over_time"]
 _WIDTH: Final = 760
 _HEIGHT: Final = 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 14, 46
-_COLOURS: Final = 8  # classes c0 to c7 of the page's style
+_COLOURS: Final = 12  # classes c0 to c11 of the page's style
 
 Series = Sequence[tuple[str, Sequence[tuple[float, float]]]]
 
@@ -175,7 +175,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], one: str) -> str:
         body.append(_text(left - 8, middle + 4, label, "end"))
         if ratio > 0:
             start, end = sorted((x(0), x(math.log10(ratio))))
-            colour = "c0" if label.startswith("ehlo") else "c7"
+            colour = "c0" if label.startswith("ehlo") else "c11"
             tip = f"<title>{escape(label)}: {ratio:.3g}x {escape(one)}</title>"
             place = f'x="{start:.1f}" y="{middle - 8:.1f}" width="{max(end - start, 1.5):.1f}" height="16"'
             body.append(f'<rect class="bar {colour}" {place}>{tip}</rect>')
