@@ -1,4 +1,4 @@
-"""aiosmtpd that takes all and drops it: the peer of benches/server.py and benches/stall.py. Usage: aiosmtpd_server.py PORT"""
+"""aiosmtpd that takes all and drops it: the peer of server.py and stall.py. Usage: aiosmtpd_server.py PORT"""
 
 from __future__ import annotations
 

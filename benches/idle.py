@@ -51,9 +51,17 @@ async def measure(kind: str, connections: int) -> float:
 
     async def clients(count: int) -> None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, "--client", str(port), "--connections", str(count), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            sys.executable,
+            __file__,
+            "--client",
+            str(port),
+            "--connections",
+            str(count),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
-        assert process.stdout and process.stdin
+        assert process.stdout is not None
+        assert process.stdin is not None
         await process.stdout.readline()
         figures.append(resident())
         process.stdin.close()
@@ -101,9 +109,21 @@ def main() -> None:
     else:
         figures = {}
         for kind in ("bare", "ehlo"):  # a process each, so that neither finds the other's freed memory
-            command = [sys.executable, __file__, "--kind", kind, "--loop", options.loop, "--connections", str(options.connections)]
-            figures[kind] = float(subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout)
-            print(f"{kind:5} {figures[kind] / 1024:6.2f} KiB a connection, {options.connections} connections, {options.loop}")
+            command = [
+                sys.executable,
+                __file__,
+                "--kind",
+                kind,
+                "--loop",
+                options.loop,
+                "--connections",
+                str(options.connections),
+            ]
+            figures[kind] = float(
+                subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
+            )
+            each = f"{figures[kind] / 1024:6.2f} KiB a connection"
+            print(f"{kind:5} {each}, {options.connections} connections, {options.loop}")
         print(f"above the transport: {(figures['ehlo'] - figures['bare']) / 1024:.2f} KiB")
 
 

@@ -1,6 +1,6 @@
 """Sends mail with one round trip a message: the end of a content goes out with the next MAIL, RCPT and DATA.
 
-    python pipelined_load.py PORT MESSAGES SIZE CONNECTIONS
+python pipelined_load.py PORT MESSAGES SIZE CONNECTIONS
 """
 
 from __future__ import annotations

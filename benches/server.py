@@ -24,7 +24,18 @@ HERE = Path(__file__).parent
 SINK_USER = ["-u", "nobody"] if os.geteuid() == 0 else []
 SERVERS = {
     "ehlo": [sys.executable, "-m", "ehlo", "sink", "--port", "{port}", "--discard", "--quiet"],
-    "ehlo-uvloop": [sys.executable, "-m", "ehlo", "sink", "--port", "{port}", "--discard", "--quiet", "--loop", "uvloop"],
+    "ehlo-uvloop": [
+        sys.executable,
+        "-m",
+        "ehlo",
+        "sink",
+        "--port",
+        "{port}",
+        "--discard",
+        "--quiet",
+        "--loop",
+        "uvloop",
+    ],
     "smtp-sink": ["smtp-sink", *SINK_USER, "-m", "8192", "127.0.0.1:{port}", "1024"],
     "aiosmtpd": [sys.executable, str(HERE / "aiosmtpd_server.py"), "{port}"],
 }
@@ -72,7 +83,14 @@ def load(server: Server, messages: int, size: int, pipelined: bool) -> float:
     """CPU seconds of the server for one message."""
     before = server.cpu()
     if pipelined:
-        command = [sys.executable, str(HERE / "pipelined_load.py"), str(server.port), str(messages), str(size), str(CONNECTIONS)]
+        command = [
+            sys.executable,
+            str(HERE / "pipelined_load.py"),
+            str(server.port),
+            str(messages),
+            str(size),
+            str(CONNECTIONS),
+        ]
     else:
         command = ["smtp-source", "-d", "-M", "localhost", "-s", str(CONNECTIONS), "-m", str(messages), "-l", str(size)]
         command.append(f"127.0.0.1:{server.port}")
@@ -98,7 +116,9 @@ def main() -> None:
             for size, pipelined in cells:
                 for name in order:
                     slow = name == "aiosmtpd"
-                    messages = {False: 10_000, True: 20_000}[pipelined] // (1 if size < 10_000 else 10) // (5 if slow else 1)
+                    messages = (
+                        {False: 10_000, True: 20_000}[pipelined] // (1 if size < 10_000 else 10) // (5 if slow else 1)
+                    )
                     load(servers[name], 200, size, pipelined)
                     cost = load(servers[name], messages, size, pipelined)
                     figures.setdefault((name, size, pipelined), []).append(cost)

@@ -90,7 +90,16 @@ def main() -> None:
         print(f"{options.kind:10} longest stall {stall * 1e3:8.1f} ms   peak memory above the start {peak:7.1f} MiB")
         return
     for kind in ("ehlo", "aiosmtpd"):
-        command = [sys.executable, __file__, "--kind", kind, "--messages", str(options.messages), "--megabytes", str(options.megabytes)]
+        command = [
+            sys.executable,
+            __file__,
+            "--kind",
+            kind,
+            "--messages",
+            str(options.messages),
+            "--megabytes",
+            str(options.megabytes),
+        ]
         subprocess.run(command, check=True)
 
 

@@ -80,6 +80,7 @@ def described() -> list[tuple[str, ast.AST, Any]]:
             found.append((node.name, node, thing))
         if isinstance(node, ast.ClassDef):
             members = [m for m in node.body if isinstance(m, ast.FunctionDef) and not m.name.startswith("__")]
+            members = [m for m in members if not any(isinstance(d, ast.Attribute) for d in m.decorator_list)]  # setters
             found += [(f"{node.name}.{member.name}", member, getattr(thing, member.name)) for member in members]
     return found
 
@@ -247,8 +248,13 @@ def test_sender_parameters() -> None:
         "deliver_by": True,
         "future_release": (3600, "2030-01-01T00:00:00Z"),
         "mt_priority": True,
+        "submission": True,
+        "auth": ["PLAIN"],
+        "auth_in_clear": ["PLAIN"],
     }
     conn = connect(decisions={"mail"}, unknown_parameters="pass", **settings)
+    one(conn, b"AUTH PLAIN =\r\n")
+    conn.accept_identity("jane")
     sender = one(
         conn,
         b"MAIL FROM:<jane@client.example> SIZE=1000 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=a+2Bb by=120;NT "
@@ -404,6 +410,18 @@ SETTINGS: dict[str, Any] = {
     "mt_priority": "STANAG4406",
     "rrvs": True,
     "help": False,
+    "tls": "starttls",
+    "require_tls": True,
+    "injected_input": "drop",
+    "requiretls": True,
+    "auth": ("PLAIN", "SCRAM-SHA-256"),
+    "auth_in_clear": ("SCRAM-SHA-256",),
+    "require_auth": True,
+    "proxy": True,
+    "xclient": ("NAME", "ADDR"),
+    "xforward": ("NAME", "SOURCE"),
+    "submission": True,
+    "single_labels": ("sales",),
     "bare_newlines": "normalize",
     "bdat_bare_newlines": "reject",
     "bare_lf_commands": True,
@@ -420,8 +438,12 @@ SETTINGS: dict[str, Any] = {
     "max_junk": None,
     "max_refused_recipients": 3,
     "max_commands": 99,
+    "max_auth_failures": 5,
+    "max_auth_response": 20000,
     "command_timeout": 1.5,
     "content_timeout": 2.25,
+    "handshake_timeout": 3.5,
+    "proxy_timeout": 4.5,
 }
 
 
@@ -993,3 +1015,175 @@ def test_capabilities_of_our_own_server() -> None:
     assert conn.next_event() is None
     offer = ehlo.Capabilities.parse(ehlo.parse_reply(conn.data_to_send()))
     assert [" ".join(filter(None, entry)) for entry in offer.keywords] == list(conn.config.keywords)
+
+
+# ---- TLS, AUTH and trusted fronts ----
+
+
+def auth_config(**settings: Any) -> dict[str, Any]:
+    return {"auth": ("PLAIN", "CRAM-MD5"), "auth_in_clear": ("PLAIN", "CRAM-MD5"), **settings}
+
+
+def test_auth() -> None:
+    conn = connect(**auth_config())
+    event = one(conn, b"AUTH plain\r\n")
+    match event:
+        case ehlo.Auth("PLAIN", None):
+            conn.challenge(b"")
+        case _:
+            pytest.fail(repr(event))
+    assert conn.data_to_send() == b"334 \r\n"
+    event = one(conn, b"AHRlc3QAMTIzNA==\r\n")
+    match event:
+        case ehlo.AuthResponse(data):
+            assert data == b"\0test\x001234"
+    with pytest.raises(ehlo.LocalProtocolError, match="identity"):
+        conn.accept()
+    with pytest.raises(ehlo.LocalProtocolError, match="4yz or 5yz"):
+        conn.reply(235, "2.7.0", "ok")
+    conn.reply(535, "5.7.8", "no")
+    assert (conn.auth_failures, conn.identity) == (1, None)
+    event = one(conn, b"AUTH PLAIN =\r\n")
+    assert event.initial_response == b""
+    conn.accept_identity("jane")
+    assert (conn.identity, conn.protocol) == ("jane", "ESMTPA")
+    with pytest.raises(ehlo.LocalProtocolError):
+        conn.challenge(b"x")
+
+
+def test_b_aut_34_no_repr_shows_a_response() -> None:
+    conn = connect(**auth_config())
+    event = one(conn, b"AUTH PLAIN AHRlc3QAMTIzNA==\r\n")
+    assert repr(event) == "Auth(mechanism='PLAIN', initial_response=<...>)"
+    conn.challenge(memoryview(b"more"))
+    event = one(conn, b"AHRlc3QAMTIzNA==\r\n")
+    assert repr(event) == "AuthResponse(data=<...>)"
+
+
+def test_tls() -> None:
+    conn = connect(tls="starttls")
+    assert isinstance(one(conn, b"STARTTLS\r\n"), ehlo.StartTls)
+    conn.accept()
+    assert (conn.handshaking, conn.tls, conn.timeout) == (True, False, 60.0)
+    with pytest.raises(ehlo.LocalProtocolError, match="send the output"):
+        conn.tls_established()
+    assert conn.data_to_send().startswith(b"220 ")
+    conn.tls_established()
+    assert (conn.handshaking, conn.tls, conn.hello) == (False, True, None)
+    with pytest.raises(ehlo.LocalProtocolError, match="no TLS handshake"):
+        conn.tls_failed()
+    conn = ehlo.ServerConnection(ehlo.ServerConfig("mx.example", tls="implicit"))
+    conn.tls_established(too_weak=True)
+    assert conn.data_to_send().startswith(b"554 ")
+    conn = ehlo.ServerConnection(ehlo.ServerConfig("mx.example", tls="implicit"))
+    conn.tls_failed()
+    assert [event.reason for event in conn] == ["tls"]
+
+
+def test_keywords_differ_inside_tls() -> None:
+    config = ehlo.ServerConfig(tls="starttls", auth=["plain", "EXTERNAL"], requiretls=True, xclient=["addr"])
+    assert "STARTTLS" in config.keywords
+    assert not {"REQUIRETLS", "AUTH PLAIN"} & set(config.keywords)
+    assert {"REQUIRETLS", "AUTH PLAIN"} <= set(config.tls_keywords)
+    assert not any(keyword.startswith(("STARTTLS", "XCLIENT")) for keyword in config.tls_keywords)
+    assert (config.auth, config.xclient) == (("PLAIN", "EXTERNAL"), ("ADDR",))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tls": "maybe"},
+        {"injected_input": "keep"},
+        {"require_tls": True},
+        {"requiretls": True},
+        {"auth": ["PLAIN"]},
+        {"auth": ["PL AIN"], "tls": "starttls"},
+        {"auth": ["PLAIN", "plain"], "tls": "starttls"},
+        {"auth": ["PLAIN"], "auth_in_clear": ["LOGIN"]},
+        {"require_auth": True},
+        {"submission": True},
+        {"xclient": ["SOURCE"]},
+        {"xclient": ["COLOUR"]},
+        {"xforward": ["LOGIN"]},
+        {"single_labels": ["a.b"]},
+        {"future_release": (1, "2030-01-01T00:00:00Z")},
+        {"handshake_timeout": 0},
+    ],
+)
+def test_settings_of_tls_and_auth_that_make_no_server(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        ehlo.ServerConfig(**settings)
+
+
+def test_a_single_string_is_no_list_of_words() -> None:
+    for name in ("auth", "xclient", "single_labels"):
+        with pytest.raises(TypeError, match=f"{name}: "):
+            ehlo.ServerConfig(**{name: "PLAIN"})
+
+
+def test_c_pxy_12_proxy_headers_are_written_and_read() -> None:
+    header = ehlo.ProxyHeader(("192.0.2.1", 56324), ("198.51.100.1", 25))
+    line = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 25\r\n"
+    assert header.to_bytes(version=1) == line
+    assert ehlo.parse_proxy(line + b"EHLO x\r\n") == (header, len(line))
+    assert ehlo.parse_proxy(line[:-1]) is None
+    with pytest.raises(ehlo.RemoteProtocolError, match="no PROXY header"):
+        ehlo.parse_proxy(b"EHLO x\r\n")
+    tlvs = [(1, b"smtp"), (2, b"mx.example"), (5, b"id"), (0x30, b"blue"), (0xE0, b"own"), (3, b"    ")]
+    ssl = b"\x01" + bytes(4) + b"\x21\0\x07TLSv1.3" + b"\x22\0\x04jane" + b"\x23\0\x03AES"
+    for source, destination in [
+        (("192.0.2.1", 1), ("192.0.2.2", 2)),
+        (("2001:db8::1", 1), ("2001:db8::2", 2)),
+        (b"/run/a", b""),
+        (None, None),
+    ]:
+        header = ehlo.ProxyHeader(source, destination, tlvs=[] if source is None else [*tlvs, (0x20, ssl)])
+        wire = header.to_bytes()
+        read, length = ehlo.parse_proxy(wire + b"x") or pytest.fail("more?")
+        assert length == len(wire)
+        assert (read.source, read.destination) == (source, destination)
+        if source is not None:
+            assert read.tlvs[:5] == tuple(tlvs[:5])
+            assert (read.alpn, read.authority, read.unique_id, read.netns) == (b"smtp", "mx.example", b"id", "blue")
+            assert (read.is_tls, read.tls_version, read.tls_cipher) == (True, "TLSv1.3", "AES")
+            assert read.tls_common_name is None  # no certificate, says the bit field
+    assert ehlo.ProxyHeader().to_bytes(1) == b"PROXY UNKNOWN\r\n"
+    assert repr(ehlo.ProxyHeader(("::1", 1), ("::2", 2))) == "ProxyHeader(('::1', 1), ('::2', 2))"
+    for wrong in [(("x", 1), ("y", 2)), (("192.0.2.1", 1), ("::1", 2)), (("192.0.2.1", 1), None)]:
+        with pytest.raises(ValueError, match=r"\w"):
+            ehlo.ProxyHeader(*wrong)
+    with pytest.raises(ValueError, match="versions"):
+        header.to_bytes(3)
+    with pytest.raises(ehlo.LocalProtocolError):
+        ehlo.ProxyHeader(("::1", 1), ("::2", 2), tlvs=[(0xE0, bytes(5000))]).to_bytes()
+
+
+def test_proxy_and_xclient_events() -> None:
+    conn = ehlo.ServerConnection(ehlo.ServerConfig("mx.example", proxy=True, xclient=["NAME", "ADDR", "PORT", "LOGIN"]))
+    assert (conn.data_to_send(), conn.timeout, conn.proxy) == (b"", 5.0, None)
+    event = one(conn, b"PROXY TCP6 2001:db8::1 2001:db8::2 56324 25\r\n")
+    match event:
+        case ehlo.Proxy(header):
+            assert header.source == ("2001:db8::1", 56324)
+    conn.accept()
+    assert (conn.client_address, conn.trusted) == (("2001:db8::1", 56324), False)
+    conn.trusted = True
+    event = one(conn, b"XCLIENT NAME=[TEMPUNAVAIL] ADDR=192.0.2.1 PORT=[UNAVAILABLE] LOGIN=jane\r\n")
+    match event:
+        case ehlo.Xclient(attributes):
+            assert (attributes.addr, attributes.name, attributes.port, attributes.login) == (
+                "192.0.2.1",
+                None,
+                None,
+                "jane",
+            )
+            assert attributes.unavailable == {"PORT"}
+            assert attributes.temporarily_unavailable == {"NAME"}
+            assert (attributes.helo, attributes.proto, attributes.dest_addr, attributes.dest_port) == (None,) * 4
+            assert (attributes.ident, attributes.source) == (None, None)
+            assert "192.0.2.1" in repr(attributes)
+            assert "jane" not in repr(event)
+    assert (conn.client_address, conn.trusted, conn.identity) == (("192.0.2.1", None), False, "jane")
+    assert conn.xclient is not None
+    assert conn.xforward is None
+    assert conn.proxy is not None

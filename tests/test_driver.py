@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import Any
@@ -499,3 +500,292 @@ def test_an_answer_split_at_every_octet() -> None:
     for octet in whole:
         manual.feed(bytes([octet]))
     assert manual.conn.data_to_send() == expected
+
+
+# ---- AUTH, TLS and trusted fronts ----------------------------------------------------------------
+
+PLAIN = {"auth": ["PLAIN", "SCRAM-SHA-256", "LOGIN", "X-OWN"], "auth_in_clear": ["PLAIN", "SCRAM-SHA-256", "X-OWN"]}
+
+
+class Door(ehlo.Handler):
+    """Lets test/1234 in, at once."""
+
+    def __init__(self) -> None:
+        self.seen: list[ehlo.Credentials] = []
+
+    def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+        self.seen.append(credentials)
+        if isinstance(credentials, ehlo.ScramCredentials):
+            return ehlo.ScramKeys.from_password("1234") if credentials.username == "test" else None
+        assert isinstance(credentials, ehlo.PasswordCredentials)
+        return credentials.check("1234" if credentials.username == "test" else None)
+
+
+def auth(mechanism: str, *messages: bytes) -> bytes:
+    """AUTH and the lines behind it, the first on its own line."""
+    lines = [base64.b64encode(message).decode() for message in messages]
+    return "".join(f"{line}\r\n" for line in [f"AUTH {mechanism}", *lines]).encode()
+
+
+def test_on_auth_lets_in_who_says_true() -> None:
+    manual = Manual(door := Door(), **PLAIN)
+    manual.greet()
+    manual.feed(auth("PLAIN", b"\0test\x00wrong"))
+    assert (manual.codes(), manual.conn.identity, manual.conn.auth_failures) == (["334", "535"], None, 1)
+    manual.feed(auth("PLAIN", b"\0test\x001234") + MAIL)
+    assert manual.codes() == ["334", "235", "250", "250"]
+    assert (manual.driver.session.identity, manual.driver.session.protocol) == ("test", "ESMTPA")
+    assert [type(credentials) for credentials in door.seen] == [ehlo.PasswordCredentials] * 2
+
+
+def test_on_auth_may_wait() -> None:
+    class Slow(Door):
+        async def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            await Turn()
+            return super().on_auth(session, credentials)
+
+    manual = Manual(Slow(), **PLAIN)
+    manual.greet()
+    manual.feed(auth("PLAIN", b"\0test\x001234") + MAIL)
+    assert (manual.codes(), manual.driver.blocked) == (["334"], True)
+    manual.turn()
+    assert manual.codes() == []
+    manual.turn()
+    assert (manual.codes(), manual.driver.blocked) == (["235", "250", "250"], False)
+
+
+def test_a_connection_lost_in_on_auth() -> None:
+    class Slow(Door):
+        async def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            await Turn()
+            return True
+
+    manual = Manual(Slow(), **PLAIN)
+    manual.greet()
+    manual.feed(auth("PLAIN", b"\0test\x001234"))
+    (call,) = manual.driver.lost()
+    for _, generator in manual.running:
+        generator.close()
+    call.resume(True)
+    assert manual.conn.identity is None
+
+
+def test_scram_over_the_wire() -> None:
+    manual = Manual(Door(), **PLAIN)
+    manual.greet()
+    client = ehlo.client_mechanism("SCRAM-SHA-256", username="test", password="1234")
+    manual.feed(auth("SCRAM-SHA-256", client.initial() or b""))
+    first, challenge = manual.conn.data_to_send().splitlines()
+    assert first == b"334 "
+    for _ in range(2):  # B-AUT-24: the last is answered by an empty line
+        answer = client.respond(base64.b64decode(challenge[4:]))
+        manual.feed(base64.b64encode(answer) + b"\r\n")
+        challenge = manual.conn.data_to_send().strip()
+    assert challenge.startswith(b"235 2.7.0 ")
+    client.verify()
+    assert manual.conn.identity == "test"
+
+
+def test_an_auth_handler_that_fails_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(ehlo.Handler):
+        def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            if credentials.username == "raises":
+                raise RuntimeError("database is down")
+            return {"jane": "250 2.0.0 welcome", "joe": 1, "jim": None}[credentials.username]
+
+    manual = Manual(Broken(), **PLAIN)
+    manual.greet()
+    with caplog.at_level(logging.ERROR, "ehlo"):
+        for user in (b"raises", b"jane", b"joe"):
+            manual.feed(auth("PLAIN", b"\0" + user + b"\0s3cret"))
+            assert manual.codes() == ["334", "454"]
+        manual.feed(auth("PLAIN", b"\0jim\0s3cret"))
+        assert manual.codes() == ["334", "535"]
+    assert manual.plan.failures == 3
+    # B-AUT-34
+    logged = caplog.text + "".join(repr(record.__dict__) for record in caplog.records)
+    assert "s3cret" not in logged
+    assert base64.b64encode(b"s3cret").decode() not in logged
+
+
+def test_auth_without_a_handler_or_a_mechanism() -> None:
+    manual = Manual(ehlo.Handler(), **PLAIN)
+    manual.greet()
+    manual.feed(b"AUTH PLAIN AHRlc3QAMTIzNA==\r\n")
+    assert manual.codes() == ["454"]
+    manual = Manual(Door(), **PLAIN)
+    manual.greet()
+    manual.feed(b"AUTH X-OWN\r\n")
+    assert manual.codes() == ["504"]
+
+
+def test_a_cancelled_exchange_is_forgotten() -> None:
+    manual = Manual(door := Door(), **PLAIN)
+    manual.greet()
+    manual.feed(b"AUTH PLAIN\r\n*\r\n" + auth("PLAIN", b"\0test\x001234"))
+    assert manual.codes() == ["334", "501", "334", "235"]
+    assert len(door.seen) == 1
+
+
+def test_starttls() -> None:
+    # S-TLS-06, S-TLS-11
+    manual = Manual(Door(), tls="starttls", auth=["PLAIN", "SCRAM-SHA-256-PLUS", "EXTERNAL"])
+    manual.feed(b"EHLO client.example\r\n")
+    assert b"AUTH" not in manual.conn.data_to_send()
+    manual.driver.session.state["mine"] = 1
+    manual.driver.tls_available = False
+    manual.feed(b"STARTTLS\r\n")
+    assert manual.codes() == ["454"]
+    manual.driver.tls_available = True
+    manual.feed(b"STARTTLS\r\n")
+    assert manual.conn.handshaking
+    assert manual.codes() == ["220"]
+    manual.driver.tls_established("the ssl object", channel_bindings={"tls-exporter": b"x" * 32}, certificate="cert")
+    manual.advance()
+    assert manual.conn.data_to_send() == b""
+    manual.feed(MAIL + b"EHLO client.example\r\n")
+    said = manual.conn.data_to_send()
+    assert said.startswith(b"503 ")
+    assert b"250 AUTH PLAIN SCRAM-SHA-256-PLUS EXTERNAL\r\n" in said
+    session = manual.driver.session
+    assert (session.tls, session.protocol, session.state) == ("the ssl object", "ESMTPS", {"mine": 1})
+
+
+def test_scram_plus_over_the_wire() -> None:
+    class Keys(ehlo.Handler):
+        def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            assert isinstance(credentials, ehlo.ScramCredentials)
+            assert credentials.channel_bound
+            return ehlo.ScramKeys.from_password("1234")
+
+    manual = Manual(Keys(), tls="implicit", auth=["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"])
+    binding = ("tls-exporter", b"x" * 32)
+    manual.driver.tls_established(object(), channel_bindings=dict([binding]))
+    manual.advance()
+    manual.greet()
+    client = ehlo.client_mechanism("SCRAM-SHA-256-PLUS", username="t", password="1234", channel_binding=binding)
+    manual.feed(auth(client.name, client.initial() or b""))
+    challenge = manual.conn.data_to_send().splitlines()[-1]
+    while challenge.startswith(b"334 "):
+        manual.feed(base64.b64encode(client.respond(base64.b64decode(challenge[4:]))) + b"\r\n")
+        challenge = manual.conn.data_to_send().strip()
+    assert challenge.startswith(b"235 ")
+    client.verify()
+
+
+def test_a_handshake_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    class Mine(ehlo.Handler):
+        reason = ""
+
+        def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
+            self.reason = reason
+
+    manual = Manual(mine := Mine(), tls="implicit")
+    assert manual.conn.handshaking
+    with caplog.at_level(logging.INFO, "ehlo"):
+        manual.driver.tls_failed("certificate unknown")
+    manual.advance()
+    assert (manual.conn.closed, manual.conn.data_to_send(), mine.reason) == (True, b"", "tls")
+    assert "certificate unknown" in caplog.text
+
+
+def test_injected_octets_end_the_session() -> None:
+    manual = Manual(ehlo.Handler(), tls="starttls")
+    manual.greet()
+    manual.feed(b"STARTTLS\r\nMAIL FROM:<evil@b.example>\r\n")
+    assert (manual.codes(), manual.driver.reason, manual.conn.handshaking) == (["554"], "injection", False)
+
+
+HEADER = b"PROXY TCP4 192.0.2.99 198.51.100.1 56324 25\r\n"
+
+
+def test_the_proxy_header_is_the_peer() -> None:
+    # S-PXY-11: it outlives STARTTLS
+    manual = Manual(ehlo.Handler(), proxy=True, tls="starttls")
+    seen = []
+    manual.driver.judge_proxy = lambda header: seen.append(header.source)
+    assert manual.conn.data_to_send() == b""
+    manual.feed(HEADER + b"EHLO c.example\r\nSTARTTLS\r\n")
+    assert (manual.codes(), seen) == (["220", "250", "220"], [("192.0.2.99", 56324)])
+    manual.driver.tls_established()
+    session = manual.driver.session
+    assert session.peer == ("192.0.2.99", 56324)
+    assert session.proxy is not None
+    assert session.proxy.destination == ("198.51.100.1", 25)
+
+
+def test_a_proxied_client_may_be_turned_away() -> None:
+    manual = Manual(ehlo.Handler(), proxy=True)
+    manual.driver.judge_proxy = lambda header: ehlo.Reply(421, None, "mx.example too many connections")
+    manual.feed(HEADER)
+    assert (manual.conn.data_to_send(), manual.conn.closed) == (b"421 mx.example too many connections\r\n", True)
+    manual = Manual(ehlo.Handler(), proxy=True, tls="implicit")
+    manual.feed(HEADER + b"\x16\x03\x01")
+    assert manual.conn.handshaking
+    assert manual.conn.take_tls_input() == b"\x16\x03\x01"
+
+
+def test_xclient_is_the_peer_and_trust_is_judged_anew() -> None:
+    manual = Manual(ehlo.Handler(), xclient=["ADDR", "PORT", "LOGIN", "NAME"], xforward=["NAME"])
+    manual.greet()
+    manual.feed(b"XCLIENT ADDR=192.0.2.7\r\n")
+    assert manual.codes() == ["550"]
+    manual.conn.trusted = True
+    trusted = []
+    manual.driver.judge_xclient = lambda attributes: trusted.append(attributes.addr) or attributes.addr == "192.0.2.7"
+    manual.feed(b"XCLIENT ADDR=192.0.2.7 LOGIN=jane\r\nEHLO c.example\r\nXFORWARD NAME=a.example\r\n")
+    assert manual.codes() == ["220", "250", "250"]
+    session = manual.driver.session
+    assert (session.peer, session.identity) == (("192.0.2.7", 0), "jane")
+    assert session.xforward is not None
+    assert session.xforward.name == "a.example"
+    manual.feed(b"XCLIENT ADDR=192.0.2.8\r\nXCLIENT ADDR=192.0.2.7\r\n")
+    assert (manual.codes(), trusted) == (["220", "550"], ["192.0.2.7", "192.0.2.8"])
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_failures_are_slowed(waits: bool) -> None:
+    # S-AUT-16
+    class Slow(Door):
+        async def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            await Turn()
+            return super().on_auth(session, credentials)
+
+    async def pause(failures: int) -> None:
+        slept.append(failures)
+        await Turn()
+
+    slept: list[int] = []
+    manual = Manual(Slow() if waits else Door(), **PLAIN)
+    manual.driver.slow_down = pause
+    manual.greet()
+    for failures in (1, 2, 3):
+        manual.feed(auth("PLAIN", b"\0test\x00wrong") + b"NOOP\r\n")
+        for _ in range(2 if waits else 0):
+            manual.turn()
+        assert (manual.codes(), manual.driver.blocked) == (["334"], True)
+        manual.turn()
+        assert slept == list(range(1, failures + 1))
+        manual.turn()
+        assert manual.codes() == (["535", "250"] if failures < 3 else ["535", "421"])
+    assert manual.driver.reason == "limit"
+
+
+def test_a_success_is_not_slowed_nor_is_a_client_that_left_told() -> None:
+    async def pause(failures: int) -> None:
+        await Turn()
+
+    manual = Manual(Door(), **PLAIN)
+    manual.driver.slow_down = pause
+    manual.greet()
+    manual.feed(auth("PLAIN", b"\0test\x00wrong"))
+    (call,) = manual.driver.lost()
+    for _, generator in manual.running:
+        generator.close()
+    call.fail(RuntimeError("cancelled"))
+    assert manual.codes() == ["334"]
+    manual = Manual(Door(), **PLAIN)
+    manual.driver.slow_down = pause
+    manual.greet()
+    manual.feed(auth("PLAIN", b"\0test\x001234"))
+    assert manual.codes() == ["334", "235"]

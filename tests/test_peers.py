@@ -1,6 +1,7 @@
-"""Mail from programs we did not write, compared octet by octet.
+"""Mail from and to programs we did not write, compared octet by octet.
 
-Each test runs against ``ehlo.asyncio.serve`` with a handler that collects, and against ``ehlo sink --maildir``.
+Each test runs against ``ehlo.asyncio.serve`` and ``ehlo.trio.serve`` with a handler that collects, and against
+``ehlo sink --maildir``.
 A program that is not installed is a skipped test; ``.ci/run`` installs them.
 """
 
@@ -20,14 +21,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
 import ehlo
 import ehlo.asyncio
+from test_client import CORPUS, as_lines
 
 PATIENCE = 30.0
 """Seconds until a message that has not come is not going to come."""
@@ -91,6 +96,10 @@ class Received:
     content: bytes
 
 
+Started: TypeAlias = concurrent.futures.Future[tuple[int, Callable[[], object]]]
+"""The port of a server that runs in a thread, and what stops it."""
+
+
 @dataclass
 class Receiver:
     """A running server. ``next()`` waits for a message."""
@@ -103,41 +112,55 @@ class Receiver:
         return f"127.0.0.1:{self.port}"
 
 
+async def on_asyncio(started: Started, handler: object, config: ehlo.ServerConfig) -> None:
+    async with await ehlo.asyncio.serve(handler, "127.0.0.1", 0, config=config) as server:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        started.set_result((server.port, lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
+
+
+async def on_trio(started: Started, handler: object, config: ehlo.ServerConfig) -> None:
+    import trio
+
+    import ehlo.trio
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(ehlo.trio.serve, handler, "127.0.0.1", 0, config=config)
+        async with await nursery.start(serve) as server:
+            stop, token = trio.Event(), trio.lowlevel.current_trio_token()
+            started.set_result((server.port, lambda: token.run_sync_soon(stop.set)))
+            await stop.wait()
+
+
 @contextlib.contextmanager
-def served(*, lmtp: bool = False) -> Iterator[Receiver]:
+def served(loop: str = "asyncio", *, lmtp: bool = False) -> Iterator[Receiver]:
     messages: queue.SimpleQueue[Received] = queue.SimpleQueue()
 
     class Collect(ehlo.Handler):
         def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
             messages.put(Received(str(envelope.sender.path), content))
 
-    started: concurrent.futures.Future[int] = concurrent.futures.Future()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        config = ehlo.ServerConfig("server.example", lmtp=lmtp)
-        async with await ehlo.asyncio.serve(Collect(), "127.0.0.1", 0, config=config) as server:
-            started.set_result(server.port)
-            await stop.wait()
+    started: Started = concurrent.futures.Future()
+    config = ehlo.ServerConfig("server.example", lmtp=lmtp)
 
     def work() -> None:
         try:
-            loop.run_until_complete(serve())
+            if loop == "trio":
+                pytest.importorskip("trio").run(on_trio, started, Collect(), config)
+            else:
+                asyncio.run(on_asyncio(started, Collect(), config))
         except BaseException as error:
             if started.done():
                 raise
             started.set_exception(error)
-        finally:
-            loop.close()
 
     thread = threading.Thread(target=work)
     thread.start()
+    port, stop = started.result(PATIENCE)
     try:
-        yield Receiver(started.result(PATIENCE), lambda: messages.get(timeout=PATIENCE))
+        yield Receiver(port, lambda: messages.get(timeout=PATIENCE))
     finally:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(stop.set)
+        stop()
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
@@ -177,7 +200,7 @@ def unwrap(stored: bytes) -> Received:
     return Received(found[1].decode(), found[2])
 
 
-@pytest.fixture(params=[served, sink], ids=["serve", "sink"])
+@pytest.fixture(params=[served, partial(served, "trio"), sink], ids=["serve", "serve on trio", "sink"])
 def start(request: pytest.FixtureRequest) -> Callable[..., contextlib.AbstractContextManager[Receiver]]:
     return request.param
 
@@ -355,3 +378,122 @@ def test_postfix_relays(receiver: Receiver) -> None:
         added = received.content.removesuffix(CONTENT)
         assert added != received.content, received.content
         assert re.fullmatch(rb"Received: from client\.example .*\r\n(?:[ \t].*\r\n)*", added), added
+
+
+# ---- our client sends --------------------------------------------------------------------------------
+
+
+def send_ours(port: int, contents: list[bytes], **settings: object) -> None:
+    """Each content twice: one send after another, then all of them in a pipeline."""
+
+    async def main() -> None:
+        config = ehlo.ClientConfig("client.example", **settings)  # type: ignore[arg-type]
+        async with ehlo.asyncio.connect("127.0.0.1", port, config=config) as client:
+            for content in contents:
+                assert (await client.send(content, SENDER, RECIPIENT)).all_accepted
+            items = [(content, SENDER, [RECIPIENT]) for content in contents]
+            results = [result async for result in client.send_many(items)]
+            assert [result.all_accepted for result in results] == [True] * len(contents)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
+@pytest.mark.parametrize("chunking", [False, True], ids=["DATA", "BDAT"])
+def test_our_client_to_our_server(
+    start: Callable[..., contextlib.AbstractContextManager[Receiver]], chunking: bool, lmtp: bool
+) -> None:
+    with start(lmtp=lmtp) as receiver:
+        send_ours(receiver.port, list(CORPUS.values()), lmtp=lmtp, chunking=chunking)
+        received = [receiver.next() for _ in range(2 * len(CORPUS))]
+    assert sorted(received, key=repr) == sorted([Received(SENDER, as_lines(c)) for c in CORPUS.values()] * 2, key=repr)
+
+
+def test_our_client_to_aiosmtpd() -> None:
+    controller = pytest.importorskip("aiosmtpd.controller")
+    received: list[bytes] = []
+
+    class Collect:
+        async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:  # noqa: N802
+            assert (envelope.mail_from, envelope.rcpt_tos) == (SENDER, [RECIPIENT])
+            received.append(envelope.content)
+            return "250 2.0.0 kept"
+
+    # It refuses lines of more than 1000 octets (RFC 5321 4.5.3.1.6).
+    contents = [content for name, content in CORPUS.items() if name != "long line"]
+    server = controller.Controller(Collect(), "127.0.0.1", 0, server_hostname="server.example")
+    server.port = free_port()
+    server.start()
+    try:
+        send_ours(server.port, contents)
+    finally:
+        server.stop()
+    assert received == [as_lines(content) for content in contents] * 2
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
+def test_our_client_to_smtp_sink(lmtp: bool) -> None:
+    smtp_sink = program("smtp-sink")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        options = [*user, *["-L"][: int(lmtp)], "-d", f"{directory}/mail."]
+        with subprocess.Popen([smtp_sink, *options, f"127.0.0.1:{port}", "10"], stderr=subprocess.PIPE) as process:
+            try:
+                await_port(port)
+                send_ours(port, list(CORPUS.values()), lmtp=lmtp)
+                dumps = [path.read_bytes() for path in Path(directory).iterdir()]
+            finally:
+                process.terminate()
+    received = []
+    for dump in dumps:
+        # Lines of its own before the mail, and an LF behind it; it writes LF for CRLF.
+        found = re.fullmatch(rb"X-Client-Addr: .*?\nReceived: .*?\n(?!\t)(.*)\n", dump, re.DOTALL)
+        assert found, dump[:500]
+        assert b"X-Mail-Args: <sender@client.example>" in dump
+        assert b"X-Rcpt-Args: <recipient@server.example>" in dump
+        received.append(found[1].replace(b"\n", b"\r\n"))
+    assert sorted(received) == sorted([as_lines(content) for content in CORPUS.values()] * 2)
+
+
+def await_port(port: int) -> None:
+    """Until somebody listens there."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+def test_our_client_to_postfix(receiver: Receiver) -> None:
+    # Postfix puts an empty line before a body without header, and folds long lines: so a header, and none of these.
+    contents = [
+        CONTENT,
+        HEADER,
+        HEADER + CORPUS["no final newline"],
+        HEADER + CORPUS["bare LF"],
+        HEADER + CORPUS["bare CR"],
+        HEADER + CORPUS["lone dots"],
+        HEADER + CORPUS["8 bit"],
+        HEADER + CORPUS["smuggling"],
+        HEADER + CORPUS["large, a dot late"],
+    ]
+    with postfix(receiver.port) as port:
+        send_ours(port, contents)
+        received = [receiver.next() for _ in range(2 * len(contents))]
+    bodies = []
+    for one in received:
+        assert one.sender == SENDER
+        added, mark, rest = one.content.partition(b"From: <sender@client.example>\r\n")
+        assert re.fullmatch(rb"Received: from client\.example .*\r\n(?:[ \t].*\r\n)*", added), added
+        bodies.append(mark + rest)
+    assert sorted(bodies) == sorted([as_lines(content) for content in contents] * 2)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import smtplib
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ import ehlo
 import ehlo.asyncio
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-HANDLER, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+HANDLER, ON_TRIO, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +34,27 @@ def test_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert asyncio.run(main()) == {"x@example.net": (550, b"5.7.1 we do not relay")}
     assert capsys.readouterr().out == "a@client.example sent 22 octets to 1\n"
+
+
+def test_on_trio(capsys: pytest.CaptureFixture[str]) -> None:
+    trio = pytest.importorskip("trio")
+    names: dict[str, object] = {"__name__": "readme"}
+    exec(HANDLER, names)
+    exec(ON_TRIO.replace(", 2525", ", 0"), names)
+    main: Any = names["main"]
+
+    async def patient() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(main)
+            while not (said := capsys.readouterr().out):
+                await trio.lowlevel.checkpoint()
+            assert said.startswith("listening on port ")
+            with socket.create_connection(("127.0.0.1", int(said.split()[-1])), 30) as client:
+                reply = await trio.to_thread.run_sync(client.recv, 100)
+            assert reply.startswith(b"220 ")
+            nursery.cancel_scope.cancel()
+
+    trio.run(patient)
 
 
 def test_without_io(capsys: pytest.CaptureFixture[str]) -> None:

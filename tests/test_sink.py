@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import pytest
 
 import ehlo.cli
-from ehlo.cli._sink import printable
+from ehlo.cli._sink import LOOPS, printable
 
 LISTENING = re.compile(r"ehlo sink: listening on (?:(?P<host>[0-9.]+):(?P<port>\d+)|(?P<path>/\S+)) \(")
 
@@ -76,7 +76,7 @@ def test_discard_says_one_line_a_message_and_the_totals(number: int) -> None:
     assert re.fullmatch(r"ehlo sink: received 2 messages, \d+ octets, 1 connections, 0 cut", lines[2])
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", LOOPS)
 def test_quiet_discard(loop: str) -> None:
     if importlib.util.find_spec(loop) is None:
         pytest.skip(f"{loop} is not installed")
@@ -90,10 +90,11 @@ def test_quiet_discard(loop: str) -> None:
     assert lines[0].startswith("ehlo sink: received 10 messages, ")
 
 
-def test_maildir(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_maildir(tmp_path: pathlib.Path, loop: str) -> None:
     # B-TRC-01, B-TRC-02, B-TRC-12, RFC 5321 4.4
     content = b"Received: from p by q; date\r\nSubject: s\r\n\r\n.dot\r\nFrom me\r\n"
-    with sink("--maildir", str(tmp_path / "box")) as server:
+    with sink("--maildir", str(tmp_path / "box"), "--loop", loop) as server:
         with server.smtp() as client:
             client.sendmail("a@b.example", ["c@d.example"], content)
         server.stop()
@@ -105,9 +106,10 @@ def test_maildir(tmp_path: pathlib.Path) -> None:
     assert re.search(rb" by mx\.example with ESMTP id [0-9a-f]+ for <c@d\.example>; \w{3}, ", header)
 
 
-def test_mbox_in_two_processes(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_mbox_in_two_processes(tmp_path: pathlib.Path, loop: str) -> None:
     # B-TRC-16, RFC 4155 App. A
-    with sink("--mbox", str(tmp_path / "box"), "--workers", "2") as server:
+    with sink("--mbox", str(tmp_path / "box"), "--workers", "2", "--loop", loop) as server:
         assert "2 workers" in server.first
         for _ in range(8):
             with server.smtp() as client:
@@ -171,14 +173,29 @@ def test_bare_newlines_option() -> None:
             server.stop()
 
 
-def test_open_transactions_are_cut_at_the_deadline() -> None:
-    with sink("--deadline", "0") as server:
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_open_transactions_are_cut_at_the_deadline(loop: str) -> None:
+    with sink("--deadline", "0", "--loop", loop) as server:
         client = server.smtp()
         client.ehlo()
         client.mail("a@b.example")
         lines, _ = server.stop()
         client.close()
     assert lines[-1].endswith("1 connections, 1 cut")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_second_signal_cuts_at_once(loop: str) -> None:
+    with sink("--deadline", "3600", "--loop", loop) as server:
+        client, idle = server.smtp(), server.smtp()
+        client.ehlo()
+        client.mail("a@b.example")
+        server.process.send_signal(signal.SIGTERM)
+        assert idle.getreply()[0] == 421  # the first was heard
+        lines, _ = server.stop()
+        client.close()
+        idle.close()
+    assert lines[-1].endswith("2 connections, 1 cut")
 
 
 def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -194,7 +211,9 @@ def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_port_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert f"port {port} on 127.0.0.1 is taken; choose another with --port" in usage(capsys, "--port", port)
+        for loop in ("asyncio", "trio"):
+            said = usage(capsys, "--port", port, "--loop", loop)
+            assert f"port {port} on 127.0.0.1 is taken; choose another with --port" in said
         assert "is taken" in usage(capsys, "--port", port, "--workers", "2")
 
 
@@ -222,9 +241,10 @@ def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...
     assert says in usage(capsys, *arguments)
 
 
-def test_uvloop_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert "pip install uvloop" in usage(capsys, "--loop", "uvloop")
+@pytest.mark.parametrize("loop", ["uvloop", "trio"])
+def test_a_loop_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
+    monkeypatch.setitem(sys.modules, loop, None)
+    assert f"pip install {loop}" in usage(capsys, "--loop", loop)
 
 
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,12 @@ else:
 __all__ = [
     "NULL",
     "Address",
+    "Auth",
+    "AuthResponse",
     "Capabilities",
     "Challenge",
     "Chunk",
+    "ClientAttributes",
     "ClientConfig",
     "ClientConnection",
     "ClientDisconnect",
@@ -35,6 +38,8 @@ __all__ = [
     "Message",
     "NullPath",
     "Postmaster",
+    "Proxy",
+    "ProxyHeader",
     "Rcpt",
     "Ready",
     "ReceiveBuffer",
@@ -49,11 +54,13 @@ __all__ = [
     "StartTls",
     "Unsolicited",
     "Vrfy",
+    "Xclient",
     "__version__",
     "build_info",
     "dot_stuff",
     "dot_unstuff",
     "parse_command",
+    "parse_proxy",
     "parse_reply",
     "xtext_decode",
     "xtext_encode",
@@ -369,6 +376,77 @@ class Connect:
     """
 
 @final
+class Auth:
+    """Decision, with `auth` in the configuration: AUTH came (RFC 4954 4). Answer with `challenge`, `accept_identity`
+    or a 4yz or 5yz reply.
+
+    Example:
+        >>> match event:
+        ...     case ehlo.Auth("PLAIN", None): conn.challenge(b"")
+    """
+
+    __match_args__: Final = ("mechanism", "initial_response")
+    @property
+    def mechanism(self) -> str:
+        """The mechanism in upper case, one that is offered now."""
+    @property
+    def initial_response(self) -> bytes | None:
+        """The initial response, decoded; None is none, and b"" an empty one (RFC 4954 4)."""
+
+@final
+class AuthResponse:
+    """Decision: the client answered a challenge (RFC 4954 4). To be answered as `Auth` is.
+
+    Example:
+        >>> match event:
+        ...     case ehlo.AuthResponse(data): step = mechanism.respond(data)
+    """
+
+    __match_args__: Final = ("data",)
+    @property
+    def data(self) -> bytes:
+        """The response, decoded."""
+
+@final
+class StartTls:
+    """TLS is to begin (RFC 3207 4). On a client: shake hands now, then say `tls_established`; what came in clear is
+    forgotten. On a server a decision, with `tls="starttls"`: accept, send the output, shake hands, then say
+    `tls_established`; or reply 454 when TLS is not to be had now.
+
+    Example:
+        >>> match event:
+        ...     case ehlo.StartTls(): upgrade(sock); conn.tls_established()
+    """
+
+@final
+class Proxy:
+    """Decision, with `proxy=True`: the PROXY header came (PROXY protocol 2). A reply stands in place of the greeting.
+
+    Example:
+        >>> match event:
+        ...     case ehlo.Proxy(header): print(header.source); conn.accept()
+    """
+
+    __match_args__: Final = ("header",)
+    @property
+    def header(self) -> ProxyHeader:
+        """What the proxy knows of the connection."""
+
+@final
+class Xclient:
+    """XCLIENT was accepted; the session begins anew (Postfix XCLIENT_README). No decision. If it said another address,
+    `trusted` is False until it is set again.
+
+    Example:
+        >>> conn.trusted = event.attributes.addr in FRONTS
+    """
+
+    __match_args__: Final = ("attributes",)
+    @property
+    def attributes(self) -> ClientAttributes:
+        """All that XCLIENT has said so far."""
+
+@final
 class Hello:
     """Decision, with "hello" in `decisions`: EHLO, HELO or LHLO came (RFC 5321 4.1.1.1).
 
@@ -552,13 +630,21 @@ class Disconnect:
 
     __match_args__: Final = ("reason",)
     @property
-    def reason(self) -> Literal["quit", "eof", "timeout", "program", "protocol", "limit", "shutdown"]:
+    def reason(
+        self,
+    ) -> Literal["quit", "eof", "timeout", "program", "protocol", "limit", "shutdown", "injection", "tls"]:
         """One of "quit", "eof" (the client closed), "timeout", "program" (it said 421 or 221), "protocol" (the peer
-        cannot be followed any more), "limit" and "shutdown".
+        cannot be followed any more), "limit", "shutdown", "injection" (octets in the clear behind STARTTLS) and "tls"
+        (the handshake failed).
         """
 
 _ServerEvent: TypeAlias = (
-    Connect
+    Auth
+    | AuthResponse
+    | StartTls
+    | Proxy
+    | Xclient
+    | Connect
     | Hello
     | Mail
     | Rcpt
@@ -573,6 +659,143 @@ _ServerEvent: TypeAlias = (
     | Reset
     | Disconnect
 )
+
+# ---- what a trusted front says of the client -----------------------------------------------------
+
+@final
+class ProxyHeader:
+    """A header of the PROXY protocol: what a proxy knows of the connection it carries. A client that is a proxy writes
+    one, a server reads it with `proxy=True`.
+
+    Args:
+        source, destination: address and port of the client and of what it reached; the paths as bytes for a Unix
+            socket; None for both when they are not known, or the connection is the proxy's own.
+        tlvs: type and value of each, for version 2; a CRC32C (type 3) gets the right value when it is written.
+
+    Raises:
+        ValueError: if an address is no IP address, or the two are of different families.
+
+    Example:
+        >>> ehlo.ProxyHeader(("192.0.2.1", 56324), ("198.51.100.1", 25)).to_bytes(version=1)
+        b'PROXY TCP4 192.0.2.1 198.51.100.1 56324 25\\r\\n'
+    """
+
+    def __new__(
+        cls,
+        source: tuple[str, int] | bytes | None = None,
+        destination: tuple[str, int] | bytes | None = None,
+        *,
+        tlvs: Iterable[tuple[int, Buffer]] = (),
+    ) -> ProxyHeader: ...
+    @property
+    def source(self) -> tuple[str, int] | bytes | None:
+        """The client: address and port, the path of a Unix socket as bytes, or None when the real peer counts."""
+    @property
+    def destination(self) -> tuple[str, int] | bytes | None:
+        """What the client reached, as `source`."""
+    @property
+    def tlvs(self) -> tuple[tuple[int, bytes], ...]:
+        """Type and value of each TLV of version 2, known or not, in order."""
+    @property
+    def alpn(self) -> bytes | None:
+        """ALPN (2.2.1): the protocol that was negotiated."""
+    @property
+    def authority(self) -> str | None:
+        """AUTHORITY (2.2.2): the host name in the client's SNI."""
+    @property
+    def unique_id(self) -> bytes | None:
+        """UNIQUE_ID (2.2.5): what the proxy calls the connection."""
+    @property
+    def netns(self) -> str | None:
+        """NETNS (2.2.7): the network namespace."""
+    @property
+    def is_tls(self) -> bool | None:
+        """SSL (2.2.6): whether the client came to the proxy over TLS; None if that is not said."""
+    @property
+    def tls_version(self) -> str | None:
+        """SSL (2.2.6): the version of TLS."""
+    @property
+    def tls_cipher(self) -> str | None:
+        """SSL (2.2.6): the name of the cipher."""
+    @property
+    def tls_common_name(self) -> str | None:
+        """SSL (2.2.6): the common name in the client's certificate, if it showed one and the proxy verified it."""
+    def to_bytes(self, version: int = 2) -> bytes:
+        """The header as it goes over the wire.
+
+        Args:
+            version: 1, a line of text without TLVs, or 2.
+
+        Raises:
+            LocalProtocolError: if it is too long for version 2.
+            ValueError: for another version.
+        """
+    def __eq__(self, other: object, /) -> bool: ...
+
+def parse_proxy(octets: Buffer) -> tuple[ProxyHeader, int] | None:
+    """Look for a PROXY header at the front of `octets`.
+
+    Args:
+        octets: what came so far; any contiguous buffer.
+
+    Returns:
+        The header and how many octets it took; None when more is needed to tell.
+
+    Raises:
+        RemoteProtocolError: if it is no header and cannot become one: close the connection (PROXY protocol 2).
+
+    Example:
+        >>> header, length = ehlo.parse_proxy(b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 25\\r\\n")
+        >>> header.source
+        ('192.0.2.1', 56324)
+    """
+
+@final
+class ClientAttributes:
+    """What XCLIENT or XFORWARD say of a client (Postfix XCLIENT_README, XFORWARD_README). What was not said, and what
+    is not available, is None.
+
+    Example:
+        >>> event.attributes.addr, event.attributes.name
+        ('2001:db8::1', None)
+    """
+
+    @property
+    def name(self) -> str | None:
+        """NAME: the client's host name."""
+    @property
+    def addr(self) -> str | None:
+        """ADDR: the client's IP address."""
+    @property
+    def port(self) -> int | None:
+        """PORT: the client's port."""
+    @property
+    def proto(self) -> str | None:
+        """PROTO: "SMTP" or "ESMTP"; in XFORWARD any word."""
+    @property
+    def helo(self) -> str | None:
+        """HELO: the client's name for itself."""
+    @property
+    def login(self) -> str | None:
+        """LOGIN: the user that has authenticated; XCLIENT only."""
+    @property
+    def dest_addr(self) -> str | None:
+        """DESTADDR: the IP address that the client reached; XCLIENT only."""
+    @property
+    def dest_port(self) -> int | None:
+        """DESTPORT: the port that the client reached; XCLIENT only."""
+    @property
+    def ident(self) -> str | None:
+        """IDENT: what the sender of XFORWARD calls the message."""
+    @property
+    def source(self) -> str | None:
+        """SOURCE: "LOCAL" or "REMOTE"; XFORWARD only."""
+    @property
+    def unavailable(self) -> frozenset[str]:
+        """Names of which "[UNAVAILABLE]" was said."""
+    @property
+    def temporarily_unavailable(self) -> frozenset[str]:
+        """Names of which "[TEMPUNAVAIL]" was said: a look-up failed for the moment."""
 
 # ---- server --------------------------------------------------------------------------------------
 
@@ -596,6 +819,18 @@ class ServerConfig:
         deliver_by: True, or the least seconds accepted (RFC 2852).
         future_release: the most seconds and the latest RFC 3339 time of a hold (RFC 4865).
         mt_priority: True, or the name of the profile (RFC 6710).
+        tls: "off", "starttls" (RFC 3207), or "implicit" before the greeting (RFC 8314 3.3).
+        require_tls: nothing but NOOP, EHLO, STARTTLS and QUIT before TLS; not for a public port 25.
+        injected_input: octets in the clear behind STARTTLS: "refuse" with 554 and close, or "drop".
+        requiretls: REQUIRETLS inside TLS (RFC 8689).
+        auth: the SASL mechanisms that AUTH offers, in this order (RFC 4954); none: AUTH is not there.
+        auth_in_clear: those of them that are offered without TLS, too.
+        require_auth: no mail before AUTH (530).
+        proxy: a PROXY header comes first. Only where every client is a trusted proxy.
+        xclient, xforward: the attributes that clients may send once `trusted` is set, like ("NAME", "ADDR"); none: the
+            command is not there.
+        submission: message submission (RFC 6409): AUTH is required, domains must be fully qualified.
+        single_labels: domains of one label that submission takes all the same.
         bare_newlines: a bare CR or LF in DATA: "reject" with 550, "normalize" to CRLF, or "allow" and flag.
         bdat_bare_newlines: the same in BDAT, not judged with BODY=BINARYMIME.
         bare_lf_commands: a bare LF ends a command line, too.
@@ -609,7 +844,10 @@ class ServerConfig:
         max_command_line: octets with CRLF, 512 at least.
         max_recipients: of one transaction.
         max_messages, max_errors, max_junk, max_refused_recipients, max_commands: of one session; None for no limit.
+        max_auth_failures: AUTH commands answered with 5yz, of one session; None for no limit.
+        max_auth_response: octets of a response inside AUTH.
         command_timeout, content_timeout: seconds (RFC 5321 4.5.3.2).
+        handshake_timeout, proxy_timeout: seconds for a TLS handshake and for a PROXY header.
 
     Raises:
         ValueError: for an unknown word, or settings that make no server.
@@ -640,6 +878,19 @@ class ServerConfig:
         mt_priority: str | bool | None = None,
         rrvs: bool = False,
         help: bool = True,
+        # TLS, AUTH, trusted fronts, submission
+        tls: Literal["off", "starttls", "implicit"] = "off",
+        require_tls: bool = False,
+        injected_input: Literal["refuse", "drop"] = "refuse",
+        requiretls: bool = False,
+        auth: Iterable[str] = (),
+        auth_in_clear: Iterable[str] = (),
+        require_auth: bool = False,
+        proxy: bool = False,
+        xclient: Iterable[str] = (),
+        xforward: Iterable[str] = (),
+        submission: bool = False,
+        single_labels: Iterable[str] = (),
         # policies
         bare_newlines: _BareNewlines = "reject",
         bdat_bare_newlines: _BareNewlines = "allow",
@@ -658,9 +909,13 @@ class ServerConfig:
         max_junk: int | None = 100,
         max_refused_recipients: int | None = None,
         max_commands: int | None = None,
+        max_auth_failures: int | None = 3,
+        max_auth_response: int = 12288,
         # timers, seconds
         command_timeout: float = 300.0,
         content_timeout: float = 300.0,
+        handshake_timeout: float = 60.0,
+        proxy_timeout: float = 5.0,
     ) -> ServerConfig: ...
     def replace(self, **changes: object) -> ServerConfig:
         """The same with some settings changed, checked anew.
@@ -670,7 +925,12 @@ class ServerConfig:
         """
     @property
     def keywords(self) -> tuple[str, ...]:
-        """The EHLO keyword lines, without code and CRLF, in the order they are sent (RFC 5321 4.1.1.1)."""
+        """The EHLO keyword lines, without code and CRLF, in the order they are sent in the clear (RFC 5321 4.1.1.1).
+        Those for `trusted` clients only are not here.
+        """
+    @property
+    def tls_keywords(self) -> tuple[str, ...]:
+        """The same inside TLS (RFC 3207 4.2, 4954 3), without what needs channel binding or a client certificate."""
     @property
     def hostname(self) -> str:
         """Our name (RFC 5321 4.3.1)."""
@@ -716,6 +976,42 @@ class ServerConfig:
     @property
     def rrvs(self) -> bool:
         """Whether RRVS is offered (RFC 7293)."""
+    @property
+    def tls(self) -> Literal["off", "starttls", "implicit"]:
+        """How TLS comes."""
+    @property
+    def require_tls(self) -> bool:
+        """Whether TLS is required (RFC 3207 4)."""
+    @property
+    def injected_input(self) -> Literal["refuse", "drop"]:
+        """What becomes of octets in the clear behind STARTTLS (RFC 3207 4.2)."""
+    @property
+    def requiretls(self) -> bool:
+        """Whether REQUIRETLS is offered inside TLS (RFC 8689)."""
+    @property
+    def auth(self) -> tuple[str, ...]:
+        """The mechanisms of AUTH, in upper case (RFC 4954)."""
+    @property
+    def auth_in_clear(self) -> tuple[str, ...]:
+        """Those that are offered without TLS, too."""
+    @property
+    def require_auth(self) -> bool:
+        """Whether AUTH is required (RFC 4954 6)."""
+    @property
+    def proxy(self) -> bool:
+        """Whether a PROXY header comes first."""
+    @property
+    def xclient(self) -> tuple[str, ...]:
+        """The attributes of XCLIENT for trusted clients."""
+    @property
+    def xforward(self) -> tuple[str, ...]:
+        """The attributes of XFORWARD for trusted clients."""
+    @property
+    def submission(self) -> bool:
+        """Whether this is message submission (RFC 6409)."""
+    @property
+    def single_labels(self) -> tuple[str, ...]:
+        """Domains of one label that submission takes (RFC 6409 4.2)."""
     @property
     def help(self) -> bool:
         """Whether HELP is offered (RFC 5321 4.1.1.8)."""
@@ -768,6 +1064,18 @@ class ServerConfig:
     def max_commands(self) -> int | None:
         """Commands in one session; None for no limit."""
     @property
+    def max_auth_failures(self) -> int | None:
+        """AUTH commands answered with 5yz, in one session; None for no limit (RFC 4954 4)."""
+    @property
+    def max_auth_response(self) -> int:
+        """Octets of a response inside AUTH, without its CRLF (RFC 4954 4)."""
+    @property
+    def handshake_timeout(self) -> float:
+        """Seconds for a TLS handshake."""
+    @property
+    def proxy_timeout(self) -> float:
+        """Seconds for a PROXY header."""
+    @property
     def command_timeout(self) -> float:
         """Seconds to wait for a command (RFC 5321 4.5.3.2.7)."""
     @property
@@ -780,8 +1088,10 @@ class ServerConnection:
 
     - Input: `receive_data` or `receive_from`, `receive_eof`, `receive_timeout`. They never raise for what a peer sent.
     - Events: iterate, or `next_event`. It ends when input is used up or a decision is open.
-    - Answers to the one open decision: `accept`, `reply`, `send_reply`, `reply_recipients`.
+    - Answers to the one open decision: `accept`, `reply`, `send_reply`, `reply_recipients`; to AUTH `challenge`,
+      `accept_identity`.
     - Output: `data_to_send`.
+    - TLS: when `handshaking`, send the output, do the handshake, then `tls_established` or `tls_failed`.
 
     At each wake-up in this order: input, events with their answers, output. When `closed`, send what is left and
     close the transport. Two threads that use one connection at once get a RuntimeError.
@@ -812,7 +1122,7 @@ class ServerConnection:
         """Answer the open decision with yes, in the engine's words. In LMTP, for all recipients that still wait.
 
         Raises:
-            LocalProtocolError: if no decision is open.
+            LocalProtocolError: if no decision is open, or it is AUTH, which needs an identity.
         """
     def reply(self, code: int, enhanced: str | None = None, text: str | Sequence[str] = "") -> None:
         """Answer the open decision with this reply; its class decides. In LMTP, for all recipients that still wait. A
@@ -852,6 +1162,88 @@ class ServerConnection:
         Raises:
             LocalProtocolError: if the reply is no 421.
         """
+    def challenge(self, octets: Buffer) -> None:
+        """Answer AUTH with a challenge, which goes out in base64 (RFC 4954 4).
+
+        Args:
+            octets: the challenge. An empty one asks for the first response where the client speaks first.
+
+        Raises:
+            LocalProtocolError: if no AUTH is open.
+
+        Example:
+            >>> conn.challenge(b"Username:"); conn.data_to_send()
+            b'334 VXNlcm5hbWU6\\r\\n'
+        """
+    def accept_identity(self, identity: str) -> None:
+        """Answer AUTH with yes: 235 (RFC 4954 4). `identity` is whom the client is from now on.
+
+        Raises:
+            LocalProtocolError: if no AUTH is open.
+
+        Example:
+            >>> conn.accept_identity("jane"); conn.identity
+            'jane'
+        """
+    def tls_established(
+        self, *, too_weak: bool = False, channel_binding: bool = False, client_certificate: bool = False
+    ) -> None:
+        """The handshake is done: the session starts anew (RFC 3207 4.2), or begins with its greeting (RFC 8314 3.3).
+
+        Args:
+            too_weak: policy wants better TLS: everything but QUIT is answered 554 (RFC 3207 4.1).
+            channel_binding: it can be had, so that mechanisms in -PLUS are offered (RFC 5929).
+            client_certificate: the client has one that was verified, so that EXTERNAL is offered (RFC 4422 A).
+
+        Raises:
+            LocalProtocolError: if no handshake is awaited, or output from before it was not sent.
+
+        Example:
+            >>> await transport.start_tls(); conn.tls_established()
+            >>> conn.handshaking, conn.tls
+            (False, True)
+        """
+    def tls_failed(self) -> None:
+        """The handshake failed: the session is over, and nothing more is said.
+
+        Raises:
+            LocalProtocolError: if no handshake is awaited.
+        """
+    def take_tls_input(self) -> bytes:
+        """Octets that came behind a PROXY header and belong to the handshake (PROXY protocol 2); b"" if none did, or no
+        handshake is awaited. They are handed over once.
+        """
+    @property
+    def handshaking(self) -> bool:
+        """Whether the session waits for the TLS handshake: send the output, then begin it."""
+    @property
+    def tls(self) -> bool:
+        """Whether TLS is active."""
+    @property
+    def identity(self) -> str | None:
+        """Whom the client has authenticated as (RFC 4954), or as whom XCLIENT's LOGIN has; None if nobody."""
+    @property
+    def auth_failures(self) -> int:
+        """AUTH commands that the program answered with 5yz."""
+    @property
+    def trusted(self) -> bool:
+        """Whether the client may use XCLIENT and XFORWARD; False at first. To be set by the client's address, and
+        again when XCLIENT gave another one.
+        """
+    @trusted.setter
+    def trusted(self, trusted: bool, /) -> None: ...
+    @property
+    def proxy(self) -> ProxyHeader | None:
+        """What the PROXY header said; None without one."""
+    @property
+    def xclient(self) -> ClientAttributes | None:
+        """What XCLIENT said; None without it."""
+    @property
+    def xforward(self) -> ClientAttributes | None:
+        """What XFORWARD said of the present transaction, or of the next; None without it."""
+    @property
+    def client_address(self) -> tuple[str, int | None] | None:
+        """Address and port of the client by XCLIENT, or else by the PROXY header; None if only the transport knows."""
     def data_to_send(self) -> bytes:
         """Octets to send now, b"" if there are none. They are handed over once."""
     @property
@@ -883,7 +1275,9 @@ class ServerConnection:
         """Verb and name of the last accepted EHLO, HELO or LHLO."""
     @property
     def protocol(self) -> str:
-        """The `with` keyword of a Received field (RFC 3848 1, RFC 6531 4.3): SMTP, ESMTP, LMTP, UTF8SMTP, UTF8LMTP."""
+        """The `with` keyword of a Received field (RFC 3848 1, RFC 6531 4.3): SMTP, ESMTP, LMTP, UTF8SMTP, UTF8LMTP,
+        each but the first with S for TLS and A for AUTH behind it.
+        """
     @property
     def messages(self) -> int:
         """Messages accepted in this session; in LMTP, deliveries accepted."""
@@ -910,6 +1304,7 @@ class ClientConfig:
         newlines: a bare CR or LF in content: "normalize" to CRLF, "reject", or "exact" (as it is, by BDAT only).
         force_8bit: send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
         drop_dsn: leave out DSN parameters where the server lacks DSN, instead of failing (RFC 3461 5.2.2).
+        relay_auth: after AUTH every MAIL has AUTH=, "<>" where the sender says nothing (RFC 4954 5). For relays.
         max_recipients: of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8).
         window: messages that go by BDAT ahead of their replies.
         chunk_size: octets of one BDAT chunk.
@@ -938,6 +1333,7 @@ class ClientConfig:
         newlines: Literal["normalize", "reject", "exact"] = "normalize",
         force_8bit: bool = False,
         drop_dsn: bool = False,
+        relay_auth: bool = False,
         max_recipients: int = 100,
         window: int = 16,
         chunk_size: int = 262144,
@@ -986,6 +1382,9 @@ class ClientConfig:
     @property
     def drop_dsn(self) -> bool:
         """Whether DSN parameters are left out where the server lacks DSN (RFC 3461 5.2.2)."""
+    @property
+    def relay_auth(self) -> bool:
+        """Whether every MAIL has AUTH= in a session that AUTH opened (RFC 4954 5)."""
     @property
     def max_recipients(self) -> int:
         """Most recipients of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8)."""
@@ -1045,15 +1444,6 @@ class Ready:
     Example:
         >>> conn.capabilities.size
         33554432
-    """
-
-@final
-class StartTls:
-    """Shake hands for TLS now, then call `tls_established` (RFC 3207 4). What came in clear is forgotten.
-
-    Example:
-        >>> match event:
-        ...     case ehlo.StartTls(): upgrade(sock); conn.tls_established()
     """
 
 @final
@@ -1117,7 +1507,9 @@ class RecipientResult:
         """The reply that decided; None if none did: see `SendResult.failure`."""
     @property
     def stage(self) -> Literal["mail", "rcpt", "data", "content"] | None:
-        """What that reply answered: "mail", "rcpt", "data" or "content"; None without one."""
+        """What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection ended in
+        between, and the server may have the message; None if it did not come so far.
+        """
     @property
     def rcpt(self) -> Reply | None:
         """The reply to RCPT, if it came: a 251 tells of another path (RFC 5321 3.4)."""
@@ -1152,10 +1544,10 @@ class SendResult:
     def reply(self) -> Reply | None:
         """The final reply: to the content if the message came so far, else the last that refused. None without any."""
     @property
-    def failure(self) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown"] | None:
+    def failure(self) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown", "unwritable"] | None:
         """Why recipients have no reply; None if each has one. "lost": the connection ended, nothing was handed over.
         "unknown": it ended behind the end of the content, and the server may have the message. "need": the server lacks
-        what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit": the content was not sent.
+        what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit", "unwritable": it was not sent.
         """
     @property
     def explanation(self) -> str | None:
@@ -1163,6 +1555,10 @@ class SendResult:
     @property
     def is_temporary(self) -> bool:
         """Whether some recipient was not accepted and a later try may help: a 4yz, or the connection was lost."""
+    def completed_by(self, rest: SendResult) -> SendResult:
+        """This result with the recipients that have no reply taken from `rest`: the result of a further attempt, on
+        another connection, for those and in the same order (RFC 9422 4.1).
+        """
 
 @final
 class Unsolicited:
@@ -1238,8 +1634,11 @@ class ClientConnection:
         """The server closed its side."""
     def receive_timeout(self) -> None:
         """Nothing moved for `timeout` seconds, in either direction (RFC 5321 4.5.3.2)."""
-    def tls_established(self) -> None:
+    def tls_established(self, *, verified: bool = False) -> None:
         """TLS is active: after `StartTls`, or before the greeting where TLS is implicit (RFC 3207 4.2, RFC 8314 3.3).
+
+        Args:
+            verified: the server's certificate and name were; REQUIRETLS needs it (RFC 8689 4.2.1).
 
         Raises:
             LocalProtocolError: if no handshake was due.

@@ -8,12 +8,16 @@ The adapter gives octets to ``driver.conn``, calls :meth:`ServerDriver.step` unt
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ehlo._core import (
+    Auth,
+    AuthResponse,
     Chunk,
+    ClientAttributes,
     Connect,
     ContentAborted,
     ContentStart,
@@ -24,14 +28,19 @@ from ehlo._core import (
     Hello,
     Mail,
     Message,
+    Proxy,
+    ProxyHeader,
     Rcpt,
     Reply,
     Reset,
     ServerConnection,
+    StartTls,
     Vrfy,
+    Xclient,
 )
 from ehlo._errors import LocalProtocolError
 from ehlo._handler import Answer, ContentAbortedError, Method, Plan, Result, Session
+from ehlo._sasl import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step, Verdict
 from ehlo._types import ServerEvent
 
 if TYPE_CHECKING:
@@ -43,6 +52,10 @@ log: Final = logging.getLogger("ehlo")
 
 # RFC 5321 4.2.3: 451 "Requested action aborted: local error in processing". Nothing of the exception goes out.
 _FAILED: Final = Reply(451, "4.3.0", "Local error in processing")
+# RFC 4954 6: the same for AUTH.
+_AUTH_FAILED: Final = Reply(454, "4.7.0", "Temporary authentication failure")
+# RFC 3207 4
+_NO_TLS: Final = Reply(454, "4.7.0", "TLS not available due to temporary reason")
 _OK: Final = Reply(250, "2.0.0", "Ok")
 
 
@@ -84,7 +97,7 @@ class _Gone:
 
 
 _GONE: Final = _Gone()
-_DECISION, _NOTICE, _BODY = 0, 1, 2
+_DECISION, _NOTICE, _BODY, _AUTH, _DELAY = 0, 1, 2, 3, 4
 
 
 class Call:
@@ -104,7 +117,7 @@ class Call:
     __slots__ = ("_driver", "_kind", "_method", "_recipients", "awaitable", "cancel", "done")
 
     def __init__(
-        self, driver: ServerDriver, kind: int, method: Method, awaitable: Awaitable[Answer], recipients: int = -1
+        self, driver: ServerDriver, kind: int, method: Method, awaitable: Awaitable[Any], recipients: int = -1
     ) -> None:
         self._driver = driver
         self._kind = kind
@@ -114,7 +127,7 @@ class Call:
         self.cancel: Callable[[str], object] | None = None
         self.done = False
 
-    def resume(self, result: Answer) -> None:
+    def resume(self, result: Any) -> None:
         """The handler returned ``result``. Never raises; a result of the wrong type is logged and answered 451."""
         if not self.done:
             self.done = True
@@ -138,7 +151,18 @@ class Body(AsyncIterator[bytes]):
             digest.update(chunk)
     """
 
-    __slots__ = ("_answer", "_call", "_chunk", "_driver", "_ended", "_error", "_finished", "_recipients", "_waiter")
+    __slots__ = (
+        "_answer",
+        "_call",
+        "_chunk",
+        "_driver",
+        "_ended",
+        "_error",
+        "_finished",
+        "_recipients",
+        "_told",
+        "_waiter",
+    )
 
     def __init__(self, driver: ServerDriver, recipients: int) -> None:
         self._driver = driver
@@ -150,6 +174,7 @@ class Body(AsyncIterator[bytes]):
         self._answer: Answer = None
         self._ended = False
         self._finished = False
+        self._told = False
 
     def __aiter__(self) -> Body:
         return self
@@ -157,6 +182,7 @@ class Body(AsyncIterator[bytes]):
     async def __anext__(self) -> bytes:
         while True:
             if self._error is not None:
+                self._told = True
                 raise ContentAbortedError(self._error)
             chunk = self._chunk
             if chunk is not None:
@@ -191,6 +217,15 @@ class ServerDriver:
     Attributes:
         blocked: the session waits for a handler; until it answers, ``step`` does nothing.
         reason: why the session ended, ``None`` until it did.
+        tls_available: STARTTLS may begin; while it is false, it is answered 454.
+        judge_proxy: told of the PROXY header before anything is said; a reply it returns stands for the greeting.
+        judge_xclient: told of what XCLIENT said; returns whether a client at that address is trusted.
+        slow_down: told how many AUTH commands of this session have failed, this one included; returns what is awaited
+            before the client hears of it (RFC 4954 9).
+
+    TLS: after a ``step`` that returned ``None``, look at ``conn.handshaking``. If it is true, send the output, shake
+    hands (with ``conn.take_tls_input()`` as the first octets), then call :meth:`tls_established` or :meth:`tls_failed`,
+    and step again.
 
     Example::
 
@@ -198,7 +233,28 @@ class ServerDriver:
         while (call := driver.step()) is not None: start(call)
     """
 
-    __slots__ = ("_adapter", "_body", "_lost", "_pending", "_plan", "_said", "_session", "blocked", "conn", "reason")
+    __slots__ = (
+        "_adapter",
+        "_body",
+        "_certificate",
+        "_channel_bindings",
+        "_lost",
+        "_next_call",
+        "_pending",
+        "_plan",
+        "_refusal",
+        "_said",
+        "_sasl",
+        "_session",
+        "_tls",
+        "blocked",
+        "conn",
+        "judge_proxy",
+        "judge_xclient",
+        "reason",
+        "slow_down",
+        "tls_available",
+    )
 
     def __init__(self, conn: ServerConnection, plan: Plan, adapter: Adapter) -> None:
         self.conn = conn
@@ -211,6 +267,16 @@ class ServerDriver:
         self._body: Body | None = None
         self._said = False
         self._lost = False
+        self._sasl: ServerExchange | None = None
+        self._refusal = _AUTH_FAILED
+        self._next_call: Call | None = None
+        self._tls: object = None
+        self._certificate: object = None
+        self._channel_bindings: Mapping[str, bytes] | None = None
+        self.tls_available = True
+        self.judge_proxy: Callable[[ProxyHeader], Reply | None] | None = None
+        self.judge_xclient: Callable[[ClientAttributes], bool] | None = None
+        self.slow_down: Callable[[int], Awaitable[object]] | None = None
 
     @property
     def session(self) -> Session:
@@ -219,6 +285,7 @@ class ServerDriver:
         if session is None:
             adapter = self._adapter
             self._session = session = Session(self.conn, self._plan.hostname, adapter.peer(), adapter.local())
+            session.tls = self._tls
         return session
 
     @property
@@ -241,6 +308,9 @@ class ServerDriver:
         Arguments:
             event: one that the adapter took from ``conn`` itself, when the session was not ``blocked``.
         """
+        if self._next_call is not None:
+            waiting, self._next_call = self._next_call, None
+            return waiting
         while not self.blocked:
             if event is None:
                 event = self.conn.next_event()
@@ -263,7 +333,7 @@ class ServerDriver:
         """
         calls: list[Call] = []
         self._lost = True
-        if self._pending is not None and self._pending._kind == _DECISION:
+        if self._pending is not None and self._pending._kind in (_DECISION, _AUTH, _DELAY):
             calls.append(self._pending)
         body = self._body
         if body is not None and body._call is not None:
@@ -271,7 +341,7 @@ class ServerDriver:
                 body._error = "disconnected"
             if body._waiter is not None:
                 body._wake()
-            else:
+            elif not body._told:  # one that knows is on its way out, and may have something to clean up
                 calls.append(body._call)
         if self.reason is None:
             self.reason = "eof"
@@ -282,7 +352,142 @@ class ServerDriver:
         """After the last call: forget the adapter, so that no reference cycle is left."""
         self._adapter = _GONE
 
+    # ---- TLS -------------------------------------------------------------------------------------
+
+    def tls_established(
+        self,
+        tls: object = None,
+        *,
+        too_weak: bool = False,
+        channel_bindings: Mapping[str, bytes] | None = None,
+        certificate: object = None,
+    ) -> None:
+        """The handshake is done: the session starts anew, or begins (RFC 3207 4.2, RFC 8314 3.3). Step again.
+
+        Arguments:
+            tls: what :attr:`ehlo.Session.tls` is to be: an :class:`ssl.SSLObject`, usually.
+            too_weak: everything but QUIT is answered 554 (RFC 3207 4.1).
+            channel_bindings: octets by type, such as ``"tls-exporter"``; with any, mechanisms in -PLUS are offered.
+            certificate: the client's verified certificate; with one, EXTERNAL is offered.
+
+        Raises:
+            LocalProtocolError: no handshake is awaited, or output from before it was not sent.
+
+        Example::
+
+            driver.tls_established(transport.get_extra_info("ssl_object"))
+        """
+        binding, certified = bool(channel_bindings), certificate is not None
+        self.conn.tls_established(too_weak=too_weak, channel_binding=binding, client_certificate=certified)
+        self._tls, self._certificate, self._channel_bindings = tls, certificate, channel_bindings
+        self._sasl = None
+        if self._session is not None:
+            self._session.tls = tls
+
+    def tls_failed(self, reason: object) -> None:
+        """The handshake failed, and why: logged. The session is over, and nothing more is sent. Step again.
+
+        Raises:
+            LocalProtocolError: no handshake is awaited.
+
+        Example::
+
+            except ssl.SSLError as exc: driver.tls_failed(exc)
+        """
+        self.conn.tls_failed()
+        log.info("TLS with the client at %s failed: %s", self.session.peer, reason)
+
     # ---- events ----------------------------------------------------------------------------------
+
+    def _auth(self, event: Auth) -> Call | None:
+        if self._plan.on_auth is None:
+            self.conn.send_reply(_AUTH_FAILED)
+            return None
+        bindings, config = self._channel_bindings, self.conn.config
+        context = SaslContext(
+            hostname=self._plan.hostname,
+            channel_bindings={} if bindings is None else bindings,
+            offered=frozenset(config.auth) if bindings else frozenset(),
+            certificate=self._certificate,
+        )
+        self._sasl = exchange = ServerExchange(event.mechanism, context)
+        return self._sasl_step(exchange.start(event.initial_response))
+
+    def _auth_response(self, event: AuthResponse) -> Call | None:
+        exchange = self._sasl
+        if exchange is None:
+            self.conn.send_reply(_AUTH_FAILED)
+            return None
+        return self._sasl_step(exchange.respond(event.data))
+
+    def _sasl_step(self, step: Step) -> Call | None:
+        conn = self.conn
+        match step:
+            case Send():
+                conn.challenge(step.challenge)
+                return None
+            case Ask():
+                return self._ask(step)
+            case Accept():
+                conn.accept_identity(step.identity)
+            case Refuse() if step.reply.is_permanent and self.slow_down is not None:
+                self._sasl = None
+                self._refusal = step.reply
+                waiting = self.slow_down(conn.auth_failures + 1)
+                self._pending = call = Call(self, _DELAY, self._plan.on_auth, waiting)
+                self.blocked = True
+                return call
+            case Refuse():
+                conn.send_reply(step.reply)
+        self._sasl = None
+        return None
+
+    def _ask(self, step: Ask) -> Call | None:
+        method = self._plan.on_auth
+        assert method is not None
+        result: Any
+        try:
+            result = method(self.session, step.credentials)
+        except Exception as exc:
+            self._log_failure(method, exc)
+            result = _AUTH_FAILED
+        if isinstance(result, Awaitable):
+            self._pending = call = Call(self, _AUTH, method, result)
+            self.blocked = True
+            return call
+        return self._verdict(method, result)
+
+    def _verdict(self, method: Method, result: Verdict) -> Call | None:
+        """The program's word on credentials. What it should not have said is logged, and lets nobody in."""
+        exchange = self._sasl
+        if exchange is None or self._lost:
+            return None
+        try:
+            step = exchange.decide(result)
+        except Exception as exc:
+            self._log_failure(method, exc)
+            step = Refuse(_AUTH_FAILED)
+        return self._sasl_step(step)
+
+    def _starttls(self, event: StartTls) -> Call | None:
+        if self.tls_available:
+            self.conn.accept()
+        else:
+            self.conn.send_reply(_NO_TLS)
+        return None
+
+    def _proxy(self, event: Proxy) -> Call | None:
+        reply = None if self.judge_proxy is None else self.judge_proxy(event.header)
+        if reply is None:
+            self.conn.accept()
+        else:
+            self.conn.send_reply(reply)
+        return None
+
+    def _xclient(self, event: Xclient) -> Call | None:
+        if self.judge_xclient is not None:
+            self.conn.trusted = self.judge_xclient(event.attributes)
+        return None
 
     def _connect(self, event: Connect) -> Call | None:
         return self._decide(self._plan.on_connect, self.session)
@@ -423,7 +628,7 @@ class ServerDriver:
             return None
         return self._notify(self._plan.on_disconnect, self.session, self.reason)
 
-    def _resume(self, call: Call, result: Answer) -> None:
+    def _resume(self, call: Call, result: Any) -> None:
         if call._kind == _BODY:
             body = self._body
             if body is not None and body._call is call:
@@ -432,11 +637,16 @@ class ServerDriver:
         if self._pending is not call:
             return
         self._pending = None
-        if call._kind == _DECISION:
+        if call._kind == _AUTH:
+            self._next_call = self._verdict(call._method, result)
+        elif call._kind == _DELAY:
+            if not self._lost:
+                self.conn.send_reply(self._refusal)
+        elif call._kind == _DECISION:
             if self._session is not None:
                 self._session._message = None
             self._answer(call._method, result, call._recipients)
-        self.blocked = self.reason is not None
+        self.blocked = self.reason is not None or self._pending is not None
 
     def _fail(self, call: Call, exc: BaseException) -> None:
         if call._kind == _BODY:
@@ -446,7 +656,7 @@ class ServerDriver:
                 return
         if isinstance(exc, Exception) or not self._lost:  # a call cancelled because the client left is no failure
             self._log_failure(call._method, exc)
-        self._resume(call, _FAILED)
+        self._resume(call, _AUTH_FAILED if call._kind == _AUTH else _FAILED)
 
     def _body_over(self, body: Body, result: Answer) -> None:
         """The handler's word on a body is known."""
@@ -474,7 +684,9 @@ class ServerDriver:
             self._log_failure(self._plan.on_body, exc)
             result = _FAILED
         if isinstance(result, Reply) and not result.is_positive and not self._lost:
-            self.conn.refuse_content(result)
+            # If all of it has come by now, the answer waits for its event as it does anyway.
+            with contextlib.suppress(LocalProtocolError):
+                self.conn.refuse_content(result)
         return result
 
     def _taken(self) -> None:
@@ -532,6 +744,11 @@ def _replies(result: object, recipients: int) -> list[Reply]:
 
 
 _DISPATCH: Final[dict[type, Callable[[ServerDriver, Any], Call | None]]] = {
+    Auth: ServerDriver._auth,
+    AuthResponse: ServerDriver._auth_response,
+    StartTls: ServerDriver._starttls,
+    Proxy: ServerDriver._proxy,
+    Xclient: ServerDriver._xclient,
     Connect: ServerDriver._connect,
     Hello: ServerDriver._hello,
     Mail: ServerDriver._mail,

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-__all__ = ["CommandSyntaxError", "EhloError", "LocalProtocolError", "RemoteProtocolError"]
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ehlo._core import Reply, SendResult
+
+__all__ = [
+    "CommandSyntaxError",
+    "EhloError",
+    "LocalProtocolError",
+    "OutcomeUnknown",
+    "RemoteProtocolError",
+    "SMTPAuthenticationError",
+    "SMTPConnectError",
+    "SMTPDataError",
+    "SMTPException",
+    "SMTPHeloError",
+    "SMTPNotSupportedError",
+    "SMTPRecipientsRefused",
+    "SMTPResponseException",
+    "SMTPSenderRefused",
+    "SMTPServerDisconnected",
+    "SMTPTimeoutError",
+]
 
 
 class EhloError(Exception):
@@ -21,10 +44,48 @@ class LocalProtocolError(EhloError):
     """
 
 
-class RemoteProtocolError(EhloError):
-    """Octets handed to one of the stand-alone parsers are not what the RFC allows.
+class SMTPException(EhloError):
+    """The root of what a client raises because of its server.
 
-    :class:`ehlo.ServerConnection` never raises it: there a peer's error is a reply (RFC 5321 4.2).
+    Attributes:
+        reply: the server's :class:`ehlo.Reply` that decided, ``None`` where there is none.
+        transcript: the latest lines of the session, ``C: `` ours and ``S: `` the server's, without content and secrets.
+        result: the :class:`ehlo.SendResult` of the message it is about, ``None`` where it is about none.
+
+    Example::
+
+        except ehlo.SMTPException as exc:
+            log.warning("%s\\n%s", exc, exc.transcript)
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reply: Reply | None = None,
+        transcript: str = "",
+        result: SendResult | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reply = reply
+        self.transcript = transcript
+        self.result = result
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same message may be taken by the same server later: after a 4yz, and where nothing was said
+        because the connection ended (RFC 5321 4.2.1, 3.8).
+        """
+        if self.result is not None:
+            return self.result.is_temporary
+        return self.reply is not None and self.reply.is_temporary
+
+
+class RemoteProtocolError(SMTPException):
+    """A peer's octets are not what the RFC allows: raised by the stand-alone parsers, and by a client that cannot
+    follow its server any more (RFC 5321 4.2, 4.3).
+
+    :class:`ehlo.ServerConnection` never raises it: there a peer's error is a reply.
     """
 
 
@@ -34,6 +95,111 @@ class CommandSyntaxError(RemoteProtocolError):
     ``reply`` is the :class:`ehlo.Reply` that a server owes for it (RFC 5321 4.2.4, 4.3.2).
     """
 
-    def __init__(self, message: str, reply: object = None) -> None:
-        super().__init__(message)
-        self.reply = reply
+    def __init__(self, message: str, reply: Reply | None = None) -> None:
+        super().__init__(message, reply=reply)
+
+
+class SMTPResponseException(SMTPException):
+    """A server said no. ``smtp_code`` and ``smtp_error`` are smtplib's names for the reply's code and text."""
+
+    @property
+    def smtp_code(self) -> int:
+        """The three digits; -1 without a reply."""
+        return -1 if self.reply is None else self.reply.code
+
+    @property
+    def smtp_error(self) -> str:
+        """The text, behind the code; empty without a reply."""
+        if self.reply is None:
+            return ""
+        enhanced = self.reply.enhanced
+        return self.reply.text if enhanced is None else f"{enhanced} {self.reply.text}"
+
+
+class SMTPConnectError(SMTPResponseException, ConnectionError):
+    """The server cannot be reached (``reply`` is ``None``, ``__cause__`` is the system's error), or greets with a
+    refusal (RFC 5321 3.1).
+    """
+
+    @property
+    def is_temporary(self) -> bool:
+        """True unless it greets with 5yz."""
+        return self.reply is None or self.reply.is_temporary
+
+
+class SMTPHeloError(SMTPResponseException):
+    """The server refuses EHLO and HELO, or LHLO (RFC 5321 3.2, RFC 2033 4.1)."""
+
+
+class SMTPSenderRefused(SMTPResponseException):
+    """MAIL was refused (RFC 5321 3.3).
+
+    Attributes:
+        sender: the reverse-path, as text; empty for the null reverse-path.
+    """
+
+    sender: str = ""
+
+
+class SMTPRecipientsRefused(SMTPResponseException):
+    """Every recipient was refused at RCPT (RFC 5321 3.3). Some refused are no exception: see :class:`ehlo.SendResult`.
+
+    Attributes:
+        recipients: the reply of each, by the path as text.
+        reply: that of the last.
+    """
+
+    recipients: Mapping[str, Reply]
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reply: Reply | None = None,
+        transcript: str = "",
+        result: SendResult | None = None,
+        recipients: Mapping[str, Reply] | None = None,
+    ) -> None:
+        super().__init__(message, reply=reply, transcript=transcript, result=result)
+        self.recipients = {} if recipients is None else recipients
+
+
+class SMTPDataError(SMTPResponseException):
+    """DATA or the content was refused, for every recipient that was not refused before (RFC 5321 4.1.1.4)."""
+
+
+class SMTPAuthenticationError(SMTPResponseException):
+    """AUTH was refused (RFC 4954 6)."""
+
+
+class SMTPNotSupportedError(SMTPException):
+    """The message needs what the server does not offer (8BITMIME, SMTPUTF8, DSN, SIZE …). Nothing of it was sent."""
+
+
+class SMTPServerDisconnected(SMTPException, ConnectionError):
+    """The connection ended before the message was handed over, or the command answered (RFC 5321 3.8).
+
+    ``reply`` is the 421 it ended with, if there was one.
+    """
+
+    @property
+    def is_temporary(self) -> bool:
+        """Always true: as after a 451 (RFC 5321 3.8)."""
+        return True
+
+
+class SMTPTimeoutError(SMTPServerDisconnected, TimeoutError):
+    """The server did not answer, or did not take our octets, in time (RFC 5321 4.5.3.2). The connection is closed."""
+
+
+class OutcomeUnknown(SMTPException):
+    """The connection ended after the end of the content had gone out, and before its reply came.
+
+    The server may have taken the message. Sending it again may deliver it twice, not sending it may lose it
+    (RFC 5321 4.5.3.2.6): nothing here sends it again by itself.
+    """
+
+    @property
+    def is_temporary(self) -> bool:
+        """Always false: it must not be tried again without thought."""
+        return False

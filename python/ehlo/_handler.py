@@ -6,8 +6,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from ehlo._core import Envelope, Hello, Message, Recipient, Reply, Sender, ServerConnection
+from ehlo._core import (
+    ClientAttributes,
+    Envelope,
+    Hello,
+    Message,
+    ProxyHeader,
+    Recipient,
+    Reply,
+    Sender,
+    ServerConnection,
+)
 from ehlo._errors import EhloError, LocalProtocolError
+from ehlo._sasl import Credentials, Verdict
 from ehlo._types import Decision, ForwardPath
 
 __all__ = ["Answer", "ContentAbortedError", "Handler", "Plan", "Result", "Session", "decisions_of", "plan_of"]
@@ -45,9 +56,9 @@ class Session:
     """One client's session, as a handler sees it. Made at the first call of a handler, the same object until the last.
 
     Attributes:
-        peer: ``(address, port)`` of the client, ``None`` on a Unix socket.
         local: ``(address, port)`` that it reached, or the path of the Unix socket.
         hostname: the name this server gives itself.
+        tls: the TLS layer as the adapter has it (an :class:`ssl.SSLObject`, usually); ``None`` in the clear.
 
     Example::
 
@@ -55,7 +66,7 @@ class Session:
             if session.peer and session.peer[0] in BLOCKED: return "550 5.7.1 not from there"
     """
 
-    __slots__ = ("_conn", "_message", "_state", "hostname", "local", "peer")
+    __slots__ = ("_conn", "_message", "_peer", "_state", "hostname", "local", "tls")
 
     def __init__(
         self,
@@ -67,9 +78,38 @@ class Session:
         self._conn = conn
         self._state: dict[str, Any] | None = None
         self._message: Message | None = None
+        self._peer = peer
         self.hostname = hostname
-        self.peer = peer
         self.local = local
+        self.tls: object = None
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """``(address, port)`` of the client, ``None`` on a Unix socket. XCLIENT and a PROXY header have the last word
+        on it; the port is 0 where they do not know it.
+        """
+        told = self._conn.client_address
+        return self._peer if told is None else (told[0], told[1] or 0)
+
+    @property
+    def identity(self) -> str | None:
+        """Whom the client has authenticated as (RFC 4954); ``None`` if nobody."""
+        return self._conn.identity
+
+    @property
+    def proxy(self) -> ProxyHeader | None:
+        """What the PROXY header said; ``None`` without one."""
+        return self._conn.proxy
+
+    @property
+    def xclient(self) -> ClientAttributes | None:
+        """What XCLIENT said of the client; ``None`` without it."""
+        return self._conn.xclient
+
+    @property
+    def xforward(self) -> ClientAttributes | None:
+        """What XFORWARD said of this transaction's client; ``None`` without it."""
+        return self._conn.xforward
 
     @property
     def state(self) -> dict[str, Any]:
@@ -146,6 +186,26 @@ class Handler:
 
             def on_hello(self, session, hello):
                 return "550 5.7.1 that is my name" if hello.name == session.hostname else None
+        """
+        return None
+
+    def on_auth(self, session: Session, credentials: Credentials) -> Verdict | Awaitable[Verdict]:
+        """AUTH came (RFC 4954), with ``auth=`` in the config. What the credentials are depends on the mechanism:
+
+        - :class:`ehlo.PasswordCredentials` of PLAIN and LOGIN, :class:`ehlo.CramCredentials` of CRAM-MD5;
+        - :class:`ehlo.TokenCredentials` of OAUTHBEARER and XOAUTH2;
+        - :class:`ehlo.ExternalCredentials` of EXTERNAL, a client certificate;
+        - :class:`ehlo.ScramCredentials` of SCRAM: to be answered with :class:`ehlo.ScramKeys`.
+
+        Unlike elsewhere ``None`` refuses, so that nobody gets in by a forgotten ``return``. ``True`` accepts the client
+        as ``credentials.identity``, :class:`ehlo.Identity` as somebody else; ``None`` and ``False`` answer 535; a
+        string or reply, 4yz or 5yz, is sent: ``"454 4.7.0 try again later"`` when the backend is down. A handler that
+        raises is answered 454 4.7.0. Let an unknown user take as long as a wrong password: ``check(None)`` does.
+
+        Example::
+
+            def on_auth(self, session, credentials):
+                return credentials.check(PASSWORDS.get(credentials.username))
         """
         return None
 
@@ -292,6 +352,7 @@ class Plan:
     _: KW_ONLY
     on_connect: Method
     on_hello: Method
+    on_auth: Callable[..., Any] | None  # Verdict | Awaitable[Verdict]
     on_mail: Method
     on_rcpt: Method
     on_data: Method
@@ -339,7 +400,8 @@ def plan_of(handler: object) -> Plan:
     elif methods["on_message"] is not None:
         content = "collect"
     decisions = frozenset(decision for name, decision in _DECISIONS if methods[name] is not None)
-    return Plan(decisions, content, on_disconnect=_method(handler, "on_disconnect"), **methods)
+    on_auth, on_disconnect = _method(handler, "on_auth"), _method(handler, "on_disconnect")
+    return Plan(decisions, content, on_auth=on_auth, on_disconnect=on_disconnect, **methods)
 
 
 def decisions_of(handler: object) -> tuple[frozenset[Decision], ContentMode]:

@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 
 from ehlo._core import (
     Address,
+    Auth,
+    AuthResponse,
     Chunk,
     Connect,
     ContentAborted,
@@ -19,9 +21,12 @@ from ehlo._core import (
     Message,
     NullPath,
     Postmaster,
+    Proxy,
     Rcpt,
     Reset,
+    StartTls,
     Vrfy,
+    Xclient,
 )
 
 __all__ = ["BareNewlines", "Decision", "ForwardPath", "ReversePath", "ServerEvent"]
@@ -39,7 +44,12 @@ BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 """What to do with bare CR and bare LF in content (RFC 5321 2.3.8)."""
 
 ServerEvent: TypeAlias = (
-    Connect
+    Auth
+    | AuthResponse
+    | StartTls
+    | Proxy
+    | Xclient
+    | Connect
     | Hello
     | Mail
     | Rcpt

@@ -1,13 +1,16 @@
-"""The asyncio adapter (uvloop works as well): :func:`serve`.
+"""The asyncio adapter (uvloop works as well): :func:`serve` and :func:`connect`.
 
 Example::
 
     async with await ehlo.asyncio.serve(handler, port=2525) as server:
-        await server.serve_forever()
+        async with ehlo.asyncio.connect("127.0.0.1", server.port) as client:
+            await client.send(octets, sender="a@b.example", recipients=["c@d.example"])
 """
 
 from __future__ import annotations
 
+from ehlo.asyncio._client import Client, connect
+from ehlo.asyncio._pool import Pool
 from ehlo.asyncio._server import Server, serve
 
-__all__ = ["Server", "serve"]
+__all__ = ["Client", "Pool", "Server", "connect", "serve"]

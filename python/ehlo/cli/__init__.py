@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _bench, _sink
+from ehlo.cli import _bench, _send, _sink
 
 __all__ = ["main"]
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments behind the command's name; ``None`` takes them from ``sys.argv``.
 
     Returns:
-        The exit status: 0, or 1 when something failed on the way. Bad usage raises ``SystemExit(2)``.
+        The exit status: 0, or another as the command's ``--help`` says. Bad usage raises ``SystemExit(2)``.
 
     Example::
 
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"ehlo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _sink.add_parser(commands)
+    _send.add_parser(commands)
     _bench.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -13,17 +13,19 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import fields
 from datetime import datetime
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import ehlo.asyncio
 from ehlo._core import Envelope, ServerConfig
 from ehlo._errors import EhloError
 from ehlo._handler import Handler, Result, Session, path_text
 from ehlo._limits import Limits, Statistics
+from ehlo._listener import Listener
 from ehlo._store import MaildirStore, MboxStore, Store, trace_of
 from ehlo._trace import count_received
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SinkHandler", "UsageError", "add_parser"]
 
+LOOPS: Final = ("asyncio", "uvloop", "trio")
 _MAX_RECEIVED: Final = 100  # RFC 5321 6.3
 _LOOP: Final = "554 5.4.6 Routing loop: too many Received fields"
 
@@ -53,7 +56,7 @@ def add_parser(commands: Any) -> None:
     where.add_argument("--host", default="127.0.0.1", help="address or name (default: %(default)s)")
     where.add_argument("--port", type=_port, default=2525, help="TCP port, 0: any free one (default: %(default)s)")
     where.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
-    where.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="event loop (default: asyncio)")
+    where.add_argument("--loop", choices=LOOPS, default="asyncio", help="event loop (default: asyncio)")
     where.add_argument(
         "--workers", type=_count, default=1, metavar="N", help="processes that share the port (default: %(default)s)"
     )
@@ -137,17 +140,24 @@ class SinkHandler(Handler):
     Arguments:
         store: where messages go.
         report: called with one line for each message, or ``None``.
+        in_thread: the event loop's way to call a function that blocks, with arguments.
 
     Example::
 
         handler = SinkHandler(MaildirStore("inbox"), print)
     """
 
-    __slots__ = ("_report", "_store")
+    __slots__ = ("_in_thread", "_report", "_store")
 
-    def __init__(self, store: Store | None, report: Callable[[str], None] | None) -> None:
+    def __init__(
+        self,
+        store: Store | None,
+        report: Callable[[str], None] | None,
+        in_thread: Callable[..., Awaitable[object]] = asyncio.to_thread,
+    ) -> None:
         self._store = store
         self._report = report
+        self._in_thread = in_thread
 
     def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
         """Keep it; refuse one that runs in circles (RFC 5321 6.3)."""
@@ -162,7 +172,7 @@ class SinkHandler(Handler):
         now = datetime.now().astimezone()
         trace = trace_of(session, envelope, now)
         try:
-            await asyncio.to_thread(store.deliver, envelope, content, trace, now)
+            await self._in_thread(store.deliver, envelope, content, trace, now)
         except OSError as exc:
             sys.stderr.write(f"ehlo sink: a message could not be kept, the client may try again: {exc}\n")
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -223,19 +233,16 @@ def _store(arguments: argparse.Namespace) -> Store | None:
         raise UsageError(f"{flag} {path}: {reason}; name a place that can be written to") from None
 
 
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if name == "asyncio":
-        return None
+def _loop_module(name: str) -> Any:
     try:
-        module = importlib.import_module("uvloop")
+        return importlib.import_module(name)
     except ImportError:
-        raise UsageError("--loop uvloop: uvloop is not installed; pip install uvloop, or use --loop asyncio") from None
-    return module.new_event_loop  # type: ignore[no-any-return]
+        raise UsageError(f"--loop {name}: {name} is not installed; pip install {name}, or use --loop asyncio") from None
 
 
 def _check(arguments: argparse.Namespace) -> None:
     """All that can be said before anything listens."""
-    _loop_factory(arguments.loop)
+    _loop_module(arguments.loop)
     if arguments.lmtp and arguments.unix is None and arguments.port == 25:
         raise UsageError("--lmtp: LMTP must not be served on port 25 (RFC 2033 5); choose another with --port, as 24")
     if arguments.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
@@ -287,14 +294,34 @@ def _totals(stats: Statistics) -> str:
     return "ehlo sink: received " + ", ".join(words)
 
 
-async def _serve(
-    arguments: argparse.Namespace, ready: Callable[[ehlo.asyncio.Server], None], lifeline: Connection | None = None
-) -> Statistics:
+Ready: TypeAlias = Callable[[Listener[Any]], None]
+
+
+@contextlib.contextmanager
+def _handler(arguments: argparse.Namespace, in_thread: Callable[..., Awaitable[object]]) -> Iterator[Handler]:
     store = _store(arguments)
     report = None if arguments.quiet else _say
     # With nothing to keep and nothing to say, no Python runs for a message at all.
-    handler = Handler() if store is None and report is None else SinkHandler(store, report)
-    limits = Limits(max_connections=arguments.max_connections, max_connections_per_network=None, session_seconds=None)
+    yield Handler() if store is None and report is None else SinkHandler(store, report, in_thread)
+    if store is not None:
+        store.close()
+
+
+def _options(arguments: argparse.Namespace, lifeline: Connection | None) -> dict[str, Any]:
+    """What ``serve`` is called with, on any event loop."""
+    return {
+        "host": arguments.host,
+        "port": arguments.port,
+        "config": _config(arguments),
+        "limits": Limits(
+            max_connections=arguments.max_connections, max_connections_per_network=None, session_seconds=None
+        ),
+        "path": arguments.unix,
+        "reuse_port": lifeline is not None,
+    }
+
+
+async def _serve(arguments: argparse.Namespace, ready: Ready, lifeline: Connection | None) -> Statistics:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     hurry = asyncio.Event()
@@ -312,45 +339,79 @@ async def _serve(
         else:
             asked()
 
-    try:
-        server = await ehlo.asyncio.serve(
-            handler,
-            arguments.host,
-            arguments.port,
-            config=_config(arguments),
-            limits=limits,
-            path=arguments.unix,
-            reuse_port=lifeline is not None,
-        )
-    except OSError as exc:
-        raise _cannot_listen(arguments, exc) from None
-    async with server:
-        if lifeline is None:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                with contextlib.suppress(NotImplementedError, ValueError):
-                    loop.add_signal_handler(number, asked)
-        else:
-            loop.add_reader(lifeline.fileno(), read_lifeline)
-        ready(server)
-        await stop.wait()
-        closing = asyncio.ensure_future(server.close(arguments.deadline))
-        hurrying = asyncio.ensure_future(hurry.wait())
-        await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
-        if hurry.is_set():
-            await server.close(0)
-        hurrying.cancel()
-        await closing
-        if lifeline is not None:
-            loop.remove_reader(lifeline.fileno())
-    if store is not None:
-        store.close()
+    with _handler(arguments, asyncio.to_thread) as handler:
+        try:
+            server = await ehlo.asyncio.serve(handler, **_options(arguments, lifeline))
+        except OSError as exc:
+            raise _cannot_listen(arguments, exc) from None
+        async with server:
+            if lifeline is None:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    with contextlib.suppress(NotImplementedError, ValueError):
+                        loop.add_signal_handler(number, asked)
+            else:
+                loop.add_reader(lifeline.fileno(), read_lifeline)
+            ready(server)
+            await stop.wait()
+            closing = asyncio.ensure_future(server.close(arguments.deadline))
+            hurrying = asyncio.ensure_future(hurry.wait())
+            await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
+            if hurry.is_set():
+                await server.close(0)
+            hurrying.cancel()
+            await closing
+            if lifeline is not None:
+                loop.remove_reader(lifeline.fileno())
     return server.statistics
 
 
-def _run_one(
-    arguments: argparse.Namespace, ready: Callable[[ehlo.asyncio.Server], None], lifeline: Connection | None = None
-) -> Statistics:
-    with asyncio.Runner(loop_factory=_loop_factory(arguments.loop)) as runner:
+async def _serve_on_trio(arguments: argparse.Namespace, ready: Ready, lifeline: Connection | None) -> Statistics:
+    import trio
+
+    import ehlo.trio
+
+    async def heed(server: ehlo.trio.Server, pipe: Connection | None, *, task_status: trio.TaskStatus[None]) -> None:
+        """Close when asked by a signal or by the parent, and sooner when asked again."""
+        deadline = arguments.deadline
+        if pipe is None:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                task_status.started()
+                async for _ in signals:
+                    nursery.start_soon(server.close, deadline)
+                    deadline = 0.0
+        task_status.started()
+        while pipe is not None:
+            await trio.lowlevel.wait_readable(pipe.fileno())
+            try:
+                pipe.recv()
+            except (EOFError, OSError):  # the parent is gone
+                pipe = None
+            nursery.start_soon(server.close, deadline)
+            deadline = 0.0
+
+    failure: UsageError | None = None
+    with _handler(arguments, trio.to_thread.run_sync) as handler:
+        async with trio.open_nursery() as nursery:
+            try:
+                serve = partial(ehlo.trio.serve, handler, **_options(arguments, lifeline))
+                server: ehlo.trio.Server = await nursery.start(serve)
+            except OSError as exc:
+                failure = _cannot_listen(arguments, exc)
+            else:
+                await nursery.start(heed, server, lifeline)
+                ready(server)
+                await server.serve_forever()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return server.statistics
+
+
+def _run_one(arguments: argparse.Namespace, ready: Ready, lifeline: Connection | None = None) -> Statistics:
+    module = _loop_module(arguments.loop)
+    if arguments.loop == "trio":
+        return module.run(_serve_on_trio, arguments, ready, lifeline)  # type: ignore[no-any-return]
+    with asyncio.Runner(loop_factory=module.new_event_loop) as runner:
         return runner.run(_serve(arguments, ready, lifeline))
 
 

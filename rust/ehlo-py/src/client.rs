@@ -106,10 +106,14 @@ impl ClientConnection {
 
     /// TLS is active: after `StartTls`, or before the greeting where TLS is implicit (RFC 3207 4.2, RFC 8314 3.3).
     ///
+    /// Args:
+    ///     verified: the server's certificate and name were; REQUIRETLS needs it (RFC 8689 4.2.1).
+    ///
     /// Raises:
     ///     LocalProtocolError: if no handshake was due.
-    fn tls_established(&mut self) -> PyResult<()> {
-        self.inner.tls_established().map_err(misuse)
+    #[pyo3(signature = (*, verified = false))]
+    fn tls_established(&mut self, verified: bool) -> PyResult<()> {
+        self.inner.tls_established(verified).map_err(misuse)
     }
 
     // ---- what is wanted ----

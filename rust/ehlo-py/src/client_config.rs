@@ -23,6 +23,7 @@ use crate::error::unknown_name;
 ///     newlines: a bare CR or LF in content: "normalize" to CRLF, "reject", or "exact" (as it is, by BDAT only).
 ///     force_8bit: send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
 ///     drop_dsn: leave out DSN parameters where the server lacks DSN, instead of failing (RFC 3461 5.2.2).
+///     relay_auth: after AUTH every MAIL has AUTH=, "<>" where the sender says nothing (RFC 4954 5). For relays.
 ///     max_recipients: of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8).
 ///     window: messages that go by BDAT ahead of their replies.
 ///     chunk_size: octets of one BDAT chunk.
@@ -87,6 +88,7 @@ fn set(settings: &mut ClientSettings, name: &str, value: &Bound<'_, PyAny>) -> P
         }
         "force_8bit" => s.force_8bit = value.extract()?,
         "drop_dsn" => s.drop_dsn = value.extract()?,
+        "relay_auth" => s.relay_auth = value.extract()?,
         "max_recipients" => s.max_recipients = value.extract()?,
         "window" => s.window = value.extract()?,
         "chunk_size" => s.chunk_size = value.extract()?,
@@ -119,8 +121,8 @@ impl ClientConfig {
     #[pyo3(
         signature = (hostname = "localhost", **settings),
         text_signature = "(hostname='localhost', *, lmtp=False, tls='off', pipelining=True, chunking='auto', \
-            newlines='normalize', force_8bit=False, drop_dsn=False, max_recipients=100, window=16, chunk_size=262144, \
-            lenient_replies=False, max_reply_line=4096, max_reply=65536, max_reply_lines=1000, greeting_timeout=300.0, \
+            newlines='normalize', force_8bit=False, drop_dsn=False, relay_auth=False, max_recipients=100, window=16, \
+            chunk_size=262144, lenient_replies=False, max_reply_line=4096, max_reply=65536, max_reply_lines=1000, greeting_timeout=300.0, \
             hello_timeout=300.0, mail_timeout=300.0, rcpt_timeout=300.0, data_timeout=120.0, content_timeout=180.0, \
             end_of_data_timeout=600.0, reset_timeout=20.0, quit_timeout=5.0, other_timeout=300.0)"
     )]
@@ -198,6 +200,12 @@ impl ClientConfig {
     #[getter]
     fn drop_dsn(&self) -> bool {
         self.settings().drop_dsn
+    }
+
+    /// Whether every MAIL has AUTH= in a session that AUTH opened (RFC 4954 5).
+    #[getter]
+    fn relay_auth(&self) -> bool {
+        self.settings().relay_auth
     }
 
     /// Most recipients of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8).

@@ -10,7 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::address::forward_path;
 use crate::envelope::Recipient;
-use crate::event::{object, verb_name};
+use crate::event::{StartTls, object, verb_name};
 use crate::lazy::Lazy;
 use crate::reply::Reply;
 
@@ -42,21 +42,6 @@ pub(crate) struct Ready;
 impl Ready {
     fn __repr__(&self) -> &'static str {
         "Ready()"
-    }
-}
-
-/// Shake hands for TLS now, then call `tls_established` (RFC 3207 4). What came in clear is forgotten.
-///
-/// Example:
-///     >>> match event:
-///     ...     case ehlo.StartTls(): upgrade(sock); conn.tls_established()
-#[pyclass(frozen, module = "ehlo", weakref)]
-pub(crate) struct StartTls;
-
-#[pymethods]
-impl StartTls {
-    fn __repr__(&self) -> &'static str {
-        "StartTls()"
     }
 }
 
@@ -183,7 +168,8 @@ impl RecipientResult {
         self.inner.reply.as_deref().cloned().map(Reply)
     }
 
-    /// What that reply answered: "mail", "rcpt", "data" or "content"; None without one.
+    /// What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection ended in
+    /// between, and the server may have the message; None if it did not come so far.
     #[getter]
     fn stage(&self) -> Option<&'static str> {
         match self.inner.stage {
@@ -289,7 +275,7 @@ impl SendResult {
 
     /// Why recipients have no reply; None if each has one. "lost": the connection ended, nothing was handed over.
     /// "unknown": it ended behind the end of the content, and the server may have the message. "need": the server lacks
-    /// what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit": the content was not sent.
+    /// what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit", "unwritable": it was not sent.
     #[getter]
     fn failure(&self) -> Option<&'static str> {
         self.failure.as_ref().map(|failure| match failure {
@@ -299,6 +285,7 @@ impl SendResult {
             Failure::Lost => "lost",
             Failure::MailMax => "mailmax",
             Failure::Need(_) => "need",
+            Failure::Unwritable(_) => "unwritable",
             Failure::Unknown => "unknown",
         })
     }
@@ -317,6 +304,14 @@ impl SendResult {
                 .inner
                 .iter()
                 .any(|one| !one.accepted && one.reply.as_ref().is_some_and(|reply| matches!(reply.code(), 400..=499)))
+    }
+
+    /// This result with the recipients that have no reply taken from `rest`: the result of a further attempt, on
+    /// another connection, for those and in the same order (RFC 9422 4.1).
+    fn completed_by(&self, rest: &Self) -> Self {
+        let mut further = rest.inner.iter();
+        let all = self.inner.iter().map(|one| if one.reply.is_some() { one } else { further.next().unwrap_or(one) });
+        Self { id: self.id, failure: rest.failure.clone(), inner: all.cloned().collect(), recipients: Lazy::new() }
     }
 
     fn __repr__(&self) -> String {

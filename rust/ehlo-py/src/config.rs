@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ehlo::session::config::FutureRelease;
-use ehlo::session::{self, ContentMode, Decisions, ServerSettings};
+use ehlo::session::{self, ContentMode, Decisions, InjectedInput, ServerSettings, TlsFacts, TlsMode};
 use ehlo::syntax::datetime::{DateTime, Fraction};
 use ehlo::syntax::options::{Leniency, UnknownParameters};
+use ehlo::syntax::xattr::AttributeName;
 use ehlo::wire::content::BareNewlines;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -90,6 +91,18 @@ pub(crate) fn leniency(names: &Bound<'_, PyAny>) -> PyResult<Leniency> {
 ///     deliver_by: True, or the least seconds accepted (RFC 2852).
 ///     future_release: the most seconds and the latest RFC 3339 time of a hold (RFC 4865).
 ///     mt_priority: True, or the name of the profile (RFC 6710).
+///     tls: "off", "starttls" (RFC 3207), or "implicit" before the greeting (RFC 8314 3.3).
+///     require_tls: nothing but NOOP, EHLO, STARTTLS and QUIT before TLS; not for a public port 25.
+///     injected_input: octets in the clear behind STARTTLS: "refuse" with 554 and close, or "drop".
+///     requiretls: REQUIRETLS inside TLS (RFC 8689).
+///     auth: the SASL mechanisms that AUTH offers, in this order (RFC 4954); none: AUTH is not there.
+///     auth_in_clear: those of them that are offered without TLS, too.
+///     require_auth: no mail before AUTH (530).
+///     proxy: a PROXY header comes first. Only where every client is a trusted proxy.
+///     xclient, xforward: the attributes that clients may send once `trusted` is set, like ("NAME", "ADDR"); none: the
+///         command is not there.
+///     submission: message submission (RFC 6409): AUTH is required, domains must be fully qualified.
+///     single_labels: domains of one label that submission takes all the same.
 ///     bare_newlines: a bare CR or LF in DATA: "reject" with 550, "normalize" to CRLF, or "allow" and flag.
 ///     bdat_bare_newlines: the same in BDAT, not judged with BODY=BINARYMIME.
 ///     bare_lf_commands: a bare LF ends a command line, too.
@@ -103,7 +116,10 @@ pub(crate) fn leniency(names: &Bound<'_, PyAny>) -> PyResult<Leniency> {
 ///     max_command_line: octets with CRLF, 512 at least.
 ///     max_recipients: of one transaction.
 ///     max_messages, max_errors, max_junk, max_refused_recipients, max_commands: of one session; None for no limit.
+///     max_auth_failures: AUTH commands answered with 5yz, of one session; None for no limit.
+///     max_auth_response: octets of a response inside AUTH.
 ///     command_timeout, content_timeout: seconds (RFC 5321 4.5.3.2).
+///     handshake_timeout, proxy_timeout: seconds for a TLS handshake and for a PROXY header.
 ///
 /// Raises:
 ///     ValueError: for an unknown word, or settings that make no server.
@@ -182,6 +198,31 @@ fn set(settings: &mut ServerSettings, name: &str, value: &Bound<'_, PyAny>) -> P
         }
         "mt_priority" => s.mt_priority = offered(value)?.map(Option::unwrap_or_default),
         "rrvs" => s.rrvs = value.extract()?,
+        "tls" => {
+            s.tls = match value.extract()? {
+                "off" => TlsMode::Off,
+                "starttls" => TlsMode::StartTls,
+                "implicit" => TlsMode::Implicit,
+                other => return Err(unknown_name("a way to TLS", other, &["off", "starttls", "implicit"])),
+            }
+        }
+        "require_tls" => s.require_tls = value.extract()?,
+        "injected_input" => {
+            s.injected_input = match value.extract()? {
+                "refuse" => InjectedInput::Refuse,
+                "drop" => InjectedInput::Drop,
+                other => return Err(unknown_name("a policy for injected input", other, &["refuse", "drop"])),
+            }
+        }
+        "requiretls" => s.requiretls = value.extract()?,
+        "auth" => s.auth = words(value)?,
+        "auth_in_clear" => s.auth_in_clear = words(value)?,
+        "require_auth" => s.require_auth = value.extract()?,
+        "proxy" => s.proxy = value.extract()?,
+        "xclient" => s.xclient = attributes(value)?,
+        "xforward" => s.xforward = attributes(value)?,
+        "submission" => s.submission = value.extract()?,
+        "single_labels" => s.single_labels = words(value)?,
         "help" => s.help = value.extract()?,
         "bare_newlines" => s.bare_newlines = bare_newlines(value.extract()?)?,
         "bdat_bare_newlines" => s.bdat_bare_newlines = bare_newlines(value.extract()?)?,
@@ -209,6 +250,10 @@ fn set(settings: &mut ServerSettings, name: &str, value: &Bound<'_, PyAny>) -> P
         "max_junk" => s.limits.junk = value.extract()?,
         "max_refused_recipients" => s.limits.refused_recipients = value.extract()?,
         "max_commands" => s.limits.commands = value.extract()?,
+        "max_auth_failures" => s.limits.auth_failures = value.extract()?,
+        "max_auth_response" => s.limits.auth_response = value.extract()?,
+        "handshake_timeout" => s.timers.handshake = seconds(value)?,
+        "proxy_timeout" => s.timers.proxy = seconds(value)?,
         "command_timeout" => s.timers.command = seconds(value)?,
         "content_timeout" => s.timers.content = seconds(value)?,
         _ => return Err(PyTypeError::new_err("there is no such setting")),
@@ -226,6 +271,21 @@ where
         Err(_) if value.is_none() => Ok(None),
         Err(_) => Ok(Some(Some(value.extract()?))),
     }
+}
+
+fn words(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    if value.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err("expected a sequence of words, not a single str"));
+    }
+    value.try_iter()?.map(|word| word?.extract()).collect()
+}
+
+fn attributes(value: &Bound<'_, PyAny>) -> PyResult<Vec<AttributeName>> {
+    let known = AttributeName::ALL.map(AttributeName::as_str);
+    let name = |word: &String| {
+        AttributeName::parse(word).ok_or_else(|| unknown_name("an attribute of a client", word, &known))
+    };
+    words(value)?.iter().map(name).collect()
 }
 
 pub(crate) fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
@@ -252,11 +312,14 @@ impl ServerConfig {
         text_signature = "(hostname='localhost', *, lmtp=False, decisions=['message'], content='collect', \
             greeting='', max_message_size=33554432, chunking=True, binarymime=True, smtputf8=True, dsn=True, \
             limits_keyword=True, deliver_by=None, future_release=None, mt_priority=None, rrvs=False, help=True, \
+            tls='off', require_tls=False, injected_input='refuse', requiretls=False, auth=(), auth_in_clear=(), \
+            require_auth=False, proxy=False, xclient=(), xforward=(), submission=False, single_labels=(), \
             bare_newlines='reject', bdat_bare_newlines='allow', bare_lf_commands=False, \
             unknown_parameters='reject', reject_nul=False, reject_8bit=False, reject_long_lines=False, \
             lenient=['hello_underscore'], max_local_part=64, max_command_line=2048, max_recipients=1000, \
             max_messages=1000, max_errors=20, max_junk=100, max_refused_recipients=None, max_commands=None, \
-            command_timeout=300.0, content_timeout=300.0)"
+            max_auth_failures=3, max_auth_response=12288, command_timeout=300.0, content_timeout=300.0, \
+            handshake_timeout=60.0, proxy_timeout=5.0)"
     )]
     fn new(hostname: Option<String>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let mut made = ServerSettings::default();
@@ -278,10 +341,17 @@ impl ServerConfig {
         Self::check(settings)
     }
 
-    /// The EHLO keyword lines, without code and CRLF, in the order they are sent (RFC 5321 4.1.1.1).
+    /// The EHLO keyword lines, without code and CRLF, in the order they are sent in the clear (RFC 5321 4.1.1.1).
+    /// Those for `trusted` clients only are not here.
     #[getter]
     fn keywords<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.inner.keywords())
+        PyTuple::new(py, self.inner.keywords(None, false).collect::<Vec<_>>())
+    }
+
+    /// The same inside TLS (RFC 3207 4.2, 4954 3), without what needs channel binding or a client certificate.
+    #[getter]
+    fn tls_keywords<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.inner.keywords(Some(TlsFacts::default()), false).collect::<Vec<_>>())
     }
 
     /// Our name (RFC 5321 4.3.1).
@@ -377,6 +447,85 @@ impl ServerConfig {
     #[getter]
     fn rrvs(&self) -> bool {
         self.settings().rrvs
+    }
+
+    /// How TLS comes.
+    #[getter]
+    fn tls(&self) -> &'static str {
+        match self.settings().tls {
+            TlsMode::Off => "off",
+            TlsMode::StartTls => "starttls",
+            TlsMode::Implicit => "implicit",
+        }
+    }
+
+    /// Whether TLS is required (RFC 3207 4).
+    #[getter]
+    fn require_tls(&self) -> bool {
+        self.settings().require_tls
+    }
+
+    /// What becomes of octets in the clear behind STARTTLS (RFC 3207 4.2).
+    #[getter]
+    fn injected_input(&self) -> &'static str {
+        match self.settings().injected_input {
+            InjectedInput::Refuse => "refuse",
+            InjectedInput::Drop => "drop",
+        }
+    }
+
+    /// Whether REQUIRETLS is offered inside TLS (RFC 8689).
+    #[getter]
+    fn requiretls(&self) -> bool {
+        self.settings().requiretls
+    }
+
+    /// The mechanisms of AUTH, in upper case (RFC 4954).
+    #[getter]
+    fn auth<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.settings().auth)
+    }
+
+    /// Those that are offered without TLS, too.
+    #[getter]
+    fn auth_in_clear<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.settings().auth_in_clear)
+    }
+
+    /// Whether AUTH is required (RFC 4954 6).
+    #[getter]
+    fn require_auth(&self) -> bool {
+        self.settings().require_auth
+    }
+
+    /// Whether a PROXY header comes first.
+    #[getter]
+    fn proxy(&self) -> bool {
+        self.settings().proxy
+    }
+
+    /// The attributes of XCLIENT for trusted clients.
+    #[getter]
+    fn xclient<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.settings().xclient.iter().map(|name| name.as_str()))
+    }
+
+    /// The attributes of XFORWARD for trusted clients.
+    #[getter]
+    fn xforward<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.settings().xforward.iter().map(|name| name.as_str()))
+    }
+
+    /// Whether this is message submission (RFC 6409).
+    #[getter]
+    fn submission(&self) -> bool {
+        self.settings().submission
+    }
+
+    /// Domains of one label that submission takes (RFC 6409 4.2).
+    #[getter]
+    fn single_labels<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.settings().single_labels)
     }
 
     /// Whether HELP is offered (RFC 5321 4.1.1.8).
@@ -483,6 +632,30 @@ impl ServerConfig {
     #[getter]
     fn max_commands(&self) -> Option<u32> {
         self.settings().limits.commands
+    }
+
+    /// AUTH commands answered with 5yz, in one session; None for no limit (RFC 4954 4).
+    #[getter]
+    fn max_auth_failures(&self) -> Option<u32> {
+        self.settings().limits.auth_failures
+    }
+
+    /// Octets of a response inside AUTH, without its CRLF (RFC 4954 4).
+    #[getter]
+    fn max_auth_response(&self) -> usize {
+        self.settings().limits.auth_response
+    }
+
+    /// Seconds for a TLS handshake.
+    #[getter]
+    fn handshake_timeout(&self) -> f64 {
+        self.settings().timers.handshake.as_secs_f64()
+    }
+
+    /// Seconds for a PROXY header.
+    #[getter]
+    fn proxy_timeout(&self) -> f64 {
+        self.settings().timers.proxy.as_secs_f64()
     }
 
     /// Seconds to wait for a command (RFC 5321 4.5.3.2.7).

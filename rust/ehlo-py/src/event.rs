@@ -14,6 +14,7 @@ use crate::codec::flag_names;
 use crate::content::Collected;
 use crate::envelope::{Envelope, Recipient, Sender};
 use crate::lazy::Lazy;
+use crate::peer::{ClientAttributes, ProxyHeader};
 
 /// The Python object of an event.
 pub(crate) fn to_python(py: Python<'_>, event: session::Event<Collected>) -> PyResult<Bound<'_, PyAny>> {
@@ -30,7 +31,15 @@ pub(crate) fn to_python(py: Python<'_>, event: session::Event<Collected>) -> PyR
         Event::Data { envelope, verb } => object(py, Data { envelope: LateEnvelope::new(envelope), verb }),
         Event::ContentStart(envelope) => object(py, ContentStart { envelope: LateEnvelope::new(envelope) }),
         Event::ContentAborted(reason) => object(py, ContentAborted { reason }),
+        Event::Auth { mechanism, initial } => {
+            let initial = initial.map(|octets| PyBytes::new(py, &octets).unbind());
+            object(py, Auth { initial, mechanism })
+        }
+        Event::AuthResponse(octets) => object(py, AuthResponse { data: PyBytes::new(py, &octets).unbind() }),
         Event::Connect => object(py, Connect),
+        Event::Proxy(header) => object(py, Proxy { header: Py::new(py, ProxyHeader(header))? }),
+        Event::StartTls => object(py, StartTls),
+        Event::Xclient(attributes) => object(py, Xclient { attributes: Py::new(py, ClientAttributes(attributes))? }),
         Event::Disconnect(reason) => object(py, Disconnect { reason }),
         Event::Reset => object(py, Reset),
         Event::Vrfy(argument) => object(py, Vrfy { argument }),
@@ -72,6 +81,140 @@ impl LateEnvelope {
 
     fn get<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Envelope>> {
         self.object.get(py, || Bound::new(py, Envelope::wrap(self.inner.clone())))
+    }
+}
+
+/// Decision, with `auth` in the configuration: AUTH came (RFC 4954 4). Answer with `challenge`, `accept_identity`
+/// or a 4yz or 5yz reply.
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.Auth("PLAIN", None): conn.challenge(b"")
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Auth {
+    initial: Option<Py<PyBytes>>,
+    mechanism: String,
+}
+
+#[pymethods]
+impl Auth {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str) = ("mechanism", "initial_response");
+
+    /// The mechanism in upper case, one that is offered now.
+    #[getter]
+    fn mechanism(&self) -> &str {
+        &self.mechanism
+    }
+
+    /// The initial response, decoded; None is none, and b"" an empty one (RFC 4954 4).
+    #[getter]
+    fn initial_response(&self) -> Option<&Py<PyBytes>> {
+        self.initial.as_ref()
+    }
+
+    fn __repr__(&self) -> String {
+        let initial = if self.initial.is_some() { "<...>" } else { "None" };
+        format!("Auth(mechanism='{}', initial_response={initial})", self.mechanism)
+    }
+}
+
+/// Decision: the client answered a challenge (RFC 4954 4). To be answered as `Auth` is.
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.AuthResponse(data): step = mechanism.respond(data)
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct AuthResponse {
+    data: Py<PyBytes>,
+}
+
+#[pymethods]
+impl AuthResponse {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("data",);
+
+    /// The response, decoded.
+    #[getter]
+    fn data(&self) -> &Py<PyBytes> {
+        &self.data
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "AuthResponse(data=<...>)"
+    }
+}
+
+/// TLS is to begin (RFC 3207 4). On a client: shake hands now, then say `tls_established`; what came in clear is
+/// forgotten. On a server a decision, with `tls="starttls"`: accept, send the output, shake hands, then say
+/// `tls_established`; or reply 454 when TLS is not to be had now.
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.StartTls(): upgrade(sock); conn.tls_established()
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct StartTls;
+
+#[pymethods]
+impl StartTls {
+    fn __repr__(&self) -> &'static str {
+        "StartTls()"
+    }
+}
+
+/// Decision, with `proxy=True`: the PROXY header came (PROXY protocol 2). A reply stands in place of the greeting.
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.Proxy(header): print(header.source); conn.accept()
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Proxy {
+    header: Py<ProxyHeader>,
+}
+
+#[pymethods]
+impl Proxy {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("header",);
+
+    /// What the proxy knows of the connection.
+    #[getter]
+    fn header(&self) -> &Py<ProxyHeader> {
+        &self.header
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Proxy(header={})", self.header.bind(py).repr()?))
+    }
+}
+
+/// XCLIENT was accepted; the session begins anew (Postfix XCLIENT_README). No decision. If it said another address,
+/// `trusted` is False until it is set again.
+///
+/// Example:
+///     >>> conn.trusted = event.attributes.addr in FRONTS
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Xclient {
+    attributes: Py<ClientAttributes>,
+}
+
+#[pymethods]
+impl Xclient {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("attributes",);
+
+    /// All that XCLIENT has said so far.
+    #[getter]
+    fn attributes(&self) -> &Py<ClientAttributes> {
+        &self.attributes
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Xclient(attributes={})", self.attributes.bind(py).repr()?))
     }
 }
 
@@ -481,17 +624,20 @@ impl Disconnect {
     const MATCH_ARGS: (&'static str,) = ("reason",);
 
     /// One of "quit", "eof" (the client closed), "timeout", "program" (it said 421 or 221), "protocol" (the peer
-    /// cannot be followed any more), "limit" and "shutdown".
+    /// cannot be followed any more), "limit", "shutdown", "injection" (octets in the clear behind STARTTLS) and "tls"
+    /// (the handshake failed).
     #[getter]
     fn reason<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         match self.reason {
             DisconnectReason::Eof => intern!(py, "eof"),
+            DisconnectReason::Injection => intern!(py, "injection"),
             DisconnectReason::Limit => intern!(py, "limit"),
             DisconnectReason::Program => intern!(py, "program"),
             DisconnectReason::Protocol => intern!(py, "protocol"),
             DisconnectReason::Quit => intern!(py, "quit"),
             DisconnectReason::Shutdown => intern!(py, "shutdown"),
             DisconnectReason::Timeout => intern!(py, "timeout"),
+            DisconnectReason::Tls => intern!(py, "tls"),
         }
     }
 

@@ -9,6 +9,7 @@
 //! - [`server`], [`config`], [`event`]: the server's session.
 //! - [`client`], [`client_config`], [`client_event`]: the client's.
 //! - [`address`], [`envelope`], [`reply`], [`capability`], [`command`]: words.
+//! - [`peer`]: what a trusted front says of the client.
 //! - [`codec`]: the dot codec and xtext.
 //! - [`buffer`], [`content`]: memory that is shared with Python.
 //! - [`error`], [`lazy`]: what all the others use.
@@ -28,6 +29,7 @@ mod envelope;
 mod error;
 mod event;
 mod lazy;
+mod peer;
 mod reply;
 mod server;
 
@@ -70,7 +72,7 @@ mod _core {
     use super::client_config::ClientConfig;
     #[pymodule_export]
     use super::client_event::{
-        Challenge, ClientDisconnect, CommandReply, Ready, RecipientResult, SendResult, StartTls, Unsolicited,
+        Challenge, ClientDisconnect, CommandReply, Ready, RecipientResult, SendResult, Unsolicited,
     };
     #[pymodule_export]
     use super::codec::{DotDecoder, DotEncoder, dot_stuff, dot_unstuff, xtext_decode, xtext_encode};
@@ -82,9 +84,11 @@ mod _core {
     use super::envelope::{Envelope, Recipient, Sender};
     #[pymodule_export]
     use super::event::{
-        Chunk, Connect, ContentAborted, ContentStart, Data, Disconnect, Etrn, Expn, Hello, Mail, Message, Rcpt, Reset,
-        Vrfy,
+        Auth, AuthResponse, Chunk, Connect, ContentAborted, ContentStart, Data, Disconnect, Etrn, Expn, Hello, Mail,
+        Message, Proxy, Rcpt, Reset, StartTls, Vrfy, Xclient,
     };
+    #[pymodule_export]
+    use super::peer::{ClientAttributes, ProxyHeader, parse_proxy};
     #[pymodule_export]
     use super::reply::{Reply, parse_reply};
     #[pymodule_export]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ehlo::session;
+use ehlo::session::{self, TlsFacts};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
@@ -12,14 +12,17 @@ use crate::config::ServerConfig;
 use crate::content::Collected;
 use crate::error::misuse;
 use crate::event::{to_python, verb_name};
+use crate::peer::{ClientAttributes, ProxyHeader};
 use crate::reply::{self, Reply};
 
 /// The server's side of one SMTP or LMTP session, without I/O (RFC 5321, 2033).
 ///
 /// - Input: `receive_data` or `receive_from`, `receive_eof`, `receive_timeout`. They never raise for what a peer sent.
 /// - Events: iterate, or `next_event`. It ends when input is used up or a decision is open.
-/// - Answers to the one open decision: `accept`, `reply`, `send_reply`, `reply_recipients`.
+/// - Answers to the one open decision: `accept`, `reply`, `send_reply`, `reply_recipients`; to AUTH `challenge`,
+///   `accept_identity`.
 /// - Output: `data_to_send`.
+/// - TLS: when `handshaking`, send the output, do the handshake, then `tls_established` or `tls_failed`.
 ///
 /// At each wake-up in this order: input, events with their answers, output. When `closed`, send what is left and
 /// close the transport. Two threads that use one connection at once get a RuntimeError.
@@ -83,7 +86,7 @@ impl ServerConnection {
     /// Answer the open decision with yes, in the engine's words. In LMTP, for all recipients that still wait.
     ///
     /// Raises:
-    ///     LocalProtocolError: if no decision is open.
+    ///     LocalProtocolError: if no decision is open, or it is AUTH, which needs an identity.
     fn accept(&mut self) -> PyResult<()> {
         self.inner.accept().map_err(misuse)
     }
@@ -137,6 +140,133 @@ impl ServerConnection {
     #[pyo3(signature = (reply = None))]
     fn shutdown(&mut self, reply: Option<&Bound<'_, Reply>>) -> PyResult<()> {
         self.inner.shutdown(reply.map(|reply| reply.get().0.clone())).map_err(misuse)
+    }
+
+    /// Answer AUTH with a challenge, which goes out in base64 (RFC 4954 4).
+    ///
+    /// Args:
+    ///     octets: the challenge. An empty one asks for the first response where the client speaks first.
+    ///
+    /// Raises:
+    ///     LocalProtocolError: if no AUTH is open.
+    ///
+    /// Example:
+    ///     >>> conn.challenge(b"Username:"); conn.data_to_send()
+    ///     b'334 VXNlcm5hbWU6\r\n'
+    fn challenge(&mut self, octets: &Bound<'_, PyAny>) -> PyResult<()> {
+        lend(octets, |octets| self.inner.challenge(octets))?.map_err(misuse)
+    }
+
+    /// Answer AUTH with yes: 235 (RFC 4954 4). `identity` is whom the client is from now on.
+    ///
+    /// Raises:
+    ///     LocalProtocolError: if no AUTH is open.
+    ///
+    /// Example:
+    ///     >>> conn.accept_identity("jane"); conn.identity
+    ///     'jane'
+    fn accept_identity(&mut self, identity: &str) -> PyResult<()> {
+        self.inner.accept_identity(identity).map_err(misuse)
+    }
+
+    // ---- TLS ----
+
+    /// The handshake is done: the session starts anew (RFC 3207 4.2), or begins with its greeting (RFC 8314 3.3).
+    ///
+    /// Args:
+    ///     too_weak: policy wants better TLS: everything but QUIT is answered 554 (RFC 3207 4.1).
+    ///     channel_binding: it can be had, so that mechanisms in -PLUS are offered (RFC 5929).
+    ///     client_certificate: the client has one that was verified, so that EXTERNAL is offered (RFC 4422 A).
+    ///
+    /// Raises:
+    ///     LocalProtocolError: if no handshake is awaited, or output from before it was not sent.
+    ///
+    /// Example:
+    ///     >>> await transport.start_tls(); conn.tls_established()
+    ///     >>> conn.handshaking, conn.tls
+    ///     (False, True)
+    #[pyo3(signature = (*, too_weak = false, channel_binding = false, client_certificate = false))]
+    fn tls_established(&mut self, too_weak: bool, channel_binding: bool, client_certificate: bool) -> PyResult<()> {
+        if too_weak {
+            return self.inner.tls_too_weak().map_err(misuse);
+        }
+        self.inner.tls_established(TlsFacts { channel_binding, client_certificate }).map_err(misuse)
+    }
+
+    /// The handshake failed: the session is over, and nothing more is said.
+    ///
+    /// Raises:
+    ///     LocalProtocolError: if no handshake is awaited.
+    fn tls_failed(&mut self) -> PyResult<()> {
+        self.inner.tls_failed().map_err(misuse)
+    }
+
+    /// Octets that came behind a PROXY header and belong to the handshake (PROXY protocol 2); b"" if none did, or no
+    /// handshake is awaited. They are handed over once.
+    fn take_tls_input<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.take_tls_input())
+    }
+
+    /// Whether the session waits for the TLS handshake: send the output, then begin it.
+    #[getter]
+    fn handshaking(&self) -> bool {
+        self.inner.is_handshaking()
+    }
+
+    /// Whether TLS is active.
+    #[getter]
+    fn tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+
+    // ---- the client ----
+
+    /// Whom the client has authenticated as (RFC 4954), or as whom XCLIENT's LOGIN has; None if nobody.
+    #[getter]
+    fn identity(&self) -> Option<&str> {
+        self.inner.identity()
+    }
+
+    /// AUTH commands that the program answered with 5yz.
+    #[getter]
+    fn auth_failures(&self) -> u64 {
+        self.inner.auth_failures()
+    }
+
+    /// Whether the client may use XCLIENT and XFORWARD; False at first. To be set by the client's address, and
+    /// again when XCLIENT gave another one.
+    #[getter]
+    fn trusted(&self) -> bool {
+        self.inner.is_trusted()
+    }
+
+    #[setter]
+    fn set_trusted(&mut self, trusted: bool) {
+        self.inner.set_trusted(trusted);
+    }
+
+    /// What the PROXY header said; None without one.
+    #[getter]
+    fn proxy(&self) -> Option<ProxyHeader> {
+        self.inner.proxy().map(|header| ProxyHeader(Arc::clone(header)))
+    }
+
+    /// What XCLIENT said; None without it.
+    #[getter]
+    fn xclient(&self) -> Option<ClientAttributes> {
+        self.inner.xclient().map(|attributes| ClientAttributes(Arc::clone(attributes)))
+    }
+
+    /// What XFORWARD said of the present transaction, or of the next; None without it.
+    #[getter]
+    fn xforward(&self) -> Option<ClientAttributes> {
+        self.inner.xforward().map(|attributes| ClientAttributes(Arc::clone(attributes)))
+    }
+
+    /// Address and port of the client by XCLIENT, or else by the PROXY header; None if only the transport knows.
+    #[getter]
+    fn client_address(&self) -> Option<(String, Option<u16>)> {
+        self.inner.client_address().map(|(address, port)| (address.to_string(), port))
     }
 
     // ---- output ----
@@ -204,7 +334,8 @@ impl ServerConnection {
         self.inner.hello().map(|(verb, name)| (verb_name(py, verb), name))
     }
 
-    /// The `with` keyword of a Received field (RFC 3848 1, RFC 6531 4.3): SMTP, ESMTP, LMTP, UTF8SMTP, UTF8LMTP.
+    /// The `with` keyword of a Received field (RFC 3848 1, RFC 6531 4.3): SMTP, ESMTP, LMTP, UTF8SMTP, UTF8LMTP,
+    /// each but the first with S for TLS and A for AUTH behind it.
     #[getter]
     fn protocol(&self) -> &'static str {
         self.inner.protocol()

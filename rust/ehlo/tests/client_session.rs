@@ -251,7 +251,7 @@ fn c_tls_19_all_is_forgotten_after_the_handshake() {
         peer.happened(&["start tls"]);
         peer.hears("");
         assert_eq!(peer.conn.timeout(), None);
-        peer.conn.tls_established().unwrap();
+        peer.conn.tls_established(true).unwrap();
         peer.turn();
         peer.hears("EHLO c.example\r\n");
         assert!(peer.conn.capabilities().lines().is_empty());
@@ -259,7 +259,7 @@ fn c_tls_19_all_is_forgotten_after_the_handshake() {
         peer.offer("STARTTLS");
         peer.happened(&["ready"]);
         peer.hears("MAIL FROM:<a@b>\r\n");
-        assert_eq!(peer.conn.tls_established(), Err(ClientMisuse::NoHandshake));
+        assert_eq!(peer.conn.tls_established(true), Err(ClientMisuse::NoHandshake));
     });
 }
 
@@ -272,7 +272,7 @@ fn c_tls_20_octets_behind_the_220_are_an_attack() {
             let last = peer.events().pop().unwrap();
             assert_eq!(last, "disconnect: octets in clear behind the reply to STARTTLS (RFC 3207 6)");
             // A program that shakes hands all the same gets no session out of it.
-            assert_eq!(peer.conn.tls_established(), Ok(()));
+            assert_eq!(peer.conn.tls_established(true), Ok(()));
             peer.turn();
             peer.hears("");
             assert!(peer.conn.is_closed() && !peer.conn.is_tls());
@@ -337,8 +337,8 @@ fn c_tls_22_required_sends_nothing_in_clear() {
 #[test]
 fn implicit_tls_is_told_before_the_greeting() {
     each_way(tls(TlsPolicy::Required), |peer| {
-        peer.conn.tls_established().unwrap();
-        assert_eq!(peer.conn.tls_established(), Err(ClientMisuse::NoHandshake));
+        peer.conn.tls_established(true).unwrap();
+        assert_eq!(peer.conn.tls_established(true), Err(ClientMisuse::NoHandshake));
         peer.say("220 mx\r\n");
         peer.offer("STARTTLS");
         peer.hears("EHLO c.example\r\n");
@@ -426,6 +426,24 @@ fn c_aut_32_a_challenge_that_is_no_base64() {
         peer.conn.cancel().unwrap();
         peer.turn();
         peer.hears("AUTH PLAIN\r\n*\r\n");
+    });
+}
+
+#[test]
+fn a_command_without_an_answer_is_told() {
+    // C-CLI-14: 3yz answers no command; C-CLI-18. Whoever waits for the reply has to hear that there is none.
+    ready(settings(), "", |peer| {
+        peer.conn.command(Command::Noop(b"".into())).unwrap();
+        peer.turn();
+        peer.say("354 hm\r\n");
+        assert_eq!(peer.events()[0], "NOOP lost");
+    });
+    ready(settings(), "AUTH PLAIN", |peer| {
+        peer.conn.auth("PLAIN", None).unwrap();
+        peer.turn();
+        peer.say("334 YQ==\r\n");
+        peer.eof();
+        peer.happened(&["challenge a", "AUTH lost", "disconnect: the server closed the connection"]);
     });
 }
 

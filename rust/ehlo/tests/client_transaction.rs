@@ -272,6 +272,21 @@ fn c_cli_17_lost_and_unknown() {
             ]);
         });
     }
+    // C-CLI-20: a recipient that was too many at first, and in the second transaction got as far as the dot.
+    ready(settings(), DATA, |peer| {
+        peer.send(&["p@x", "q@x"], "hi\r\n");
+        peer.say("250 ok\r\n250 ok\r\n452 4.5.3 many\r\n354 go\r\n250 first\r\n");
+        peer.say("250 ok\r\n250 ok\r\n354 go\r\n");
+        peer.eof();
+        assert_eq!(peer.events()[0], "1: p@x + 250 Content, q@x - ? (Unknown)");
+    });
+    // The limit of transactions is no reason to call a message unsent that may have been taken.
+    ready(settings(), "PIPELINING, LIMITS MAILMAX=1 RCPTMAX=1", |peer| {
+        peer.send(&["p@x", "q@x"], "hi\r\n");
+        peer.say("250 ok\r\n250 ok\r\n354 go\r\n");
+        peer.eof();
+        assert_eq!(peer.events()[0], "1: p@x - ? (Unknown), q@x - ? (Unknown)".replace(" (Unknown),", ","));
+    });
     // A refusal that is known stands, whatever comes after it.
     ready(settings(), DATA, |peer| {
         peer.send(&["c@d", "e@f"], "hi\r\n");
@@ -547,11 +562,34 @@ fn c_cli_37_dsn_may_be_dropped_by_choice() {
 }
 
 #[test]
+fn c_aut_35_a_relay_says_who_submitted() {
+    for (relay_auth, logged_in, text, expected) in [
+        (true, true, "", "MAIL FROM:<a@b> AUTH=<>\r\n"),
+        (true, true, "AUTH=x@y", "MAIL FROM:<a@b> AUTH=x@y\r\n"),
+        (true, false, "", "MAIL FROM:<a@b>\r\n"),
+        (false, true, "", "MAIL FROM:<a@b>\r\n"),
+    ] {
+        let settings = ClientSettings { relay_auth, ..settings() };
+        ready(settings, "AUTH PLAIN", |peer| {
+            if logged_in {
+                peer.conn.auth("PLAIN", Some(b"\0a\0b")).unwrap();
+                peer.turn();
+                peer.hears("AUTH PLAIN AGEAYg==\r\n");
+                peer.say("235 ok\r\n");
+                peer.happened(&["AUTH 235"]);
+            }
+            peer.queue(with_mail(text, "hi\r\n"));
+            peer.hears(expected);
+        });
+    }
+}
+
+#[test]
 fn c_cli_38_requiretls_needs_tls_and_the_keyword() {
-    for (tls, keyword) in [(false, "REQUIRETLS"), (true, "8BITMIME")] {
+    for (tls, keyword) in [(None, "REQUIRETLS"), (Some(true), "8BITMIME"), (Some(false), "REQUIRETLS")] {
         each_way(settings(), |peer| {
-            if tls {
-                peer.conn.tls_established().unwrap();
+            if let Some(verified) = tls {
+                peer.conn.tls_established(verified).unwrap();
             }
             peer.say("220 mx\r\n");
             peer.offer(keyword);
@@ -560,7 +598,7 @@ fn c_cli_38_requiretls_needs_tls_and_the_keyword() {
         });
     }
     each_way(settings(), |peer| {
-        peer.conn.tls_established().unwrap();
+        peer.conn.tls_established(true).unwrap();
         peer.say("220 mx\r\n");
         peer.offer("REQUIRETLS");
         peer.queue(with_mail("REQUIRETLS", "hi\r\n"));
@@ -680,10 +718,13 @@ fn bdat_in_one_group() {
         // C-BDT-28: counted after the newlines were made whole; not stuffed.
         peer.hears("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 5 LAST\r\n.hi\r\n");
         peer.say("250 ok\r\n250 ok\r\n");
-        // Its envelope is known to be sound, so nothing has to be made sure.
         peer.send(&["e@f"], "");
-        peer.hears("MAIL FROM:<a@b>\r\nRCPT TO:<e@f>\r\nBDAT 0 LAST\r\n");
-        peer.say("250 1\r\n250 ok\r\n250 ok\r\n250 2\r\n");
+        // RFC 3030 2: what the state is behind a BDAT that may fail, RSET makes certain.
+        peer.hears("RSET\r\nMAIL FROM:<a@b>\r\nRCPT TO:<e@f>\r\nBDAT 0 LAST\r\n");
+        peer.say("250 1\r\n250 reset\r\n250 ok\r\n250 ok\r\n250 2\r\n");
+        // C-CLI-30: once it is answered well, nothing has to be made sure.
+        peer.send(&["g@h"], "");
+        peer.hears("MAIL FROM:<a@b>\r\nRCPT TO:<g@h>\r\nBDAT 0 LAST\r\n");
         peer.happened(&["1: c@d + 250 Content", "2: e@f + 250 Content"]);
     });
     // Without PIPELINING there is still no DATA.
@@ -713,6 +754,13 @@ fn messages_back_to_back_stay_apart() {
         peer.happened(&["1: c@d - 550 Rcpt", "2: c@d + 250 Content"]);
         peer.send(&["c@d"], "3\r\n");
         peer.hears("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 3 LAST\r\n3\r\n");
+    });
+    ready(settings(), BDAT, |peer| {
+        peer.send(&["c@d"], "1\r\n");
+        peer.say("250 ok\r\n550 no\r\n554 nobody\r\n");
+        peer.heard();
+        peer.send(&["c@d"], "2\r\n");
+        assert!(peer.heard().starts_with("RSET\r\nMAIL"));
     });
     ready(ClientSettings { window: 2, ..settings() }, BDAT, |peer| {
         for _ in 0..5 {
@@ -818,6 +866,92 @@ fn a_stream_for_nobody_is_not_read() {
     }
 }
 
+#[test]
+fn rset_follows_a_failed_bdat_last() {
+    // RFC 3030 2: "The resulting state from a failed BDAT command is indeterminate. A RSET command MUST be issued".
+    ready(settings(), BDAT, |peer| {
+        peer.send(&["c@d"], "hi\r\n");
+        peer.say("250 ok\r\n250 ok\r\n552 5.3.4 too big\r\n");
+        peer.happened(&["1: c@d - 552 Content"]);
+        peer.heard();
+        peer.send(&["e@f"], "hi\r\n");
+        assert!(peer.heard().starts_with("RSET\r\nMAIL"));
+    });
+    ready(lmtp(), BDAT, |peer| {
+        peer.send(&["c@d", "e@f"], "hi\r\n");
+        peer.say("250 ok\r\n250 ok\r\n250 ok\r\n552 no\r\n250 yes\r\n");
+        peer.heard();
+        peer.send(&["e@f"], "hi\r\n");
+        peer.hears("MAIL FROM:<a@b>\r\nRCPT TO:<e@f>\r\n");
+    });
+}
+
+#[test]
+fn content_given_up_between_chunks_does_not_run_into_the_next_message() {
+    // C-DAT-25: the chunk that was sent is not answered yet, the envelope is.
+    for fault in ["abort", "8bit"] {
+        ready(settings(), BDAT, |peer| {
+            let id = peer.stream(&["victim@x"], Facts::default());
+            peer.say("250 ok\r\n250 ok\r\n");
+            peer.piece(id, "half a message\r\n");
+            peer.send(&["other@x"], "whole\r\n");
+            if fault == "abort" {
+                peer.conn.abort_content(id).unwrap();
+            } else {
+                peer.piece(id, "\u{e9}");
+            }
+            peer.turn();
+            let heard = peer.heard();
+            assert!(heard.contains("half a message\r\nRSET\r\nMAIL FROM:<a@b>\r\nRCPT TO:<other@x>\r\n"), "{heard}");
+            peer.say("250 chunk\r\n250 reset\r\n250 ok\r\n250 ok\r\n250 ok\r\n");
+            let events = peer.events();
+            assert!(events[0].starts_with("1: victim@x - ? ("), "{events:?}");
+            assert_eq!(events[1], "2: other@x + 250 Content");
+        });
+    }
+}
+
+#[test]
+fn an_envelope_given_up_on_its_way_is_reset() {
+    let paths: Vec<String> =
+        (0..9000).map(|number| format!("recipient-number-{number}@a-rather-long.example")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let mut peer_settings = settings();
+    peer_settings.max_recipients = 10_000;
+    ready(peer_settings, DATA, |peer| {
+        let Envelope { sender, recipients } = Envelope::parse("a@b", paths.iter().copied()).unwrap();
+        let id = peer.conn.queue(NewMessage::stream(sender, recipients, Facts::default())).unwrap();
+        let first = peer.conn.output().len(); // not all of it fits
+        assert!(first < 9000 * 50);
+        peer.conn.abort_content(id).unwrap();
+        let Envelope { sender, recipients } = Envelope::parse("a@b", ["e@f"]).unwrap();
+        peer.conn.queue(NewMessage::whole(sender, recipients, Vec::new())).unwrap();
+        peer.turn();
+        assert!(peer.heard().ends_with("RSET\r\nMAIL FROM:<a@b>\r\nRCPT TO:<e@f>\r\nDATA\r\n"));
+    });
+}
+
+#[test]
+fn a_chunk_of_nothing_is_not_sent() {
+    ready(ClientSettings { chunk_size: 1, ..settings() }, BDAT, |peer| {
+        peer.send(&["c@d"], "\r\n\r");
+        peer.say("250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n");
+        assert!(!peer.heard().contains("BDAT 0\r\n"));
+    });
+}
+
+#[test]
+fn commands_that_no_transaction_may_surround() {
+    ready(settings(), DATA, |peer| {
+        peer.send(&["c@d"], "hi\r\n");
+        peer.say("250 ok\r\n550 no\r\n554 nobody\r\n");
+        peer.heard();
+        peer.conn.auth("PLAIN", None).unwrap();
+        peer.turn();
+        peer.hears("RSET\r\nAUTH PLAIN\r\n");
+    });
+}
+
 // ---- LMTP ----
 
 #[test]
@@ -878,6 +1012,19 @@ fn c_lmt_13_no_content_without_354() {
         peer.say("250 ok\r\n550 no\r\n354 go\r\n");
         assert!(peer.conn.is_closed());
         assert_eq!(peer.events()[0], "1: a@x - 550 Rcpt");
+    });
+}
+
+#[test]
+fn what_cannot_be_written_is_not_sent() {
+    let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d", "e@f"]).unwrap();
+    let parameters = MailParameters { raw: "X=\r\nQUIT".into(), ..MailParameters::default() };
+    let sender = Arc::new(Sender { path: sender.path.clone(), parameters });
+    ready(settings(), "PIPELINING, X", |peer| {
+        peer.queue(NewMessage::whole(sender.clone(), recipients.clone(), Vec::new()));
+        peer.send(&["g@h"], "");
+        peer.hears("MAIL FROM:<a@b>\r\nRCPT TO:<g@h>\r\nDATA\r\n");
+        assert!(peer.events()[0].ends_with("(Unwritable(ForbiddenOctet))"));
     });
 }
 

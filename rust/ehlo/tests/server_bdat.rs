@@ -161,3 +161,26 @@ fn a_program_that_refuses_the_first_chunk() {
     let got = run_with(config, input, false, |_| Some("554 5.7.1 no")).replies();
     assert_eq!(got[3..], ["554 5.7.1", "503 5.5.1", "250 2.1.0"]);
 }
+
+#[test]
+fn s_bdt_15_what_is_refused_anyway_is_cut_off_as_well() {
+    // Not before EHLO, not behind a wrong word, not where TLS comes first: a size is never a promise to read so much.
+    let endless = "18446744073709551615";
+    for input in [format!("BDAT {endless}\r\n"), format!("EHLO x\r\nBDAT {endless} FOO\r\n")] {
+        let outcome = run(&input);
+        assert!(outcome.closed, "{input:?}");
+        assert_eq!(outcome.replies().last().unwrap(), "552 5.3.4", "{input:?}");
+    }
+    let barred = ServerSettings { tls: ehlo::session::TlsMode::StartTls, require_tls: true, ..settings() };
+    let outcome = run_in(barred, format!("EHLO x\r\nBDAT {endless}\r\n"));
+    assert!(outcome.closed);
+}
+
+#[test]
+fn a_drained_chunk_is_content_for_whoever_watches_the_rate() {
+    let mut conn = connection(settings());
+    conn.receive(b"EHLO x\r\nBDAT 100\r\nabc");
+    while conn.poll_event().is_some() {}
+    assert!(conn.in_content());
+    assert_eq!(conn.content_octets(), 3);
+}

@@ -74,6 +74,7 @@ fn b_par_36_auth_merges_and_the_first_size_wins() {
 fn s_par_11_size() {
     for (line, size) in [
         ("SIZE 10", Some(10)),
+        ("SIZE 1", Some(1)),
         ("size 0010", Some(10)),
         ("SIZE", None),
         ("SIZE 0", None),

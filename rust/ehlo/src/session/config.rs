@@ -4,8 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::syntax::address::{is_domain, parse_literal};
+use crate::syntax::command::is_mechanism;
 use crate::syntax::datetime::DateTime;
 use crate::syntax::options::{Leniency, Options, Parameters, UnknownParameters};
+use crate::syntax::xattr::AttributeName;
 use crate::wire::content::BareNewlines;
 use crate::wire::line::LineEnds;
 
@@ -46,6 +48,37 @@ pub enum ContentMode {
     Discard,
 }
 
+/// How TLS comes to a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By STARTTLS (RFC 3207).
+    StartTls,
+    /// Before the greeting (RFC 8314 3.3).
+    Implicit,
+}
+
+/// What becomes of octets that came in the clear behind STARTTLS. They never take effect (RFC 3207 4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InjectedInput {
+    /// 554, and the connection is closed: somebody tampers with it, or the client is broken.
+    #[default]
+    Refuse,
+    /// They are forgotten, and TLS begins.
+    Drop,
+}
+
+/// What the program knows of the TLS layer under a session. It decides which mechanisms AUTH lists (RFC 4954 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// Channel binding can be had (RFC 5929): without it no mechanism in -PLUS is offered.
+    pub channel_binding: bool,
+    /// The client has shown a certificate that was verified: without it EXTERNAL is not offered (RFC 4422 App. A).
+    pub client_certificate: bool,
+}
+
 /// Bounds of one session. `None` is no bound.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -64,6 +97,10 @@ pub struct Limits {
     pub refused_recipients: Option<u32>,
     /// Commands of any kind.
     pub commands: Option<u32>,
+    /// AUTH commands that the program answered with 5yz (RFC 4954 4; not before the third, RFC 4954 9).
+    pub auth_failures: Option<u32>,
+    /// Octets of a response inside AUTH, without its CRLF (RFC 4954 4).
+    pub auth_response: usize,
 }
 
 impl Default for Limits {
@@ -76,6 +113,8 @@ impl Default for Limits {
             junk: Some(100),      // Postfix smtpd_junk_command_limit
             refused_recipients: None,
             commands: None,
+            auth_failures: Some(3),
+            auth_response: 12288,
         }
     }
 }
@@ -87,11 +126,20 @@ pub struct Timers {
     pub command: Duration,
     /// For the next octets of content.
     pub content: Duration,
+    /// For the TLS handshake as a whole.
+    pub handshake: Duration,
+    /// For the PROXY header as a whole.
+    pub proxy: Duration,
 }
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { command: Duration::from_secs(300), content: Duration::from_secs(300) }
+        Self {
+            command: Duration::from_secs(300),
+            content: Duration::from_secs(300),
+            handshake: Duration::from_secs(60),
+            proxy: Duration::from_secs(5), // Postfix smtpd_upstream_proxy_timeout
+        }
     }
 }
 
@@ -137,6 +185,30 @@ pub struct ServerSettings {
     pub mt_priority: Option<String>,
     /// RRVS (RFC 7293).
     pub rrvs: bool,
+    /// REQUIRETLS (RFC 8689), inside TLS only.
+    pub requiretls: bool,
+    /// How TLS comes.
+    pub tls: TlsMode,
+    /// Nothing but NOOP, EHLO, STARTTLS and QUIT before TLS (RFC 3207 4). Not for a public port 25.
+    pub require_tls: bool,
+    /// Octets behind STARTTLS.
+    pub injected_input: InjectedInput,
+    /// The mechanisms of AUTH inside TLS, in the order they are listed (RFC 4954). Empty: AUTH is not there.
+    pub auth: Vec<String>,
+    /// Those of them that are offered in the clear, too (RFC 4954 4).
+    pub auth_in_clear: Vec<String>,
+    /// No mail before AUTH (RFC 4954 6: 530).
+    pub require_auth: bool,
+    /// A PROXY header comes first (PROXY protocol 2). Only where every client is a proxy that is trusted.
+    pub proxy: bool,
+    /// The attributes of XCLIENT that trusted clients may send. Empty: XCLIENT is not there.
+    pub xclient: Vec<AttributeName>,
+    /// The attributes of XFORWARD that trusted clients may send. Empty: XFORWARD is not there.
+    pub xforward: Vec<AttributeName>,
+    /// Message submission (RFC 6409): AUTH is required, and domains in the envelope are fully qualified.
+    pub submission: bool,
+    /// Single-label domains that submission takes all the same (RFC 6409 4.2), in any case.
+    pub single_labels: Vec<String>,
     /// HELP.
     pub help: bool,
     /// Bare CR or LF in DATA.
@@ -181,6 +253,18 @@ impl Default for ServerSettings {
             future_release: None,
             mt_priority: None,
             rrvs: false,
+            requiretls: false,
+            tls: TlsMode::Off,
+            require_tls: false,
+            injected_input: InjectedInput::Refuse,
+            auth: Vec::new(),
+            auth_in_clear: Vec::new(),
+            require_auth: false,
+            proxy: false,
+            xclient: Vec::new(),
+            xforward: Vec::new(),
+            submission: false,
+            single_labels: Vec::new(),
             help: true,
             bare_newlines: BareNewlines::Reject,
             bdat_bare_newlines: BareNewlines::Allow,
@@ -200,6 +284,24 @@ impl Default for ServerSettings {
 /// Why settings make no server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
+    /// A mechanism is offered in the clear that is not among the others, or needs TLS (RFC 5802 6).
+    AuthInClear(String),
+    /// Mechanisms are there, but neither TLS nor one that is offered in the clear.
+    AuthNeverOffered,
+    /// An attribute that XCLIENT or XFORWARD does not have.
+    Attribute(&'static str),
+    /// FUTURERELEASE outside submission (RFC 4865 4.2).
+    FutureReleaseWithoutSubmission,
+    /// The name of a mechanism (RFC 4422 3.1), or one that is there twice.
+    Mechanism(String),
+    /// AUTH is required, and there is no mechanism.
+    RequiresAuth,
+    /// TLS is required, or REQUIRETLS offered, and there is no TLS.
+    RequiresTls,
+    /// ETRN on a submission port (RFC 6409 7).
+    EtrnForSubmission,
+    /// Not a single label of a domain.
+    SingleLabel(String),
     /// BINARYMIME without CHUNKING (RFC 3030 3).
     BinarymimeWithoutChunking,
     /// A command line limit under 512 octets (RFC 5321 4.5.3.1.4).
@@ -217,6 +319,21 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AuthInClear(name) => {
+                write!(f, "{name} cannot be offered in the clear: it is not offered at all, or needs TLS (RFC 5802 6)")
+            }
+            Self::AuthNeverOffered => {
+                f.write_str("AUTH is never offered: there is no TLS, and no mechanism is offered in the clear")
+            }
+            Self::Attribute(command) => write!(f, "{command} does not have such an attribute"),
+            Self::FutureReleaseWithoutSubmission => f.write_str("FUTURERELEASE is for submission only (RFC 4865 4.2)"),
+            Self::Mechanism(name) => {
+                write!(f, "{name:?} is not the name of a SASL mechanism (RFC 4422 3.1), or is there twice")
+            }
+            Self::RequiresAuth => f.write_str("AUTH is required, but no mechanism is there"),
+            Self::RequiresTls => f.write_str("TLS is required, but it is off"),
+            Self::EtrnForSubmission => f.write_str("ETRN must not be offered for submission (RFC 6409 7)"),
+            Self::SingleLabel(name) => write!(f, "{name:?} is not a single label of a domain"),
             Self::BinarymimeWithoutChunking => f.write_str("BINARYMIME needs CHUNKING (RFC 3030 3)"),
             Self::CommandLineTooShort => {
                 f.write_str("a command line of 512 octets must be accepted (RFC 5321 4.5.3.1.4)")
@@ -237,12 +354,18 @@ impl std::error::Error for ConfigError {}
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     settings: ServerSettings,
-    /// The grammar after EHLO or LHLO.
+    /// The grammar after EHLO or LHLO in the clear.
     extended: Options,
+    /// The grammar after EHLO or LHLO inside TLS.
+    extended_tls: Options,
     /// The grammar after HELO, where no parameter is legal (RFC 5321 4.1.1.2).
     basic: Options,
-    /// The EHLO keywords, in the order they are listed.
+    /// The EHLO keywords that are listed always, in their order.
     keywords: Vec<String>,
+    /// The AUTH keyword for each of the circumstances that `auth_index` tells apart.
+    auth: [Option<String>; 5],
+    xclient: Option<String>,
+    xforward: Option<String>,
 }
 
 impl ServerConfig {
@@ -272,17 +395,42 @@ impl ServerConfig {
         if s.mt_priority.as_ref().is_some_and(|p| !p.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(ConfigError::PriorityProfile);
         }
-        let extended = Options {
+        check_auth(s)?;
+        check_submission(s)?;
+        if (s.require_tls || s.requiretls) && s.tls == TlsMode::Off {
+            return Err(ConfigError::RequiresTls);
+        }
+        if !s.xclient.iter().all(|name| name.in_xclient()) {
+            return Err(ConfigError::Attribute("XCLIENT"));
+        }
+        if !s.xforward.iter().all(|name| name.in_xforward()) {
+            return Err(ConfigError::Attribute("XFORWARD"));
+        }
+        let extended = |tls: bool| Options {
             leniency: s.leniency,
-            parameters: offered(s),
+            parameters: offered(s, tls),
             unknown_parameters: s.unknown_parameters,
             smtputf8: s.smtputf8,
             max_local_part: s.max_local_part,
             ..Options::offering_nothing()
         };
+        let (extended, extended_tls) = (extended(false), extended(true));
         let basic = Options { leniency: s.leniency, max_local_part: s.max_local_part, ..Options::offering_nothing() };
         let keywords = keywords(s);
-        Ok(Self { settings, extended, basic, keywords })
+        let auth = std::array::from_fn(|index| {
+            let tls = index
+                .checked_sub(1)
+                .map(|bits| TlsFacts { channel_binding: bits & 1 != 0, client_certificate: bits & 2 != 0 });
+            line("AUTH", s.auth.iter().filter(|name| offers(s, name, tls)).map(String::as_str))
+        });
+        let xclient = line("XCLIENT", s.xclient.iter().map(|name| name.as_str()));
+        let xforward = line("XFORWARD", s.xforward.iter().map(|name| name.as_str()));
+        let settings = ServerSettings {
+            auth: settings.auth.iter().map(|name| name.to_ascii_uppercase()).collect(),
+            auth_in_clear: settings.auth_in_clear.iter().map(|name| name.to_ascii_uppercase()).collect(),
+            ..settings
+        };
+        Ok(Self { settings, extended, extended_tls, basic, keywords, auth, xclient, xforward })
     }
 
     /// The settings as given.
@@ -290,13 +438,32 @@ impl ServerConfig {
         &self.settings
     }
 
-    /// The EHLO keyword lines, without code and CRLF (RFC 5321 4.1.1.1).
-    pub fn keywords(&self) -> &[String] {
-        &self.keywords
+    /// The EHLO keyword lines, without code and CRLF (RFC 5321 4.1.1.1), as they are listed in the clear or inside
+    /// TLS, to a client that may use XCLIENT and XFORWARD, or to one that may not.
+    pub fn keywords(&self, tls: Option<TlsFacts>, trusted: bool) -> impl Iterator<Item = &str> {
+        let settings = &self.settings;
+        let starttls = settings.tls == TlsMode::StartTls && tls.is_none(); // RFC 3207 4.2
+        let words = [(starttls, "STARTTLS"), (settings.requiretls && tls.is_some(), "REQUIRETLS")];
+        let words = words.into_iter().filter_map(|(listed, keyword)| listed.then_some(keyword));
+        let lines = [
+            self.auth[auth_index(tls)].as_deref(),
+            self.xclient.as_deref().filter(|_| trusted),
+            self.xforward.as_deref().filter(|_| trusted),
+        ];
+        self.keywords.iter().map(String::as_str).chain(words).chain(lines.into_iter().flatten())
     }
 
-    pub(super) fn options(&self, extended: bool) -> &Options {
-        if extended { &self.extended } else { &self.basic }
+    /// Whether AUTH takes this mechanism, in upper case.
+    pub(super) fn offers_mechanism(&self, name: &str, tls: Option<TlsFacts>) -> bool {
+        self.settings.auth.iter().any(|known| known == name) && offers(&self.settings, name, tls)
+    }
+
+    pub(super) fn options(&self, extended: bool, tls: bool) -> &Options {
+        match (extended, tls) {
+            (true, false) => &self.extended,
+            (true, true) => &self.extended_tls,
+            (false, _) => &self.basic,
+        }
     }
 
     pub(super) fn line_ends(&self) -> LineEnds {
@@ -309,7 +476,65 @@ impl ServerConfig {
     }
 }
 
-fn offered(s: &ServerSettings) -> Parameters {
+fn check_auth(s: &ServerSettings) -> Result<(), ConfigError> {
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    for (index, name) in s.auth.iter().enumerate() {
+        if !is_mechanism(name) || s.auth[..index].iter().any(|other| same(other, name)) {
+            return Err(ConfigError::Mechanism(name.clone()));
+        }
+    }
+    let binds = |name: &str| name.to_ascii_uppercase().ends_with("-PLUS");
+    if let Some(name) = s.auth_in_clear.iter().find(|name| binds(name) || !s.auth.iter().any(|other| same(other, name)))
+    {
+        return Err(ConfigError::AuthInClear(name.clone()));
+    }
+    if (s.require_auth || s.submission) && s.auth.is_empty() {
+        return Err(ConfigError::RequiresAuth);
+    }
+    if !s.auth.is_empty() && s.auth_in_clear.is_empty() && s.tls == TlsMode::Off {
+        return Err(ConfigError::AuthNeverOffered);
+    }
+    Ok(())
+}
+
+fn check_submission(s: &ServerSettings) -> Result<(), ConfigError> {
+    if s.future_release.is_some() && !s.submission {
+        return Err(ConfigError::FutureReleaseWithoutSubmission);
+    }
+    if s.submission && s.decisions.etrn {
+        return Err(ConfigError::EtrnForSubmission);
+    }
+    match s.single_labels.iter().find(|name| name.contains('.') || !is_domain(name, false)) {
+        Some(name) => Err(ConfigError::SingleLabel(name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// In the clear, and inside TLS by what is known of it.
+fn auth_index(tls: Option<TlsFacts>) -> usize {
+    tls.map_or(0, |tls| 1 + usize::from(tls.channel_binding) + 2 * usize::from(tls.client_certificate))
+}
+
+/// Whether a mechanism that is configured may be used now.
+fn offers(s: &ServerSettings, name: &str, tls: Option<TlsFacts>) -> bool {
+    match tls {
+        None => s.auth_in_clear.iter().any(|other| other.eq_ignore_ascii_case(name)),
+        Some(tls) if name.eq_ignore_ascii_case("EXTERNAL") => tls.client_certificate,
+        Some(tls) => tls.channel_binding || !name.to_ascii_uppercase().ends_with("-PLUS"),
+    }
+}
+
+/// A keyword and its words; nothing without words.
+fn line<'a>(keyword: &str, words: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut line = keyword.to_owned();
+    for word in words {
+        line.push(' ');
+        line.push_str(&word.to_ascii_uppercase());
+    }
+    (line.len() > keyword.len()).then_some(line)
+}
+
+fn offered(s: &ServerSettings, tls: bool) -> Parameters {
     let mut offered = Parameters::SIZE.with(Parameters::BODY);
     let extensions = [
         (s.binarymime, Parameters::BINARYMIME),
@@ -319,6 +544,8 @@ fn offered(s: &ServerSettings) -> Parameters {
         (s.future_release.is_some(), Parameters::HOLD),
         (s.mt_priority.is_some(), Parameters::MT_PRIORITY),
         (s.rrvs, Parameters::RRVS),
+        (if tls { !s.auth.is_empty() } else { !s.auth_in_clear.is_empty() }, Parameters::AUTH),
+        (s.requiretls && tls, Parameters::REQUIRETLS),
     ];
     for (enabled, parameters) in extensions {
         if enabled {

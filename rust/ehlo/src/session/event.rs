@@ -3,12 +3,24 @@
 use std::sync::Arc;
 
 use super::transaction::{Envelope, Recipient, Sender};
-use crate::syntax::command::Verb;
+use crate::syntax::command::{Secret, Verb};
+use crate::syntax::xattr::Attributes;
 use crate::wire::content::ContentFlags;
+use crate::wire::proxy::ProxyHeader;
 
 /// One thing that happened. Those marked *decision* wait for an answer; nothing behind them is looked at before.
 #[derive(Clone, Debug)]
 pub enum Event<C> {
+    /// *Decision.* AUTH (RFC 4954). Answer with [`super::ServerConnection::challenge`], with
+    /// [`super::ServerConnection::accept_identity`], or with a 4yz or 5yz reply.
+    Auth {
+        /// In upper case; one that is offered now.
+        mechanism: String,
+        /// The initial response, decoded; an empty one is not the same as none.
+        initial: Option<Secret<'static>>,
+    },
+    /// *Decision.* The client's answer to a challenge, decoded. To be answered as `Auth` is.
+    AuthResponse(Secret<'static>),
     /// The streamed content will not become a message.
     ContentAborted(Abort),
     /// Content begins, in [`super::ContentMode::Stream`].
@@ -50,12 +62,20 @@ pub enum Event<C> {
         /// What was found in them.
         flags: ContentFlags,
     },
+    /// *Decision.* The PROXY header came (PROXY protocol 2): go on, or answer in place of the greeting.
+    Proxy(Arc<ProxyHeader>),
     /// *Decision.* RCPT.
     Rcpt(Arc<Recipient>),
     /// A transaction was dropped by RSET or a new EHLO.
     Reset,
+    /// *Decision.* STARTTLS (RFC 3207 4). Accept, send the output, do the handshake, then say
+    /// [`super::ServerConnection::tls_established`]; or reply 454 if TLS is not to be had now.
+    StartTls,
     /// *Decision.* VRFY (RFC 5321 3.5).
     Vrfy(String),
+    /// XCLIENT was accepted: all that XCLIENT has said of the client so far. If the address is among it, the client
+    /// is no longer trusted, until [`super::ServerConnection::set_trusted`] says so again.
+    Xclient(Arc<Attributes>),
 }
 
 /// Why streamed content did not become a message.
@@ -76,11 +96,13 @@ pub enum Abort {
 pub enum DisconnectReason {
     /// The client closed.
     Eof,
+    /// Octets came in the clear where TLS was to begin (RFC 3207 4.2).
+    Injection,
     /// A limit of the session was passed.
     Limit,
     /// The program said 421 or 221.
     Program,
-    /// The peer cannot be followed any more: a BDAT size that is none, HTTP, TLS in the clear.
+    /// The peer cannot be followed any more: a BDAT size that is none, HTTP, TLS in the clear, no PROXY header.
     Protocol,
     /// QUIT.
     Quit,
@@ -88,4 +110,6 @@ pub enum DisconnectReason {
     Shutdown,
     /// [`super::ServerConnection::receive_timeout`].
     Timeout,
+    /// [`super::ServerConnection::tls_failed`].
+    Tls,
 }

@@ -6,7 +6,9 @@ pub mod event;
 pub mod server;
 pub mod transaction;
 
-pub use config::{ConfigError, ContentMode, Decisions, Limits, ServerConfig, ServerSettings, Timers};
+pub use config::{
+    ConfigError, ContentMode, Decisions, InjectedInput, Limits, ServerConfig, ServerSettings, Timers, TlsFacts, TlsMode,
+};
 pub use event::{Abort, DisconnectReason, Event};
 pub use server::{Misuse, ServerConnection};
 pub use transaction::{Content, Envelope, Recipient, Sender};

@@ -1,4 +1,4 @@
-//! The server's side of a session: RFC 5321, 1870, 2033, 2034, 2920, 3030, 3461, 6152, 6531, 9422.
+//! The server's side of a session: RFC 5321, 1870, 2033, 2034, 2920, 3030, 3207, 3461, 4954, 6152, 6409, 6531, 9422.
 //!
 //! Rule 1: everything that decides what is answered lives in this file; grammar does not.
 //! Rule 2: this file does not know how octets came or went, what time it is, or who asks.
@@ -6,26 +6,32 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{ContentMode, ServerConfig, ServerSettings};
+use super::config::{ContentMode, InjectedInput, ServerConfig, ServerSettings, TlsFacts, TlsMode};
 use super::event::{Abort, DisconnectReason, Event};
 use super::transaction::{Content, Recipient, Sender, Transaction};
 use crate::syntax::address::{ForwardPath, ReversePath};
-use crate::syntax::command::{Command, CommandError, CommandErrorKind, Verb, parse_command};
+use crate::syntax::command::{Command, CommandError, CommandErrorKind, Secret, Verb, parse_command};
 use crate::syntax::parameter::{Body, ByMode, Hold, MailParameters, RcptParameters};
 use crate::syntax::reply::Reply;
 use crate::syntax::status::EnhancedCode;
+use crate::syntax::xattr::{AttributeName, Attributes};
+use crate::wire::base64;
 use crate::wire::bdat::BdatChunk;
 use crate::wire::content::{BareNewlines, ContentFlags, ContentReader, Discard};
 use crate::wire::dot::{Decoded, DotDecoder};
 use crate::wire::line::{LineScanner, Scan};
+use crate::wire::proxy::ProxyHeader;
 
 const OK: &str = "250 2.0.0 OK\r\n";
 const SENDER_OK: &str = "250 2.1.0 OK\r\n";
 const RECIPIENT_OK: &str = "250 2.1.5 OK\r\n";
 const START_CONTENT: &str = "354 End data with <CRLF>.<CRLF>\r\n";
+const START_TLS: &str = "220 2.0.0 Ready to start TLS\r\n";
+const AUTHENTICATED: &str = "235 2.7.0 Authentication succeeded\r\n";
 const BYE: &str = "221 2.0.0 Bye\r\n";
 const NOT_VERIFIED: &str = "252 2.0.0 Not verified here; mail for it may well be accepted\r\n";
 
@@ -46,6 +52,22 @@ const CHUNKS_BEGUN: &str = "503 5.5.1 Content has begun: BDAT or RSET\r\n";
 const CHUNK_FAILED: &str = "503 5.5.1 An earlier chunk failed: RSET\r\n";
 const IN_TRANSACTION: &str = "503 5.5.1 Not in a transaction\r\n";
 const NO_SERVICE: &str = "503 5.5.1 No service here: QUIT\r\n";
+const IN_TLS: &str = "503 5.5.1 TLS is active already\r\n";
+const IN_AUTH: &str = "503 5.5.1 Already authenticated\r\n";
+const RESPONSE_TOO_LONG: &str = "500 5.5.6 Authentication exchange line is too long\r\n";
+const NOT_BASE64: &str = "501 5.5.2 Not base64\r\n";
+const CANCELLED: &str = "501 5.7.0 Authentication cancelled\r\n";
+const NO_INITIAL: &str = "501 5.7.0 This mechanism has no initial response\r\n";
+const NOT_OFFERED_ATTRIBUTE: &str = "501 5.5.4 An attribute that is not offered\r\n";
+const UNKNOWN_MECHANISM: &str = "504 5.5.4 Mechanism not offered\r\n";
+const NEED_TLS: &str = "530 5.7.0 STARTTLS first\r\n";
+const NEED_AUTH: &str = "530 5.7.0 Authentication required\r\n";
+const MECHANISM_NEEDS_TLS: &str = "538 5.7.11 Not without TLS\r\n";
+const NOT_TRUSTED: &str = "550 5.7.0 Not for this client\r\n";
+const INJECTED: &str = "554 5.5.0 Octets in the clear behind STARTTLS; closing\r\n";
+const TLS_TOO_WEAK: &str = "554 5.7.0 This TLS is too weak\r\n";
+const SINGLE_LABEL_SENDER: &str = "554 5.1.8 The domain is not fully qualified\r\n";
+const SINGLE_LABEL_RECIPIENT: &str = "554 5.1.2 The domain is not fully qualified\r\n";
 const TOO_MANY_RECIPIENTS: &str = "452 4.5.3 Too many recipients\r\n";
 const TOO_BIG: &str = "552 5.3.4 Message is too big\r\n";
 const UTF8_RECIPIENT: &str = "553 5.6.7 MAIL had no SMTPUTF8\r\n";
@@ -59,8 +81,16 @@ const UNDECLARED_8BIT: &str = "554 5.6.1 8-bit content without BODY=8BITMIME\r\n
 /// A buffer larger than this is given back when it is empty, so that an idle session holds little.
 const KEEP_CAPACITY: usize = 4096;
 
+/// Octets kept for the TLS layer until it takes them: more than a ClientHello with what comes behind it in one read.
+const MAX_TLS_INPUT: usize = 64 * 1024;
+
+/// The mechanisms in which the server speaks first, so that there can be no initial response (RFC 4954 4).
+const SERVER_FIRST: [&str; 2] = ["CRAM-MD5", "DIGEST-MD5"];
+
 /// What stands between two inputs. What belongs to one state only lives in that state.
 enum State<C> {
+    /// A challenge went out; the next line is a response, whatever it looks like (RFC 4954 4).
+    Authenticating,
     /// Nothing more is read or said.
     Closed,
     /// Waiting for the program.
@@ -69,6 +99,8 @@ enum State<C> {
     Draining { chunk: BdatChunk, answer: Answer, then: Box<Self> },
     /// A chunk failed: nothing but RSET, EHLO and QUIT helps (S-BDT-10).
     Failed { recipients: usize },
+    /// Nothing is read or said before TLS; what comes meanwhile is the TLS layer's.
+    Handshake(Purpose),
     /// No transaction.
     Idle,
     /// Inside a chunk.
@@ -79,18 +111,32 @@ enum State<C> {
     InTransaction(Box<Transaction>),
     /// Between two chunks.
     NextChunk { incoming: Box<Incoming<C>>, reader: ContentReader },
-    /// The greeting refused (RFC 5321 3.1): QUIT only.
-    Refused,
+    /// The header of the PROXY protocol comes first.
+    Proxy,
+    /// The greeting refused (RFC 5321 3.1), or TLS is too weak (RFC 3207 4.1): QUIT only.
+    Refused(&'static str),
+}
+
+/// What a handshake is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The greeting comes after it (RFC 8314 3.3).
+    Implicit,
+    /// STARTTLS; no second greeting (RFC 3207 4.2).
+    StartTls,
 }
 
 /// What the program was asked.
 enum Decision<C> {
+    Auth,
     Connect,
     Content { transaction: Box<Transaction>, framing: Framing },
     Hello { verb: Verb, name: String, before: Box<State<C>> },
     Inquiry { default: &'static str, before: Box<State<C>> },
     Mail(Arc<Sender>),
     Message { transaction: Box<Transaction>, answered: usize },
+    Proxy,
+    StartTls,
     Rcpt { transaction: Box<Transaction>, recipient: Arc<Recipient> },
 }
 
@@ -144,6 +190,14 @@ impl Refusal {
 /// The program asked for what the protocol does not allow here. Nothing a peer sends leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misuse {
+    /// TLS was told where no handshake was on its way.
+    NoHandshake,
+    /// A challenge or an identity, where AUTH was not asked for (RFC 4954 4).
+    NotAuth,
+    /// A yes, where an identity is needed (RFC 4954 4).
+    NeedsIdentity,
+    /// Output from before the handshake was not sent: it would go out inside TLS (RFC 3207 4).
+    UnsentOutput,
     /// There is no content on its way that could be refused.
     NoContent,
     /// No decision is open, or its event was not read yet.
@@ -171,6 +225,14 @@ pub enum Misuse {
 impl fmt::Display for Misuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoHandshake => f.write_str(
+                "no TLS handshake is on its way: it begins when StartTls is accepted, or before the greeting",
+            ),
+            Self::NotAuth => f.write_str("only Auth and AuthResponse are answered with a challenge or an identity"),
+            Self::NeedsIdentity => {
+                f.write_str("AUTH is answered with a challenge, with an identity, or with a 4yz or 5yz reply")
+            }
+            Self::UnsentOutput => f.write_str("send the output, which is in the clear, before TLS is told"),
             Self::NoContent => f.write_str("no content is coming in; content can be refused between DATA and its end"),
             Self::NoDecision => f.write_str("no decision is open; read the events, and answer the one that asks"),
             Self::NotLmtp => f.write_str("SMTP has one reply for all recipients; only LMTP has one for each"),
@@ -215,7 +277,11 @@ impl std::error::Error for Misuse {}
 pub struct ServerConnection<C: Content = Vec<u8>> {
     config: Arc<ServerConfig>,
     state: State<C>,
-    hello: Option<(Verb, Box<str>)>,
+    learnt: Learnt,
+    /// Whether the transport's peer may use XCLIENT and XFORWARD.
+    trusted: bool,
+    tls: Option<TlsFacts>,
+    proxy: Option<Arc<ProxyHeader>>,
     input: Vec<u8>,
     head: usize,
     scanner: LineScanner,
@@ -229,8 +295,21 @@ pub struct ServerConnection<C: Content = Vec<u8>> {
     counts: Counts,
 }
 
+/// What the client has said of itself. Replaced as a whole when the session starts anew (RFC 3207 4.2, XCLIENT).
+#[derive(Default)]
+struct Learnt {
+    hello: Option<(Verb, Box<str>)>,
+    identity: Option<Box<str>>,
+    xclient: Option<Arc<Attributes>>,
+    /// XFORWARD for the next transaction, which takes it.
+    xforward: Option<Arc<Attributes>>,
+    /// Whether the client that XCLIENT spoke of is trusted; before that the transport's peer counts.
+    trusted: Option<bool>,
+}
+
 #[derive(Default)]
 struct Counts {
+    auth_failures: u64,
     commands: u64,
     errors: u64,
     junk: u64,
@@ -245,7 +324,10 @@ impl<C: Content> ServerConnection<C> {
     pub fn new(config: Arc<ServerConfig>) -> Self {
         let mut connection = Self {
             state: State::Idle,
-            hello: None,
+            learnt: Learnt::default(),
+            trusted: false,
+            tls: None,
+            proxy: None,
             input: Vec::new(),
             head: 0,
             scanner: LineScanner::default(),
@@ -257,13 +339,26 @@ impl<C: Content> ServerConnection<C> {
             counts: Counts::default(),
             config,
         };
-        if connection.settings().decisions.connect {
-            connection.events.push_back(Event::Connect);
-            connection.state = State::Deciding(Decision::Connect);
-        } else {
-            connection.greet();
-        }
+        connection.state = if connection.settings().proxy { State::Proxy } else { connection.begin() };
         connection
+    }
+
+    /// The session begins, with TLS or the greeting.
+    fn begin(&mut self) -> State<C> {
+        if self.settings().tls == TlsMode::Implicit && self.tls.is_none() {
+            State::Handshake(Purpose::Implicit)
+        } else {
+            self.begin_greeting()
+        }
+    }
+
+    fn begin_greeting(&mut self) -> State<C> {
+        if self.settings().decisions.connect {
+            self.events.push_back(Event::Connect);
+            return State::Deciding(Decision::Connect);
+        }
+        self.greet();
+        State::Idle
     }
 
     // ---- input ----
@@ -287,6 +382,9 @@ impl<C: Content> ServerConnection<C> {
                 self.input.extend_from_slice(&octets[used..]);
             }
         }
+        if matches!(self.state, State::Handshake(_)) && self.buffered() > MAX_TLS_INPUT {
+            self.finish(DisconnectReason::Protocol);
+        }
     }
 
     /// The peer sends no more. What it sent before is still worked off, half a line is not (S-LIN-24).
@@ -297,6 +395,10 @@ impl<C: Content> ServerConnection<C> {
     /// The peer was silent for [`timeout`](Self::timeout): 421 and the end (RFC 5321 4.5.3.2.7).
     pub fn receive_timeout(&mut self) {
         if self.timeout().is_none() {
+            return;
+        }
+        if matches!(self.state, State::Handshake(_) | State::Proxy) {
+            self.finish(DisconnectReason::Timeout); // Nothing is said in the clear before TLS, nor before the header.
             return;
         }
         let text = if self.scanner.bare_lf_pending() {
@@ -360,6 +462,175 @@ impl<C: Content> ServerConnection<C> {
         Ok(())
     }
 
+    /// Answer AUTH with a challenge, which goes out in base64 (RFC 4954 4). An empty one asks for the first response of a
+    /// mechanism in which the client speaks first.
+    pub fn challenge(&mut self, octets: &[u8]) -> Result<(), Misuse> {
+        self.expect_auth()?;
+        self.say("334 ");
+        base64::encode_into(octets, &mut self.output);
+        self.say("\r\n");
+        self.state = State::Authenticating;
+        self.settle();
+        Ok(())
+    }
+
+    /// Answer AUTH with yes: the client is `identity` from now on (RFC 4954 4: 235).
+    pub fn accept_identity(&mut self, identity: &str) -> Result<(), Misuse> {
+        self.expect_auth()?;
+        self.learnt.identity = Some(identity.into());
+        self.say(AUTHENTICATED);
+        self.state = State::Idle;
+        self.settle();
+        Ok(())
+    }
+
+    fn expect_auth(&self) -> Result<(), Misuse> {
+        match &self.state {
+            State::Deciding(_) if !self.events.is_empty() => Err(Misuse::NoDecision),
+            State::Deciding(Decision::Auth) => Ok(()),
+            State::Deciding(_) => Err(Misuse::NotAuth),
+            _ => Err(Misuse::NoDecision),
+        }
+    }
+
+    // ---- TLS ----
+
+    /// The handshake is done: the session starts anew (RFC 3207 4.2), or begins (RFC 8314 3.3). What is known of the
+    /// client from before is void; limits, counters and the PROXY header stay.
+    ///
+    /// What came in the clear and was not taken by [`take_tls_input`](Self::take_tls_input) has no effect: by the
+    /// configuration it is forgotten, or ends the session.
+    pub fn tls_established(&mut self, facts: TlsFacts) -> Result<(), Misuse> {
+        let purpose = self.leave_handshake()?;
+        self.tls = Some(facts);
+        if self.drop_injected() {
+            self.state = match purpose {
+                Purpose::Implicit => self.begin_greeting(),
+                Purpose::StartTls => State::Idle,
+            };
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// The handshake is done, but policy wants better TLS: the client hears of it, and may QUIT (RFC 3207 4.1).
+    pub fn tls_too_weak(&mut self) -> Result<(), Misuse> {
+        let purpose = self.leave_handshake()?;
+        self.tls = Some(TlsFacts::default());
+        if self.drop_injected() {
+            if purpose == Purpose::Implicit {
+                self.say_closing("554", "This TLS is too weak");
+            }
+            self.state = State::Refused(TLS_TOO_WEAK);
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// The handshake failed: nothing more is said, least of all in the clear.
+    pub fn tls_failed(&mut self) -> Result<(), Misuse> {
+        if !matches!(self.state, State::Handshake(_)) {
+            return Err(Misuse::NoHandshake);
+        }
+        self.finish(DisconnectReason::Tls);
+        Ok(())
+    }
+
+    /// Whether the session waits for the TLS handshake: send the output, then begin it.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self.state, State::Handshake(_))
+    }
+
+    /// Octets that came and belong to the handshake: those behind a PROXY header (PROXY protocol 2). Empty when no
+    /// handshake is on its way.
+    pub fn take_tls_input(&mut self) -> Vec<u8> {
+        if !self.is_handshaking() {
+            return Vec::new();
+        }
+        let octets = self.input.split_off(self.head);
+        self.release_input();
+        octets
+    }
+
+    fn leave_handshake(&mut self) -> Result<Purpose, Misuse> {
+        let State::Handshake(purpose) = self.state else { return Err(Misuse::NoHandshake) };
+        if !self.output.is_empty() {
+            return Err(Misuse::UnsentOutput);
+        }
+        self.learnt = Learnt::default();
+        Ok(purpose)
+    }
+
+    /// Forget what came in the clear (S-TLS-04). `false` if that ends the session.
+    fn drop_injected(&mut self) -> bool {
+        let injected = self.buffered() > 0;
+        self.head = self.input.len();
+        self.release_input();
+        self.scanner = LineScanner::default();
+        let refuse = injected && self.settings().injected_input == InjectedInput::Refuse;
+        if refuse {
+            self.say(INJECTED);
+            self.ending = Some(DisconnectReason::Injection);
+        }
+        !refuse
+    }
+
+    // ---- what is known of the client ----
+
+    /// Whether TLS is active.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whom the client has authenticated as (RFC 4954 4), or as whom XCLIENT's LOGIN has.
+    pub fn identity(&self) -> Option<&str> {
+        self.learnt.identity.as_deref()
+    }
+
+    /// AUTH commands that the program answered with 5yz.
+    pub fn auth_failures(&self) -> u64 {
+        self.counts.auth_failures
+    }
+
+    /// What the PROXY header said. It outlives STARTTLS and XCLIENT.
+    pub fn proxy(&self) -> Option<&Arc<ProxyHeader>> {
+        self.proxy.as_ref()
+    }
+
+    /// What XCLIENT said, all commands together.
+    pub fn xclient(&self) -> Option<&Arc<Attributes>> {
+        self.learnt.xclient.as_ref()
+    }
+
+    /// What XFORWARD said of the present transaction, or of the next one when none is open.
+    pub fn xforward(&self) -> Option<&Arc<Attributes>> {
+        match self.transaction() {
+            Some(transaction) => transaction.xforward.as_ref(),
+            None => self.learnt.xforward.as_ref(),
+        }
+    }
+
+    /// The client's address and port, as XCLIENT has them, or else the PROXY header. `None`: the transport knows.
+    pub fn client_address(&self) -> Option<(IpAddr, Option<u16>)> {
+        let told = self.learnt.xclient.as_ref().and_then(|told| Some((told.addr()?, told.port())));
+        told.or_else(|| self.proxy.as_ref()?.source().map(|source| (source.ip(), Some(source.port()))))
+    }
+
+    /// Whether the client may use XCLIENT and XFORWARD.
+    pub fn is_trusted(&self) -> bool {
+        self.learnt.trusted.unwrap_or(self.trusted)
+    }
+
+    /// Say whether the client may use XCLIENT and XFORWARD: at the start, and again when XCLIENT gave another address.
+    pub fn set_trusted(&mut self, trusted: bool) {
+        match &mut self.learnt.trusted {
+            Some(of_xclient) => *of_xclient = trusted,
+            None => self.trusted = trusted,
+        }
+    }
+
+    // ---- content ----
+
     /// Refuse content that is still coming: it is read to its true end and thrown away, then this is answered.
     pub fn refuse_content(&mut self, reply: Reply) -> Result<(), Misuse> {
         if !matches!(reply.code(), 400..=599) {
@@ -383,8 +654,13 @@ impl<C: Content> ServerConnection<C> {
         if reply.as_ref().is_some_and(|reply| reply.code() != 421) {
             return Err(Misuse::ShutdownCode);
         }
-        if matches!(self.state, State::Closed) {
-            return Ok(());
+        match self.state {
+            State::Closed => return Ok(()),
+            State::Proxy => {
+                self.finish(DisconnectReason::Shutdown); // Nothing is said before the header (S-PXY-01).
+                return Ok(());
+            }
+            _ => {}
         }
         self.leaving = Some(match reply {
             Some(reply) => reply,
@@ -426,9 +702,14 @@ impl<C: Content> ServerConnection<C> {
             State::InData { .. } | State::InChunk { .. } | State::Draining { .. } => {
                 Some(self.settings().timers.content)
             }
-            State::Failed { .. } | State::Idle | State::InTransaction(_) | State::NextChunk { .. } | State::Refused => {
-                Some(self.settings().timers.command)
-            }
+            State::Handshake(_) => Some(self.settings().timers.handshake),
+            State::Proxy => Some(self.settings().timers.proxy),
+            State::Authenticating
+            | State::Failed { .. }
+            | State::Idle
+            | State::InTransaction(_)
+            | State::NextChunk { .. }
+            | State::Refused(_) => Some(self.settings().timers.command),
         }
     }
 
@@ -449,14 +730,15 @@ impl<C: Content> ServerConnection<C> {
 
     /// Whether content is being read.
     pub fn in_content(&self) -> bool {
-        matches!(self.state, State::InData { .. } | State::InChunk { .. })
+        matches!(self.state, State::InData { .. } | State::InChunk { .. } | State::Draining { .. })
     }
 
-    /// Octets of the present content that have come (RFC 1870 5).
+    /// Octets of the present content that have come (RFC 1870 5); of a refused chunk, those that were thrown away.
     pub fn content_octets(&self) -> u64 {
         match &self.state {
             State::InData { decoder, .. } => decoder.octets(),
             State::InChunk { reader, .. } | State::NextChunk { reader, .. } => reader.octets(),
+            State::Draining { chunk, .. } => chunk.taken(),
             _ => 0,
         }
     }
@@ -468,19 +750,20 @@ impl<C: Content> ServerConnection<C> {
 
     /// The last accepted EHLO, HELO or LHLO, and the client's name in it.
     pub fn hello(&self) -> Option<(Verb, &str)> {
-        self.hello.as_ref().map(|(verb, name)| (*verb, &**name))
+        self.learnt.hello.as_ref().map(|(verb, name)| (*verb, &**name))
     }
 
     /// The `with` keyword of a Received field (RFC 3848 1, RFC 6531 4.3).
     pub fn protocol(&self) -> &'static str {
         let utf8 = self.transaction().is_some_and(|transaction| transaction.envelope.smtputf8());
-        match (self.settings().lmtp, utf8, &self.hello) {
-            (true, false, _) => "LMTP",
-            (true, true, _) => "UTF8LMTP",
-            (false, true, _) => "UTF8SMTP",
-            (false, false, Some((Verb::Ehlo, _))) => "ESMTP",
-            (false, false, _) => "SMTP",
-        }
+        let words = match (self.settings().lmtp, utf8, &self.learnt.hello) {
+            (true, false, _) => ["LMTP", "LMTPS", "LMTPA", "LMTPSA"],
+            (true, true, _) => ["UTF8LMTP", "UTF8LMTPS", "UTF8LMTPA", "UTF8LMTPSA"],
+            (false, true, _) => ["UTF8SMTP", "UTF8SMTPS", "UTF8SMTPA", "UTF8SMTPSA"],
+            (false, false, Some((Verb::Ehlo, _))) => ["ESMTP", "ESMTPS", "ESMTPA", "ESMTPSA"],
+            (false, false, _) => ["SMTP"; 4],
+        };
+        words[usize::from(self.is_tls()) + 2 * usize::from(self.learnt.identity.is_some())]
     }
 
     /// Messages accepted; in LMTP, deliveries accepted.
@@ -550,7 +833,7 @@ impl<C: Content> ServerConnection<C> {
         while self.events.is_empty() {
             let rest = &input[used..];
             match mem::replace(&mut self.state, State::Closed) {
-                state @ (State::Closed | State::Deciding(_)) => {
+                state @ (State::Closed | State::Deciding(_) | State::Handshake(_)) => {
                     self.state = state;
                     break;
                 }
@@ -582,6 +865,43 @@ impl<C: Content> ServerConnection<C> {
                         self.say_answer(&answer);
                     } else {
                         self.state = State::Draining { chunk, answer, then };
+                    }
+                }
+                State::Proxy => match ProxyHeader::parse(rest) {
+                    Ok(Some((header, length))) => {
+                        used += length;
+                        let header = Arc::new(header);
+                        self.proxy = Some(Arc::clone(&header));
+                        self.events.push_back(Event::Proxy(header));
+                        self.state = State::Deciding(Decision::Proxy);
+                    }
+                    Ok(None) => {
+                        self.state = State::Proxy;
+                        break;
+                    }
+                    // Never guess: closed, and nothing said (S-PXY-01).
+                    Err(_) => {
+                        self.ending = Some(DisconnectReason::Protocol);
+                        self.state = State::Proxy;
+                    }
+                },
+                State::Authenticating => {
+                    self.state = State::Authenticating;
+                    let limit = self.config.settings().limits.auth_response.saturating_add(2);
+                    match self.scanner.scan(rest, limit, self.config.line_ends()) {
+                        Scan::Line { line, consumed } => {
+                            used += consumed;
+                            self.state = self.on_response(line);
+                        }
+                        Scan::TooLong { consumed } => {
+                            used += consumed;
+                            self.state = State::Idle;
+                            self.wrong(RESPONSE_TOO_LONG);
+                        }
+                        Scan::Partial { discard } => {
+                            used += discard;
+                            break;
+                        }
                     }
                 }
                 state => {
@@ -617,7 +937,7 @@ impl<C: Content> ServerConnection<C> {
     fn settle(&mut self) {
         if let Some(reason) = self.ending.take() {
             self.finish(reason);
-        } else if matches!(self.state, State::Idle | State::Refused)
+        } else if matches!(self.state, State::Authenticating | State::Idle | State::Refused(_))
             && let Some(reply) = self.leaving.take()
         {
             self.say_reply(&reply);
@@ -824,8 +1144,8 @@ impl<C: Content> ServerConnection<C> {
             self.ending = Some(DisconnectReason::Limit);
             return;
         }
-        let basic = matches!(self.hello, Some((Verb::Helo, _)));
-        match parse_command(line, self.config.options(!basic)) {
+        let basic = matches!(self.learnt.hello, Some((Verb::Helo, _)));
+        match parse_command(line, self.config.options(!basic, self.tls.is_some())) {
             Ok(command) => {
                 let state = mem::replace(&mut self.state, State::Closed);
                 self.state = self.on_command(state, command);
@@ -837,10 +1157,14 @@ impl<C: Content> ServerConnection<C> {
     /// The state machine: what each command does in each state.
     fn on_command(&mut self, state: State<C>, command: Command<'_>) -> State<C> {
         let lmtp = self.settings().lmtp;
+        if let Some(answer) = self.barred(&state, command.verb()) {
+            return match command {
+                Command::Bdat { size, last } => self.fail_chunk(state, size, last, Answer::Canned(answer)),
+                _ => self.wrong_in(answer, state),
+            };
+        }
         match (state, command) {
             (_, Command::Quit) => self.on_quit(),
-            (State::Refused, Command::Bdat { size, .. }) => drain(size, Answer::Canned(NO_SERVICE), State::Refused),
-            (State::Refused, _) => self.wrong_in(NO_SERVICE, State::Refused),
 
             (state, Command::Ehlo(_) | Command::Helo(_)) if lmtp => self.wrong_in(USE_LHLO, state),
             (state, Command::Lhlo(_)) if !lmtp => self.wrong_in(NOT_LMTP, state),
@@ -848,7 +1172,9 @@ impl<C: Content> ServerConnection<C> {
             (state, Command::Helo(hello)) => self.on_hello(state, Verb::Helo, hello.name.into_owned()),
             (state, Command::Lhlo(hello)) => self.on_hello(state, Verb::Lhlo, hello.name.into_owned()),
 
-            (State::Idle, Command::Mail { .. }) if self.hello.is_none() => self.wrong_in(HELLO_FIRST, State::Idle),
+            (State::Idle, Command::Mail { .. }) if self.learnt.hello.is_none() => {
+                self.wrong_in(HELLO_FIRST, State::Idle)
+            }
             (State::Idle, Command::Mail { path, parameters }) => self.on_mail(path, parameters),
             (state, Command::Mail { .. }) => self.wrong_in(ALREADY_MAIL, state),
 
@@ -865,6 +1191,7 @@ impl<C: Content> ServerConnection<C> {
             (state, Command::Bdat { size, last }) => self.on_bdat(state, size, last),
 
             (state, Command::Rset) => {
+                self.learnt.xforward = None;
                 self.drop_transaction(state);
                 self.answer_junk(OK);
                 State::Idle
@@ -889,6 +1216,16 @@ impl<C: Content> ServerConnection<C> {
                 self.on_inquiry(State::Idle, true, OK, || Event::Etrn(argument.into_owned()))
             }
             (state, Command::Etrn(_)) if self.settings().decisions.etrn => self.wrong_in(IN_TRANSACTION, state),
+            (state, Command::StartTls) if self.implements(Verb::StartTls) => self.on_starttls(state),
+            (state, Command::Auth { mechanism, initial }) if self.implements(Verb::Auth) => {
+                self.on_auth(state, &mechanism, initial.as_ref())
+            }
+            (state, Command::Xclient(pairs)) if self.implements(Verb::Xclient) => {
+                self.on_xclient(state, Attributes::from_pairs(&pairs))
+            }
+            (state, Command::Xforward(pairs)) if self.implements(Verb::Xforward) => {
+                self.on_xforward(state, Attributes::from_pairs(&pairs))
+            }
             (state, Command::Unknown { verb, .. }) => {
                 if is_http(&verb) {
                     self.turn_away();
@@ -915,7 +1252,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn on_bad_command(&mut self, error: &CommandError) {
         let settings = self.settings();
-        let refused = matches!(self.state, State::Refused);
+        let barred = self.barred(&self.state, error.verb);
         match (error.verb, &error.kind) {
             (Some(Verb::Bdat), CommandErrorKind::BdatSize) => {
                 // The octets that follow cannot be told from commands any more (S-BDT-07).
@@ -924,18 +1261,19 @@ impl<C: Content> ServerConnection<C> {
             }
             (Some(Verb::Bdat), CommandErrorKind::BdatTrailing { size, last }) => {
                 let (size, last) = (*size, *last);
-                let answer = Answer::Canned(match (refused, settings.chunking) {
-                    (true, _) => NO_SERVICE,
-                    (false, true) => "501 5.5.4 BDAT takes a size and LAST\r\n",
-                    (false, false) => NOT_IMPLEMENTED,
+                let answer = Answer::Canned(match (barred, settings.chunking) {
+                    (Some(answer), _) => answer,
+                    (None, true) => "501 5.5.4 BDAT takes a size and LAST\r\n",
+                    (None, false) => NOT_IMPLEMENTED,
                 });
                 let state = mem::replace(&mut self.state, State::Closed);
                 self.state = self.fail_chunk(state, size, last, answer);
             }
-            _ if refused => self.wrong(NO_SERVICE),
+            _ if barred.is_some() => barred.into_iter().for_each(|answer| self.wrong(answer)),
             (Some(Verb::Ehlo | Verb::Helo), _) if settings.lmtp => self.wrong(USE_LHLO),
             (Some(Verb::Lhlo), _) if !settings.lmtp => self.wrong(NOT_LMTP),
             (Some(verb), _) if !self.implements(verb) => self.wrong(NOT_IMPLEMENTED),
+            (Some(Verb::Xclient | Verb::Xforward), _) if !self.is_trusted() => self.wrong(NOT_TRUSTED),
             _ => {
                 let (code, enhanced, text) = error.reply();
                 self.wrong(&format!("{code} {enhanced} {text}\r\n"));
@@ -950,6 +1288,10 @@ impl<C: Content> ServerConnection<C> {
             Verb::Etrn => settings.decisions.etrn,
             Verb::Expn => settings.decisions.expn,
             Verb::Help => settings.help,
+            Verb::StartTls => settings.tls == TlsMode::StartTls || self.is_tls(),
+            Verb::Auth => !settings.auth.is_empty(),
+            Verb::Xclient => !settings.xclient.is_empty(),
+            Verb::Xforward => !settings.xforward.is_empty(),
             Verb::Ehlo
             | Verb::Helo
             | Verb::Lhlo
@@ -964,6 +1306,126 @@ impl<C: Content> ServerConnection<C> {
         }
     }
 
+    /// Why nothing but a few commands may be used now, if so (RFC 3207 4, RFC 4954 6, RFC 5321 3.1).
+    fn barred(&self, state: &State<C>, verb: Option<Verb>) -> Option<&'static str> {
+        let settings = self.settings();
+        match (state, verb) {
+            (_, Some(Verb::Quit)) => None,
+            (State::Refused(why), _) => Some(why),
+            (_, None | Some(Verb::Ehlo | Verb::Lhlo | Verb::Noop | Verb::StartTls)) => None,
+            _ if settings.require_tls && self.tls.is_none() => Some(NEED_TLS),
+            _ if !settings.require_auth && !settings.submission => None,
+            (_, Some(Verb::Auth | Verb::Helo | Verb::Rset)) => None,
+            // A proxy that is trusted says by it who has authenticated.
+            (_, Some(Verb::Xclient)) if self.is_trusted() => None,
+            _ => self.learnt.identity.is_none().then_some(NEED_AUTH),
+        }
+    }
+
+    /// Why a command that EHLO has to come before cannot be had in this state, if so.
+    fn needs_ehlo(&self, state: &State<C>) -> Option<&'static str> {
+        match (state, &self.learnt.hello) {
+            (_, None) => Some(HELLO_FIRST),
+            (_, Some((Verb::Helo, _))) => Some(AFTER_HELO),
+            (State::Idle, _) => None,
+            _ => Some(IN_TRANSACTION),
+        }
+    }
+
+    fn on_starttls(&mut self, state: State<C>) -> State<C> {
+        if self.is_tls() {
+            return self.wrong_in(IN_TLS, state); // S-TLS-07
+        }
+        if let Some(answer) = self.needs_ehlo(&state) {
+            return self.wrong_in(answer, state);
+        }
+        self.events.push_back(Event::StartTls);
+        State::Deciding(Decision::StartTls)
+    }
+
+    fn on_auth(&mut self, state: State<C>, mechanism: &str, initial: Option<&Secret<'_>>) -> State<C> {
+        if self.learnt.identity.is_some() {
+            return self.wrong_in(IN_AUTH, state); // S-AUT-03
+        }
+        if let Some(answer) = self.needs_ehlo(&state) {
+            return self.wrong_in(answer, state);
+        }
+        let mechanism = mechanism.to_ascii_uppercase();
+        if !self.config.offers_mechanism(&mechanism, self.tls) {
+            let known = self.settings().auth.contains(&mechanism);
+            let needs_tls = known && self.tls.is_none() && self.settings().tls != TlsMode::Off;
+            return self.wrong_in(if needs_tls { MECHANISM_NEEDS_TLS } else { UNKNOWN_MECHANISM }, state);
+        }
+        let initial = match initial {
+            None => None,
+            Some(_) if SERVER_FIRST.contains(&mechanism.as_str()) => return self.wrong_in(NO_INITIAL, state),
+            Some(octets) if **octets == *b"=" => Some(Vec::new()), // S-AUT-08
+            Some(octets) => match base64::decode(octets) {
+                Ok(octets) => Some(octets),
+                Err(_) => return self.wrong_in(NOT_BASE64, state),
+            },
+        };
+        self.events.push_back(Event::Auth { mechanism, initial: initial.map(|octets| Secret(octets.into())) });
+        State::Deciding(Decision::Auth)
+    }
+
+    /// A line inside AUTH (RFC 4954 4).
+    fn on_response(&mut self, line: &[u8]) -> State<C> {
+        if line == b"*" {
+            return self.wrong_in(CANCELLED, State::Idle);
+        }
+        match base64::decode(line) {
+            Ok(octets) => {
+                self.events.push_back(Event::AuthResponse(Secret(octets.into())));
+                State::Deciding(Decision::Auth)
+            }
+            Err(_) => self.wrong_in(NOT_BASE64, State::Idle),
+        }
+    }
+
+    fn on_xclient(&mut self, state: State<C>, said: Attributes) -> State<C> {
+        if let Some(answer) = self.refuses_attributes(&state, &said, &self.settings().xclient) {
+            return self.wrong_in(answer, state);
+        }
+        let trusted = if said.get(AttributeName::Addr).is_some() { Some(false) } else { self.learnt.trusted };
+        let mut attributes = self.learnt.xclient.take().map_or_else(Attributes::default, Arc::unwrap_or_clone);
+        attributes.update(said);
+        let identity = attributes.text(AttributeName::Login).map(Box::from);
+        let attributes = Arc::new(attributes);
+        self.learnt = Learnt { identity, xclient: Some(Arc::clone(&attributes)), trusted, ..Learnt::default() };
+        self.events.push_back(Event::Xclient(attributes));
+        self.begin_greeting()
+    }
+
+    fn on_xforward(&mut self, state: State<C>, said: Attributes) -> State<C> {
+        if let Some(answer) = self.refuses_attributes(&state, &said, &self.settings().xforward) {
+            return self.wrong_in(answer, state);
+        }
+        let mut attributes = self.learnt.xforward.take().map_or_else(Attributes::default, Arc::unwrap_or_clone);
+        attributes.update(said);
+        self.learnt.xforward = Some(Arc::new(attributes));
+        self.say(OK);
+        state
+    }
+
+    /// Why XCLIENT or XFORWARD is not taken, if so.
+    fn refuses_attributes(
+        &self,
+        state: &State<C>,
+        said: &Attributes,
+        offered: &[AttributeName],
+    ) -> Option<&'static str> {
+        if !self.is_trusted() {
+            Some(NOT_TRUSTED)
+        } else if !matches!(state, State::Idle) {
+            Some(IN_TRANSACTION)
+        } else if !said.iter().all(|(name, _)| offered.contains(&name)) {
+            Some(NOT_OFFERED_ATTRIBUTE)
+        } else {
+            None
+        }
+    }
+
     fn on_quit(&mut self) -> State<C> {
         self.say(BYE);
         self.ending = Some(DisconnectReason::Quit);
@@ -971,7 +1433,7 @@ impl<C: Content> ServerConnection<C> {
     }
 
     fn on_hello(&mut self, before: State<C>, verb: Verb, name: String) -> State<C> {
-        if self.hello.is_some() {
+        if self.learnt.hello.is_some() {
             self.count_junk();
         }
         if self.settings().decisions.hello {
@@ -983,18 +1445,19 @@ impl<C: Content> ServerConnection<C> {
 
     fn hello_accepted(&mut self, before: State<C>, verb: Verb, name: String) -> State<C> {
         self.drop_transaction(before);
-        let Self { config, output, .. } = self;
-        let hostname = &config.settings().hostname;
-        let keywords = if verb == Verb::Helo { &[][..] } else { config.keywords() };
-        let mut separator = if keywords.is_empty() { ' ' } else { '-' };
-        push(output, &["250", separator.encode_utf8(&mut [0; 4]), hostname, "\r\n"]);
-        for (index, keyword) in keywords.iter().enumerate() {
-            if index + 1 == keywords.len() {
-                separator = ' ';
+        let trusted = self.is_trusted();
+        let Self { config, output, tls, .. } = self;
+        let hostname = config.settings().hostname.as_str();
+        if verb == Verb::Helo {
+            push(output, &["250 ", hostname, "\r\n"]);
+        } else {
+            let mut lines = std::iter::once(hostname).chain(config.keywords(*tls, trusted)).peekable();
+            while let Some(line) = lines.next() {
+                push(output, &[if lines.peek().is_some() { "250-" } else { "250 " }, line, "\r\n"]);
             }
-            push(output, &["250", separator.encode_utf8(&mut [0; 4]), keyword, "\r\n"]);
         }
-        self.hello = Some((verb, name.into()));
+        self.learnt.hello = Some((verb, name.into()));
+        self.learnt.xforward = None;
         State::Idle
     }
 
@@ -1023,6 +1486,11 @@ impl<C: Content> ServerConnection<C> {
             self.say(TOO_BIG);
             return State::Idle;
         }
+        if let ReversePath::Address(address) = &path
+            && !self.is_qualified(address.domain())
+        {
+            return self.wrong_in(SINGLE_LABEL_SENDER, State::Idle);
+        }
         if let (Some(Some(minimum)), Some(by)) = (settings.deliver_by, &parameters.by)
             && by.mode == ByMode::Return
             && i64::from(by.seconds) < i64::from(minimum)
@@ -1049,7 +1517,17 @@ impl<C: Content> ServerConnection<C> {
 
     fn mail_accepted(&mut self, sender: Arc<Sender>) -> State<C> {
         self.counts.transactions += 1;
-        State::InTransaction(Box::new(Transaction::new(sender)))
+        // XFORWARD's data end with the transaction, as they live in it (S-PXY-19).
+        State::InTransaction(Box::new(Transaction::new(sender, self.learnt.xforward.take())))
+    }
+
+    /// Submission takes fully qualified domains, address literals, and the single labels it is told of (RFC 6409 4.2).
+    fn is_qualified(&self, domain: &str) -> bool {
+        let settings = self.settings();
+        !settings.submission
+            || domain.contains('.')
+            || domain.starts_with('[')
+            || settings.single_labels.iter().any(|label| label.eq_ignore_ascii_case(domain))
     }
 
     fn on_rcpt(
@@ -1063,6 +1541,11 @@ impl<C: Content> ServerConnection<C> {
             && !transaction.envelope.smtputf8()
         {
             return self.wrong_in(UTF8_RECIPIENT, State::InTransaction(transaction));
+        }
+        if let ForwardPath::Address(address) = &path
+            && !self.is_qualified(address.domain())
+        {
+            return self.wrong_in(SINGLE_LABEL_RECIPIENT, State::InTransaction(transaction));
         }
         if transaction.envelope.recipients.len() >= self.settings().limits.recipients {
             self.say(TOO_MANY_RECIPIENTS);
@@ -1107,13 +1590,21 @@ impl<C: Content> ServerConnection<C> {
         State::Deciding(Decision::Content { transaction, framing })
     }
 
-    fn on_bdat(&mut self, state: State<C>, size: u64, last: bool) -> State<C> {
-        if size > self.config.cut_off() {
-            self.say(TOO_BIG); // S-BDT-15: nobody reads that much to say no
+    /// Nobody reads so much to say no (S-BDT-15).
+    fn is_cut_off(&mut self, size: u64) -> bool {
+        let over = size > self.config.cut_off();
+        if over {
+            self.say(TOO_BIG);
             self.ending = Some(DisconnectReason::Limit);
+        }
+        over
+    }
+
+    fn on_bdat(&mut self, state: State<C>, size: u64, last: bool) -> State<C> {
+        if self.is_cut_off(size) {
             return state;
         }
-        let answer = match (&state, &self.hello) {
+        let answer = match (&state, &self.learnt.hello) {
             _ if !self.settings().chunking => NOT_IMPLEMENTED,
             (_, None) => HELLO_FIRST,
             (_, Some((Verb::Helo, _))) => AFTER_HELO,
@@ -1136,6 +1627,9 @@ impl<C: Content> ServerConnection<C> {
 
     /// Read a refused chunk to its last octet, then answer (S-BDT-05). In a transaction it has failed for good.
     fn fail_chunk(&mut self, state: State<C>, size: u64, last: bool, answer: Answer) -> State<C> {
+        if self.is_cut_off(size) {
+            return state;
+        }
         let recipients = match &state {
             State::InTransaction(transaction) => transaction.envelope.recipients.len(),
             State::NextChunk { incoming, .. } => incoming.transaction.envelope.recipients.len(),
@@ -1179,11 +1673,15 @@ impl<C: Content> ServerConnection<C> {
             return Err(Misuse::NoDecision);
         }
         let State::Deciding(decision) = &self.state else { return Err(Misuse::NoDecision) };
+        if matches!(decision, Decision::Auth) && reply.is_none() {
+            return Err(Misuse::NeedsIdentity);
+        }
         if let Some(code) = reply.map(Reply::code) {
             let expected = match decision {
                 Decision::Content { .. } if code / 100 == 2 && code != 221 => Some("354, 4yz or 5yz"),
                 Decision::Content { .. } if code / 100 == 3 && code != 354 => Some("354, 4yz or 5yz"),
                 Decision::Content { .. } => None,
+                Decision::Auth | Decision::Proxy | Decision::StartTls if code < 400 => Some("4yz or 5yz"),
                 _ if code / 100 == 3 => Some("2yz, 4yz or 5yz"),
                 _ => None,
             };
@@ -1201,9 +1699,35 @@ impl<C: Content> ServerConnection<C> {
     fn decide(&mut self, decision: Decision<C>, reply: Option<&Reply>) -> State<C> {
         let yes = reply.is_none_or(|reply| reply.code() < 400 && reply.code() != 221);
         match (decision, reply) {
+            (Decision::Auth, reply) => {
+                reply.into_iter().for_each(|reply| self.auth_refused(reply));
+                State::Idle
+            }
+            (Decision::Proxy, None) => self.begin(),
+            // Before TLS nothing is said in the clear (RFC 8314 3.3).
+            (Decision::Proxy, Some(_)) if self.settings().tls == TlsMode::Implicit => {
+                self.ending = Some(DisconnectReason::Program);
+                State::Idle
+            }
+            (Decision::Proxy, Some(reply)) => {
+                self.say_plain(reply);
+                State::Refused(NO_SERVICE)
+            }
+            (Decision::StartTls, None) => {
+                if self.drop_injected() {
+                    self.say(START_TLS);
+                    State::Handshake(Purpose::StartTls)
+                } else {
+                    State::Idle
+                }
+            }
+            (Decision::StartTls, Some(reply)) => {
+                self.say_reply(reply);
+                State::Idle
+            }
             (Decision::Connect, Some(reply)) => {
                 self.say_plain(reply);
-                if yes { State::Idle } else { State::Refused }
+                if yes { State::Idle } else { State::Refused(NO_SERVICE) }
             }
             (Decision::Connect, None) => {
                 self.greet();
@@ -1253,6 +1777,20 @@ impl<C: Content> ServerConnection<C> {
                 self.say_or(default, reply);
                 *before
             }
+        }
+    }
+
+    /// The program's no to AUTH. One too many ends the session (RFC 4954 4).
+    fn auth_refused(&mut self, reply: &Reply) {
+        self.say_reply(reply);
+        if reply.code() < 500 {
+            return;
+        }
+        self.counts.auth_failures += 1;
+        let limit = self.settings().limits.auth_failures;
+        if limit.is_some_and(|limit| self.counts.auth_failures >= u64::from(limit)) && self.ending.is_none() {
+            self.say_closing("421 4.7.0", "Too many failed authentications");
+            self.ending = Some(DisconnectReason::Limit);
         }
     }
 
@@ -1329,9 +1867,13 @@ impl<C: Content> ServerConnection<C> {
         let settings = self.settings();
         let mut text = String::from(if settings.lmtp { "214 2.0.0 LHLO" } else { "214 2.0.0 EHLO HELO" });
         text.push_str(" MAIL RCPT DATA RSET NOOP QUIT VRFY HELP");
-        for (offered, verb) in
-            [(settings.chunking, " BDAT"), (settings.decisions.expn, " EXPN"), (settings.decisions.etrn, " ETRN")]
-        {
+        for (offered, verb) in [
+            (settings.chunking, " BDAT"),
+            (settings.decisions.expn, " EXPN"),
+            (settings.decisions.etrn, " ETRN"),
+            (settings.tls == TlsMode::StartTls && !self.is_tls(), " STARTTLS"),
+            (!settings.auth.is_empty(), " AUTH"),
+        ] {
             if offered {
                 text.push_str(verb);
             }
@@ -1397,18 +1939,24 @@ impl<C: Content> ServerConnection<C> {
 impl<C: Content> fmt::Debug for ServerConnection<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
+            State::Authenticating => "Authenticating",
             State::Closed => "Closed",
             State::Deciding(_) => "Deciding",
             State::Draining { .. } => "Draining",
             State::Failed { .. } => "Failed",
+            State::Handshake(_) => "Handshake",
             State::Idle => "Idle",
             State::InChunk { .. } => "InChunk",
             State::InData { .. } => "InData",
             State::InTransaction(_) => "InTransaction",
             State::NextChunk { .. } => "NextChunk",
-            State::Refused => "Refused",
+            State::Proxy => "Proxy",
+            State::Refused(_) => "Refused",
         };
-        f.debug_struct("ServerConnection").field("state", &state).field("hello", &self.hello).finish_non_exhaustive()
+        f.debug_struct("ServerConnection")
+            .field("state", &state)
+            .field("hello", &self.learnt.hello)
+            .finish_non_exhaustive()
     }
 }
 

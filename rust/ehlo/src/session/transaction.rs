@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::syntax::address::{AddressError, ForwardPath, ReversePath};
 use crate::syntax::options::Options;
 use crate::syntax::parameter::{Body, MailParameters, RcptParameters};
+use crate::syntax::xattr::Attributes;
 use crate::wire::content::Sink;
 
 /// Where a message's octets are kept: a [`Sink`] that starts empty.
@@ -76,11 +77,13 @@ pub(super) struct Transaction {
     pub(super) envelope: Envelope,
     /// Whether any RCPT came, accepted or not: DATA answers 503 without one and 554 when all were refused.
     pub(super) rcpt_seen: bool,
+    /// What XFORWARD said of it.
+    pub(super) xforward: Option<Arc<Attributes>>,
 }
 
 impl Transaction {
-    pub(super) fn new(sender: Arc<Sender>) -> Self {
-        Self { envelope: Envelope { sender, recipients: Vec::new() }, rcpt_seen: false }
+    pub(super) fn new(sender: Arc<Sender>, xforward: Option<Arc<Attributes>>) -> Self {
+        Self { envelope: Envelope { sender, recipients: Vec::new() }, rcpt_seen: false, xforward }
     }
 
     pub(super) fn is_binary(&self) -> bool {

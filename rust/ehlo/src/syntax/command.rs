@@ -371,7 +371,7 @@ pub enum CommandErrorKind {
     Mechanism,
     /// An argument is needed.
     MissingArgument,
-    /// UTF-8 in a path, SMTPUTF8 offered and not asked for (RFC 6531 3.5).
+    /// UTF-8 in a path or in the argument of VRFY or EXPN, SMTPUTF8 offered and not asked for (RFC 6531 3.5, 3.7.4.2).
     NeedsSmtputf8,
     /// `FROM:` or `TO:` and `<` are not where they have to be.
     NoPath,
@@ -419,6 +419,7 @@ impl CommandError {
         const SYNTAX: EnhancedCode = EnhancedCode::new(5, 5, 2);
         const ARGUMENTS: EnhancedCode = EnhancedCode::new(5, 5, 4);
         const NON_ASCII: EnhancedCode = EnhancedCode::new(5, 6, 7);
+        const NO_UTF8_REPLY: EnhancedCode = EnhancedCode::new(5, 6, 8);
         let usage = match self.verb {
             Some(verb) => verb.usage(),
             None => "Command not recognized",
@@ -444,6 +445,8 @@ impl CommandError {
             Kind::Mechanism => (501, ARGUMENTS, "Malformed name of a mechanism"),
             Kind::NeedsSmtputf8 => match self.verb {
                 Some(Verb::Rcpt) => (553, NON_ASCII, "The address needs SMTPUTF8, which MAIL did not have"),
+                // The answer would have to show the mailbox (RFC 6531 3.7.4.2).
+                Some(Verb::Vrfy | Verb::Expn) => (550, NO_UTF8_REPLY, "The argument needs SMTPUTF8 behind it"),
                 _ => (550, NON_ASCII, "The address needs the parameter SMTPUTF8"),
             },
             Kind::Parameter(name) => (501, ARGUMENTS, ParameterError::Value(name).text()),
@@ -775,7 +778,7 @@ fn parse_other<'a>(verb: Verb, rest: &'a str, options: &Options) -> Result<Comma
         }
         Verb::Auth => {
             needed()?;
-            parse_auth(argument)?
+            parse_auth(argument, options)?
         }
         Verb::Etrn => {
             let domain = argument.strip_prefix('@').unwrap_or(argument);
@@ -790,15 +793,15 @@ fn parse_other<'a>(verb: Verb, rest: &'a str, options: &Options) -> Result<Comma
         }
         Verb::Burl => {
             needed()?;
-            let (url, behind) = argument.split_once(' ').unwrap_or((argument, ""));
-            let last = behind.trim_start_matches([' ', '\t']).eq_ignore_ascii_case("LAST");
+            let (url, behind) = first_word(argument, options)?;
+            let last = behind.eq_ignore_ascii_case("LAST");
             if !last && !behind.is_empty() {
                 return Err(Kind::UnexpectedArgument);
             }
             Command::Burl { url: Cow::Borrowed(url), last }
         }
-        Verb::Xclient => Command::Xclient(attributes(argument, xattr::Of::Xclient)?),
-        Verb::Xforward => Command::Xforward(attributes(argument, xattr::Of::Xforward)?),
+        Verb::Xclient => Command::Xclient(attributes(argument, xattr::Of::Xclient, options)?),
+        Verb::Xforward => Command::Xforward(attributes(argument, xattr::Of::Xforward, options)?),
         Verb::Saml | Verb::Send | Verb::Soml | Verb::Turn => Command::Obsolete(verb),
         // Read elsewhere.
         Verb::Bdat | Verb::Ehlo | Verb::Helo | Verb::Lhlo | Verb::Mail | Verb::Rcpt => return Err(Kind::NoPath),
@@ -810,7 +813,16 @@ fn one_word(argument: &str) -> Kind {
     if argument.is_empty() { Kind::MissingArgument } else { Kind::UnexpectedArgument }
 }
 
-fn attributes(argument: &str, of: xattr::Of) -> Result<Vec<xattr::Attribute<'_>>, Kind> {
+/// The first word of an argument, and what stands behind it; empty if there is nothing.
+fn first_word<'a>(words: &'a str, options: &Options) -> Result<(&'a str, &'a str), Kind> {
+    let (word, rest) = words.split_at(words.find([' ', '\t']).unwrap_or(words.len()));
+    Ok((word, argument(rest, options)?))
+}
+
+fn attributes<'a>(argument: &'a str, of: xattr::Of, options: &Options) -> Result<Vec<xattr::Attribute<'a>>, Kind> {
+    if !options.leniency.extra_space && argument.contains("  ") {
+        return Err(Kind::Spaces);
+    }
     xattr::parse(argument, of).ok_or_else(|| one_word(argument))
 }
 
@@ -868,13 +880,10 @@ fn with_smtputf8<'a>(argument: &'a str, plain: bool, options: &Options) -> Resul
 /// auth-command = "AUTH" SP sasl-mech [SP initial-response] CRLF    ; RFC 4954 8
 /// sasl-mech = 1*20mech-char    mech-char = %x41-5A / DIGIT / HYPHEN / UNDERSCORE
 /// ```
-fn parse_auth(argument: &str) -> Result<Command<'_>, Kind> {
-    let (mechanism, initial) = match argument.split_once(' ') {
-        None => (argument, None),
-        Some((mechanism, initial)) => (mechanism, Some(initial)),
-    };
-    let mech_char = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
-    if mechanism.len() > MAX_MECHANISM || mechanism.is_empty() || !mechanism.bytes().all(mech_char) {
+fn parse_auth<'a>(argument: &'a str, options: &Options) -> Result<Command<'a>, Kind> {
+    let (mechanism, initial) = first_word(argument, options)?;
+    let initial = (!initial.is_empty()).then_some(initial);
+    if !is_mechanism(mechanism) {
         return Err(Kind::Mechanism);
     }
     if initial.is_some_and(|initial| initial.contains([' ', '\t'])) {
@@ -882,6 +891,13 @@ fn parse_auth(argument: &str) -> Result<Command<'_>, Kind> {
     }
     let initial = initial.map(|initial| Secret(Cow::Borrowed(initial.as_bytes())));
     Ok(Command::Auth { mechanism: Cow::Borrowed(mechanism), initial })
+}
+
+/// Whether `name` is one that a SASL mechanism may have, in any case (RFC 4422 3.1).
+#[must_use]
+pub fn is_mechanism(name: &str) -> bool {
+    let mech_char = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    (1..=MAX_MECHANISM).contains(&name.len()) && name.bytes().all(mech_char)
 }
 
 /// ```abnf
@@ -892,6 +908,7 @@ fn parse_auth(argument: &str) -> Result<Command<'_>, Kind> {
 fn parse_bdat(rest: &[u8], options: &Options) -> Result<(u64, bool), Kind> {
     let space = |octet: &u8| matches!(octet, b' ' | b'\t');
     let before = rest.iter().take_while(|&octet| space(octet)).count();
+    let spaced = before == 1 && rest.starts_with(b" ");
     let rest = &rest[before..];
     let digits = rest.iter().position(space).unwrap_or(rest.len());
     let (digits, rest) = rest.split_at(digits);
@@ -909,7 +926,7 @@ fn parse_bdat(rest: &[u8], options: &Options) -> Result<(u64, bool), Kind> {
     let word = rest[between..].split(space).next().unwrap_or_default();
     let last = word.eq_ignore_ascii_case(b"LAST");
     // White space that is not one SP is as wrong as elsewhere, but does not hide the size.
-    let spaced = options.leniency.extra_space || (before == 1 && between <= 1 && !rest.starts_with(b"\t"));
+    let spaced = options.leniency.extra_space || (spaced && between <= 1 && !rest.starts_with(b"\t"));
     let complete = rest.is_empty() || (last && between + word.len() == rest.len());
     if complete && spaced { Ok((size, last)) } else { Err(Kind::BdatTrailing { size, last }) }
 }

@@ -9,4 +9,4 @@ pub mod options;
 pub mod parameter;
 pub mod reply;
 pub mod status;
-mod xattr;
+pub mod xattr;

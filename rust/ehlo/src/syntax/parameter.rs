@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io::Write;
+use std::ops::Range;
 
 use super::address::Address;
 use super::class::{ATEXT, ESMTP_VALUE, LDH, LET_DIG, UTF8_NON_ASCII, is, is_word, run};
@@ -378,12 +379,10 @@ fn each<'a, E: From<ParameterError>>(
         if octets.get(at) == Some(&b'=') {
             let begin = at + 1;
             at = begin + run(octets, begin, ESMTP_VALUE);
-            if octets.get(at).is_some_and(|&octet| is(octet, UTF8_NON_ASCII)) {
-                if !options.smtputf8 {
-                    return Err(ParameterError::NonAscii.into());
-                }
-                ascii = false;
-                at += run(octets, at, ESMTP_VALUE | UTF8_NON_ASCII);
+            if octets.get(at).is_some_and(|&octet| octet != b' ') {
+                let (length, plain) = uncommon_value(octets, word.clone(), begin, at, options)?;
+                at += length;
+                ascii &= plain;
             }
             if at == begin {
                 return Err(ParameterError::Syntax.into());
@@ -401,6 +400,30 @@ fn each<'a, E: From<ParameterError>>(
         }
     }
     Ok(ascii)
+}
+
+/// A value that stops at `at`, where neither the end is nor SP: how many octets more it has, and whether they are ASCII.
+#[cold]
+fn uncommon_value(
+    octets: &[u8],
+    keyword: Range<usize>,
+    begin: usize,
+    at: usize,
+    options: &Options,
+) -> Result<(usize, bool), ParameterError> {
+    match octets[at] {
+        octet if is(octet, UTF8_NON_ASCII) && options.smtputf8 => {
+            Ok((run(octets, at, ESMTP_VALUE | UTF8_NON_ASCII), false))
+        }
+        octet if is(octet, UTF8_NON_ASCII) => Err(ParameterError::NonAscii),
+        // A `=` is in no esmtp-value (RFC 5321 4.1.2). But MTRK's begins with base64 (RFC 3885 3.1), and its padding is
+        // not what the sender should hear of.
+        b'=' if at > begin && octets[keyword].eq_ignore_ascii_case(b"MTRK") => {
+            let padding = octets[at..].iter().take(2).take_while(|&&octet| octet == b'=').count();
+            Ok((padding + run(octets, at + padding, ESMTP_VALUE), true))
+        }
+        _ => Ok((0, true)),
+    }
 }
 
 #[cold]
@@ -484,6 +507,60 @@ impl Common {
     /// Reads what stands behind the path of MAIL, as long as it is common.
     #[inline(always)]
     pub(super) fn read(text: &str, options: &Options) -> Result<Self, Uncommon> {
+        match Self::read_most_common(text.as_bytes(), options) {
+            Some(all) => Ok(all),
+            None => Self::read_common(text, options),
+        }
+    }
+
+    /// `SIZE=` and `BODY=`, told by whole words and not octet by octet. `None` if there is anything else, or anything
+    /// wrong: then it is read with care.
+    #[inline(always)]
+    fn read_most_common(text: &[u8], options: &Options) -> Option<Self> {
+        let mut all = Self { ascii: true, ..Self::default() };
+        if text.is_empty() {
+            return Some(all);
+        }
+        if !options.parameters.contains(Parameters::SIZE.with(Parameters::BODY)) || options.max_parameters < 2 {
+            return None;
+        }
+        let mut rest = text;
+        while let Some((keyword, [b'=', value @ ..])) = rest.split_first_chunk::<4>() {
+            let length = if is_word(keyword, b"SIZE") && all.size.is_none() {
+                // Nineteen digits fit; one more digit is no separator.
+                let (mut size, mut length) = (0u64, 0);
+                while let Some(digit @ b'0'..=b'9') = value.get(length)
+                    && length < 19
+                {
+                    size = size.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+                    length += 1;
+                }
+                all.size = (length > 0).then_some(size);
+                length
+            } else if is_word(keyword, b"BODY") && all.body.is_none() {
+                // The digit is looked at itself: see `is_word`.
+                let (body, length) = match value.first_chunk::<8>() {
+                    Some(word @ [b'8', ..]) if is_word(word, b"8BITMIME") => (Body::EightBitMime, 8),
+                    _ => match value.first_chunk::<4>() {
+                        Some(word @ [b'7', ..]) if is_word(word, b"7BIT") => (Body::SevenBit, 4),
+                        _ => return None,
+                    },
+                };
+                all.body = Some(body);
+                length
+            } else {
+                return None;
+            };
+            match &value[length..] {
+                [] if length > 0 => return Some(all),
+                [b' ', behind @ ..] if length > 0 => rest = behind,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn read_common(text: &str, options: &Options) -> Result<Self, Uncommon> {
         let mut all = Self::default();
         all.ascii =
             each(text, options, Keyword::of_mail, |keyword, value| match (keyword, value.and_then(parse_body)) {

@@ -477,6 +477,12 @@ impl ReplyParser {
         self.lines > 0 || !self.partial.is_empty()
     }
 
+    /// Octets kept of a reply that is not complete; never more than [`ReplyLimits::total`].
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.partial.len() + self.text.len()
+    }
+
     /// Takes octets up to the end of one reply.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BdatChunk {
+    size: u64,
     remaining: u64,
 }
 
@@ -18,13 +19,19 @@ impl BdatChunk {
     /// A chunk of that many octets, as its command announced it.
     #[must_use]
     pub fn new(size: u64) -> Self {
-        Self { remaining: size }
+        Self { size, remaining: size }
     }
 
     /// Octets still to come.
     #[must_use]
     pub fn remaining(&self) -> u64 {
         self.remaining
+    }
+
+    /// Octets that have come.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.size - self.remaining
     }
 
     /// Takes from the front of the input what belongs to the chunk.

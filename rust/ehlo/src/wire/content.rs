@@ -192,6 +192,8 @@ pub struct ContentReader {
     ruler: Ruler,
     octets: u64,
     end: End,
+    /// A dot stands behind an LF.
+    dots: bool,
 }
 
 /// How the content so far ends.
@@ -264,6 +266,11 @@ impl ContentReader {
         ContentFlags { long_line: self.ruler.long, ..self.flags }
     }
 
+    /// Whether a dot stands behind an LF, of those that were read together.
+    pub(crate) fn has_dots(&self) -> bool {
+        self.dots
+    }
+
     fn put(&mut self, octets: &[u8], sink: &mut impl Sink) {
         self.octets += octets.len() as u64;
         sink.put(octets);
@@ -307,7 +314,10 @@ impl<S: Sink> Judge for Reading<'_, S> {
                 b"\r"
             }
             // A dot at the start of a line is nothing special in a chunk.
-            b'.' if at > 0 && self.octets[at - 1] == b'\n' => return false,
+            b'.' if at > 0 && self.octets[at - 1] == b'\n' => {
+                self.reader.dots = true;
+                return false;
+            }
             _ => {
                 self.reader.flags.bare_cr = true;
                 b"\n"

@@ -5,7 +5,8 @@ pub mod client;
 
 use std::sync::Arc;
 
-use ehlo::session::{Decisions, Event, ServerConfig, ServerConnection, ServerSettings};
+use ehlo::session::{Decisions, Event, ServerConfig, ServerConnection, ServerSettings, TlsFacts};
+use ehlo::syntax::command::Secret;
 use ehlo::syntax::reply::Reply;
 
 /// What a session said and did.
@@ -37,7 +38,8 @@ impl Outcome {
     }
 }
 
-/// How the program answers: gets the event's text, gives `None` to accept.
+/// How the program answers: gets the event's text, gives `None` to accept. To AUTH `334 text` is a challenge and
+/// `235 name` an identity; to accept is to be `user`.
 pub type Program = fn(&str) -> Option<&'static str>;
 
 pub fn settings() -> ServerSettings {
@@ -80,6 +82,12 @@ fn describe(event: &Event<Vec<u8>>) -> String {
         Event::Rcpt(recipient) => format!("rcpt {} {}", recipient.path, recipient.parameters.raw),
         Event::Chunk(octets) => format!("chunk {}", octets.escape_ascii()),
         Event::Data { verb, .. } => format!("data {verb:?}"),
+        // The engine does not show these; a test wants to see them.
+        Event::Auth { mechanism, initial: None } => format!("auth {mechanism}"),
+        Event::Auth { mechanism, initial: Some(Secret(octets)) } => {
+            format!("auth {mechanism} {:?}", octets.escape_ascii().to_string())
+        }
+        Event::AuthResponse(Secret(octets)) => format!("response {:?}", octets.escape_ascii().to_string()),
         other => format!("{other:?}"),
     }
 }
@@ -87,8 +95,15 @@ fn describe(event: &Event<Vec<u8>>) -> String {
 pub fn drain(conn: &mut ServerConnection, program: Program, outcome: &mut Outcome) {
     while let Some(event) = conn.poll_event() {
         let text = describe(&event);
+        if matches!(event, Event::Xclient(_)) {
+            conn.set_trusted(true);
+        }
         if conn.decision_open() && is_decision(&event) {
+            let auth = matches!(event, Event::Auth { .. } | Event::AuthResponse(_));
             match program(&text) {
+                Some(answer) if auth && answer.starts_with("334") => conn.challenge(&answer.as_bytes()[4..]).unwrap(),
+                Some(answer) if auth && answer.starts_with("235") => conn.accept_identity(&answer[4..]).unwrap(),
+                None if auth => conn.accept_identity("user").unwrap(),
                 Some(reply) => conn.reply(&Reply::parse_text(reply).unwrap()).unwrap(),
                 None => conn.accept().unwrap(),
             }
@@ -109,7 +124,12 @@ pub fn drain(conn: &mut ServerConnection, program: Program, outcome: &mut Outcom
 fn is_decision(event: &Event<Vec<u8>>) -> bool {
     !matches!(
         event,
-        Event::Reset | Event::Disconnect(_) | Event::Chunk(_) | Event::ContentStart(_) | Event::ContentAborted(_)
+        Event::Reset
+            | Event::Disconnect(_)
+            | Event::Chunk(_)
+            | Event::ContentStart(_)
+            | Event::ContentAborted(_)
+            | Event::Xclient(_)
     )
 }
 
@@ -120,7 +140,16 @@ pub fn feed<'a>(
     eof: bool,
     program: Program,
 ) -> Outcome {
-    let mut conn = connection(settings.clone());
+    feed_to(connection(settings.clone()), pieces, eof, program)
+}
+
+/// The same to a session that something was done with.
+pub fn feed_to<'a>(
+    mut conn: ServerConnection,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    eof: bool,
+    program: Program,
+) -> Outcome {
     let mut outcome = Outcome { output: String::new(), events: Vec::new(), closed: false };
     drain(&mut conn, program, &mut outcome);
     for piece in pieces {
@@ -132,6 +161,50 @@ pub fn feed<'a>(
         drain(&mut conn, program, &mut outcome);
     }
     outcome
+}
+
+/// Flights are what a client sends before it waits for the server: each is cut in every way, but never joined with the
+/// next. Where the server awaits a handshake at the end of a flight, it gets one.
+pub fn flights(settings: &ServerSettings, flights: &[&[u8]], facts: TlsFacts, program: Program) -> Outcome {
+    let run = |cut: &dyn Fn(usize, &[u8]) -> Vec<usize>| {
+        let mut conn = connection(settings.clone());
+        let mut outcome = Outcome { output: String::new(), events: Vec::new(), closed: false };
+        drain(&mut conn, program, &mut outcome);
+        shake_hands(&mut conn, facts, program, &mut outcome);
+        for (index, flight) in flights.iter().enumerate() {
+            let mut rest = *flight;
+            for length in cut(index, flight) {
+                let (piece, behind) = rest.split_at(length);
+                rest = behind;
+                conn.receive(piece);
+                drain(&mut conn, program, &mut outcome);
+            }
+            conn.receive(rest);
+            drain(&mut conn, program, &mut outcome);
+            shake_hands(&mut conn, facts, program, &mut outcome);
+        }
+        outcome
+    };
+    let whole = run(&|_, _| Vec::new());
+    for (index, flight) in flights.iter().enumerate() {
+        for at in 1..flight.len() {
+            assert_eq!(
+                run(&|i, _| if i == index { vec![at] } else { Vec::new() }),
+                whole,
+                "flight {index} cut at {at}"
+            );
+        }
+    }
+    assert_eq!(run(&|_, flight| vec![1; flight.len()]), whole, "octet by octet");
+    whole
+}
+
+fn shake_hands(conn: &mut ServerConnection, facts: TlsFacts, program: Program, outcome: &mut Outcome) {
+    if conn.is_handshaking() {
+        outcome.events.push("handshake".into());
+        conn.tls_established(facts).unwrap();
+        drain(conn, program, outcome);
+    }
 }
 
 pub fn run_with(settings: ServerSettings, input: impl AsRef<[u8]>, eof: bool, program: Program) -> Outcome {

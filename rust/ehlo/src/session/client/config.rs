@@ -105,6 +105,9 @@ pub struct ClientSettings {
     pub force_8bit: bool,
     /// Leave out what needs DSN where the peer lacks it, instead of failing (RFC 3461 5.2.2).
     pub drop_dsn: bool,
+    /// In a session that AUTH opened, every MAIL says who submitted the message: `AUTH=<>` where the program does not
+    /// (RFC 4954 5). For relays.
+    pub relay_auth: bool,
     /// Most recipients of one transaction where the peer states no limit (RFC 5321 4.5.3.1.8 promises 100).
     pub max_recipients: usize,
     /// Most messages that are sent by BDAT ahead of their replies.
@@ -128,6 +131,7 @@ impl Default for ClientSettings {
             newlines: Newlines::Normalize,
             force_8bit: false,
             drop_dsn: false,
+            relay_auth: false,
             max_recipients: 100,
             window: 16,
             chunk_size: 256 << 10,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::session::transaction::Recipient;
-use crate::syntax::command::Verb;
+use crate::syntax::command::{Verb, WriteError};
 use crate::syntax::reply::{Reply, ReplyParseError};
 
 /// One thing that happened.
@@ -67,7 +67,8 @@ pub struct RecipientResult {
     pub accepted: bool,
     /// The reply that decided: to the content if it came so far, else to the first command that was refused.
     pub reply: Option<Arc<Reply>>,
-    /// What that reply answered: MAIL, RCPT, DATA or, for the content, its end.
+    /// What that reply answered: MAIL, RCPT, DATA or, for the content, its end. The content without a reply: the
+    /// connection ended between the two, and nobody knows whether the peer took it (RFC 5321 4.5.3.2.6).
     pub stage: Stage,
     /// The reply to RCPT: a 251 tells of another path (RFC 5321 3.4).
     pub rcpt: Option<Arc<Reply>>,
@@ -111,6 +112,8 @@ pub enum Failure {
     MailMax,
     /// The peer lacks what the message needs. Nothing was sent.
     Need(Need),
+    /// A path or a parameter that cannot be written: the program made it without the grammar.
+    Unwritable(WriteError),
     /// The connection ended between the end of the content and its reply: the peer may have taken it. Not to be
     /// sent again without thought (RFC 5321 4.5.3.2.6).
     Unknown,
@@ -125,6 +128,7 @@ impl fmt::Display for Failure {
             Self::Lost => f.write_str("the connection ended before the message was handed over"),
             Self::MailMax => f.write_str("the peer takes no more messages on this connection (RFC 9422)"),
             Self::Need(need) => need.fmt(f),
+            Self::Unwritable(error) => error.fmt(f),
             Self::Unknown => f.write_str("the connection ended before the reply to the content: the peer may have it"),
         }
     }

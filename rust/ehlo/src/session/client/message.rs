@@ -18,6 +18,8 @@ pub struct NewMessage<B> {
     pub(super) facts: Facts,
     /// It is lines with their CRLF already.
     pub(super) clean: bool,
+    /// It is clean, and no line begins with a dot: behind DATA it goes as it is (RFC 5321 4.5.2).
+    pub(super) plain: bool,
 }
 
 /// What is known of content before it is sent; `None` is not known.
@@ -54,13 +56,14 @@ impl<B: AsRef<[u8]>> NewMessage<B> {
             utf8_header: Some(flags.eight_bit && !header(octets).is_ascii()),
         };
         let clean = !flags.bare() && !flags.no_final_crlf;
-        Self { sender, recipients, content: Content::Whole(content), facts, clean }
+        let plain = clean && !reader.has_dots() && octets.first() != Some(&b'.');
+        Self { sender, recipients, content: Content::Whole(content), facts, clean, plain }
     }
 
     /// A message whose content is going to come in pieces.
     pub fn stream(sender: Arc<Sender>, recipients: Vec<Arc<Recipient>>, facts: Facts) -> Self {
         let content = Content::Stream { pieces: VecDeque::new(), ended: false };
-        Self { sender, recipients, content, facts, clean: false }
+        Self { sender, recipients, content, facts, clean: false, plain: false }
     }
 
     /// Octets that are going to be sent, if they are known (RFC 1870 5).

@@ -34,6 +34,8 @@ use crate::wire::dot::{BareNewline, DotEncoder, EncodePolicy};
 
 /// Content is turned into output up to about this many octets at a time.
 const HIGH_WATER: usize = 256 * 1024;
+/// Room beside content, for the commands of an envelope.
+const ENVELOPE: usize = 1024;
 /// Whole content is encoded in pieces of this size.
 const PIECE: usize = 64 * 1024;
 /// A buffer larger than this is given back when it is empty.
@@ -185,6 +187,7 @@ pub struct ClientConnection<B: AsRef<[u8]> = Vec<u8>> {
     offer: Offer,
     greeting: Option<Reply>,
     tls: bool,
+    tls_verified: bool,
     authenticated: bool,
     /// Messages that have no result yet, in the order they were queued.
     jobs: VecDeque<Job<B>>,
@@ -217,6 +220,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             offer: Offer::default(),
             greeting: None,
             tls: false,
+            tls_verified: false,
             authenticated: false,
             jobs: VecDeque::new(),
             queue: VecDeque::new(),
@@ -277,14 +281,15 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     /// TLS is active: after [`ClientEvent::StartTls`], or before the greeting where TLS is implicit (RFC 8314 3.3).
-    /// All that was learnt in clear is forgotten (RFC 3207 4.2).
+    /// All that was learnt in clear is forgotten (RFC 3207 4.2). `verified`: the peer's certificate was, and its name;
+    /// REQUIRETLS asks for it (RFC 8689 4.2.1).
     ///
     /// # Errors
     /// If no handshake was due.
-    pub fn tls_established(&mut self) -> Result<(), ClientMisuse> {
+    pub fn tls_established(&mut self, verified: bool) -> Result<(), ClientMisuse> {
         match self.phase {
             Phase::Handshake => {
-                self.tls = true;
+                (self.tls, self.tls_verified) = (true, verified);
                 self.capabilities = Capabilities::default();
                 self.offer = Offer::default();
                 self.phase = Phase::Opening;
@@ -292,7 +297,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 Ok(())
             }
             Phase::Opening if !self.tls && matches!(self.expected.front(), Some(Expect::Greeting)) => {
-                self.tls = true;
+                (self.tls, self.tls_verified) = (true, verified);
                 Ok(())
             }
             // The peer spoke in clear behind its 220: that is told by the events.
@@ -648,7 +653,15 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         }
         match self.queue.front() {
             None => false,
-            Some(Work::Command { .. }) => {
+            Some(Work::Command { command, .. }) => {
+                // These are refused in a transaction that the peer has still open (RFC 4954 4, RFC 1985 5).
+                let outside = matches!(
+                    command,
+                    Command::Auth { .. } | Command::Etrn(_) | Command::Xclient(_) | Command::Xforward(_)
+                );
+                if outside && self.reset_first() {
+                    return true;
+                }
                 if let Some(Work::Command { id, command }) = self.queue.pop_front() {
                     self.say_command(id, command);
                 }
@@ -665,10 +678,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if self.sent.len() >= self.settings().window {
             return false;
         }
-        // What a refused envelope did to the transaction behind BDAT … LAST is not known before its replies are: RSET,
-        // which may stand anywhere in a group, makes sure (RFC 2920 3.1).
-        if mem::take(&mut self.reset_due) || self.sent.back_mut().is_some_and(Transaction::take_doubt) {
-            self.say(b"RSET\r\n", Expect::Reset);
+        if self.reset_first() {
             return true;
         }
         let Some(at) = self.position(id) else {
@@ -680,7 +690,13 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             return true;
         }
         let settings = self.config.settings();
-        let peer = Peer { settings, offer: &self.offer, capabilities: &self.capabilities, tls: self.tls };
+        let peer = Peer {
+            settings,
+            offer: &self.offer,
+            capabilities: &self.capabilities,
+            verified: self.tls_verified,
+            authenticated: self.authenticated,
+        };
         let job = &mut self.jobs[at];
         let plan = match peer.plan(&job.message) {
             Ok(plan) => plan,
@@ -716,6 +732,15 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         true
     }
 
+    /// Say RSET, which may stand anywhere in a group (RFC 2920 3.1), where the peer may have a transaction open.
+    fn reset_first(&mut self) -> bool {
+        let due = self.sent.back_mut().is_some_and(Transaction::take_doubt) | mem::take(&mut self.reset_due);
+        if due {
+            self.say(b"RSET\r\n", Expect::Reset);
+        }
+        due
+    }
+
     /// A message that is not begun, or not begun anew.
     fn refuse_job(&mut self, at: usize, failure: Failure) {
         self.queue.pop_front();
@@ -738,12 +763,15 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 false
             }
             Sending::Mail => {
-                self.say_mail(transaction);
-                transaction.sending = Sending::Rcpt(0);
+                if self.say_mail(transaction) {
+                    transaction.sending = Sending::Rcpt(0);
+                }
                 true
             }
             Sending::Rcpt(index) => {
-                self.say_rcpt(transaction, index);
+                if !self.say_rcpt(transaction, index) {
+                    return true;
+                }
                 transaction.sending = match index + 1 {
                     next if next < transaction.batch.len() => Sending::Rcpt(next),
                     _ if transaction.plan.chunked => {
@@ -781,13 +809,22 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let Some(at) = self.position(transaction.job) else { return true };
         let Self { jobs, output, .. } = self;
         let mut ended = false;
+        let plain = jobs[at].message.plain;
         let done = match &mut jobs[at].message.content {
             Content::Whole(content) => {
                 let rest = &content.as_ref()[transaction.at..];
                 let piece = &rest[..rest.len().min(PIECE)];
                 transaction.at += piece.len();
                 ended = piece.len() == rest.len();
-                encoder.encode(piece, output)
+                // For what is sent in one go, with the next envelope: to grow in steps copies most of it again.
+                output.reserve(rest.len().min(HIGH_WATER) + ENVELOPE);
+                if plain {
+                    // The encoder stays where it began, at the start of a line; and there such content ends.
+                    output.extend_from_slice(piece);
+                    Ok(())
+                } else {
+                    encoder.encode(piece, output)
+                }
             }
             Content::Stream { pieces, ended: end } => match pieces.pop_front() {
                 Some(piece) if transaction.plan.seven_bit && !piece.as_ref().is_ascii() => {
@@ -891,13 +928,15 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 jobs[at].failure = Some(Failure::BareNewline(offset));
                 return true;
             }
+            if scratch.is_empty() && !last {
+                return true; // a CR that waits for what follows it
+            }
             put_chunk(scratch, last, output);
             if scratch.capacity() > KEEP_CAPACITY {
                 *scratch = Vec::new();
             }
         }
         *begun = true;
-        transaction.chunks += 1;
         let head = memchr::memchr(b'\n', &output[start..]).map_or(output.len(), |end| start + end);
         self.transcript.sent(&self.output[start..head]);
         if last {
@@ -997,29 +1036,45 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         self.expected.push_back(expect);
     }
 
-    fn say_mail(&mut self, transaction: &mut Transaction) {
-        let Some(at) = self.position(transaction.job) else { return };
+    fn say_mail(&mut self, transaction: &mut Transaction) -> bool {
+        let Some(at) = self.position(transaction.job) else { return false };
         let Self { jobs, output, .. } = self;
         let start = output.len();
         let written = write_mail(&jobs[at].message.sender.path, &transaction.plan.mail, output);
-        self.said(written, start, transaction, Expect::Mail);
+        self.said(written, start, transaction, Expect::Mail)
     }
 
-    fn say_rcpt(&mut self, transaction: &mut Transaction, index: usize) {
-        let Some(at) = self.position(transaction.job) else { return };
+    fn say_rcpt(&mut self, transaction: &mut Transaction, index: usize) -> bool {
+        let Some(at) = self.position(transaction.job) else { return false };
         let Self { jobs, output, .. } = self;
         let start = output.len();
         let recipient = &jobs[at].message.recipients[transaction.batch[index]];
         let written = write_rcpt(&recipient.path, &transaction.plan.rcpt(recipient), output);
-        self.said(written, start, transaction, Expect::Rcpt);
+        self.said(written, start, transaction, Expect::Rcpt)
     }
 
-    /// An envelope is made of parsed paths and parameters, which can always be written.
-    fn said(&mut self, written: Result<(), WriteError>, start: usize, transaction: &mut Transaction, expect: Expect) {
-        debug_assert_eq!(written, Ok(()));
-        self.transcript.sent(&self.output[start..]);
-        self.expected.push_back(expect);
-        transaction.outstanding += 1;
+    /// What was written waits for its reply; what could not be is not sent, and ends the transaction.
+    fn said(
+        &mut self,
+        written: Result<(), WriteError>,
+        start: usize,
+        transaction: &mut Transaction,
+        expect: Expect,
+    ) -> bool {
+        match written {
+            Ok(()) => {
+                self.transcript.sent(&self.output[start..]);
+                self.expected.push_back(expect);
+                transaction.outstanding += 1;
+            }
+            Err(error) => {
+                if let Some(at) = self.position(transaction.job) {
+                    self.jobs[at].failure = Some(Failure::Unwritable(error));
+                    self.jobs[at].pending.clear();
+                }
+            }
+        }
+        written.is_ok()
     }
 
     // ---- the engine room: replies ----
@@ -1074,7 +1129,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             (Expect::Data, Class::Intermediate) => self.on_go(reply),
             (Expect::Data, Class::Success) => self.fail(ProtocolFault::WrongClass(reply)),
             (
-                Expect::Greeting
+                expect @ (Expect::Greeting
                 | Expect::Hello(_)
                 | Expect::StartTls
                 | Expect::Mail
@@ -1082,9 +1137,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 | Expect::Chunk { .. }
                 | Expect::End
                 | Expect::Reset
-                | Expect::Command { .. },
+                | Expect::Command { .. }),
                 Class::Intermediate,
-            ) => self.fail(ProtocolFault::WrongClass(reply)),
+            ) => {
+                self.expected.push_front(expect); // it has no answer, and that is told
+                self.fail(ProtocolFault::WrongClass(reply));
+            }
 
             (expect @ (Expect::Mail | Expect::Rcpt | Expect::Data | Expect::Chunk { .. } | Expect::End), _) => {
                 let shared = Arc::new(reply);
@@ -1102,6 +1160,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 if verb == Verb::Xclient && class == Class::Success {
                     // The session begins anew, with a greeting (XCLIENT_README).
                     self.phase = Phase::Opening;
+                    self.authenticated = false;
                     self.say_hello(if self.settings().lmtp { Verb::Lhlo } else { Verb::Ehlo });
                 }
                 self.events.push_back(ClientEvent::Reply { id, verb, reply: Some(reply.clone()) });
@@ -1173,7 +1232,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             }
             self.say(b".\r\n", Expect::End);
             transaction.outstanding += 1;
-            transaction.sending = Sending::Stopped;
+            transaction.sending = Sending::All;
             return self.sent.push_back(transaction);
         }
         let policy = match self.settings().newlines {
@@ -1286,17 +1345,22 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if self.phase == Phase::Closed {
             return;
         }
-        self.phase = Phase::Closed;
+        let challenged = match mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Challenged(id) => Some((id, Verb::Auth)),
+            _ => None,
+        };
         // After a 421 the peer has worked on nothing behind what it answered with it (C-CLI-16).
         let told = matches!(reason, ClientDisconnect::ServiceClosing(_) | ClientDisconnect::Early(_));
         let open = mem::take(&mut self.sent).into_iter().chain(self.sending.take());
         for transaction in open {
             let Ok(at) = self.jobs.binary_search_by_key(&transaction.job, |job| job.id) else { continue };
             let job = &mut self.jobs[at];
-            let unknown = transaction.outcome_unknown() && !told;
-            let failure = if unknown { Failure::Unknown } else { Failure::Lost }; // C-CLI-17
-            if job.failure.as_ref().is_none_or(|failure| *failure == Failure::Lost) {
-                job.failure = Some(failure);
+            // C-CLI-17: whatever else became of the message, this must be known.
+            if transaction.outcome_unknown() && !told {
+                transaction.mark_unknown(job);
+                job.failure = Some(Failure::Unknown);
+            } else if job.failure.is_none() {
+                job.failure = Some(Failure::Lost);
             }
         }
         for job in mem::take(&mut self.jobs) {
@@ -1314,7 +1378,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             Work::Command { id, command } => command.verb().map(|verb| (id, verb)),
             Work::Message(_) => None,
         });
-        for (id, verb) in outstanding.chain(queued) {
+        for (id, verb) in challenged.into_iter().chain(outstanding).chain(queued) {
             self.events.push_back(ClientEvent::Reply { id, verb, reply: None });
         }
         self.events.push_back(ClientEvent::Disconnect(reason));

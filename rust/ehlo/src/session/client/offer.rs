@@ -7,7 +7,7 @@ use super::event::Need;
 use super::message::{Facts, NewMessage};
 use crate::session::transaction::{Recipient, Sender};
 use crate::syntax::capability::Capabilities;
-use crate::syntax::parameter::{Body, ByMode, Hold, MailParameters, RcptParameters};
+use crate::syntax::parameter::{AuthParameter, Body, ByMode, Hold, MailParameters, RcptParameters};
 
 /// Octets of a command line without extensions, its CRLF included (RFC 5321 4.5.3.1.4).
 const COMMAND_LINE: usize = 512;
@@ -80,7 +80,9 @@ pub(super) struct Peer<'a> {
     pub(super) settings: &'a ClientSettings,
     pub(super) offer: &'a Offer,
     pub(super) capabilities: &'a Capabilities,
-    pub(super) tls: bool,
+    /// TLS is active, and the peer is who it says it is.
+    pub(super) verified: bool,
+    pub(super) authenticated: bool,
 }
 
 impl Peer<'_> {
@@ -171,12 +173,14 @@ impl Peer<'_> {
         if mail.mt_priority.is_some() && !offer.mt_priority {
             return Err(Need::MtPriority);
         }
-        if mail.requiretls && !(offer.requiretls && self.tls) {
+        if mail.requiretls && !(offer.requiretls && self.verified) {
             return Err(Need::RequireTls); // C-CLI-38
         }
         if !offer.auth {
             // RFC 4954 5: it says who submitted the message, and goes to those only that speak AUTH.
             mail.auth = None;
+        } else if mail.auth.is_none() && self.settings.relay_auth && self.authenticated {
+            mail.auth = Some(AuthParameter::Null); // C-AUT-35
         }
         self.judge_unknown(mail.unknown())?;
         Ok(drop_dsn)
@@ -197,7 +201,7 @@ impl Peer<'_> {
         }
         let envid = plan.mail.envid.as_ref().map_or(0, |envid| envid.len());
         let auth = match &plan.mail.auth {
-            Some(crate::syntax::parameter::AuthParameter::Mailbox(mailbox)) => mailbox.len(),
+            Some(AuthParameter::Mailbox(mailbox)) => mailbox.len(),
             _ => 0,
         };
         // RFC 3461 4.4 and RFC 4954 3, in octets as given: xtext triples at the worst.

@@ -55,8 +55,6 @@ pub(super) struct Transaction {
     pub(super) ended: bool,
     /// RSET was sent behind it.
     reset_behind: bool,
-    /// Chunks that were sent.
-    pub(super) chunks: usize,
 }
 
 impl Transaction {
@@ -75,7 +73,6 @@ impl Transaction {
             chunk_refused: false,
             ended: false,
             reset_behind: false,
-            chunks: 0,
         }
     }
 
@@ -93,16 +90,19 @@ impl Transaction {
         self.mail.as_ref().is_some_and(|reply| reply.class() != Class::Success)
     }
 
-    /// Whether the peer may have the transaction still open (RFC 5321 4.1.1.5 helps).
+    /// Whether the peer may have the transaction still open (RFC 5321 4.1.1.5 helps). "The resulting state from a failed
+    /// BDAT command is indeterminate" (RFC 3030 2), of the last one, too: Postfix and Exim tell it differently.
     pub(super) fn needs_reset(&self) -> bool {
-        self.mail.is_some() && !self.mail_refused() && (!self.ended || self.chunk_refused) && !self.reset_behind
+        let failed = self.chunk_refused || (self.plan.chunked && self.accepted.is_empty());
+        self.mail.is_some() && !self.mail_refused() && (!self.ended || failed) && !self.reset_behind
     }
 
-    /// Whether a RSET has to follow because nobody can tell yet what the peer makes of BDAT … LAST: it may be for nobody,
-    /// or behind a chunk that is refused. Asked once; the RSET is sent then.
+    /// Whether a RSET has to go before the next transaction, because nobody can tell yet what the peer makes of this one:
+    /// its content was given up, or goes by BDAT, whose failure leaves a state that only RSET makes certain (RFC 3030 2).
+    /// Asked once; the RSET is sent then.
     pub(super) fn take_doubt(&mut self) -> bool {
-        let sound = self.envelope_answered() && !self.accepted.is_empty() && self.chunks < 2;
-        let doubt = self.plan.chunked && !sound && !self.reset_behind;
+        let open = self.plan.chunked || matches!(self.sending, Sending::Stopped);
+        let doubt = open && !self.reset_behind;
         self.reset_behind |= doubt;
         doubt
     }
@@ -128,6 +128,8 @@ impl Transaction {
         if !self.mail_refused() {
             if reply.class() == Class::Success {
                 self.accepted.push(index);
+                // It may have been too many for an earlier transaction: that is no answer any more (C-CLI-20).
+                (result.reply, result.stage) = (None, Stage::Nothing);
             } else {
                 result.decide(&reply, Stage::Rcpt);
             }
@@ -163,7 +165,20 @@ impl Transaction {
         }
         self.end_answered += 1;
         self.ended = !lmtp || self.end_answered >= self.accepted.len();
+        if self.ended && self.plan.chunked {
+            self.chunk_refused |= !self.accepted.iter().any(|&index| job.results[index].accepted);
+        }
         self.ended
+    }
+
+    /// The connection ended behind the end of the content: of these recipients nobody knows.
+    pub(super) fn mark_unknown<B>(&self, job: &mut Job<B>) {
+        for &index in &self.batch {
+            let result = &mut job.results[index];
+            if result.reply.is_none() {
+                result.stage = Stage::Content;
+            }
+        }
     }
 
     /// Recipients that were too many for this transaction and may fit into another (C-CLI-20, RFC 5321 4.5.3.1.10).

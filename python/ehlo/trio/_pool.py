@@ -1,0 +1,50 @@
+"""A pool of clients on trio: :class:`Pool`."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import trio
+
+from ehlo._client import Wakeable
+from ehlo._connect import PoolOptions
+from ehlo._pool import BasePool
+from ehlo.trio._client import Client, Nursed, connect
+
+__all__ = ["Pool"]
+
+
+class Pool(Nursed, BasePool[Client]):
+    __doc__ = (BasePool.__doc__ or "").replace("ehlo.asyncio", "ehlo.trio")
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        max_connections: int = 10,
+        max_messages: int | None = 1000,
+        idle: float | None = 60.0,
+        check_after: float | None = 20.0,
+        **options: Unpack[PoolOptions],
+    ) -> None:
+        opening = connect(host, port, **options)
+        super().__init__(opening, trio.current_time, max_connections, max_messages, idle, check_after)
+        self._nursery = None
+
+    def _make_event(self) -> Wakeable:
+        return trio.Event()
+
+    async def _sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    def _start_sweeping(self) -> bool:
+        # Without ``async with`` there is nowhere to run it: then the idle are closed when a connection is next asked
+        # for.
+        if self._nursery is None or self._closed:
+            return False
+        self._nursery.start_soon(self._sweep)
+        return True
+
+    async def _stop_sweeping(self) -> None:
+        """It ends with the nursery, and by itself when none is idle."""

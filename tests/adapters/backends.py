@@ -1,0 +1,538 @@
+"""What the contract suite needs of a backend, once for each: a clock, tasks, a raw client. No test sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import socket
+import struct
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+import ehlo
+import ehlo.asyncio
+
+PATIENCE = 20.0
+"""Real seconds after which a test has failed."""
+
+MAIL = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
+CONFIG = ehlo.ServerConfig("mx.example")
+
+
+class Client:
+    """A raw client over a socket that does not block: sends octets, reads whole replies, misbehaves."""
+
+    def __init__(self, backend: Backend, sock: socket.socket) -> None:
+        self.backend = backend
+        self.sock = sock
+        self.buffer = b""
+
+    async def send(self, octets: bytes) -> None:
+        await self.backend.send(self.sock, octets)
+
+    def send_now(self, octets: bytes) -> int:
+        """What the kernel takes without waiting; 0 if it takes nothing."""
+        try:
+            return self.sock.send(octets)
+        except BlockingIOError:
+            return 0
+
+    async def line(self) -> bytes:
+        while b"\n" not in self.buffer:
+            octets = await self.backend.receive(self.sock)
+            if not octets:
+                line, self.buffer = self.buffer, b""
+                return line
+            self.buffer += octets
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line + b"\n"
+
+    async def reply(self) -> str:
+        """All lines of the next reply, joined by LF; "" at the end of the connection."""
+        lines = []
+        while True:
+            line = (await self.line()).decode()
+            lines.append(line.rstrip("\r\n"))
+            if line[3:4] != "-":
+                return "\n".join(lines)
+
+    async def ask(self, octets: bytes) -> str:
+        await self.send(octets)
+        return await self.reply()
+
+    async def codes(self, count: int) -> list[str]:
+        return [(await self.reply())[:3] for _ in range(count)]
+
+    async def rest(self) -> bytes:
+        """All octets until the server closes, in whatever way."""
+        octets, self.buffer = self.buffer, b""
+        with contextlib.suppress(ConnectionError):
+            while more := await self.backend.receive(self.sock):
+                octets += more
+        return octets
+
+    def finish(self) -> None:
+        """FIN: nothing more is sent, but replies are still read."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Peer(Client):
+    """The server's end of one connection, played by hand."""
+
+    def say(self, *replies: bytes) -> None:
+        """Short enough for the kernel to take it at once."""
+        for reply in replies:
+            if reply:
+                assert self.sock.send(reply) == len(reply)
+
+    async def line(self) -> bytes:
+        return (await super().line()).rstrip(b"\r\n")
+
+    async def lines(self, count: int) -> list[bytes]:
+        return [await self.line() for _ in range(count)]
+
+    async def read_until(self, end: bytes) -> bytes:
+        while end not in self.buffer:
+            octets = await self.backend.receive(self.sock)
+            if not octets:
+                raise ConnectionAbortedError("the client closed")
+            self.buffer += octets
+        before, _, self.buffer = self.buffer.partition(end)
+        return before + end
+
+    async def content(self) -> bytes:
+        return await self.read_until(b"\r\n.\r\n")
+
+    async def hello(self, reply: bytes = b"250-mx.example\r\n250 PIPELINING\r\n") -> bytes:
+        self.say(b"220 mx.example ESMTP\r\n")
+        line = await self.line()
+        self.say(reply)
+        return line
+
+    async def envelope(self, *replies: bytes, recipients: int = 1) -> None:
+        """MAIL, RCPT and DATA in one group, answered at once."""
+        await self.lines(2 + recipients)
+        self.say(*(replies or (b"250 ok\r\n", *[b"250 ok\r\n"] * recipients, b"354 go\r\n")))
+
+    async def farewell(self) -> bytes:
+        """All until the client closes, or says QUIT."""
+        rest = b""
+        while line := await super().line():
+            rest += line
+            if line == b"QUIT\r\n":
+                self.say(b"221 bye\r\n")
+                break
+        return rest
+
+
+Script = Callable[[Peer], Awaitable[None]]
+
+
+class Beside:
+    """A call that goes on beside the test: ``await`` it for what it gives, or raises."""
+
+    def __init__(self, backend: Backend, function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> None:
+        self._backend = backend
+        self._outcome: Any = None
+        self._error: BaseException | None = None
+        self.done = False
+
+        async def run() -> None:
+            try:
+                self._outcome = await function(*args, **options)
+            except BaseException as exc:
+                self._error = exc
+                if not isinstance(exc, Exception):
+                    raise
+            finally:
+                self.done = True
+
+        self.cancel = backend.start(run)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result().__await__()
+
+    async def _result(self) -> Any:
+        await self._backend.until(lambda: self.done)
+        if isinstance(self._error, Exception):
+            raise self._error
+        return self._outcome
+
+    @property
+    def cancelled(self) -> bool:
+        return isinstance(self._error, self._backend.cancelled)
+
+
+class Backend(ABC):
+    """One of the event loops. ``run`` is given the whole test as a function without arguments."""
+
+    name: str
+    cancelled: type[BaseException]
+    adapter: Any
+    """``ehlo.asyncio`` or ``ehlo.trio``."""
+    span: float
+    """Seconds for a limit that is to be reached: few of the real ones, or many of a clock that jumps."""
+
+    def __init__(self) -> None:
+        self.clients: list[Client] = []
+
+    # ---- what each has in its own way ----
+
+    @abstractmethod
+    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+        """``timed``: the test waits for ``span`` to go by, and starts no thread."""
+
+    @abstractmethod
+    async def serve(self, handler: object, *args: Any, **options: Any) -> Any:
+        """A server that listens. The test closes it."""
+
+    @abstractmethod
+    def start(self, function: Callable[..., Awaitable[object]], *args: object) -> Callable[[], object]:
+        """Run it beside the test; what is returned cancels it."""
+
+    @abstractmethod
+    def event(self) -> Any: ...
+
+    @abstractmethod
+    async def turn(self) -> None:
+        """Let all others run once."""
+
+    @abstractmethod
+    async def forever(self) -> None: ...
+
+    @abstractmethod
+    async def thread(self, function: Callable[..., Any], *args: object) -> Any: ...
+
+    @abstractmethod
+    async def send(self, sock: socket.socket, octets: bytes) -> None: ...
+
+    @abstractmethod
+    async def receive(self, sock: socket.socket) -> bytes: ...
+
+    @abstractmethod
+    async def accept(self, sock: socket.socket) -> socket.socket: ...
+
+    @abstractmethod
+    async def dial(self, sock: socket.socket, address: Any) -> None: ...
+
+    @abstractmethod
+    def tasks(self) -> int:
+        """Tasks alive, this one and the backend's own among them."""
+
+    @abstractmethod
+    def count_writes(self, connection: Any) -> list[bytes]:
+        """From now on, what the server's side of ``connection`` writes."""
+
+    # ---- what is built on it ----
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Turn until ``condition`` holds."""
+        deadline = monotonic() + PATIENCE
+        while not condition():
+            assert monotonic() < deadline, "what was waited for did not come"
+            await self.turn()
+
+    async def later(self, condition: Callable[[], object]) -> None:
+        """``until``, for what holds when ``span`` went by; in a ``timed`` test."""
+        await self.until(condition)
+
+    async def connect(self, server: Any, *, receive_buffer: int | None = None) -> Client:
+        address = server.addresses[0]
+        sock = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
+        client = Client(self, sock)
+        self.clients.append(client)
+        sock.setblocking(False)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await self.dial(sock, address)
+        return client
+
+    async def ready(self, server: Any, hello: bytes = b"EHLO client.example\r\n", **options: Any) -> Client:
+        client = await self.connect(server, **options)
+        assert (await client.reply()).startswith("220 mx.example")
+        assert (await client.ask(hello)).startswith("250")
+        return client
+
+    def beside(self, function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Beside:
+        return Beside(self, function, *args, **options)
+
+    @contextlib.asynccontextmanager
+    async def scripted(self, *scripts: Script) -> AsyncIterator[int]:
+        """A server that plays one script a connection, in order, and closes when a script is at its end. Gives its
+        port; what a script raises is raised, and scripts that were not played are an error.
+        """
+        left = list(scripts)
+        playing: list[Beside] = []
+
+        async def play(script: Script, sock: socket.socket) -> None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer = Peer(self, sock)
+            with contextlib.suppress(ConnectionError), contextlib.closing(peer):
+                await script(peer)
+
+        async def serve(listener: socket.socket) -> None:
+            while True:
+                sock = await self.accept(listener)
+                assert left, "a connection too many"
+                playing.append(self.beside(play, left.pop(0), sock))
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            serving = self.beside(serve, listener)
+            try:
+                yield listener.getsockname()[1]
+            finally:
+                serving.cancel()
+                await self.until(lambda: serving.done and all(one.done for one in playing))
+        for one in (*playing, serving):
+            await one
+        assert not left, "fewer connections than scripts"
+
+    def close_clients(self) -> None:
+        while self.clients:
+            self.clients.pop().close()
+
+
+class Asyncio(Backend):
+    name = "asyncio"
+    adapter = ehlo.asyncio
+    cancelled = asyncio.CancelledError
+    span = 0.02
+    task_factory: Any = None
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+
+    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+        self.running: set[asyncio.Task[Any]] = set()
+
+        async def guarded() -> Any:
+            self.loop = asyncio.get_running_loop()
+            if self.task_factory is not None:
+                self.loop.set_task_factory(self.task_factory)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await main()
+            finally:
+                self.close_clients()
+                for task in self.running:
+                    task.cancel()
+                for outcome in await asyncio.gather(*self.running, return_exceptions=True):
+                    if isinstance(outcome, Exception):
+                        raise outcome
+
+        with asyncio.Runner(loop_factory=self.loop_factory) as runner:
+            return runner.run(guarded())
+
+    async def serve(self, handler: object, *args: Any, **options: Any) -> ehlo.asyncio.Server:
+        return await ehlo.asyncio.serve(handler, *args, **options)
+
+    def start(self, function: Callable[..., Awaitable[object]], *args: object) -> Callable[[], object]:
+        async def run() -> None:
+            await function(*args)
+
+        task = self.loop.create_task(run())
+        self.running.add(task)
+        return task.cancel
+
+    def event(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    async def turn(self) -> None:
+        await asyncio.sleep(0)
+
+    async def forever(self) -> None:
+        await self.loop.create_future()
+
+    async def thread(self, function: Callable[..., Any], *args: object) -> Any:
+        return await asyncio.to_thread(function, *args)
+
+    async def send(self, sock: socket.socket, octets: bytes) -> None:
+        await self.loop.sock_sendall(sock, octets)
+
+    async def receive(self, sock: socket.socket) -> bytes:
+        return await self.loop.sock_recv(sock, 65536)
+
+    async def accept(self, sock: socket.socket) -> socket.socket:
+        return (await self.loop.sock_accept(sock))[0]
+
+    async def dial(self, sock: socket.socket, address: Any) -> None:
+        await self.loop.sock_connect(sock, address)
+
+    def tasks(self) -> int:
+        return len(asyncio.all_tasks())
+
+    def count_writes(self, connection: Any) -> list[bytes]:
+        sent: list[bytes] = []
+        write = connection._write
+
+        def count(octets: bytes) -> None:
+            sent.append(octets)
+            write(octets)
+
+        connection._write = count
+        return sent
+
+
+class EagerAsyncio(Asyncio):
+    """Every task runs at once up to its first real wait."""
+
+    name = "asyncio-eager"
+
+    def __init__(self) -> None:
+        if sys.version_info < (3, 12):
+            pytest.skip("eager tasks need Python 3.12")
+        super().__init__()
+        self.task_factory = asyncio.eager_task_factory
+
+
+class Uvloop(Asyncio):
+    name = "uvloop"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop_factory = pytest.importorskip("uvloop").new_event_loop
+
+
+class Trio(Backend):
+    name = "trio"
+    span = 100.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trio = pytest.importorskip("trio")
+        self.adapter = importlib.import_module("ehlo.trio")
+        self.cancelled = self.trio.Cancelled
+
+    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+        trio = self.trio
+
+        async def guarded() -> Any:
+            # A clock that jumps reaches any deadline when all wait for nothing, but not before another one.
+            with trio.fail_after(1e6 if timed else PATIENCE):
+                async with trio.open_nursery() as self.nursery:
+                    try:
+                        result = await main()
+                    finally:
+                        self.close_clients()
+                    self.nursery.cancel_scope.cancel()
+            return result
+
+        # It jumps after so many real seconds in which nothing could run: loopback is not always immediate.
+        self.clock = importlib.import_module("trio.testing").MockClock(autojump_threshold=0.02) if timed else None
+        return trio.run(guarded, clock=self.clock)
+
+    async def later(self, condition: Callable[[], object]) -> None:
+        self.clock.jump(self.span)  # by itself it stands still while a task turns
+        await self.until(condition)
+
+    async def serve(self, handler: object, *args: Any, **options: Any) -> Any:
+        return await self.nursery.start(partial(self.adapter.serve, handler, *args, **options))
+
+    def start(self, function: Callable[..., Awaitable[object]], *args: object) -> Callable[[], object]:
+        scope = self.trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await function(*args)
+
+        self.nursery.start_soon(run)
+        return scope.cancel
+
+    def event(self) -> Any:
+        return self.trio.Event()
+
+    async def turn(self) -> None:
+        await self.trio.lowlevel.checkpoint()
+
+    async def forever(self) -> None:
+        await self.trio.sleep_forever()
+
+    async def thread(self, function: Callable[..., Any], *args: object) -> Any:
+        return await self.trio.to_thread.run_sync(function, *args)
+
+    async def send(self, sock: socket.socket, octets: bytes) -> None:
+        left = memoryview(octets)
+        while left:
+            await self.trio.lowlevel.wait_writable(sock)
+            with contextlib.suppress(BlockingIOError):
+                left = left[sock.send(left) :]
+
+    async def receive(self, sock: socket.socket) -> bytes:
+        while True:
+            await self.trio.lowlevel.wait_readable(sock)
+            with contextlib.suppress(BlockingIOError):
+                return sock.recv(65536)
+
+    async def accept(self, sock: socket.socket) -> socket.socket:
+        while True:
+            await self.trio.lowlevel.wait_readable(sock)
+            with contextlib.suppress(BlockingIOError):
+                accepted = sock.accept()[0]
+                accepted.setblocking(False)
+                return accepted
+
+    async def dial(self, sock: socket.socket, address: Any) -> None:
+        with contextlib.suppress(BlockingIOError):
+            sock.connect(address)
+        await self.trio.lowlevel.wait_writable(sock)
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
+
+    def tasks(self) -> int:
+        return self.trio.lowlevel.current_statistics().tasks_living
+
+    def count_writes(self, connection: Any) -> list[bytes]:
+        sent: list[bytes] = []
+        real = connection._socket
+
+        class Socket:
+            def send(self, octets: bytes) -> int:
+                sent.append(octets)
+                return real.send(octets)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+        connection._socket = Socket()
+        return sent
+
+
+BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (Asyncio, EagerAsyncio, Uvloop, Trio)}
+
+
+def descriptors() -> int:
+    """Open sockets of this process; -1 where the system does not say."""
+    try:
+        return sum(os.readlink(entry).startswith("socket:") for entry in Path("/proc/self/fd").iterdir() if _is(entry))
+    except FileNotFoundError:
+        return -1
+
+
+def _is(entry: Path) -> bool:
+    return os.path.lexists(entry)
+
+
+class Keep(ehlo.Handler):
+    """Keeps what comes."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[ehlo.Envelope, bytes]] = []
+
+    def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+        self.kept.append((envelope, content))

@@ -1,0 +1,332 @@
+"""What goes wrong, on every backend: nothing is left, nothing is miscounted, and the others do not notice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from backends import CONFIG, MAIL, Backend, Keep, descriptors
+
+import ehlo
+
+HELLO = b"EHLO client.example\r\n"
+
+# What the client has sent when it goes. No message is whole.
+STATES = {
+    "before the greeting": b"",
+    "in its first line": b"EHLO cli",
+    "after EHLO": HELLO,
+    "after MAIL": HELLO + b"MAIL FROM:<a@b.example>\r\n",
+    "after RCPT": HELLO + MAIL,
+    "after DATA": HELLO + MAIL + b"DATA\r\n",
+    "in the content": HELLO + MAIL + b"DATA\r\nSubject: x\r\n\r\nhal",
+    "at the last dot": HELLO + MAIL + b"DATA\r\nx\r\n.\r",
+    "in a chunk": HELLO + MAIL + b"BDAT 100\r\nx",
+    "between two chunks": HELLO + MAIL + b"BDAT 3\r\nx\r\n",
+    "in a refused content": HELLO
+    + b"MAIL FROM:<a@b.example> SIZE=1\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"
+    + b"x" * 5000,
+}
+
+LEAVE: dict[str, Callable[[Any], None]] = {
+    "FIN": lambda client: client.close(),
+    "half FIN": lambda client: client.finish(),
+    "RST": lambda client: client.reset(),
+}
+
+
+class Watch(Keep):
+    """Keeps what comes, and who went."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone: list[str] = []
+
+    async def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
+        self.gone.append(reason)
+        assert session.peer is not None  # that would be a Unix socket; it is counted as a failure
+
+
+@pytest.mark.parametrize("leave", LEAVE)
+@pytest.mark.parametrize("state", STATES)
+def test_the_peer_vanishes(backend: Backend, state: str, leave: str) -> None:
+    handler = Watch()
+
+    async def main() -> None:
+        async with await backend.serve(handler, config=CONFIG) as server:
+            tasks, sockets = backend.tasks(), descriptors()
+            client = await backend.connect(server)
+            await client.send(STATES[state])
+            await backend.until(lambda: server.statistics.octets == len(STATES[state]) and server.connections == 1)
+            LEAVE[leave](client)
+            await backend.until(lambda: not server.connections)
+            client.close()
+            await backend.until(lambda: backend.tasks() == tasks and descriptors() == sockets)
+            assert server.statistics.cut == server.statistics.handler_failures == 0
+
+    backend.run(main)
+    assert handler.kept == []
+    assert handler.gone == ["eof"]
+
+
+@pytest.mark.parametrize("leave", LEAVE)
+def test_the_peer_vanishes_while_on_body_reads(backend: Backend, leave: str) -> None:
+    # RFC 5321 4.1.1.10: what is not whole is no message, and the handler hears of it
+    seen: list[str] = []
+
+    class Mine(ehlo.Handler):
+        async def on_body(self, session: ehlo.Session, envelope: ehlo.Envelope, body: AsyncIterator[bytes]) -> None:
+            seen.append("begins")
+            try:
+                async for _ in body:
+                    pass
+            except ehlo.ContentAbortedError as exc:
+                await backend.turn()  # it is not cancelled, and may still clean up
+                seen.append(exc.reason)
+                raise
+
+    async def main() -> None:
+        async with await backend.serve(Mine(), config=CONFIG) as server:
+            tasks = backend.tasks()
+            client = await backend.connect(server)
+            await client.send(HELLO + MAIL + b"DATA\r\nx\r\n")
+            await backend.until(lambda: seen)
+            LEAVE[leave](client)
+            await backend.until(lambda: not server.connections and backend.tasks() == tasks)
+            assert server.statistics.handler_failures == 0
+
+    backend.run(main)
+    assert seen == ["begins", "disconnected"]
+
+
+HOOKS = {
+    "on_connect": b"",
+    "on_hello": HELLO,
+    "on_mail": HELLO + b"MAIL FROM:<a@b.example>\r\n",
+    "on_rcpt": HELLO + MAIL,
+    "on_data": HELLO + MAIL + b"DATA\r\n",
+    "on_message": HELLO + MAIL + b"DATA\r\nx\r\n.\r\n",
+    "on_body": HELLO + MAIL + b"DATA\r\nx\r\n.\r\n",
+    "on_vrfy": HELLO + b"VRFY x\r\n",
+    "on_expn": HELLO + b"EXPN x\r\n",
+    "on_etrn": HELLO + b"ETRN x.example\r\n",
+    "on_reset": HELLO + MAIL + b"RSET\r\n",
+    "on_disconnect": HELLO,
+}
+NO_ANSWER = ("on_reset", "on_disconnect")
+
+
+def handler_of(hook: str, method: Callable[..., Any]) -> Any:
+    return type("Mine", (), {hook: lambda self, *args: method()})()
+
+
+async def talk(backend: Backend, server: Any, hook: str) -> list[str]:
+    """The codes of all replies to what leads to ``hook``, and to QUIT."""
+    client = await backend.connect(server)
+    await client.send(HOOKS[hook] + b"QUIT\r\n")
+    codes = []
+    while code := (await client.reply())[:3]:
+        codes.append(code)
+    return codes
+
+
+@pytest.mark.parametrize("kind", ["at once", "later"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_handler_raises(backend: Backend, hook: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    def now() -> None:
+        raise RuntimeError("secret")
+
+    async def later() -> None:
+        await backend.turn()
+        raise RuntimeError("secret")
+
+    async def main() -> None:
+        handler = handler_of(hook, now if kind == "at once" else later)
+        async with await backend.serve(handler, config=CONFIG) as server:
+            tasks = backend.tasks()
+            codes = await talk(backend, server, hook)
+            assert codes[-1] in ("221", "451")
+            assert ("451" in codes) == (hook not in NO_ANSWER)
+            await backend.until(lambda: not server.connections and backend.tasks() == tasks)
+            assert server.statistics.handler_failures == 1
+
+    with caplog.at_level(logging.ERROR, "ehlo"):
+        backend.run(main)
+    assert "RuntimeError: secret" in caplog.text
+
+
+@pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook != "on_disconnect"])
+def test_a_handler_hangs(backend: Backend, hook: str) -> None:
+    cancelled: list[bool] = []
+
+    async def hang() -> None:
+        try:
+            await backend.forever()
+        except backend.cancelled:
+            cancelled.append(True)
+            raise
+
+    async def main() -> None:
+        config = CONFIG.replace(command_timeout=3600)
+        limits = ehlo.Limits(handler_seconds=backend.span)
+        async with await backend.serve(handler_of(hook, hang), config=config, limits=limits) as server:
+            codes = await talk(backend, server, hook)
+            assert codes[-1] in ("221", "451")
+            assert ("451" in codes) == (hook not in NO_ANSWER)
+            await backend.until(lambda: not server.connections)
+            stats = server.statistics
+            assert (stats.handler_timeouts, stats.handler_failures) == (1, 1)
+
+    backend.run(main, timed=True)
+    assert cancelled == [True]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_handler_that_hangs_does_not_outlive_its_server(backend: Backend, hook: str) -> None:
+    hanging: list[bool] = []
+
+    async def hang() -> None:
+        hanging.append(True)
+        try:
+            await backend.forever()
+        finally:
+            hanging.clear()
+
+    async def main() -> None:
+        tasks, sockets = backend.tasks(), descriptors()
+        server = await backend.serve(handler_of(hook, hang), config=CONFIG)
+        client = await backend.connect(server)
+        await client.send(HOOKS[hook] + b"QUIT\r\n" * (hook == "on_disconnect"))
+        await backend.until(lambda: hanging)
+        # After a notice nobody waits for: the session has ended, and the handler is given a second.
+        assert await server.close(0) == (hook not in NO_ANSWER)
+        client.close()
+        await backend.until(lambda: not hanging and backend.tasks() == tasks and descriptors() == sockets)
+
+    backend.run(main, timed=hook in NO_ANSWER)
+
+
+def test_a_handler_that_will_not_be_cancelled_is_answered_for(backend: Backend) -> None:
+    # The client waits no longer than it must; what the handler says afterwards is ignored.
+    ended: list[bool] = []
+
+    async def main() -> None:
+        go = backend.event()
+
+        class Mine(ehlo.Handler):
+            async def on_mail(self, session: ehlo.Session, sender: ehlo.Sender) -> str:
+                try:
+                    await backend.forever()
+                except backend.cancelled:
+                    if backend.name == "trio":  # there, a cancellation cannot be swallowed
+                        raise
+                await go.wait()
+                ended.append(True)
+                return "250 2.1.0 at last"
+
+        config = CONFIG.replace(command_timeout=3600)
+        async with await backend.serve(
+            Mine(), config=config, limits=ehlo.Limits(handler_seconds=backend.span)
+        ) as server:
+            client = await backend.ready(server)
+            assert (await client.ask(b"MAIL FROM:<a@b.example>\r\n")).startswith("451 4.3.0")
+            go.set()
+            await backend.until(lambda: ended or backend.name == "trio")
+            assert (await client.ask(b"QUIT\r\n")).startswith("221")
+
+    backend.run(main, timed=True)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_cut_in_every_state(backend: Backend, state: str) -> None:
+    # A 421 still gets through, whatever the state (RFC 5321 3.8)
+    handler = Watch()
+
+    async def main() -> None:
+        tasks, sockets = backend.tasks(), descriptors()
+        server = await backend.serve(handler, config=CONFIG)
+        client = await backend.connect(server)
+        await client.send(STATES[state])
+        await backend.until(lambda: server.statistics.octets == len(STATES[state]) and server.connections == 1)
+        busy = next(iter(server._live))._conn.in_transaction
+        assert await server.close(0) == busy == server.statistics.cut
+        assert server.connections == 0
+        assert (await client.rest()).split(b"\r\n")[-2].startswith(b"421 4.3.2 mx.example")
+        client.close()
+        await backend.until(lambda: backend.tasks() == tasks and descriptors() == sockets)
+
+    backend.run(main)
+    assert handler.kept == []
+    assert handler.gone in (["shutdown"], ["eof"])
+
+
+def test_drain_counts(backend: Backend) -> None:
+    class Mine(Watch):
+        def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> Any:
+            return backend.forever()
+
+    handler = Mine()
+
+    async def main() -> None:
+        server = await backend.serve(handler, config=CONFIG)
+        for _ in range(7):
+            await backend.ready(server)
+        for _ in range(5):
+            client = await backend.ready(server)
+            assert (await client.ask(b"MAIL FROM:<a@b.example>\r\n")).startswith("250")
+        for _ in range(3):
+            client = await backend.ready(server)
+            await client.send(MAIL)
+            assert (await client.reply()).startswith("250")
+        assert server.connections == 15
+        assert await server.close(0) == 8
+        assert await server.close(0) == 8
+        stats = server.statistics
+        assert (stats.connections, stats.cut, server.connections) == (15, 8, 0)
+        assert (stats.handler_failures, stats.handler_timeouts) == (0, 0)
+
+    backend.run(main)
+    assert sorted(handler.gone) == ["eof"] * 8 + ["shutdown"] * 7
+
+
+def test_hundreds_are_opened_and_dropped(backend: Backend) -> None:
+    async def main() -> None:
+        handler = Watch()
+        async with await backend.serve(handler, config=CONFIG) as server:
+            tasks, sockets = backend.tasks(), descriptors()
+            states, ways = list(STATES.values()), list(LEAVE.values())
+            for number in range(396):
+                client = await backend.connect(server)
+                await client.send(states[number % len(states)])
+                ways[number % len(ways)](client)
+            await backend.until(lambda: server.statistics.connections == 396 and not server.connections)
+            backend.close_clients()
+            await backend.until(lambda: backend.tasks() == tasks and descriptors() == sockets)
+            assert server._networks == {}
+            assert server.statistics.cut == server.statistics.handler_failures == 0
+            assert len(handler.gone) == 396
+            # and it still serves
+            client = await backend.ready(server)
+            await client.send(MAIL + b"DATA\r\nx\r\n.\r\n")
+            assert await client.codes(4) == ["250", "250", "354", "250"]
+            assert len(handler.kept) == 1
+
+    backend.run(main)
+
+
+def test_refused_connections_leave_nothing(backend: Backend) -> None:
+    async def main() -> None:
+        limits = ehlo.Limits(max_connections=1)
+        async with await backend.serve(Watch(), config=CONFIG, limits=limits) as server:
+            await backend.ready(server)
+            tasks, sockets = backend.tasks(), descriptors()
+            for _ in range(50):
+                client = await backend.connect(server)
+                assert (await client.reply()).startswith("421 4.3.2")
+                client.close()
+            await backend.until(lambda: backend.tasks() == tasks and descriptors() == sockets)
+            assert (server.connections, server.statistics.refused) == (1, 50)
+
+    backend.run(main)
