@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import ehlo
-from corpus import CORPUS, as_lines
 from ehlo._client import BaseClient, Wakeable
 from ehlo._connect import Opening
 from ehlo._email import flatten, recipients_of, sender_of
@@ -21,6 +20,32 @@ from ehlo._link import ClientDriver
 from ehlo._message import Letter, Source, ascii_path
 
 A, B = "a@b.example", "c@d.example"
+
+CORPUS: dict[str, bytes] = {
+    "empty": b"",
+    "one line": b"Subject: x\r\n",
+    "no final newline": b"Subject: x\r\n\r\nhello",
+    "final CR": b"Subject: x\r\n\r\nhello\r",
+    "bare LF": b"Subject: x\n\nhello\nworld\n",
+    "bare CR": b"Subject: x\r\n\r\nhello\rworld\r\n",
+    "lone dots": b".\r\n..\r\n...\r\n.\r\n",
+    "a dot in front": b".hello\r\n",
+    "a dot at the end": b"hello\r\n.",
+    "8 bit": "Subject: x\r\n\r\nGrüße\r\n".encode(),
+    "Latin-1": b"Subject: x\r\n\r\nGr\xfc\xdfe \xff\xfe\r\n",
+    "long line": b"Subject: x\r\n\r\n" + b"y" * 5000 + b"\r\n",
+    "smuggling": b"Subject: x\r\n\r\na\n.\nMAIL FROM:<x@y>\r\nb\r.\rc\r\n.\n",
+    "commands": b"QUIT\r\nRSET\r\nDATA\r\n.\r\nMAIL FROM:<a@b>\r\n",
+    "large": (b"z" * 76 + b"\r\n") * 4000,
+    "large, a dot late": (b"z" * 76 + b"\r\n") * 4000 + b".\r\n" + (b"z" * 76 + b"\r\n") * 1000,
+    "many dots": b".\r\n" * 50000,
+}
+
+
+def as_lines(octets: bytes) -> bytes:
+    """What normalize makes of it: CRLF for each bare CR and LF, and one at the end (RFC 5321 2.3.8, 4.1.1.4)."""
+    lines = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    return lines if lines.endswith(b"\r\n") or not lines else lines + b"\r\n"
 
 
 class Done:
@@ -33,32 +58,36 @@ class Wired(ClientDriver):
 
     def __init__(self, config: ehlo.ClientConfig, server: ehlo.ServerConnection, cut: int) -> None:
         super().__init__(Opening("mx.example", 25, config=config), ehlo.ReceiveBuffer(), lambda: 0.0)
+        self.conn = ehlo.ClientConnection(config)
         self.server = server
         self.cut = cut
         self.contents: list[bytes] = []
-        self.start(None)
-
-    def write(self, octets: bytes) -> None:  # type: ignore[override]
-        for at in range(0, len(octets), self.cut):
-            self.server.receive_data(octets[at : at + self.cut])
-            for event in self.server:
-                if isinstance(event, ehlo.Message):
-                    self.contents.append(event.content)
-                    self.server.accept()
-                elif isinstance(event, ehlo.Rcpt):
-                    if "nobody" in str(event.recipient.path):
-                        self.server.reply(550, "5.1.1", "no such user")
-                    else:
-                        self.server.accept()
 
     def progress(self) -> Awaitable[None]:
-        while True:
-            self.advance()
-            back = self.server.data_to_send()
-            if not back:
-                break
-            for at in range(0, len(back), self.cut):
-                self.conn.receive_data(back[at : at + self.cut])
+        moved = True
+        while moved and not self.news:
+            moved = False
+            for event in self.conn:
+                self.on_event(event)
+            if out := self.conn.data_to_send():
+                moved = True
+                for at in range(0, len(out), self.cut):
+                    self.server.receive_data(out[at : at + self.cut])
+                    for event in self.server:
+                        if isinstance(event, ehlo.Message):
+                            self.contents.append(event.content)
+                            self.server.accept()
+                        elif isinstance(event, ehlo.Rcpt):
+                            if "nobody" in str(event.recipient.path):
+                                self.server.reply(550, "5.1.1", "no such user")
+                            else:
+                                self.server.accept()
+            if back := self.server.data_to_send():
+                moved = True
+                for at in range(0, len(back), self.cut):
+                    self.conn.receive_data(back[at : at + self.cut])
+            if self.sources and self.conn.content_wanted is not None:
+                self.news = True
         assert self.news, "both sides wait for each other"
         self.news = False
         return Done()
@@ -66,10 +95,10 @@ class Wired(ClientDriver):
     def wake(self) -> None:
         self.news = True
 
-    def close(self) -> None:
-        pass
-
-    drop = close
+    def abort(self) -> None:
+        self.conn.receive_eof()
+        for event in self.conn:
+            self.on_event(event)
 
     async def wait_closed(self) -> None:
         assert self.conn.closed
@@ -81,8 +110,8 @@ class Client(BaseClient):
     def _make_event(self) -> Wakeable:
         return asyncio.Event()
 
-    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
-        return asyncio.get_running_loop().create_task(function(*args)).cancel
+    def _spawn(self, coro: Coroutine[Any, Any, None]) -> Callable[[], object]:
+        return asyncio.get_running_loop().create_task(coro).cancel
 
 
 async def wired(*, cut: int = 1 << 20, lmtp: bool = False, server: Any = None, **settings: Any) -> Client:
