@@ -468,7 +468,7 @@ class ClientDriver:
                 return SMTPNotSupportedError(why, **told)
             case "mailmax":
                 return SMTPServerDisconnected(why, **told)
-            case "newline" | "aborted":
+            case "newline" | "aborted" | "unwritable":
                 return LocalProtocolError(why)
         reply = result.reply
         assert reply is not None
