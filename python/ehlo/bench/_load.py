@@ -338,6 +338,8 @@ class _Slot:
             else:
                 self._other(event, now)
             event = self.next_event()
+        if self.phase == _TLS:  # it goes on when hands are shaken
+            return
         if self.pending is None:
             out = self.data_to_send()
             phase = self.phase
