@@ -34,7 +34,7 @@ import pytest
 
 import ehlo
 import ehlo.asyncio
-from test_client import CORPUS, as_lines
+from test_client_driver import CORPUS, as_lines
 
 PATIENCE = 30.0
 """Seconds until a message that has not come is not going to come."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ehlo._core import __version__
 from ehlo.cli import _bench, _send, _sink
+from ehlo.cli._receive import UsageError
 
 __all__ = ["main"]
 
@@ -42,6 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except _sink.UsageError as exc:
+    except UsageError as exc:
         sys.stderr.write(f"ehlo {arguments.command}: {exc}\n")
         raise SystemExit(2) from None
