@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import mailbox
@@ -11,6 +12,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,12 +22,12 @@ from typing import Any
 
 import pytest
 
+import ehlo
+import ehlo.asyncio
 import ehlo.cli
-from ehlo.bench import LoadPlan, LoadRun, contents, parse_size, run_load
+from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, contents, parse_size, run_load
 from ehlo.bench._histogram import histogram, percentiles_of, quantise, summary
 from slow_server import delaying, slow_server, usual
-
-pytest.importorskip("hdrh")
 
 
 @contextmanager
@@ -173,6 +175,69 @@ def test_counts_agree_with_smtp_sink(options: dict[str, Any], tmp_path: pathlib.
     assert report["messages"]["accepted"] == 50
 
 
+# ---- TLS and AUTH ----------------------------------------------------------------------------------
+
+
+def load_with_tls(tls: str, **options: Any) -> tuple[dict[str, Any], list[bytes]]:
+    """The report, and what a server with TLS and AUTH took."""
+    trustme = pytest.importorskip("trustme")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    taken: list[bytes] = []
+
+    class Users(ehlo.Handler):
+        def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            return isinstance(credentials, ehlo.PasswordCredentials) and credentials.check("secret")
+
+        def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+            taken.append(content)
+
+    async def main() -> dict[str, Any]:
+        config = ehlo.ServerConfig("mx.example", tls=tls, auth=["PLAIN", "LOGIN"])  # type: ignore[arg-type]
+        async with await ehlo.asyncio.serve(Users(), "127.0.0.1", 0, config=config, tls=context) as server:
+            return await asyncio.to_thread(lambda: load(server.port, tls=tls, **options))
+
+    return asyncio.run(main()), taken
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+@pytest.mark.parametrize(
+    "options", [{"pipelining": False}, {"messages_per_connection": 2}, {"depth": 2, "sizes": "300k"}], ids=str
+)
+def test_tls(tls: str, options: dict[str, Any]) -> None:
+    report, taken = load_with_tls(tls, messages=12, **options)
+    assert report["complete"], report["errors"]
+    assert len(taken) == 12
+    phases = report["phases"]
+    made = report["connections"]["made"]
+    assert phases["tls"]["count"] == phases["connect"]["count"] == phases["banner"]["count"] == made
+    assert phases["ehlo"]["count"] == (2 * made if tls == "starttls" else made)
+    assert ("starttls" in phases) == (tls == "starttls")
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_auth(mechanism: str) -> None:
+    report, taken = load_with_tls("implicit", messages=9, user="jane", password="secret", mechanism=mechanism)
+    assert report["complete"], report["errors"]
+    assert len(taken) == 9
+    assert report["phases"]["auth"]["count"] >= 3
+    assert "secret" not in json.dumps(report)
+
+
+def test_auth_refused() -> None:
+    report, taken = load_with_tls("implicit", messages=9, user="jane", password="wrong", connections=1)
+    assert set(report["errors"]) == {"connection auth 535"}
+    assert taken == []
+    assert report["gave_up"]
+    assert "wrong" not in json.dumps(report)
+
+
+def test_a_certificate_is_checked_when_asked() -> None:
+    report, taken = load_with_tls("starttls", messages=9, verify=True)
+    assert taken == []
+    assert set(report["errors"]) == {"connection tls CERTIFICATE_VERIFY_FAILED"}
+
+
 # ---- latency ---------------------------------------------------------------------------------------
 
 DELAY = 0.02
@@ -236,7 +301,6 @@ def test_histograms() -> None:
     assert told["max"] == 1000
     assert told["plot"][0][1] == 1
     assert told["plot"][-1] == [100.0, 1000]
-    assert histogram({}).total_count == 0
     assert abs(quantise(123_456_789) - 123_456_789) < 123_456_789 / 1000
 
 
@@ -403,8 +467,7 @@ def test_the_command_prints_and_writes(tmp_path: pathlib.Path) -> None:
     assert report["tool"] == "ehlo bench load"
     assert {"machine", "plan", "seconds", "messages", "recipients", "connections", "octets", "rate"} <= set(report)
     assert {"errors", "samples", "phases", "series", "cpu", "interrupted", "complete", "warnings"} <= set(report)
-    from hdrh.histogram import HdrHistogram
-
+    HdrHistogram = pytest.importorskip("hdrh.histogram").HdrHistogram  # noqa: N806
     assert HdrHistogram.decode(report["phases"]["message"]["hdr"]).total_count == 20
 
 
@@ -485,6 +548,9 @@ def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...
     assert says in usage(capsys, *arguments)
 
 
-def test_hdrhistogram_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hdrh.histogram", None)
-    assert "pip install 'ehlo[bench]'" in usage(capsys, "127.0.0.1:25")
+    assert summary({100: 2})["hdr"] is None
+    assert summary({100: 2})["p99"] == 100
+    with pytest.raises(MissingExtraError, match=r"pip install 'ehlo\[bench\]'"):
+        histogram({})

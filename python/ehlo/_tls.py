@@ -172,6 +172,12 @@ class Tls:
         return self._object
 
     @property
+    def verified(self) -> bool:
+        """Whether the peer's certificate and its host name had to be in order (RFC 8314 5.3)."""
+        context = self._object.context
+        return self.established and context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
+
+    @property
     def channel_binding(self) -> bytes | None:
         """``tls-unique`` (RFC 5929), which TLS 1.3 has no more: then ``None``."""
         if self._object.version() == "TLSv1.3":

@@ -321,8 +321,11 @@ class Asyncio(Backend):
     def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
         self.running: set[asyncio.Task[Any]] = set()
 
+        problems: list[Any] = []
+
         async def guarded() -> Any:
             self.loop = asyncio.get_running_loop()
+            self.loop.set_exception_handler(lambda _, context: problems.append(context))
             if self.task_factory is not None:
                 self.loop.set_task_factory(self.task_factory)
             try:
@@ -337,7 +340,9 @@ class Asyncio(Backend):
                         raise outcome
 
         with asyncio.Runner(loop_factory=self.loop_factory) as runner:
-            return runner.run(guarded())
+            result = runner.run(guarded())
+        assert problems == [], "the loop had to handle an exception that nobody else did"
+        return result
 
     async def serve(self, handler: object, *args: Any, **options: Any) -> ehlo.asyncio.Server:
         return await ehlo.asyncio.serve(handler, *args, **options)

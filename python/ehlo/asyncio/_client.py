@@ -213,6 +213,7 @@ def connect(host: str | None = None, port: int | None = None, **options: Unpack[
         source_address: the address, or address and port, to connect from.
         tls: "off"; "opportunistic": STARTTLS where it is offered; "required": no MAIL, AUTH or content without it (RFC
             3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default what ``config.tls`` says: "off".
+            A handshake that fails is an error: whether to try again in clear is the program's to say.
         ssl_context: for the handshake. By default the certificate and the host name are verified (RFC 8314 5.3), but
             under "opportunistic" without ``auth`` they are not: see :func:`ehlo.unverified_context`.
         server_hostname: the name to send (SNI) and to verify the certificate by; by default ``host``.

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+from ehlo.bench._compare import MODES, PARTS, ComparePlan, compare
 from ehlo.bench._contents import contents, parse_size
+from ehlo.bench._core_bench import run_core
+from ehlo.bench._faults import Fault, Limit, parse_fault, parse_limit
 from ehlo.bench._histogram import MissingExtraError
 from ehlo.bench._outcome import outcome
+from ehlo.bench._page import page
+from ehlo.bench._peers import clients_here, servers_here
 from ehlo.bench._plan import LoadPlan
+from ehlo.bench._report import read_report, side_by_side
+from ehlo.bench._sink import BenchSink, SinkCounts
+from ehlo.bench._sink_run import SinkRun
 from ehlo.bench._tally import Tally
 from ehlo.bench._workers import LoadRun, run_load
 
-__all__ = ["LoadPlan", "LoadRun", "MissingExtraError", "Tally", "contents", "outcome", "parse_size", "run_load"]
+__all__ = [
+    "MODES",
+    "PARTS",
+    "BenchSink",
+    "ComparePlan",
+    "Fault",
+    "Limit",
+    "LoadPlan",
+    "LoadRun",
+    "MissingExtraError",
+    "SinkCounts",
+    "SinkRun",
+    "Tally",
+    "clients_here",
+    "compare",
+    "contents",
+    "outcome",
+    "page",
+    "parse_fault",
+    "parse_limit",
+    "parse_size",
+    "read_report",
+    "run_core",
+    "run_load",
+    "servers_here",
+    "side_by_side",
+]

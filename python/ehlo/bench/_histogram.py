@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any, Final
 
 __all__ = ["PERCENTILES", "Counts", "MissingExtraError", "histogram", "merge", "percentiles_of", "quantise", "summary"]
 
-PERCENTILES: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 100.0)
+PERCENTILES: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 _HIGHEST: Final = 24 * 3600 * 1_000_000  # microseconds
 _DIGITS: Final = 3
 _EXACT: Final = 2048  # below it, microseconds are kept as they are; above, to one part in 1024
@@ -80,7 +81,7 @@ def percentiles_of(counts: Counts, percentiles: tuple[float, ...] = (50.0, 99.0)
     values = iter(sorted(counts.items()))
     value = 0
     for percentile in percentiles:
-        while total and seen < total * percentile / 100:
+        while total and (seen < total * percentile / 100 or not seen):
             value, count = next(values)
             seen += count
         found.append(value)
@@ -88,32 +89,30 @@ def percentiles_of(counts: Counts, percentiles: tuple[float, ...] = (50.0, 99.0)
 
 
 def summary(counts: Counts) -> dict[str, Any]:
-    """What a report holds of one phase; all times in microseconds. ``hdr`` is the whole histogram in its usual encoding
-    (base64), ``plot`` is [percentile, microseconds] from 0 to 100, denser towards the end.
-
-    Raises:
-        MissingExtraError: if ``hdrhistogram`` is not installed.
+    """What a report holds of one phase, in microseconds. ``plot`` is [percentile, microseconds], denser to the end.
+    ``hdr`` is the whole histogram in its usual encoding (base64), None without ``hdrhistogram``.
 
     Example::
 
         summary({100: 2})["p50"]  # 100
     """
-    made = histogram(counts)
-    total = int(made.total_count)
+    total = sum(counts.values())
+    mean = sum(value * count for value, count in counts.items()) / total
+    spread = sum((value - mean) ** 2 * count for value, count in counts.items()) / total
     # Four points for each halving of what is left, as far as there are values to show: as is usual.
     marks = [100 * (1 - 0.5 ** (step / 4)) for step in range(100)]
-    worth = [round(mark, 6) for mark in marks if (100 - mark) * total >= 100] + [100.0]
+    worth = (*(round(mark, 6) for mark in marks if (100 - mark) * total >= 100), 100.0)
+    try:
+        hdr = histogram(counts).encode().decode("ascii")
+    except MissingExtraError:
+        hdr = None
     return {
         "count": total,
-        "min": int(made.get_min_value()),
-        "mean": round(float(made.get_mean_value()), 1),
-        "stddev": round(float(made.get_stddev()), 1),
-        **{_name(mark): int(made.get_value_at_percentile(mark)) for mark in PERCENTILES[:-1]},
-        "max": int(made.get_max_value()),
-        "plot": [[mark, int(made.get_value_at_percentile(mark))] for mark in worth],
-        "hdr": made.encode().decode("ascii"),
+        "min": min(counts),
+        "mean": round(mean, 1),
+        "stddev": round(math.sqrt(spread), 1),
+        **{f"p{mark:g}": value for mark, value in zip(PERCENTILES, percentiles_of(counts, PERCENTILES), strict=True)},
+        "max": max(counts),
+        "plot": [[mark, value] for mark, value in zip(worth, percentiles_of(counts, worth), strict=True)],
+        "hdr": hdr,
     }
-
-
-def _name(mark: float) -> str:
-    return f"p{mark:g}"

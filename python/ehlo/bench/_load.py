@@ -208,7 +208,7 @@ class _Slot:
         self.load.handlers[self.fd] = self._on_readable_tls
         self.phase = _NONE
         self.conn.tls_established()
-        self.pump(now)
+        self.pump(now, self.next_event())
 
     def _begin(self, now: int) -> None:
         """The transport is there; the server speaks first."""
@@ -222,7 +222,7 @@ class _Slot:
         self.phase = _BANNER
         self.sent = self.seen = now
         load.poller.change(self.fd, READ)
-        load.handlers[self.fd] = self._on_readable_tls if self.tls else self._on_readable
+        load.handlers[self.fd] = self._on_readable_tls if self.tls else self._usual()
         if self.tls:
             self._on_readable_tls(READ)
 
@@ -236,41 +236,96 @@ class _Slot:
             self._on_readable(READ)
 
     def _on_readable(self, mask: int) -> None:
-        load = self.load
         if mask & WRITE and self.pending is not None:
             self._flush()
-        if not mask & READ:
+        if mask == WRITE:
             return
         try:
-            count = self.recv_into(load.view)
+            count = self.recv_into(self.load.view)
         except _AGAIN:
             return
         except OSError as exc:
             self.trouble = _name(exc.errno)
             count = 0
         now = perf_counter_ns()
+        self.seen = now
         if count:
-            self.receive_from(load.buffer, count)
+            self.receive_from(self.load.buffer, count)
         else:
             self.conn.receive_eof()
-        self.seen = now
-        self.pump(now)
+        self.pump(now, self.next_event())
 
-    def pump(self, now: int) -> None:
-        """Events, then output. ``now`` is when the replies came."""
+    def _usual(self) -> Callable[[int], None]:
+        """:meth:`_on_readable` for what nearly every wake-up of a run is, made once a connection: a reply has come,
+        which is no event, and the next command goes out. All else goes to :meth:`pump`.
+        """
         load = self.load
-        happened = False
-        while (event := self.next_event()) is not None:
-            happened = True
+        view, buffer, counts, timed = load.view, load.buffer, load.counts, load.plan.phases
+        recv_into, send = self.recv_into, self.send
+        receive_from, next_event, data_to_send = self.receive_from, self.next_event, self.data_to_send
+        clock, phase_of, slow, pump = perf_counter_ns, _PHASE_OF.get, self._on_readable, self.pump
+
+        def on_readable(mask: int) -> None:
+            if mask != READ or self.pending is not None:
+                slow(mask)
+                return
+            try:
+                count = recv_into(view)
+            except _AGAIN:
+                return
+            except OSError as exc:
+                self.trouble = _name(exc.errno)
+                count = 0
+            now = self.seen = clock()
+            if count:
+                receive_from(buffer, count)
+            else:
+                self.conn.receive_eof()
+            event = next_event()
+            if event is not None:
+                pump(now, event)
+                return
+            out = data_to_send()
+            if not out:
+                return
+            if timed:
+                phase = self.phase
+                if phase < 0:
+                    self.phase = phase_of(out[:4], _CONTENT)
+                else:
+                    if phase != _CONTENT:  # else: BDAT, and not the last chunk
+                        took = (now - self.sent) // 1000
+                        counts[phase][took if took < 2048 else quantise(took)] += 1
+                    # What follows DATA is content, whatever it begins with.
+                    self.phase = _CONTENT if phase == _DATA or phase == _ENVELOPE else phase_of(out[:4], _CONTENT)  # noqa: SIM109
+                self.sent = clock()
+            try:
+                count = send(out)
+            except _AGAIN:
+                count = 0
+            except OSError as exc:  # the reason comes by the next read, with what the server said before it
+                self.trouble = _name(exc.errno)
+                return
+            if count < len(out):
+                self.pending = memoryview(out)[count:]
+                load.poller.change(self.fd, READ | WRITE)
+            elif out := data_to_send():
+                self._write(out)
+
+        return on_readable
+
+    def pump(self, now: int, event: Any = None) -> None:
+        """Events, this one first, then output. ``now`` is when the replies came."""
+        load = self.load
+        happened = event is not None
+        while event is not None:
             if type(event) is SendResult:
                 start, size = self.starts.pop(event.id)
                 if event.all_accepted:
                     self.accepted += 1
                     if start:
                         took = (now - start) // 1000
-                        if took >= 2048:
-                            took = quantise(took)
-                        load.latencies[took] += 1
+                        load.latencies[took if took < 2048 else quantise(took)] += 1
                         row = load.row
                         row[0] += 1
                         row[1] += size
@@ -282,29 +337,25 @@ class _Slot:
                 load.next(self, now)
             else:
                 self._other(event, now)
+            event = self.next_event()
+        if self.phase == _TLS:  # it goes on when hands are shaken
+            return
         if self.pending is None:
             out = self.data_to_send()
             phase = self.phase
+            if phase >= 0 and (happened or (out and phase != _CONTENT)) and not self.over:
+                took = (now - self.sent) // 1000
+                load.counts[phase][took if took < 2048 else quantise(took)] += 1
+                self.phase = _NONE
             if out:
-                if phase == _NONE:
-                    phase = _PHASE_OF.get(out[:4], _CONTENT)
+                if not happened and phase in (_DATA, _ENVELOPE):
+                    phase = _CONTENT
                 else:
-                    if happened or phase != _CONTENT:  # else: BDAT, and not the last chunk
-                        took = (now - self.sent) // 1000
-                        if took >= 2048:
-                            took = quantise(took)
-                        load.counts[phase][took] += 1
-                    if not happened and phase in (_DATA, _ENVELOPE):
-                        phase = _CONTENT  # whatever it begins with
-                    else:
-                        phase = _PHASE_OF.get(out[:4], _CONTENT)
-                if phase == _MAIL and self.merged:
-                    phase = _NONE if load.plan.chunking else _ENVELOPE
+                    phase = _PHASE_OF.get(out[:4], _CONTENT)
+                    if phase == _MAIL and self.merged:
+                        phase = _NONE if load.plan.chunking else _ENVELOPE
                 self.phase = phase
                 self._write(out)
-            elif happened and phase != _NONE and not self.over:
-                self._record(phase, now)
-                self.phase = _NONE
         if self.over:
             self._end(now)
 
@@ -420,7 +471,7 @@ class _Slot:
         timeout = self.conn.timeout
         if timeout is not None and now - self.seen > timeout * 1e9:
             self.conn.receive_timeout()
-            self.pump(now)
+            self.pump(now, self.next_event())
 
     def _record(self, phase: int, now: int) -> None:
         if phase >= 0:
@@ -506,7 +557,7 @@ class Load:
         self._tries = itertools.count()
         self._open = 0  # slots with a connection, or in wait for one
         self._barren = 0  # connections in a row that led to nothing
-        self._patience = max(20, 2 * plan.connections)
+        self._patience = max(10, 2 * plan.connections)
         self._stopped = False
         self._cpu = 0.0
 
@@ -538,9 +589,11 @@ class Load:
         try:
             while not self._stopped:
                 for fd, mask in wait(seconds):
-                    handler = handlers.get(fd)
-                    if handler is not None:  # else closed by one that came before it
-                        handler(mask)
+                    try:
+                        handler = handlers[fd]
+                    except KeyError:  # closed by one that came before it
+                        continue
+                    handler(mask)
                 now = perf_counter_ns()
                 if now >= tick:
                     tick = max(tick + _TICK, now + _TICK // 2)
@@ -561,17 +614,14 @@ class Load:
 
     def next(self, slot: _Slot, now: int) -> None:
         """Give a connection that has room for one its next message, or let it end."""
-        if slot.quitting or slot.over:
-            return
         if self._closed_loop:
             if slot.left > 0 and self._budget > 0 and now < self._end:
-                if self.begin:
-                    self._budget -= 1
-                    self._hand(slot, now)
-                else:
-                    self._hand(slot, 0)
+                if not slot.quitting and not slot.over:
+                    self._hand(slot, now if self.begin else 0)
             else:
                 slot.quit()
+        elif slot.quitting or slot.over:
+            return
         elif slot.left <= 0:
             if not slot.starts:
                 slot.quit()
@@ -586,9 +636,9 @@ class Load:
         try:
             number = slot.conn.send_message(self._sender, self._recipients, content)
         except LocalProtocolError:  # the session is over; the event that says so is on its way
-            if start:
-                self._budget += 1
             return
+        if start and self._closed_loop:
+            self._budget -= 1
         slot.left -= 1
         slot.starts[number] = (start, len(content))
 

@@ -46,9 +46,6 @@ def machine() -> dict[str, Any]:
 def outcome(plan: LoadPlan, tally: Tally) -> dict[str, Any]:
     """The report of one load run, ready for ``json.dumps``. Times are in microseconds unless a name says seconds.
 
-    Raises:
-        MissingExtraError: without hdrhistogram.
-
     Example::
 
         outcome(plan, tally)["rate"]["messages"]  # a second

@@ -31,6 +31,7 @@ class LoadPlan:
         sender, recipient: mailboxes; "{n}" in the recipient becomes the recipient's number.
         sizes: as :func:`ehlo.bench.contents` reads it: "1024", "1k-64k", "1k:9,1m:1", "lognormal:10k:1.5".
         corpus: a directory of .eml files, a Maildir or an mbox file, instead of ``sizes``.
+        phases: whether each phase of a lock-step session is timed, which costs the tool a few microseconds a message.
         pipelining: whether to use it where it is offered (RFC 2920); without it every command waits for its reply, and
             each phase is timed.
         chunking: content by BDAT (RFC 3030) instead of DATA.
@@ -64,6 +65,7 @@ class LoadPlan:
     recipient: str = f"user{{n}}@{_TEST_DOMAIN}"
     sizes: str = "1024"
     corpus: str | None = None
+    phases: bool = True
     pipelining: bool = True
     chunking: bool = False
     lmtp: bool = False

@@ -9,12 +9,13 @@ from typing import Final, Protocol
 
 __all__ = ["READ", "WRITE", "Poller", "make_poller"]
 
-READ: Final = selectors.EVENT_READ
-WRITE: Final = selectors.EVENT_WRITE
+# Linux' own bits, so that nothing has to be translated there. Any bit but WRITE means: read, and see.
+READ: Final = 1
+WRITE: Final = 4
 
 
 class Poller(Protocol):
-    """What a load run waits with. Masks are made of :data:`READ` and :data:`WRITE`; an error makes both ready."""
+    """What a load run waits with. Masks are made of :data:`READ` and :data:`WRITE`; errors come as other bits."""
 
     def add(self, fd: int, mask: int) -> None:
         """Begin to watch."""
@@ -35,27 +36,43 @@ class Poller(Protocol):
 class _Selector:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._idle: set[int] = set()  # watched for nothing, which selectors do not know
 
     def add(self, fd: int, mask: int) -> None:
-        self._selector.register(fd, mask)
+        self._selector.register(fd, self._events(mask))
 
     def change(self, fd: int, mask: int) -> None:
-        self._selector.modify(fd, mask)
+        if not mask:
+            if fd not in self._idle:
+                self._idle.add(fd)
+                self._selector.unregister(fd)
+        elif fd in self._idle:
+            self._idle.discard(fd)
+            self.add(fd, mask)
+        else:
+            self._selector.modify(fd, self._events(mask))
 
     def remove(self, fd: int) -> None:
-        self._selector.unregister(fd)
+        if fd in self._idle:
+            self._idle.discard(fd)
+        else:
+            self._selector.unregister(fd)
 
     def wait(self, seconds: float) -> list[tuple[int, int]]:
-        return [(key.fd, mask) for key, mask in self._selector.select(seconds)]
+        return [
+            (key.fd, (READ if events & selectors.EVENT_READ else 0) | (WRITE if events & selectors.EVENT_WRITE else 0))
+            for key, events in self._selector.select(seconds)
+        ]
 
     def close(self) -> None:
         self._selector.close()
 
+    @staticmethod
+    def _events(mask: int) -> int:
+        return (selectors.EVENT_READ if mask & READ else 0) | (selectors.EVENT_WRITE if mask & WRITE else 0)
+
 
 if sys.platform == "linux":
-    # EPOLLIN is 1 and EPOLLOUT is 4 in Linux' interface; selectors' WRITE is 2.
-    _READ_BITS: Final = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
-    _WRITE_BITS: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
     class _Epoll:
         """One list a wake-up, and no object for each descriptor."""
@@ -63,19 +80,10 @@ if sys.platform == "linux":
         def __init__(self) -> None:
             self._epoll = select.epoll()
             self._fd = self._epoll.fileno()
-            # A run that waits for input alone gets the mask of epoll as it is, and pays nothing for its translation.
-            self._masks = {
-                bits: (READ if bits & _READ_BITS else 0) | (WRITE if bits & _WRITE_BITS else 0) for bits in range(64)
-            }
-
-        def add(self, fd: int, mask: int) -> None:
-            self._epoll.register(fd, self._bits(mask))
-
-        def change(self, fd: int, mask: int) -> None:
-            self._epoll.modify(fd, self._bits(mask))
-
-        def remove(self, fd: int) -> None:
-            self._epoll.unregister(fd)
+            self.add = self._epoll.register
+            self.change = self._epoll.modify
+            self.remove = self._epoll.unregister
+            self.close = self._epoll.close
 
         def wait(self, seconds: float) -> list[tuple[int, int]]:
             # epoll counts in whole milliseconds, rounded up, which is much too coarse for an intended start. So it
@@ -85,16 +93,7 @@ if sys.platform == "linux":
             elif seconds > 0:
                 select.select([self._fd], (), (), seconds)
                 seconds = 0
-            ready = self._epoll.poll(seconds)
-            masks = self._masks
-            return [(fd, masks.get(bits, READ | WRITE)) for fd, bits in ready]
-
-        def close(self) -> None:
-            self._epoll.close()
-
-        @staticmethod
-        def _bits(mask: int) -> int:
-            return (select.EPOLLIN if mask & READ else 0) | (select.EPOLLOUT if mask & WRITE else 0)
+            return self._epoll.poll(seconds)
 
 
 def make_poller() -> Poller:

@@ -144,7 +144,7 @@ def run_load(plan: LoadPlan) -> dict[str, Any]:
     """Run a load and tell the outcome as the JSON report does; see docs/bench.md for its fields.
 
     Raises:
-        OSError, ValueError, LocalProtocolError: as :class:`LoadRun` does. MissingExtraError: without hdrhistogram.
+        OSError, ValueError, LocalProtocolError: as :class:`LoadRun` does.
 
     Example::
 

@@ -35,6 +35,10 @@ def add_parser(commands: Any) -> None:
     )
     tools = parser.add_subparsers(dest="tool", metavar="tool", required=True, parser_class=type(parser))
     _add_load(tools)
+    _add_sink(tools)
+    _add_core(tools)
+    _add_compare(tools)
+    _add_report(tools)
 
 
 # ---- values of arguments ---------------------------------------------------------------------------
@@ -99,6 +103,10 @@ def _write_outputs(arguments: argparse.Namespace, report: dict[str, Any]) -> Non
             sys.stdout.write(told + "\n")
         else:
             Path(arguments.json).write_text(told + "\n", encoding="utf-8")
+    if getattr(arguments, "html", None) is not None:
+        from ehlo.bench import page
+
+        Path(arguments.html).write_text(page(report), encoding="utf-8")
 
 
 @contextmanager
@@ -120,10 +128,6 @@ def _stopping(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _extra(exc: ImportError) -> UsageError:
-    return UsageError(str(exc))
 
 
 # ---- load ------------------------------------------------------------------------------------------
@@ -192,6 +196,7 @@ def _add_load(tools: Any) -> None:
     how.add_argument(
         "--no-pipelining", action="store_true", help="lock-step: every command waits, every phase is timed"
     )
+    how.add_argument("--no-phases", action="store_true", help="time messages and no commands: the least overhead")
     how.add_argument(
         "--depth",
         type=_whole("depth", 1, 1000),
@@ -229,8 +234,7 @@ def _add_load(tools: Any) -> None:
 
 
 def _run_load(arguments: argparse.Namespace) -> int:
-    from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, outcome
-    from ehlo.bench._histogram import histogram
+    from ehlo.bench import LoadPlan, LoadRun, outcome
     from ehlo.bench._plan import resolve
 
     _check_outputs(arguments)
@@ -263,6 +267,7 @@ def _run_load(arguments: argparse.Namespace) -> int:
         recipient=arguments.to,
         sizes=arguments.size,
         corpus=arguments.corpus,
+        phases=not arguments.no_phases,
         pipelining=not arguments.no_pipelining,
         chunking=arguments.bdat,
         lmtp=arguments.lmtp,
@@ -286,10 +291,7 @@ def _run_load(arguments: argparse.Namespace) -> int:
     quiet = arguments.json == "-"
     view = text.view_of(plan, plain=arguments.plain, quiet=quiet)
     try:
-        histogram({})  # before the run, not after it
         run = LoadRun(plan, view.tick)
-    except MissingExtraError as exc:
-        raise _extra(exc) from None
     except EhloError as exc:
         raise UsageError(f"--from, --to or --hostname: {exc}") from None
     except OSError as exc:
@@ -305,3 +307,229 @@ def _run_load(arguments: argparse.Namespace) -> int:
     if tally.interrupted:
         return _INTERRUPTED
     return 0 if report["complete"] else 1
+
+
+# ---- sink ------------------------------------------------------------------------------------------
+
+
+def _add_sink(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "sink",
+        help="receive as fast as can be, and go wrong on demand",
+        description="Receive mail as fast as can be and throw it away; go wrong on demand. Ctrl-C or SIGTERM ends it, "
+        "and it tells what came.",
+    )
+    parser.set_defaults(run=_run_sink)
+    parser.add_argument("--host", default="127.0.0.1", help="address or name (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_whole("a port", 0, 65535), default=2525, help="0: any free one (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=_whole("workers", 1, 1024), default=1, metavar="N", help="processes")
+    parser.add_argument("--lmtp", action="store_true", help="LMTP (RFC 2033)")
+    parser.add_argument("--max-size", type=_whole("a size", 0, 2**62), default=0, metavar="BYTES", help="0: no limit")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="COMMAND:ACTION[:PROBABILITY]",
+        help="COMMAND: connect, hello, mail, rcpt, data or message (the end of it). ACTION: a code as 550 or 421, "
+        "disconnect, delay=SECONDS, or drip=SECONDS for each octet. As rcpt:550:0.1; may be repeated",
+    )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="COMMAND:PER_SECOND[:CODE]",
+        help="refuse what comes faster, in each process, as mail:100:450; may be repeated",
+    )
+    parser.add_argument("--seed", type=_whole("seed", 0), default=1, metavar="N", help="of the faults")
+    _add_outputs(parser, html=False)
+
+
+def _run_sink(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import SinkRun
+
+    _check_outputs(arguments)
+    quiet = arguments.json == "-"
+    view = text.SinkView(quiet)
+    try:
+        run = SinkRun(
+            arguments.host,
+            arguments.port,
+            workers=arguments.workers,
+            lmtp=arguments.lmtp,
+            max_size=arguments.max_size or None,
+            faults=arguments.fault,
+            limits=arguments.limit,
+            seed=arguments.seed,
+            on_tick=view.tick,
+        )
+    except (ValueError, EhloError) as exc:
+        raise UsageError(str(exc)) from None
+    except OSError as exc:
+        raise UsageError(
+            f"cannot listen on port {arguments.port} of {arguments.host}: {exc.strerror or exc}; "
+            f"choose others with --host and --port"
+        ) from None
+    with _stopping(run.stop):
+        line = f"ehlo bench sink: listening on {text.address(run.address)} ({'LMTP' if arguments.lmtp else 'SMTP'})"
+        if quiet:
+            sys.stderr.write(line + "\n")
+        else:
+            text.say([line])
+        report = run.run()
+    if not quiet:
+        text.say(text.sink_lines(report))
+    _write_outputs(arguments, report)
+    return 0
+
+
+# ---- core ------------------------------------------------------------------------------------------
+
+
+def _add_core(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "core",
+        help="time the parser, the codec and the engines on this machine",
+        description="Time the parser, the codec and both engines on this machine, without a socket.",
+    )
+    parser.set_defaults(run=_run_core)
+    parser.add_argument(
+        "--seconds", type=_number("seconds", 0.001, 60), default=0.3, help="for each figure (default: %(default)s)"
+    )
+    _add_outputs(parser)
+
+
+def _run_core(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import run_core
+
+    _check_outputs(arguments)
+    quiet = arguments.json == "-"
+    if not quiet:
+        text.say(text.build_lines())
+    report = run_core(arguments.seconds, None if quiet else lambda result: text.say([text.core_line(result)]))
+    if not quiet:
+        text.say([f"  warning: {warning}" for warning in report["warnings"]])
+    _write_outputs(arguments, report)
+    return 0
+
+
+# ---- compare ---------------------------------------------------------------------------------------
+
+
+def _sizes(value: str) -> tuple[int, ...]:
+    from ehlo.bench import parse_size
+
+    try:
+        return tuple(parse_size(part) for part in value.split(","))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _add_compare(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "compare",
+        help="our servers and clients beside others that are on this machine",
+        description="Run our servers and clients beside every other one that is found on this machine, each alone on "
+        "a processor, in interleaved rounds, and tell what a message costs. Without arguments it takes about half an "
+        "hour; --quick takes a few minutes.",
+    )
+    parser.set_defaults(run=_run_compare)
+    parser.add_argument(
+        "--parts", type=_words, metavar="LIST", help="of servers, clients, stall and idle (default: all)"
+    )
+    parser.add_argument("--servers", type=_words, metavar="LIST", help="which (default: all that are found)")
+    parser.add_argument("--clients", type=_words, metavar="LIST", help="which (default: all that are found)")
+    parser.add_argument("--sizes", type=_sizes, metavar="LIST", help="of messages (default: 1k,10k,100k,10m)")
+    parser.add_argument("--modes", type=_words, metavar="LIST", help="of lock-step, pipelined, 'new connection'")
+    parser.add_argument("--rounds", type=_whole("rounds", 1, 1000), metavar="N", help="(default: 5)")
+    parser.add_argument("--seconds", type=_number("seconds", 0.05, 600), metavar="S", help="each (default: 1)")
+    parser.add_argument(
+        "-c",
+        "--connections",
+        type=_whole("connections", 1, 10000),
+        default=20,
+        metavar="N",
+        help="at once (default: 20)",
+    )
+    parser.add_argument("--idle", type=_whole("connections", 1, 100000), default=1000, metavar="N", help="that idle")
+    parser.add_argument("--quick", action="store_true", help="three rounds, 1k and 100k, half a second each")
+    parser.add_argument("--list", action="store_true", help="say which are found, and measure nothing")
+    _add_outputs(parser)
+
+
+def _run_compare(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import MODES, PARTS, ComparePlan, clients_here, compare, servers_here
+
+    if sys.platform == "win32":
+        raise UsageError("compare needs a system with /proc or getrusage of children")
+    _check_outputs(arguments)
+    servers, clients = servers_here(), clients_here()
+    if arguments.list:
+        text.say([f"servers: {', '.join(servers)}", f"clients: {', '.join(clients)}"])
+        return 0
+    for given, known, flag in (
+        (arguments.parts, PARTS, "--parts"),
+        (arguments.modes, MODES, "--modes"),
+        (arguments.servers, servers, "--servers"),
+        (arguments.clients, clients, "--clients"),
+    ):
+        for word in given or ():
+            if word not in known:
+                raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)} that are here")
+    quick = arguments.quick
+    plan = ComparePlan(
+        parts=arguments.parts or PARTS,
+        servers=arguments.servers,
+        clients=arguments.clients,
+        sizes=arguments.sizes or ((1024, 102400) if quick else ComparePlan().sizes),
+        modes=arguments.modes or MODES,
+        rounds=arguments.rounds or (3 if quick else 5),
+        seconds=arguments.seconds or (0.5 if quick else 1.0),
+        connections=arguments.connections,
+        idle=arguments.idle,
+    )
+    quiet = arguments.json == "-"
+    if not quiet:
+        text.say(text.build_lines())
+    report = compare(plan, None if quiet else lambda line: text.say([line]))
+    if not quiet:
+        text.say(text.compare_lines(report))
+    _write_outputs(arguments, report)
+    return _INTERRUPTED if report["interrupted"] else 0
+
+
+# ---- report ----------------------------------------------------------------------------------------
+
+
+def _add_report(tools: Any) -> None:
+    parser: argparse.ArgumentParser = tools.add_parser(
+        "report",
+        help="show reports that --json wrote, or put them side by side",
+        description="Show a report that --json wrote, or put several of one tool side by side.",
+    )
+    parser.set_defaults(run=_run_report)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="what --json wrote")
+    _add_outputs(parser)
+
+
+def _run_report(arguments: argparse.Namespace) -> int:
+    from ehlo.bench import read_report, side_by_side
+
+    _check_outputs(arguments)
+    try:
+        named = [(Path(file).stem, read_report(file)) for file in arguments.files]
+        report = side_by_side(named)
+    except OSError as exc:
+        raise UsageError(f"{exc.filename}: {exc.strerror or exc}") from None
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+    if arguments.json != "-":
+        text.say(text.report_lines(report))
+    one = len(named) == 1 and named[0][1]["tool"] != "ehlo bench sink"
+    _write_outputs(arguments, named[0][1] if one else report)
+    return 0

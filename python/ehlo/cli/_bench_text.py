@@ -12,9 +12,23 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from ehlo.cli._receive import printable
 
 if TYPE_CHECKING:
-    from ehlo.bench import LoadPlan, Tally
+    from ehlo.bench import LoadPlan, SinkCounts, Tally
 
-__all__ = ["View", "load_lines", "octets", "say", "time", "view_of"]
+__all__ = [
+    "SinkView",
+    "View",
+    "address",
+    "build_lines",
+    "compare_lines",
+    "core_line",
+    "load_lines",
+    "octets",
+    "report_lines",
+    "say",
+    "sink_lines",
+    "time",
+    "view_of",
+]
 
 
 def say(lines: Iterable[str]) -> None:
@@ -182,6 +196,94 @@ def view_of(plan: LoadPlan, *, plain: bool, quiet: bool) -> View:
         except ImportError:
             pass  # lines are as true
     return _Plain(plan, quiet)
+
+
+class SinkView:
+    """A line for each second in which something came."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._told = 0
+
+    def tick(self, counts: SinkCounts) -> None:
+        """What was counted so far."""
+        while not self._quiet and self._told + 1 <= counts.seconds:
+            row = counts.series.get(self._told, [0, 0, 0, 0])
+            self._told += 1
+            if any(row):
+                say(
+                    [
+                        f"{self._told:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   {row[2]} new connections, "
+                        f"{counts.open} open   {row[3]} faults"
+                    ]
+                )
+
+
+def sink_lines(report: dict[str, Any]) -> list[str]:
+    """What a sink received."""
+    lines = [
+        f"ehlo bench sink: received {report['messages']} messages, {report['octets']} octets, "
+        f"{report['connections']} connections in {report['seconds']:.1f} s; {report['cpu']['seconds']:.2f} s of CPU"
+    ]
+    return lines + [f"  {count:9}  {fault}" for fault, count in report["faults"].items()]
+
+
+def core_line(result: dict[str, Any]) -> str:
+    """One figure of ``ehlo bench core``."""
+    if "gb_per_second" in result:
+        return f"  {result['name']:45} {result['gb_per_second']:10.2f} GB/s"
+    return f"  {result['name']:45} {result['ns']:10.0f} ns a {result['unit']:8} {result['per_second']:12,.0f} /s"
+
+
+def build_lines() -> list[str]:
+    """What is measured, and on what."""
+    from ehlo.bench._outcome import machine
+
+    told = machine()
+    build = told["build"]
+    return [
+        f"ehlo {build['version']}, {build['profile']} build (opt-level {build['opt_level']}) for {build['target']}",
+        f"{told['python']}, {told['system']}, {told['processor']}, {told['cpus']} CPUs",
+        "",
+    ]
+
+
+def compare_lines(report: dict[str, Any]) -> list[str]:
+    """The tables of a comparison."""
+    lines = []
+    for cell in report["cells"]:
+        lines += ["", f"{cell['part']}, {cell['size']} octets, {cell['mode']}, {report['connections']} connections"]
+        for name, told in cell["peers"].items():
+            spread = "" if told["spread"] is None else f"max/min {told['spread']:.2f}"
+            rate = "" if told["median_rate"] is None else f"{told['median_rate']:10,.0f} messages/s"
+            ratios = cell["ratios"].get(name, {})
+            beside = "  ".join(f"{ratio:.3f}x {peer}" for peer, ratio in ratios.items() if not peer.endswith("-uvloop"))
+            lines.append(f"  {name:20} {told['median_cpu_us']:10.1f} us a message  {spread:14}{rate:22}  {beside}")
+    if report.get("stall"):
+        lines += ["", "ten large messages at once: the longest stall of the loop"]
+        for name, told in report["stall"].items():
+            lines.append(f"  {name:20} {time(told['stall_us']):>10}   peak memory {told['peak_kib'] / 1024:.0f} MiB")
+    if report.get("idle"):
+        lines += ["", "memory of an idle connection"]
+        lines += [f"  {name:20} {count / 1024:10.2f} KiB" for name, count in report["idle"].items()]
+    lines += ["", "versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items())]
+    return lines + [f"warning: {warning}" for warning in report["warnings"]]
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """Reports side by side."""
+    names = [name[:18] for name, _ in report["runs"]]
+    width = max([len(row["what"]) for row in report["rows"]] + [10])
+    lines = [f"  {report['runs'][0][1]['tool']}", f"  {'':{width}}" + "".join(f"{name:>20}" for name in names)]
+    for row in report["rows"]:
+        values = "".join(f"{value:>20}" for value in row["values"])
+        lines.append(f"  {row['what']:{width}}{values}   {row['change']}".rstrip())
+    return lines + [f"  warning: {warning}" for warning in report["warnings"]]
+
+
+def address(name: tuple[str, int]) -> str:
+    """HOST:PORT."""
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 def load_lines(report: dict[str, Any]) -> list[str]:

@@ -1,0 +1,269 @@
+"""The other tools of ``ehlo bench``: core, compare and report, and the page that shows them."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import ehlo.bench
+import ehlo.cli
+from ehlo.bench import ComparePlan, LoadPlan, compare, page, run_core, run_load, servers_here, side_by_side
+from ehlo.bench._compare import _Cell
+from slow_server import slow_server, usual
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def parsed(report: dict[str, Any]) -> tuple[str, ET.Element]:
+    """The page, and its tree: it is well-formed XML but for its first line. Nothing in it points outside."""
+    html = page(report)
+    first, _, rest = html.partition("\n")
+    assert first == "<!doctype html>"
+    for outside in ("http:", "https:", "<script", "@import", "url("):
+        assert outside not in html.replace("http://www.w3.org/2000/svg", ""), outside
+    return html, ET.fromstring(rest)
+
+
+def titles(tree: ET.Element) -> list[str]:
+    return [str(svg.findtext(f"{SVG}title")) for svg in tree.iter(f"{SVG}svg")]
+
+
+@pytest.fixture(scope="module")
+def load_report() -> Iterator[dict[str, Any]]:
+    def answer(verb: str, before: int) -> bytes:
+        return b"550 5.1.1 <script>nobody\r\n" if verb == "RCPT" and before % 10 == 0 else usual(verb)
+
+    with slow_server(answer) as server:
+        yield run_load(LoadPlan("127.0.0.1", server.port, messages=100, pipelining=False))
+
+
+@pytest.fixture(scope="module")
+def core_report() -> dict[str, Any]:
+    return run_core(0.001)
+
+
+def some_comparison() -> dict[str, Any]:
+    cells = []
+    for part, mode, peers in (
+        (
+            "servers",
+            "lock-step",
+            {"ehlo": [20.0, 22.0, 21.0], "smtp-sink": [30.0, None, 32.0], "aiosmtpd": [200, 210, 190]},
+        ),
+        ("clients", "kept connection", {"ehlo-load": [20.0, 22.0], "smtp-source": [40.0, 41.0]}),
+    ):
+        cell = _Cell(part, 1024, mode)
+        for name, costs in peers.items():
+            for cost in costs:
+                cell.put(name, cost, None if cost is None else 1e6 / cost)
+        cells.append(cell.told())
+    return {
+        "tool": "ehlo bench compare",
+        "schema": 1,
+        "machine": ehlo.bench._outcome.machine(),
+        "versions": {"ehlo": "0"},
+        "rounds": 3,
+        "connections": 20,
+        "interrupted": False,
+        "cells": cells,
+        "stall": {"ehlo": {"stall_us": 2000, "peak_kib": 1000}, "aiosmtpd": {"stall_us": 90_000, "peak_kib": 9000}},
+        "idle": {"ehlo": 2000.0, "smtp-sink": 200_000.0},
+        "warnings": ["only a test"],
+    }
+
+
+def test_the_page_of_a_load(load_report: dict[str, Any]) -> None:
+    html, tree = parsed(load_report)
+    assert titles(tree) == ["Latency by percentile", "Rate over time"]
+    assert "&lt;script&gt;nobody" in html
+    lines = [line.findtext(f"{SVG}title") for line in tree.iter(f"{SVG}polyline")]
+    assert {"mail", "rcpt", "content", "message"} <= set(lines)
+
+
+def test_the_page_of_core(core_report: dict[str, Any]) -> None:
+    _, tree = parsed(core_report)
+    assert titles(tree) == ["Codec, time beside memcpy"]
+
+
+def test_the_page_of_a_comparison() -> None:
+    html, tree = parsed(some_comparison())
+    assert titles(tree) == [
+        "1 KiB, lock-step",
+        "1 KiB, kept connection",
+        "Longest stall",
+        "Memory of an idle connection",
+    ]
+    assert "only a test" in html
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    servers, clients = some_comparison()["cells"]
+    # 20/30 and 21/32; the round in which smtp-sink failed counts for nobody.
+    assert servers["ratios"]["ehlo"]["smtp-sink"] == pytest.approx((20 / 30 + 21 / 32) / 2, abs=1e-3)
+    assert servers["peers"]["smtp-sink"]["median_cpu_us"] == 31
+    assert clients["ratios"] == {"ehlo-load": {"smtp-source": pytest.approx((20 / 40 + 22 / 41) / 2, abs=1e-3)}}
+
+
+def test_core_measures_everything(core_report: dict[str, Any]) -> None:
+    names = [told["name"] for told in core_report["results"]]
+    assert len(set(names)) == len(names) > 15
+    assert all(told["ns"] > 0 for told in core_report["results"])
+    assert any("gb_per_second" in told for told in core_report["results"])
+    debug = ehlo.build_info()["profile"] != "release"
+    assert any("without optimisation" in warning for warning in core_report["warnings"]) == debug
+
+
+def test_side_by_side(load_report: dict[str, Any]) -> None:
+    faster = json.loads(json.dumps(load_report))
+    faster["rate"]["messages"] = load_report["rate"]["messages"] * 2
+    both = side_by_side([("before", load_report), ("after", faster)])
+    row = next(row for row in both["rows"] if row["what"] == "messages/s")
+    assert row["change"] == "2.000x"
+    _, tree = parsed(both)
+    assert titles(tree) == ["Latency by percentile", "Rate over time"]
+    with pytest.raises(ValueError, match=r"different tools"):
+        side_by_side([("a", load_report), ("b", some_comparison())])
+
+
+def test_report_command(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], load_report: dict[str, Any]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(load_report))
+    files = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    assert ehlo.cli.main(["bench", "report", *files, "--html", str(tmp_path / "x.html")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"message p99 .* 1\.000x", out)
+    assert (tmp_path / "x.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("{", "is no JSON"), ("{}", "is no report"), ('{"tool": "ehlo bench load", "schema": 99}', "has schema 99")],
+)
+def test_what_is_no_report(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], content: str, says: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(SystemExit) as caught:
+        ehlo.cli.main(["bench", "report", str(tmp_path / "a.json")])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_core_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--json", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.html")]
+    assert ehlo.cli.main(["bench", "core", "--seconds", "0.001", *files]) == 0
+    out = capsys.readouterr().out
+    assert f"ehlo {ehlo.__version__}, {ehlo.build_info()['profile']} build" in out
+    assert re.search(r"parse_command DATA +\d+ ns a command", out)
+    assert json.loads((tmp_path / "x.json").read_text())["tool"] == "ehlo bench core"
+    assert (tmp_path / "x.html").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /proc or getrusage of children")
+@pytest.mark.skipif(not pathlib.Path("/proc/self/schedstat").exists(), reason="no /proc")
+def test_compare_runs(tmp_path: pathlib.Path) -> None:
+    lines: list[str] = []
+    servers = tuple(name for name in ("ehlo", "smtp-sink") if name in servers_here())
+    plan = ComparePlan(
+        parts=("servers", "clients", "stall", "idle"),
+        servers=servers,
+        clients=("ehlo-load", "smtplib"),
+        sizes=(1024,),
+        rounds=1,
+        seconds=0.05,
+        connections=2,
+        idle=20,
+        stall_messages=2,
+        stall_size=1_000_000,
+    )
+    report = compare(plan, lines.append)
+    assert [cell["mode"] for cell in report["cells"]] == ["lock-step", "pipelined", "new connection", "kept connection"]
+    for cell in report["cells"][:3]:
+        assert set(cell["peers"]) == set(servers), report["warnings"]
+        assert all(told["median_cpu_us"] > 0 for told in cell["peers"].values())
+    assert set(report["cells"][3]["peers"]) == {"ehlo-load", "smtplib"}, report["warnings"]
+    assert report["stall"]["ehlo"]["stall_us"] >= 0
+    assert set(report["idle"]) == set(servers)
+    assert len(lines) >= 3 * len(servers) + 2
+    parsed(report)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--parts", "x"), "--parts: 'x' is none of"),
+        (("--servers", "nobody"), "--servers: 'nobody' is none of"),
+        (("--sizes", "1q"), "no size"),
+        (("--html", "/nonexistent/x.html"), "cannot be written"),
+    ],
+)
+def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        ehlo.cli.main(["bench", "compare", *arguments])
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+
+
+# ---- a real browser --------------------------------------------------------------------------------
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
+@pytest.mark.parametrize("kind", ["load", "compare"])
+def test_a_browser_shows_the_page(tmp_path: pathlib.Path, load_report: dict[str, Any], kind: str) -> None:
+    assert BROWSER is not None
+    report = load_report if kind == "load" else some_comparison()
+    (tmp_path / "page.html").write_text(page(report), encoding="utf-8")
+    asked: list[str] = []
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            asked.append(str(args[0]))
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        done = subprocess.run(
+            [
+                BROWSER,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                f"--user-data-dir={tmp_path / 'profile'}",
+                "--enable-logging=stderr",
+                "--window-size=900,1600",
+                f"--screenshot={tmp_path / 'page.png'}",
+                "--dump-dom",
+                f"http://127.0.0.1:{server.server_port}/page.html",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    assert ":CONSOLE" not in done.stderr, done.stderr
+    assert asked == ["GET /page.html HTTP/1.1"], asked
+    assert done.stdout.count("<svg") == (2 if kind == "load" else 4)
+    assert re.search(r"<polyline|<rect", done.stdout)
