@@ -628,6 +628,15 @@ def test_check(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert "name a TOML file that can be read" in usage(capsys, "/nonexistent", "--check")
 
 
+def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    (place.path / "cert.pem").rename(place.path / "fullchain.pem")
+    (place.path / "key.pem").rename(place.path / "privkey.pem")
+    assert ehlo.cli.main(["serve", place.write(settings), "--check"]) == 0
+    assert capsys.readouterr().out == "ehlo serve: the settings are good: 4 listeners, maildir\n"
+
+
 def test_options_go_before_the_file(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     file = place.write(ALL)
     assert ehlo.cli.main(["serve", file, "--check", "--discard", "--smtp", "0"]) == 0
@@ -692,7 +701,23 @@ def test_mutt(place: Place) -> None:
     assert len(delivered(place.path / "box")) == 1
 
 
-def test_swaks_and_curl(place: Place) -> None:
+def test_swaks(place: Place) -> None:
+    swaks = shutil.which("swaks") or pytest.skip("swaks is not installed")
+    with serve(place.write(ALL), count=4) as server:
+        for port, option in ((server.ports[1], "--tls"), (server.ports[2], "--tls-on-connect")):
+            command = [swaks, "--server", "127.0.0.1", "--port", str(port), "--from", "a@b.example", option]
+            command += ["--to", "c@d.example", "--auth", "PLAIN", "--auth-user", "jane", "--auth-password", PASSWORD]
+            done = subprocess.run(
+                command, capture_output=True, timeout=30, check=False, text=True, stdin=subprocess.DEVNULL
+            )
+            if "Net::SSLeay" in done.stdout + done.stderr:
+                pytest.skip("this swaks has no TLS: it lacks Net::SSLeay")
+            assert done.returncode == 0, done.stdout
+        server.stop()
+    assert len(delivered(place.path / "box")) == 2
+
+
+def test_curl(place: Place) -> None:
     place.ca.cert_pem.write_to_path(str(place.path / "ca.pem"))
     curl = shutil.which("curl") or pytest.skip("curl is not installed")
     with serve(place.write(ALL), count=4) as server:
