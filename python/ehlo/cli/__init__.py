@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _bench, _send, _sink
+from ehlo.cli import _bench, _send, _serve, _sink
 from ehlo.cli._receive import UsageError
 
 __all__ = ["main"]
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"ehlo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _sink.add_parser(commands)
+    _serve.add_parser(commands)
     _send.add_parser(commands)
     _bench.add_parser(commands)
     arguments = parser.parse_args(argv)

@@ -107,10 +107,15 @@ class StoreHandler(Handler):
         self._report = report
         self._in_thread = in_thread
 
+    def looped(self, content: bytes) -> str | None:
+        """The refusal of a message that runs in circles; ``None`` for others."""
+        return LOOP if count_received(content) >= _MAX_RECEIVED else None
+
     def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
         """Keep it; refuse one that runs in circles (RFC 5321 6.3)."""
-        if count_received(content) >= _MAX_RECEIVED:
-            return LOOP
+        refused = self.looped(content)
+        if refused is not None:
+            return refused
         if self._store is not None:
             return self._keep(self._store, session, envelope, content)
         self.say(datetime.now().astimezone(), session, envelope, len(content))
