@@ -109,13 +109,16 @@ class Peer(Client):
         return [await self.line() for _ in range(count)]
 
     async def read_until(self, end: bytes) -> bytes:
-        while end not in self.buffer:
+        data, searched = bytearray(self.buffer), 0
+        while (at := data.find(end, searched)) < 0:
+            searched = max(0, len(data) - len(end) + 1)
             octets = await self.backend.receive(self.sock)
             if not octets:
                 raise ConnectionAbortedError("the client closed")
-            self.buffer += octets
-        before, _, self.buffer = self.buffer.partition(end)
-        return before + end
+            data += octets
+        at += len(end)
+        self.buffer = bytes(data[at:])
+        return bytes(data[:at])
 
     async def content(self) -> bytes:
         return await self.read_until(b"\r\n.\r\n")

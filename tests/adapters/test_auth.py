@@ -36,7 +36,7 @@ class Door(ehlo.Handler):
         if isinstance(credentials, ehlo.ScramCredentials):
             return KEYS if credentials.username == "jane" else None
         if isinstance(credentials, ehlo.TokenCredentials):
-            return ehlo.Identity("jane") if credentials.check("token") else None
+            return ehlo.Identity("jane") if credentials.check("token") else None  # a token says whose it is
         assert isinstance(credentials, ehlo.PasswordCredentials | ehlo.CramCredentials)
         return credentials.check(PASSWORD if credentials.username == "jane" else None)
 

@@ -180,8 +180,10 @@ async def dial(opening: Opening) -> ClientProtocol:
     def factory() -> ClientProtocol:
         return ClientProtocol(loop, opening)
 
-    # uvloop knows no happy eyeballs
-    eyeballs: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
+    # uvloop knows no happy eyeballs, and asyncio's own (3.12, 3.13.0) stumble over eager tasks.
+    eyeballs: dict[str, Any] = {}
+    if isinstance(loop, asyncio.BaseEventLoop) and loop.get_task_factory() is None:
+        eyeballs["happy_eyeballs_delay"] = 0.25
     try:
         async with asyncio.timeout(opening.connect_timeout):
             if opening.path is not None:

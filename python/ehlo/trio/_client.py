@@ -93,6 +93,7 @@ class ClientSocket(ClientDriver):
             self.advance()
         elif self.sources:
             await checkpoint()
+            self.look()  # while the kernel takes all that is sent, nothing else would read (C-CLI-33)
         self.news = False
 
     async def _turn(self) -> None:
