@@ -90,6 +90,7 @@ port = 0
 [[listener]]
 protocol = "lmtp"
 path = "lmtp"
+mode = "600"
 """
 
 
@@ -167,6 +168,7 @@ def test_s_sub_09_submission_on_both_ports(place: Place, loop: str) -> None:
         ) as client:
             client.login("jane", PASSWORD)
             client.sendmail("a@b.example", ["c@elsewhere.example"], MESSAGE)
+        assert (place.path / "lmtp").stat().st_mode & 0o777 == 0o600
         with smtplib.LMTP(str(place.path / "lmtp")) as client:
             client.sendmail("a@b.example", ["c@d.example"], MESSAGE)
         lines, err = server.stop()
@@ -539,6 +541,8 @@ BASE: dict[str, Any] = {"hostname": "mx.example", "deliver": {"discard": True}, 
         ({"listener": [{"protocol": "imap"}]}, "is one of smtp, submission, submissions, lmtp"),
         ({"listener": [{"path": "x", "port": 25}]}, "has a path and a host or port"),
         ({"listener": [{"protocol": "lmtp", "port": 25}]}, "must not be served on port 25"),  # B-LMT-10
+        ({"listener": [{"mode": "660"}]}, "listener 1.mode is for a path"),
+        ({"listener": [{"path": "x", "mode": "rw"}]}, "listener 1.mode is for a path, and like"),
         ({"listener": [{"proxy": True}]}, "listener 1.proxy needs listener 1.trusted"),
         ({"listener": [{"trusted": ["10.0.0.1/8"]}]}, "is no network"),
         ({"listener": [{"trusted": "10.0.0.0/8"}]}, "is a list of strings"),

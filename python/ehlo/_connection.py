@@ -186,6 +186,8 @@ class Connection:
                 self._resume(HANDLER)
         if conn.closed and not self._closing:
             self._closing = True
+            if driver.reason == "protocol" and self._server._proxied and conn.proxy is None:
+                log.warning("closed the connection of the proxy at %s: it sent no good PROXY header", self.peer())
             # After a 421 that the peer may not expect, read on for a moment, so that what it is still sending does
             # not make its kernel throw the reply away.
             self._end_tls()

@@ -121,7 +121,7 @@ def test_others_are_closed_without_a_word(backend: Backend, caplog: pytest.LogCa
     assert "not among the trusted proxies" in caplog.text
 
 
-def test_no_header_no_word(backend: Backend) -> None:
+def test_no_header_no_word(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
     # S-PXY-01: from a trusted address, too
     async def main() -> None:
         async with await backend.serve(Keep(), config=PROXY, trusted=LOOPBACK) as server:
@@ -130,6 +130,7 @@ def test_no_header_no_word(backend: Backend) -> None:
             assert await client.rest() == b""
 
     backend.run(main)
+    assert "it sent no good PROXY header" in caplog.text
 
 
 def test_the_network_of_the_proxied_client_counts(backend: Backend) -> None:

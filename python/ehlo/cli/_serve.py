@@ -63,7 +63,7 @@ A file of settings (TOML), all of it optional but a listener and [deliver]:
   [[listener]]                     # again for each
   protocol = "smtp"                # smtp, submission, submissions (implicit TLS), lmtp
   host = "0.0.0.0"                 # default 127.0.0.1; port: 25, 587, 465, 24
-  path = "/run/ehlo/lmtp"          # a Unix socket instead
+  path = "/run/ehlo/lmtp"          # a Unix socket instead, with mode = "660" for who may connect
   require_tls = false              # not for a public port 25
   trusted = ["10.0.0.0/8"]         # who may speak: proxy = true, xclient = true, xforward = true
 
@@ -339,6 +339,8 @@ class _ServeJob(Job):
     def ready(self, servers: Sequence[Listener[Any]]) -> None:
         lines = []
         for listener, server in zip(self._settings.listeners, servers, strict=True):
+            if listener.mode is not None and listener.address.path is not None:
+                os.chmod(listener.address.path, listener.mode)
             for address in server.addresses:
                 lines.append(f"{_COMMAND}: listening on {where_text(address)} ({_words(listener)})")
         say("\n".join(lines))

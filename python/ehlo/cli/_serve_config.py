@@ -97,6 +97,7 @@ class Listening:
         config: for the engine.
         trusted: networks whose clients may say who the client is.
         tls: whether there is TLS.
+        mode: of the file of a Unix socket; ``None``: as the umask has it.
         where: how the settings call it, for an error.
     """
 
@@ -105,6 +106,7 @@ class Listening:
     config: ServerConfig
     trusted: tuple[str, ...]
     tls: bool
+    mode: int | None
     where: str
 
 
@@ -429,6 +431,9 @@ def _listener(
     if port > 65535:
         raise UsageError(f"{table.name('port')} is a whole number from 0 to 65535, not {port}")
     address = Address(table.text("host", "127.0.0.1") or "", port, path)
+    mode = table.text("mode")
+    if mode is not None and (path is None or not re.fullmatch("0?[0-7]{3}", mode)):
+        raise UsageError(f'{table.name("mode")} is for a path, and like "660"')
     trusted = tuple(table.texts("trusted") or ())
     try:
         Networks(trusted)
@@ -453,7 +458,8 @@ def _listener(
         config = ServerConfig(options.pop("hostname"), **options)
     except (EhloError, ValueError, TypeError) as exc:
         raise UsageError(f"{where}: {exc}") from None
-    return Listening(protocol, address, config, trusted, config.tls != "off", where)
+    bits = None if mode is None else int(mode, 8)
+    return Listening(protocol, address, config, trusted, config.tls != "off", bits, where)
 
 
 def _role(protocol: Protocol, settings: Settings, in_clear: bool, local: bool, where: str) -> dict[str, Any]:
