@@ -1544,7 +1544,9 @@ class SendResult:
     def reply(self) -> Reply | None:
         """The final reply: to the content if the message came so far, else the last that refused. None without any."""
     @property
-    def failure(self) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown", "unwritable"] | None:
+    def failure(
+        self,
+    ) -> Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown", "unwritable"] | None:
         """Why recipients have no reply; None if each has one. "lost": the connection ended, nothing was handed over.
         "unknown": it ended behind the end of the content, and the server may have the message. "need": the server lacks
         what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit", "unwritable": it was not sent.
