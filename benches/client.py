@@ -23,6 +23,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -80,10 +81,17 @@ def with_smtplib(port: int, messages: int, size: int) -> float:
     clients = [smtplib.SMTP("127.0.0.1", port, "bench.example") for _ in range(CONNECTIONS)]
     for client in clients:
         client.sendmail(SENDER, [RECIPIENT], octets)
-    before = time.process_time()
-    for _ in range(messages // CONNECTIONS):
-        for client in clients:
+
+    def work(client: smtplib.SMTP) -> None:
+        for _ in range(messages // CONNECTIONS):
             client.sendmail(SENDER, [RECIPIENT], octets)
+
+    threads = [threading.Thread(target=work, args=(client,)) for client in clients]
+    before = time.process_time()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return (time.process_time() - before) / (messages // CONNECTIONS * CONNECTIONS)
 
 

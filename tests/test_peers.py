@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import importlib
 import os
 import queue
 import re
@@ -17,6 +18,7 @@ import shutil
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -32,7 +34,7 @@ import pytest
 
 import ehlo
 import ehlo.asyncio
-from test_client import CORPUS, as_lines
+from test_client_driver import CORPUS, as_lines
 
 PATIENCE = 30.0
 """Seconds until a message that has not come is not going to come."""
@@ -308,7 +310,9 @@ inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_peername_lookup = no
-smtpd_tls_security_level = none
+smtpd_tls_security_level = {tls}
+smtpd_tls_chain_files = {chain}
+smtpd_tls_loglevel = 1
 relayhost = [127.0.0.1]:{relay_port}
 smtp_host_lookup = native
 disable_dns_lookups = yes
@@ -340,8 +344,10 @@ postlog   unix-dgram n - n - 1 postlogd
 
 
 @contextlib.contextmanager
-def postfix(relay_port: int) -> Iterator[int]:
-    """A Postfix of its own, that relays all mail to ``relay_port``; gives the port it listens on."""
+def postfix(relay_port: int, chain: bytes | None = None) -> Iterator[int]:
+    """A Postfix of its own, that relays all mail to ``relay_port``; gives the port it listens on. With ``chain``, a key
+    and its certificates in PEM, it insists on TLS.
+    """
     if os.geteuid() != 0:
         pytest.skip("Postfix must be started as root")
     command = program("postfix")
@@ -354,7 +360,10 @@ def postfix(relay_port: int) -> Iterator[int]:
         for name in ("etc", "queue", "data"):
             (base / name).mkdir()
         shutil.chown(base / "data", "postfix")
-        (base / "etc/main.cf").write_text(MAIN_CF.format(base=base, relay_port=relay_port))
+        pem = base / "etc/chain.pem"
+        pem.write_bytes(chain or b"")
+        tls = {"tls": "none", "chain": ""} if chain is None else {"tls": "encrypt", "chain": pem}
+        (base / "etc/main.cf").write_text(MAIN_CF.format(base=base, relay_port=relay_port, **tls))
         (base / "etc/master.cf").write_text(MASTER_CF.format(port=port))
         try:
             run(command, "-c", base / "etc", "start")
@@ -378,6 +387,29 @@ def test_postfix_relays(receiver: Receiver) -> None:
         added = received.content.removesuffix(CONTENT)
         assert added != received.content, received.content
         assert re.fullmatch(rb"Received: from client\.example .*\r\n(?:[ \t].*\r\n)*", added), added
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_our_client_through_tls_to_postfix(receiver: Receiver, backend: str) -> None:
+    trustme = pytest.importorskip("trustme")
+    pytest.importorskip(backend)
+    adapter, loop = importlib.import_module(f"ehlo.{backend}"), importlib.import_module(backend)
+    ca = trustme.CA()
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+
+    async def main(port: int) -> None:
+        options = {"tls": "required", "ssl_context": context, "server_hostname": "relay.example"}
+        async with adapter.connect("127.0.0.1", port, **options) as client:
+            assert client.is_tls
+            assert (await client.send(CONTENT, SENDER, RECIPIENT)).all_accepted
+
+    chain = ca.issue_cert("relay.example").private_key_and_cert_chain_pem.bytes()
+    with postfix(receiver.port, chain) as port:
+        loop.run(*([main(port)] if backend == "asyncio" else [main, port]))
+        received = receiver.next()
+    assert received.sender == SENDER
+    assert received.content.endswith(CONTENT)
 
 
 # ---- our client sends --------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 import smtplib
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 
 import ehlo
 import ehlo.asyncio
+from ehlo.testing import SMTPServer
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-HANDLER, ON_TRIO, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+HANDLER, ON_TRIO, SENDING, SEND_MANY, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +58,55 @@ def test_on_trio(capsys: pytest.CaptureFixture[str]) -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(patient)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_sending(backend: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's code to the letter, but for the place, and for who is trusted."""
+    trustme = pytest.importorskip("trustme")
+    pytest.importorskip(backend)
+    adapter = importlib.import_module(f"ehlo.{backend}")
+    ca = trustme.CA()
+    ours, theirs = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.configure_trust(ours)
+    ca.issue_cert("smtp.example.org").configure_cert(theirs)
+    monkeypatch.setenv("SMTP_PASSWORD", "secret")
+
+    class Users(ehlo.Handler):
+        def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> bool:
+            return isinstance(credentials, ehlo.PasswordCredentials) and credentials.check("secret")
+
+    config = ehlo.ServerConfig("smtp.example.org", tls="starttls", auth=["PLAIN"], require_auth=True)
+    with SMTPServer(Users(), config=config, tls=theirs) as server:
+        real = adapter.connect
+
+        def connect(host: str, port: int, **options: Any) -> Any:
+            assert (host, port) == ("smtp.example.org", 587)
+            return real(server.host, server.port, ssl_context=ours, server_hostname=host, **options)
+
+        monkeypatch.setattr(adapter, "connect", connect)
+        names: dict[str, Any] = {"__name__": "readme"}
+        exec(SENDING.replace("asyncio.connect", f"{backend}.connect"), names)
+        names["ehlo"] = ehlo
+        loop = importlib.import_module(backend)
+        loop.run(names["main"]() if backend == "asyncio" else names["main"])
+        assert capsys.readouterr().out == "joe@example.net 250 2.0.0 OK\n"
+
+        exec(SEND_MANY, names)
+
+        async def many() -> None:
+            async with real(
+                server.host,
+                server.port,
+                tls="required",
+                ssl_context=ours,
+                server_hostname="smtp.example.org",
+                auth=("x", "secret"),
+            ) as client:
+                await names["deliver"](client, [(b"x\r\n", "a@b.example", ["c@d.example"])] * 3)
+
+        loop.run(many() if backend == "asyncio" else many)
+        assert len(server.messages) == 4
 
 
 def test_without_io(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import pytest
 
 import ehlo.cli
-from ehlo.cli._sink import LOOPS, printable
+from ehlo.cli._receive import printable
+from ehlo.cli._run import LOOPS
 
 LISTENING = re.compile(r"ehlo sink: listening on (?:(?P<host>[0-9.]+):(?P<port>\d+)|(?P<path>/\S+)) \(")
 

@@ -100,6 +100,7 @@ from ehlo._sasl import (
     TokenCredentials,
     client_mechanism,
 )
+from ehlo._submission import submission_fields
 from ehlo._tls import unverified_context
 from ehlo._trace import count_received, protocol_keyword, received, return_path
 from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
@@ -203,6 +204,7 @@ __all__ = [
     "protocol_keyword",
     "received",
     "return_path",
+    "submission_fields",
     "unverified_context",
     "xtext_decode",
     "xtext_encode",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import types
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -466,7 +467,7 @@ class BaseClient:
         (C-CLI-21).
         """
         while result.failure == "mailmax" and self._open is not None and letter.can_repeat:
-            rest: list[RecipientLike] = [one.recipient for one in result.recipients if one.reply is None]
+            rest: list[RecipientLike] = [one.recipient for one in result.recipients if one.stage is None]
             fresh = self._link.conn.closed or self._link.conn.mail_left == 0
             try:
                 if fresh:
@@ -664,11 +665,13 @@ class SendMany:
                         if link.limited and self._budget == 0:
                             if self._held is None:
                                 self._held = self._take()
-                                continue  # only for what there is a new connection
-                            await client._reopen()
-                            link = client._link
-                            results = link.results
-                            continue
+                            if self._held is not None:  # only for what there is a new connection
+                                await client._reopen()
+                                link = client._link
+                                results = link.results
+                                continue
+                            if self._pump is None or self._pump.ended:
+                                continue  # there is nothing to wait for: it was the end
                     if link.sources:
                         await link.feed()
                     await link.progress()
@@ -858,3 +861,5 @@ class _Pump:
         finally:
             self.ended = True
             client._link.wake()
+            if isinstance(items, types.AsyncGeneratorType):  # it may clean up
+                await items.aclose()

@@ -38,7 +38,8 @@ class PoolOptions(TypedDict, total=False):
         source_address: the address, or address and port, to connect from.
         tls: "off"; "opportunistic": STARTTLS where it is offered; "required": no MAIL, AUTH or content without it (RFC
             3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default what ``config.tls`` says, which is
-            "off" if that says nothing.
+            "off" if that says nothing. A handshake that fails is an error: whether to try again in clear is the
+            program's to say.
         ssl_context: for the handshake. By default the certificate and the host name are verified (C-TLS-25, RFC 8314
             5.3), but under "opportunistic" without ``auth`` they are not: see :func:`ehlo.unverified_context`.
         server_hostname: the name to send (SNI) and to verify the certificate by; by default ``host``.

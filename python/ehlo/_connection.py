@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ehlo._core import Reply, ServerConnection
+from ehlo._core import ClientAttributes, ProxyHeader, Reply, ServerConnection
 from ehlo._driver import Call, Event, ServerDriver
 from ehlo._tls import Tls, reason_of
 from ehlo._types import ServerEvent
@@ -141,8 +141,15 @@ class Connection:
     def _open(self) -> None:
         """The connection was admitted: begin a session. Then ``_advance``, for the greeting."""
         server = self._server
-        self._conn = ServerConnection(server._config)
-        self._driver = ServerDriver(self._conn, server._plan, self)
+        self._conn = conn = ServerConnection(server._config)
+        self._driver = driver = ServerDriver(conn, server._plan, self)
+        if server._proxied:
+            driver.judge_proxy = self._judge_proxy
+        if server._fronted:
+            conn.trusted = self._is_trusted()
+            driver.judge_xclient = self._judge_xclient
+        if server._slows:
+            driver.slow_down = self._slow_down
         self._seen = self._born = server._now()
 
     def _advance(self, event: ServerEvent | None = None) -> None:
@@ -229,6 +236,34 @@ class Connection:
                 if self._tls is not None:
                     self._decrypt(self._tls)
 
+    # ---- who the client is -----------------------------------------------------------------------
+
+    def _is_trusted(self) -> bool:
+        """Whether the socket's peer may say who the client is: by its address. Who reaches a Unix socket was let to it
+        by the permissions of the file."""
+        peer = self.peer()
+        if peer is not None:
+            return peer[0] in self._server._trusted
+        return isinstance(self._name("sockname"), str | bytes)
+
+    def _judge_proxy(self, header: ProxyHeader) -> Reply | None:
+        """The client is known by now: what was decided by the address of the proxy is decided again (S-PXY-11)."""
+        server, source = self._server, header.source
+        if source is not None and server._fronted:
+            self._conn.trusted = isinstance(source, tuple) and source[0] in server._trusted
+        if source is None:
+            return server._admit_client(self, self.peer())
+        return server._admit_client(self, source if isinstance(source, tuple) else None)
+
+    def _judge_xclient(self, said: ClientAttributes) -> bool:
+        """Trust is judged anew by the new address (S-PXY-16). A client whose address is not to be known has none."""
+        if said.addr is not None:
+            return said.addr in self._server._trusted
+        return "ADDR" not in said.unavailable and self._conn.trusted
+
+    def _slow_down(self, failures: int) -> Awaitable[object]:
+        return self._server._sleep(self._server._limits.auth_delay(failures))
+
     # ---- TLS -------------------------------------------------------------------------------------
 
     def _send(self, octets: bytes) -> None:
@@ -314,10 +349,10 @@ class Connection:
         wait = server._tick
         if driver.blocked:
             call = driver.waiting_for
-            if limits.handler_seconds is not None and call is not None:
-                left = self._held_since + limits.handler_seconds - now
+            if server._handler_seconds is not None and call is not None:
+                left = self._held_since + server._handler_seconds - now
                 if left <= 0:
-                    self._handler_late(call, limits.handler_seconds)
+                    self._handler_late(call, server._handler_seconds)
                 else:
                     wait = min(wait, left)
             self._content_mark = -1

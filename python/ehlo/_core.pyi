@@ -1507,8 +1507,8 @@ class RecipientResult:
         """The reply that decided; None if none did: see `SendResult.failure`."""
     @property
     def stage(self) -> Literal["mail", "rcpt", "data", "content"] | None:
-        """What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection ended in
-        between, and the server may have the message; None if it did not come so far.
+        """What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection
+        ended in between, and the server may have the message; None if it did not come so far.
         """
     @property
     def rcpt(self) -> Reply | None:
@@ -1558,7 +1558,7 @@ class SendResult:
     def is_temporary(self) -> bool:
         """Whether some recipient was not accepted and a later try may help: a 4yz, or the connection was lost."""
     def completed_by(self, rest: SendResult) -> SendResult:
-        """This result with the recipients that have no reply taken from `rest`: the result of a further attempt, on
+        """This result with the recipients that were not tried taken from `rest`: the result of a further attempt, on
         another connection, for those and in the same order (RFC 9422 4.1).
         """
 

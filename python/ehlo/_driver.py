@@ -290,9 +290,9 @@ class ServerDriver:
 
     @property
     def waiting_for(self) -> Call | None:
-        """The call that keeps the session waiting, if one does."""
+        """The handler's call that keeps the session waiting, if one does."""
         if self._pending is not None:
-            return self._pending
+            return None if self._pending._kind == _DELAY else self._pending
         return self._body._call if self.blocked and self._body is not None else None
 
     @property
@@ -351,6 +351,7 @@ class ServerDriver:
     def detach(self) -> None:
         """After the last call: forget the adapter, so that no reference cycle is left."""
         self._adapter = _GONE
+        self.judge_proxy = self.judge_xclient = self.slow_down = None
 
     # ---- TLS -------------------------------------------------------------------------------------
 
@@ -534,7 +535,10 @@ class ServerDriver:
         envelope = event.envelope
         session = self.session
         session._message = event
-        call = self._decide(method, session, envelope, event.content, recipients=len(envelope.recipients))
+        content = event.content
+        if self._plan.complete is not None:
+            content = self._plan.complete(content)
+        call = self._decide(method, session, envelope, content, recipients=len(envelope.recipients))
         if call is None:
             session._message = None
         return call

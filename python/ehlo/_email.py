@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ehlo._core import Capabilities
 from ehlo._errors import LocalProtocolError
-from ehlo._message import a_label
+from ehlo._idna import a_label
 
 __all__ = ["flatten", "recipients_of", "sender_of"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -56,7 +57,6 @@ class Session:
     """One client's session, as a handler sees it. Made at the first call of a handler, the same object until the last.
 
     Attributes:
-        local: ``(address, port)`` that it reached, or the path of the Unix socket.
         hostname: the name this server gives itself.
         tls: the TLS layer as the adapter has it (an :class:`ssl.SSLObject`, usually); ``None`` in the clear.
 
@@ -66,7 +66,7 @@ class Session:
             if session.peer and session.peer[0] in BLOCKED: return "550 5.7.1 not from there"
     """
 
-    __slots__ = ("_conn", "_message", "_peer", "_state", "hostname", "local", "tls")
+    __slots__ = ("_conn", "_local", "_message", "_peer", "_state", "hostname", "tls")
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class Session:
         self._state: dict[str, Any] | None = None
         self._message: Message | None = None
         self._peer = peer
+        self._local = local
         self.hostname = hostname
-        self.local = local
         self.tls: object = None
 
     @property
@@ -90,6 +90,20 @@ class Session:
         """
         told = self._conn.client_address
         return self._peer if told is None else (told[0], told[1] or 0)
+
+    @property
+    def local(self) -> tuple[str, int] | str | None:
+        """``(address, port)`` that the client reached, or the path of a Unix socket. XCLIENT (DESTADDR, DESTPORT) and a
+        PROXY header have the last word on it; the port is 0 where they do not know it.
+        """
+        told = self._conn.xclient
+        if told is not None and told.dest_addr is not None:
+            return told.dest_addr, told.dest_port or 0
+        header = self._conn.proxy
+        reached = None if header is None else header.destination
+        if reached is None:
+            return self._local
+        return os.fsdecode(reached) if isinstance(reached, bytes) else reached
 
     @property
     def identity(self) -> str | None:
@@ -241,6 +255,7 @@ class Handler:
 
     def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
         """A whole message is here, unstuffed, lines end by CRLF. Accepting takes responsibility (RFC 5321 4.2.5, 6.1).
+        In submission Date and Message-ID were added if they were missing (RFC 6409 8.2, 8.3).
 
         Example::
 
@@ -339,6 +354,8 @@ class Plan:
     Attributes:
         decisions: what to ask the engine for.
         content: how the engine is to treat content.
+        hostname: the name this server gives itself.
+        complete: what is done to a whole content before ``on_message`` gets it.
         failures: handler calls that raised, counted by the driver.
 
     Example::
@@ -364,6 +381,7 @@ class Plan:
     on_reset: Method
     on_disconnect: Method
     hostname: str = field(default="localhost", init=False)
+    complete: Callable[[bytes], bytes] | None = field(default=None, init=False)
     failures: int = field(default=0, init=False)
 
 

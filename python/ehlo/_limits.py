@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, fields
+from typing import Final
 
 from ehlo._errors import LocalProtocolError
 
 __all__ = ["Limits", "Statistics"]
+
+_ABOVE_ZERO: Final = ("content_seconds", "handler_seconds", "session_seconds", "submission_handler_seconds")
+# A client that waits much longer takes the server for dead.
+_MAX_AUTH_DELAY: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +31,13 @@ class Limits:
         session_seconds: a session that is older gets ``421 4.7.0`` at the end of its transaction.
         handler_seconds: how long a handler may keep a session waiting in one go; then its call is cancelled and
             answered ``451 4.3.0``. Clients wait 10 minutes at the end of DATA and 5 elsewhere (RFC 5321 4.5.3.2).
+        submission_handler_seconds: the same in submission, where clients are to be answered within 2 minutes (RFC 6409
+            5.3). The smaller of the two counts.
         content_seconds: how long one DATA, or one BDAT chunk, may take the client; then ``421 4.4.2``.
         content_rate: octets a second that a client must reach over the whole of one DATA; below it ``421 4.4.2``.
         content_grace_seconds: the time before ``content_rate`` is judged.
+        auth_delay_seconds: how long a client waits to hear that its first AUTH failed (RFC 4954 9); it waits as much
+            longer for each further one of its session, and never more than 30 s. 0: no delay.
         linger_seconds: after a 421, how long the adapter reads on (and discards) so that the reply is not lost.
 
     Raises:
@@ -47,9 +56,11 @@ class Limits:
     limit_loopback: bool = False
     session_seconds: float | None = 14_400.0
     handler_seconds: float | None = 240.0
+    submission_handler_seconds: float | None = 110.0
     content_seconds: float | None = 3_600.0
     content_rate: float | None = 500.0
     content_grace_seconds: float = 60.0
+    auth_delay_seconds: float = 1.0
     linger_seconds: float = 2.0
 
     def __post_init__(self) -> None:
@@ -60,8 +71,18 @@ class Limits:
             value = getattr(self, field.name)
             if field.name.endswith("prefix") or isinstance(value, bool) or value is None:
                 continue
-            if value < 0 or (value == 0 and field.name in ("content_seconds", "handler_seconds", "session_seconds")):
+            if value < 0 or (value == 0 and field.name in _ABOVE_ZERO):
                 raise LocalProtocolError(f"Limits: {field.name} must be above 0 (None for no limit), not {value}")
+
+    def auth_delay(self, failures: int) -> float:
+        """Seconds that a client waits after ``failures`` AUTH commands that failed, the present one included.
+
+        Example::
+
+            >>> Limits(auth_delay_seconds=2).auth_delay(3)
+            6
+        """
+        return min(self.auth_delay_seconds * failures, _MAX_AUTH_DELAY)
 
     def network_of(self, host: str) -> str | None:
         """The network that counts for a client at ``host`` (an IP address as text), or ``None`` when none does.
@@ -95,6 +116,7 @@ class Statistics:
         connections: sessions that were greeted.
         refused: connections refused because of ``max_connections``.
         refused_network: connections refused because of ``max_connections_per_network``.
+        refused_proxy: connections that were closed without a word because ``trusted`` does not have their address.
         messages: messages answered with a 2yz reply.
         octets: octets received from clients.
         commands: commands received.
@@ -115,6 +137,7 @@ class Statistics:
     connections: int = 0
     refused: int = 0
     refused_network: int = 0
+    refused_proxy: int = 0
     messages: int = 0
     octets: int = 0
     commands: int = 0

@@ -368,7 +368,7 @@ class ClientDriver:
         if done:
             self.seen = self.now()
             self.send = self._encrypt
-            self.conn.tls_established()
+            self.conn.tls_established(verified=tls.verified)
         return done
 
     def _encrypt(self, octets: bytes) -> None:
@@ -468,7 +468,7 @@ class ClientDriver:
                 return SMTPNotSupportedError(why, **told)
             case "mailmax":
                 return SMTPServerDisconnected(why, **told)
-            case "newline" | "aborted":
+            case "newline" | "aborted" | "unwritable":
                 return LocalProtocolError(why)
         reply = result.reply
         assert reply is not None

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import ssl
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from ehlo._connection import TICK, Connection, address_of
 from ehlo._core import ReceiveBuffer, Reply, ServerConfig
@@ -22,8 +25,12 @@ from ehlo._driver import Event
 from ehlo._errors import LocalProtocolError
 from ehlo._handler import Plan, plan_of
 from ehlo._limits import Limits, Statistics
+from ehlo._submission import submission_fields
+from ehlo._trust import Networks
 
 __all__ = ["Listener", "no_delay", "open_server"]
+
+log: Final = logging.getLogger("ehlo")
 
 C = TypeVar("C", bound=Connection)
 L = TypeVar("L", bound="Listener[Any]")
@@ -37,6 +44,7 @@ class Listener(Generic[C]):
         config: what the engine offers and bears, completed by the plan.
         limits: what the adapter bears.
         tls: certificate and policy of TLS, where there is TLS.
+        trusted: networks whose clients may say who the client is.
         now: the clock, in seconds; what it counts from does not matter.
 
     Example::
@@ -50,21 +58,28 @@ class Listener(Generic[C]):
         config: ServerConfig,
         limits: Limits,
         tls: ssl.SSLContext | None,
+        trusted: Networks,
         now: Callable[[], float],
     ) -> None:
         self._plan = plan
         self._config = config
         self._limits = limits
         self._tls = tls
+        self._trusted = trusted
+        self._proxied = config.proxy
+        self._fronted = bool(config.xclient or config.xforward)
+        budgets = [limits.handler_seconds, limits.submission_handler_seconds if config.submission else None]
+        self._handler_seconds = min((seconds for seconds in budgets if seconds is not None), default=None)
+        self._slows = bool(config.auth) and limits.auth_delay_seconds > 0
         self._now = now
         spans = [config.command_timeout, config.content_timeout]
         spans += [config.proxy_timeout] if config.proxy else []
         spans += [config.handshake_timeout] if tls is not None else []
-        limited = (limits.handler_seconds, limits.content_seconds, limits.session_seconds)
+        limited = (self._handler_seconds, limits.content_seconds, limits.session_seconds)
         self._tick = min(TICK, *spans, *(seconds for seconds in limited if seconds is not None))
         self._bye = Reply(421, "4.3.2", f"{config.hostname} Service shutting down")
         self._full: bytes | None = None
-        self._crowded: bytes | None = None
+        self._crowded = Reply(421, "4.7.0", f"{config.hostname} Too many connections from your network")
         self._live: set[C] = set()
         self._networks: dict[str, int] = {}
         self._totals = Statistics()
@@ -81,6 +96,9 @@ class Listener(Generic[C]):
     _make_event: Callable[[], Event]
     # What all connections read into; nothing is awaited between the filling and the emptying.
     _buffer: ReceiveBuffer
+
+    # Until so many seconds went by.
+    _sleep: Callable[[float], Awaitable[object]]
 
     async def _wait(self, event: Event, seconds: float) -> None:
         """Until the event is set or so many seconds went by."""
@@ -214,29 +232,39 @@ class Listener(Generic[C]):
     # ---- called by connections -------------------------------------------------------------------
 
     def _admit(self, connection: C) -> bytes | None:
-        """Count a new connection in, or say the octets that refuse it (RFC 5321 3.1, 3.8)."""
+        """Count a new connection in, or say the octets that refuse it (RFC 5321 3.1, 3.8): none to one who is not
+        trusted to say who the client is (PROXY protocol 2)."""
         limits = self._limits
+        if self._proxied and not connection._is_trusted():  # S-PXY-01
+            self._totals.refused_proxy += 1
+            log.warning("closed the connection of %s: it is not among the trusted proxies", connection.peer())
+            return b""
         if not self._accepting or (limits.max_connections is not None and len(self._live) >= limits.max_connections):
             self._totals.refused += 1
             if self._full is None:
                 text = f"{self._config.hostname} Too many connections, try again later"
                 self._full = Reply(421, "4.3.2", text).to_bytes()
             return self._full
+        if not self._proxied:  # else it is known later which network the client is of
+            refusal = self._admit_client(connection, connection.peer())
+            if refusal is not None:
+                return refusal.to_bytes()
+        self._live.add(connection)
+        return None
+
+    def _admit_client(self, connection: Connection, peer: tuple[str, int] | None) -> Reply | None:
+        """Count a client in, or say the reply that refuses it instead of a greeting."""
+        limits = self._limits
         if limits.max_connections_per_network is not None:
-            peer = connection.peer()
             network = None if peer is None else limits.network_of(peer[0])
             if network is not None:
                 count = self._networks.get(network, 0)
                 if count >= limits.max_connections_per_network:
                     self._totals.refused_network += 1
-                    if self._crowded is None:
-                        text = f"{self._config.hostname} Too many connections from your network"
-                        self._crowded = Reply(421, "4.7.0", text).to_bytes()
                     return self._crowded
                 self._networks[network] = count + 1
                 connection._network = network
         self._totals.connections += 1
-        self._live.add(connection)
         return None
 
     def _forget(self, connection: C) -> None:
@@ -264,7 +292,7 @@ def _count(total: Statistics, connection: Connection) -> None:
 
 
 async def open_server(
-    kind: Callable[[Plan, ServerConfig, Limits, ssl.SSLContext | None], L],
+    kind: Callable[[Plan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
     getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
     handler: object,
     host: str | Sequence[str] | None,
@@ -275,13 +303,14 @@ async def open_server(
     path: str | os.PathLike[str] | None,
     reuse_port: bool,
     tls: ssl.SSLContext | None,
+    trusted: Iterable[str],
 ) -> L:
     """Look at the arguments of ``serve``, and make a server of them. Its sockets are bound, but do not listen yet.
 
     Arguments:
         kind: the backend's ``Server``.
         getaddrinfo: the backend's own, as :func:`socket.getaddrinfo` but awaitable.
-        handler, host, port, config, limits, sockets, path, reuse_port, tls: as ``serve`` has them.
+        handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted: as ``serve`` has them.
 
     Raises:
         LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
@@ -308,7 +337,20 @@ async def open_server(
         names = [("", port)] if given is None else [sock.getsockname() for sock in given]
         if any(isinstance(name, tuple) and name[1] == 25 for name in names):  # B-LMT-10, RFC 2033 5
             raise LocalProtocolError("serve: LMTP must not be served on port 25 (RFC 2033 5); choose another, as 24")
-    server = kind(plan, config, limits if limits is not None else Limits(), tls)
+    if config.submission:  # RFC 6409 8.2, 8.3
+        plan.complete = partial(_complete, config.hostname)
+    if config.auth and plan.on_auth is None:
+        raise LocalProtocolError("serve: ServerConfig(auth=…) needs a handler with on_auth, or nobody ever gets in")
+    networks = Networks(trusted)
+    # Whom the file of a Unix socket lets in is trusted; elsewhere somebody has to be named (S-PXY-01, S-PXY-13).
+    only_unix = path is not None or (given is not None and all(_is_unix(sock) for sock in given))
+    fronts = [name for name in ("proxy", "xclient", "xforward") if getattr(config, name)]
+    if fronts and not networks and not only_unix:
+        raise LocalProtocolError(
+            f"serve: ServerConfig({fronts[0]}=…) is for clients of trusted networks only: name them, "
+            'as trusted=["127.0.0.1", "10.0.0.0/8"]'
+        )
+    server = kind(plan, config, limits if limits is not None else Limits(), tls, networks)
     if given is not None:
         for sock in given:
             sock.setblocking(False)
@@ -320,6 +362,14 @@ async def open_server(
         server._sockets = await _bind(getaddrinfo, host, port, reuse_port)
     server._addresses = tuple(address_of(sock.getsockname()) for sock in server._sockets)
     return server
+
+
+def _complete(hostname: str, content: bytes) -> bytes:
+    return submission_fields(content, domain=hostname, now=datetime.now(UTC)) + content
+
+
+def _is_unix(sock: socket.socket) -> bool:
+    return sock.family == getattr(socket, "AF_UNIX", None)
 
 
 def _bind_path(path: str) -> socket.socket:
@@ -384,6 +434,6 @@ def no_delay(sock: Any) -> None:
 
         no_delay(transport.get_extra_info("socket"))
     """
-    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+    if sock is not None and not _is_unix(sock):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

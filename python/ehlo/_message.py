@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from ehlo._core import Address, ClientConnection, NullPath, Postmaster, Recipient, Sender
 from ehlo._errors import LocalProtocolError
+from ehlo._idna import a_label
 
 if TYPE_CHECKING:
     from email.message import Message
 
     from typing_extensions import Buffer
 
-__all__ = ["Letter", "RecipientLike", "Recipients", "SendableMessage", "SenderLike", "Source", "a_label", "ascii_path"]
+__all__ = ["Letter", "RecipientLike", "Recipients", "SendableMessage", "SenderLike", "Source", "ascii_path"]
 
 
 class _Readable(Protocol):
@@ -47,22 +48,6 @@ PIECE: Final = 262144
 
 
 # ---- paths -----------------------------------------------------------------------------------------------------
-
-
-def a_label(mailbox: str) -> str:
-    """The mailbox with its domain in A-labels (RFC 5890), if that makes it ASCII; else as it is.
-
-    Example::
-
-        a_label("info@bücher.example")  # "info@xn--bcher-kva.example"
-    """
-    local, at, domain = mailbox.rpartition("@")
-    if not at or not local.isascii():
-        return mailbox  # SMTPUTF8 is needed anyway (RFC 6531 3.2)
-    try:
-        return f"{local}@{domain.encode('idna').decode('ascii')}"
-    except UnicodeError:
-        return mailbox
 
 
 def ascii_path(path: Any) -> Any:

@@ -316,7 +316,9 @@ class BasePool(Generic[ClientT]):
             self._idle.append(_Idle(client, self._now(), messages))
             client = None  # type: ignore[assignment]
             if self._idle_seconds is not None and not self._sweeping:
-                self._sweeping = self._start_sweeping()
+                self._sweeping = True
+                if not self._start_sweeping():
+                    self._sweeping = False
         self._slots += 1
         self._call_next()
         if client is not None:

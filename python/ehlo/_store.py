@@ -17,9 +17,10 @@ from typing import Final, Protocol
 
 from ehlo._core import Address, Envelope
 from ehlo._handler import Session
+from ehlo._tls import cipher_suite
 from ehlo._trace import received, return_path
 
-__all__ = ["MaildirStore", "MboxStore", "Store", "trace_of"]
+__all__ = ["MaildirStore", "MboxStore", "Store", "received_by", "trace_of"]
 
 # Lines that an mbox quotes besides the plain "From " that the standard library quotes: so ">From " comes back as it
 # was (the "mboxrd" way), and nothing is lost.
@@ -41,14 +42,30 @@ def trace_of(session: Session, envelope: Envelope, now: datetime) -> bytes:
     """Return-Path and Received for a message that is delivered here finally (RFC 5321 4.4).
 
     Arguments:
+        session, envelope: how it came.
         now: when it was received, with its offset from UTC.
 
     Example::
 
         store.deliver(envelope, content, trace_of(session, envelope, now), now)
     """
+    return return_path(envelope.sender.path) + received_by(session, envelope, now)
+
+
+def received_by(session: Session, envelope: Envelope, now: datetime) -> bytes:
+    """Received for a message, with all that the session knows (RFC 5321 4.4, RFC 8314 7.4, RFC 6710 4.1). A relay adds
+    this and nothing else.
+
+    Arguments:
+        session, envelope: how it came.
+        now: when it was received, with its offset from UTC.
+
+    Example::
+
+        await pool.send(received_by(session, envelope, now) + content, envelope.sender, envelope.recipients)
+    """
     hello = session.hello
-    return return_path(envelope.sender.path) + received(
+    return received(
         now=now,
         by=session.hostname,
         hello=None if hello is None else hello[1],
@@ -57,6 +74,7 @@ def trace_of(session: Session, envelope: Envelope, now: datetime) -> bytes:
         ident=secrets.token_hex(8),
         recipients=[recipient.path for recipient in envelope.recipients],
         smtputf8=envelope.smtputf8,
+        tls=cipher_suite(session.tls),
         priority=envelope.sender.mt_priority,
     )
 

@@ -7,15 +7,19 @@ came behind a PROXY header is where it belongs (RFC 3207 4.2, PROXY protocol 2).
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["Tls", "reason_of", "unverified_context"]
+__all__ = ["Tls", "cipher_suite", "reason_of", "unverified_context"]
 
 # A record holds this many octets of content at most (RFC 8446 5.1), so more need not be asked for at once.
 _RECORD: Final = 16384
+
+# What OpenSSL calls the suites of TLS 1.2 that have forward secrecy.
+_OPENSSL: Final = re.compile(r"(ECDHE|DHE)-(ECDSA|RSA)-(?:AES(128|256)(?:-(GCM))?-(SHA(?:256|384)?)|CHACHA20-POLY1305)")
 
 
 def reason_of(exc: BaseException) -> str:
@@ -30,6 +34,30 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLError) and exc.reason:
         return exc.reason.replace("_", " ").lower()
     return str(exc) or type(exc).__name__
+
+
+def cipher_suite(tls: object) -> str | None:
+    """The registered name of the cipher suite in use (RFC 8314 7.4); ``None`` if that is not known, or without TLS.
+
+    Arguments:
+        tls: as :attr:`ehlo.Session.tls` has it.
+
+    Example::
+
+        received(now=now, by=session.hostname, tls=cipher_suite(session.tls))
+    """
+    if not isinstance(tls, ssl.SSLObject | ssl.SSLSocket):
+        return None
+    cipher = tls.cipher()
+    name = "" if cipher is None else cipher[0]
+    if name.startswith("TLS_"):  # TLS 1.3: OpenSSL and the registry have the same names
+        return name
+    found = _OPENSSL.fullmatch(name)
+    if found is None:
+        return None
+    exchange, algorithm, bits, mode, digest = found.groups()
+    bulk = f"AES_{bits}_{mode or 'CBC'}_{digest}" if bits else "CHACHA20_POLY1305_SHA256"
+    return f"TLS_{exchange}_{algorithm}_WITH_{bulk}"
 
 
 def unverified_context() -> ssl.SSLContext:
@@ -142,6 +170,12 @@ class Tls:
     def object(self) -> ssl.SSLObject:
         """Version, cipher suite and certificates, for a program that wants to know."""
         return self._object
+
+    @property
+    def verified(self) -> bool:
+        """Whether the peer's certificate and its host name had to be in order (RFC 8314 5.3)."""
+        context = self._object.context
+        return self.established and context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
 
     @property
     def channel_binding(self) -> bytes | None:

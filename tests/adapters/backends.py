@@ -109,13 +109,16 @@ class Peer(Client):
         return [await self.line() for _ in range(count)]
 
     async def read_until(self, end: bytes) -> bytes:
-        while end not in self.buffer:
+        data, searched = bytearray(self.buffer), 0
+        while (at := data.find(end, searched)) < 0:
+            searched = max(0, len(data) - len(end) + 1)
             octets = await self.backend.receive(self.sock)
             if not octets:
                 raise ConnectionAbortedError("the client closed")
-            self.buffer += octets
-        before, _, self.buffer = self.buffer.partition(end)
-        return before + end
+            data += octets
+        at += len(end)
+        self.buffer = bytes(data[at:])
+        return bytes(data[:at])
 
     async def content(self) -> bytes:
         return await self.read_until(b"\r\n.\r\n")
@@ -321,8 +324,11 @@ class Asyncio(Backend):
     def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
         self.running: set[asyncio.Task[Any]] = set()
 
+        problems: list[Any] = []
+
         async def guarded() -> Any:
             self.loop = asyncio.get_running_loop()
+            self.loop.set_exception_handler(lambda _, context: problems.append(context))
             if self.task_factory is not None:
                 self.loop.set_task_factory(self.task_factory)
             try:
@@ -337,7 +343,9 @@ class Asyncio(Backend):
                         raise outcome
 
         with asyncio.Runner(loop_factory=self.loop_factory) as runner:
-            return runner.run(guarded())
+            result = runner.run(guarded())
+        assert problems == [], "the loop had to handle an exception that nobody else did"
+        return result
 
     async def serve(self, handler: object, *args: Any, **options: Any) -> ehlo.asyncio.Server:
         return await ehlo.asyncio.serve(handler, *args, **options)

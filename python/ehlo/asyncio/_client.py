@@ -180,8 +180,10 @@ async def dial(opening: Opening) -> ClientProtocol:
     def factory() -> ClientProtocol:
         return ClientProtocol(loop, opening)
 
-    # uvloop knows no happy eyeballs
-    eyeballs: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
+    # uvloop knows no happy eyeballs, and asyncio's own (3.12, 3.13.0) stumble over eager tasks.
+    eyeballs: dict[str, Any] = {}
+    if isinstance(loop, asyncio.BaseEventLoop) and loop.get_task_factory() is None:
+        eyeballs["happy_eyeballs_delay"] = 0.25
     try:
         async with asyncio.timeout(opening.connect_timeout):
             if opening.path is not None:
@@ -213,6 +215,7 @@ def connect(host: str | None = None, port: int | None = None, **options: Unpack[
         source_address: the address, or address and port, to connect from.
         tls: "off"; "opportunistic": STARTTLS where it is offered; "required": no MAIL, AUTH or content without it (RFC
             3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default what ``config.tls`` says: "off".
+            A handshake that fails is an error: whether to try again in clear is the program's to say.
         ssl_context: for the handshake. By default the certificate and the host name are verified (RFC 8314 5.3), but
             under "opportunistic" without ``auth`` they are not: see :func:`ehlo.unverified_context`.
         server_hostname: the name to send (SNI) and to verify the certificate by; by default ``host``.

@@ -17,6 +17,7 @@ from ehlo._driver import Event
 from ehlo._handler import Plan
 from ehlo._limits import Limits
 from ehlo._listener import Listener, open_server
+from ehlo._trust import Networks
 from ehlo.asyncio._connection import ServerProtocol
 from ehlo.asyncio._loop import buffer_of
 
@@ -33,9 +34,12 @@ class Server(Listener[ServerProtocol]):
     """
 
     _make_event = asyncio.Event
+    _sleep = staticmethod(asyncio.sleep)
 
-    def __init__(self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None) -> None:
-        super().__init__(plan, config, limits, tls, monotonic)
+    def __init__(
+        self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None, trusted: Networks
+    ) -> None:
+        super().__init__(plan, config, limits, tls, trusted, monotonic)
         self._loop = loop = asyncio.get_running_loop()
         self._buffer = buffer_of(loop)
         self._view = self._buffer.view
@@ -91,6 +95,7 @@ async def serve(
     reuse_port: bool = False,
     backlog: int = 1024,
     tls: ssl.SSLContext | None = None,
+    trusted: Iterable[str] = (),
 ) -> Server:
     """Listen, and serve SMTP (or LMTP, by the config) with ``handler`` in the running loop.
 
@@ -108,6 +113,9 @@ async def serve(
         tls: certificate and policy, as :func:`ssl.create_default_context` with ``Purpose.CLIENT_AUTH`` makes them:
             STARTTLS is offered (RFC 3207), or with ``ServerConfig(tls="implicit")`` TLS comes first (RFC 8314).
             Replacing its certificate (``load_cert_chain``) takes effect with the next handshake.
+        trusted: networks, like ``"10.0.0.0/8"``, whose clients may say who the client is: by a PROXY header where the
+            config has ``proxy``, and then all others are closed without a word; by XCLIENT and XFORWARD, which others
+            are not offered. Clients of a Unix socket always may.
 
     Raises:
         LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
@@ -119,6 +127,8 @@ async def serve(
             await server.serve_forever()
     """
     getaddrinfo = asyncio.get_running_loop().getaddrinfo
-    server = await open_server(Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls)
+    server = await open_server(
+        Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted
+    )
     await server._listen(backlog)
     return server

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _bench, _send, _sink
+from ehlo.cli import _bench, _send, _serve, _sink
+from ehlo.cli._receive import UsageError
 
 __all__ = ["main"]
 
@@ -37,11 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"ehlo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _sink.add_parser(commands)
+    _serve.add_parser(commands)
     _send.add_parser(commands)
     _bench.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except _sink.UsageError as exc:
+    except UsageError as exc:
         sys.stderr.write(f"ehlo {arguments.command}: {exc}\n")
         raise SystemExit(2) from None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehlo._errors import EhloError
 from ehlo.cli import _bench_text as text
-from ehlo.cli._sink import UsageError
+from ehlo.cli._receive import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

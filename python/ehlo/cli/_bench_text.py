@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ehlo.cli._sink import printable
+from ehlo.cli._receive import printable
 
 if TYPE_CHECKING:
     from ehlo.bench import LoadPlan, SinkCounts, Tally

@@ -29,7 +29,7 @@ from ehlo._handler import path_text
 from ehlo._login import Login
 from ehlo._sasl import MECHANISMS
 from ehlo._tls import unverified_context
-from ehlo.cli._sink import UsageError, _count, _seconds, printable
+from ehlo.cli._receive import UsageError, count, printable, seconds
 
 __all__ = ["add_parser", "run"]
 
@@ -68,18 +68,16 @@ def add_parser(commands: Any) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--lmtp", action="store_true", help="speak LMTP (RFC 2033)")
     how.add_argument("--hostname", metavar="NAME", help="what to say in EHLO (default: this machine's name or address)")
+    how.add_argument("--count", type=count, default=1, metavar="N", help="send it so many times (default: %(default)s)")
     how.add_argument(
-        "--count", type=_count, default=1, metavar="N", help="send it so many times (default: %(default)s)"
-    )
-    how.add_argument(
-        "--connections", type=_count, default=1, metavar="C", help="over so many connections (default: %(default)s)"
+        "--connections", type=count, default=1, metavar="C", help="over so many connections (default: %(default)s)"
     )
     how.add_argument(
         "--chunking", choices=("auto", "always", "never"), default="auto", help="BDAT (RFC 3030; default: auto)"
     )
     how.add_argument("--no-pipelining", action="store_true", help="one command, one reply")
     how.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help="for each step (default: the times of RFC 5321 4.5.3.2)"
+        "--timeout", type=seconds, metavar="SECONDS", help="for each step (default: the times of RFC 5321 4.5.3.2)"
     )
     who = parser.add_argument_group("TLS and AUTH")
     who.add_argument(
@@ -382,7 +380,7 @@ def _say(line: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The command itself: returns the exit status, raises :class:`ehlo.cli._sink.UsageError`."""
+    """The command itself: returns the exit status, raises :class:`ehlo.cli._receive.UsageError`."""
     _server(arguments)
     _config(arguments)
     _check_paths(arguments)

@@ -11,8 +11,7 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from math import inf
-from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Unpack
 
 import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
@@ -23,8 +22,9 @@ from ehlo._core import ReceiveBuffer
 from ehlo._errors import LocalProtocolError
 from ehlo._link import ClientDriver
 from ehlo._listener import no_delay
+from ehlo.trio._nursed import Nursed
 
-__all__ = ["Client", "Nursed", "connect", "dial"]
+__all__ = ["Client", "connect", "dial"]
 
 _buffer: Final[trio.lowlevel.RunVar[ReceiveBuffer]] = trio.lowlevel.RunVar("ehlo buffer")
 
@@ -93,6 +93,7 @@ class ClientSocket(ClientDriver):
             self.advance()
         elif self.sources:
             await checkpoint()
+            self.look()  # while the kernel takes all that is sent, nothing else would read (C-CLI-33)
         self.news = False
 
     async def _turn(self) -> None:
@@ -147,30 +148,6 @@ class ClientSocket(ClientDriver):
                     self._flush()
         finally:
             self.drop()
-
-
-class Nursed:
-    """Has a nursery of its own inside ``async with``: what runs beside ends with it."""
-
-    _manager: Any
-    _nursery: trio.Nursery | None
-
-    async def __aenter__(self) -> Self:
-        self._manager = trio.open_nursery()
-        self._nursery = await self._manager.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await super().__aexit__(kind, exc, traceback)  # type: ignore[misc]
-        finally:
-            # What the program raised is none of the nursery's business: it would come out wrapped in a group.
-            nursery, self._nursery = self._nursery, None
-            assert nursery is not None
-            nursery.cancel_scope.cancel()
-            await self._manager.__aexit__(None, None, None)
 
 
 class Client(Nursed, BaseClient):

@@ -9,7 +9,8 @@ import trio
 from ehlo._client import Wakeable
 from ehlo._connect import PoolOptions
 from ehlo._pool import BasePool
-from ehlo.trio._client import Client, Nursed, connect
+from ehlo.trio._client import Client, connect
+from ehlo.trio._nursed import Nursed
 
 __all__ = ["Pool"]
 

@@ -18,6 +18,7 @@ from ehlo._driver import Event
 from ehlo._handler import Plan
 from ehlo._limits import Limits
 from ehlo._listener import Listener, no_delay, open_server
+from ehlo._trust import Networks
 from ehlo.trio._connection import ServerTask
 
 __all__ = ["Server", "serve"]
@@ -38,9 +39,12 @@ class Server(Listener[ServerTask]):
     """
 
     _make_event = trio.Event
+    _sleep = staticmethod(trio.sleep)
 
-    def __init__(self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None) -> None:
-        super().__init__(plan, config, limits, tls, trio.lowlevel.current_clock().current_time)
+    def __init__(
+        self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None, trusted: Networks
+    ) -> None:
+        super().__init__(plan, config, limits, tls, trusted, trio.lowlevel.current_clock().current_time)
         self._buffer = ReceiveBuffer()
         self._nursery: trio.Nursery
 
@@ -117,6 +121,7 @@ async def serve(
     reuse_port: bool = False,
     backlog: int = 1024,
     tls: ssl.SSLContext | None = None,
+    trusted: Iterable[str] = (),
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen, and serve SMTP (or LMTP, by the config) with ``handler``, until cancelled or closed.
@@ -125,8 +130,8 @@ async def serve(
     421 where one still gets through (RFC 5321 3.8), and cancels its handler, which lives in the connection's scope.
 
     Arguments:
-        handler, host, port, config, limits, sockets, path, reuse_port, backlog, tls: as :func:`ehlo.asyncio.serve` has
-            them.
+        handler, host, port, config, limits, sockets, path, reuse_port, backlog, tls, trusted: as
+            :func:`ehlo.asyncio.serve` has them.
         task_status: how ``nursery.start`` is told.
 
     Raises:
@@ -139,5 +144,7 @@ async def serve(
             server = await nursery.start(partial(ehlo.trio.serve, Mine(), "0.0.0.0", 25))
     """
     getaddrinfo = trio.socket.getaddrinfo
-    server = await open_server(Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls)
+    server = await open_server(
+        Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted
+    )
     await server._run(backlog, task_status)

@@ -168,8 +168,8 @@ impl RecipientResult {
         self.inner.reply.as_deref().cloned().map(Reply)
     }
 
-    /// What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection ended in
-    /// between, and the server may have the message; None if it did not come so far.
+    /// What that reply answered: "mail", "rcpt", "data" or "content"; "content" without a reply: the connection
+    /// ended in between, and the server may have the message; None if it did not come so far.
     #[getter]
     fn stage(&self) -> Option<&'static str> {
         match self.inner.stage {
@@ -306,11 +306,12 @@ impl SendResult {
                 .any(|one| !one.accepted && one.reply.as_ref().is_some_and(|reply| matches!(reply.code(), 400..=499)))
     }
 
-    /// This result with the recipients that have no reply taken from `rest`: the result of a further attempt, on
+    /// This result with the recipients that were not tried taken from `rest`: the result of a further attempt, on
     /// another connection, for those and in the same order (RFC 9422 4.1).
     fn completed_by(&self, rest: &Self) -> Self {
         let mut further = rest.inner.iter();
-        let all = self.inner.iter().map(|one| if one.reply.is_some() { one } else { further.next().unwrap_or(one) });
+        let all =
+            self.inner.iter().map(|one| if one.stage == Stage::Nothing { further.next().unwrap_or(one) } else { one });
         Self { id: self.id, failure: rest.failure.clone(), inner: all.cloned().collect(), recipients: Lazy::new() }
     }
 

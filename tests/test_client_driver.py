@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import ehlo
-from ehlo._client import BaseClient, ClientDriver, Wakeable
+from ehlo._client import BaseClient, Wakeable
+from ehlo._connect import Opening
 from ehlo._email import flatten, recipients_of, sender_of
+from ehlo._link import ClientDriver
 from ehlo._message import Letter, Source, ascii_path
 
 A, B = "a@b.example", "c@d.example"
@@ -55,7 +57,7 @@ class Wired(ClientDriver):
     """A backend whose server is in the same process."""
 
     def __init__(self, config: ehlo.ClientConfig, server: ehlo.ServerConnection, cut: int) -> None:
-        super().__init__()
+        super().__init__(Opening("mx.example", 25, config=config), ehlo.ReceiveBuffer(), lambda: 0.0)
         self.conn = ehlo.ClientConnection(config)
         self.server = server
         self.cut = cut
@@ -122,8 +124,7 @@ async def wired(*, cut: int = 1 << 20, lmtp: bool = False, server: Any = None, *
         **server or {},
     )
     link = Wired(ehlo.ClientConfig("c.example", lmtp=lmtp, **settings), ehlo.ServerConnection(served), cut)
-    client = Client(None)
-    client._link = link
+    client = Client(None, link)
     while not link.ready:
         await link.progress()
     return client

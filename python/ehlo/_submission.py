@@ -1,0 +1,67 @@
+"""What a submission server does to a message that a relay must not do (RFC 6409 8, RFC 5321 6.4). No I/O."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Final
+
+from ehlo._errors import LocalProtocolError
+
+__all__ = ["submission_fields"]
+
+# RFC 5322 4.5: there may be white space before the colon.
+_DATE: Final = re.compile(rb"^date[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")  # RFC 5322 3.6.8
+_END: Final = re.compile(rb"\r?\n\r?\n")
+
+
+def submission_fields(content: bytes, *, domain: str, now: datetime, ident: str | None = None) -> bytes:
+    """The header fields that submission adds to ``content``: Date and Message-ID where it has none (RFC 6409 8.2,
+    8.3). They are to be put above it. For submission only: a relay does not touch content (RFC 5321 6.4).
+
+    ``serve`` does that by itself for :meth:`ehlo.Handler.on_message` where the config has ``submission=True``. A
+    handler with ``on_body`` has to do it when it has the header.
+
+    Arguments:
+        content: the message, or its beginning: only what stands before the first empty line is looked at.
+        domain: what stands behind the ``@`` of the Message-ID: this server's name.
+        now: when the message was received; must know its offset from UTC.
+        ident: what stands before the ``@``; random by default.
+
+    Returns:
+        The fields with their CRLF, ``b""`` if none is missing; and an empty line behind them if the content has no
+        header.
+
+    Raises:
+        LocalProtocolError: ``now`` has no offset.
+
+    Example::
+
+        content = submission_fields(content, domain=session.hostname, now=datetime.now(UTC)) + content
+    """
+    if now.utcoffset() is None:
+        raise LocalProtocolError("submission_fields: now must have an offset: datetime.now(UTC)")
+    headed = _FIELD.match(content) is not None
+    end = _END.search(content) if headed else None
+    header = content[: end.start()] if end is not None else content if headed else b""
+    fields = b""
+    if not _DATE.search(header):
+        fields += f"Date: {format_datetime(now)}\r\n".encode("ascii")
+    if not _MESSAGE_ID.search(header):
+        name = f"{now:%Y%m%d%H%M%S}.{secrets.token_hex(8)}" if ident is None else ident
+        fields += f"Message-ID: <{name}@{_id_right(domain)}>\r\n".encode("ascii")
+    if fields and not headed and not content.startswith((b"\r\n", b"\n")):
+        fields += b"\r\n"  # or the first line of the text would be taken for a field
+    return fields
+
+
+def _id_right(domain: str) -> str:
+    """A domain, or an address literal, as RFC 5322 3.6.4 has it: ASCII."""
+    try:
+        return domain if domain.isascii() else domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        return "localhost"

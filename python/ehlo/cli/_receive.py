@@ -1,0 +1,214 @@
+"""What the commands that receive mail have in common: arguments, stores, what is said. See also ``_run``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final, Literal
+
+from ehlo._core import Envelope
+from ehlo._handler import Handler, Result, Session, path_text
+from ehlo._limits import Statistics
+from ehlo._store import MaildirStore, MboxStore, Store, trace_of
+from ehlo._trace import count_received
+
+__all__ = [
+    "StoreHandler",
+    "UsageError",
+    "cannot_listen",
+    "count",
+    "open_store",
+    "port",
+    "printable",
+    "say",
+    "seconds",
+    "size",
+    "totals",
+    "where",
+]
+
+_MAX_RECEIVED: Final = 100  # RFC 5321 6.3
+LOOP: Final = "554 5.4.6 Routing loop: too many Received fields"
+
+
+class UsageError(Exception):
+    """The command cannot be done as asked. The text is the one line that says why and how to mend it."""
+
+
+# ---- arguments -----------------------------------------------------------------------------------
+
+
+def _number(text: str, low: int, high: int, what: str) -> int:
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"{what} is a whole number from {low} to {high}, not {text!r}")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 is any free one."""
+    return _number(text, 0, 65535, "a port")
+
+
+def count(text: str) -> int:
+    """At least one of something."""
+    return _number(text, 1, 1_000_000, "a count")
+
+
+def size(text: str) -> int:
+    """A size in octets; 0 is no limit."""
+    return _number(text, 0, 2**63 - 1, "a size in octets")
+
+
+def seconds(text: str) -> float:
+    """A time of at most a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"seconds are a number from 0 to 86400, not {text!r}")
+    return value
+
+
+# ---- what becomes of messages --------------------------------------------------------------------
+
+
+class StoreHandler(Handler):
+    """Keeps each message in ``store`` (``None``: throws it away) and reports it.
+
+    Arguments:
+        command: what goes before an error: ``"ehlo sink"``.
+        store: where messages go.
+        report: called with one line for each message, or ``None``.
+        in_thread: the event loop's way to call a function that blocks, with arguments.
+
+    Example::
+
+        handler = StoreHandler("ehlo sink", MaildirStore("inbox"), print)
+    """
+
+    __slots__ = ("_command", "_in_thread", "_report", "_store")
+
+    def __init__(
+        self,
+        command: str,
+        store: Store | None,
+        report: Callable[[str], None] | None,
+        in_thread: Callable[..., Awaitable[object]] = asyncio.to_thread,
+    ) -> None:
+        self._command = command
+        self._store = store
+        self._report = report
+        self._in_thread = in_thread
+
+    def looped(self, content: bytes) -> str | None:
+        """The refusal of a message that runs in circles; ``None`` for others."""
+        return LOOP if count_received(content) >= _MAX_RECEIVED else None
+
+    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
+        """Keep it; refuse one that runs in circles (RFC 5321 6.3)."""
+        refused = self.looped(content)
+        if refused is not None:
+            return refused
+        if self._store is not None:
+            return self._keep(self._store, session, envelope, content)
+        self.say(datetime.now().astimezone(), session, envelope, len(content))
+        return None
+
+    async def _keep(self, store: Store, session: Session, envelope: Envelope, content: bytes) -> str | None:
+        now = datetime.now().astimezone()
+        trace = trace_of(session, envelope, now)
+        try:
+            await self._in_thread(store.deliver, envelope, content, trace, now)
+        except OSError as exc:
+            sys.stderr.write(f"{self._command}: a message could not be kept, the client may try again: {exc}\n")
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                return "452 4.3.1 Insufficient system storage"
+            return "451 4.3.0 Local error in processing"
+        self.say(now, session, envelope, len(content))
+        return None
+
+    def say(self, now: datetime, session: Session, envelope: Envelope, size: int) -> None:
+        """Report a message that was taken."""
+        if self._report is None:
+            return
+        peer = "unix" if session.peer is None else f"[{session.peer[0]}]:{session.peer[1]}"
+        sender = f"<{printable(path_text(envelope.sender.path))}>"
+        recipients = ",".join(f"<{printable(path_text(recipient.path))}>" for recipient in envelope.recipients)
+        self._report(f"{now.isoformat(timespec='seconds')} {peer} {sender} -> {recipients} {size}")
+
+
+def open_store(kind: Literal["maildir", "mbox"], path: str, option: str) -> Store:
+    """The store at ``path``; ``option`` is what named it, for the error.
+
+    Raises:
+        UsageError: it cannot be written to.
+    """
+    try:
+        return MaildirStore(path) if kind == "maildir" else MboxStore(path)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise UsageError(f"{option} {path}: {reason}; name a place that can be written to") from None
+
+
+# ---- what is said --------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """``text`` for a terminal or a log: what is not printable is escaped, and so are backslash and space."""
+    return "".join(
+        "\\x20" if char == " " else char if char.isprintable() and char != "\\" else ascii(char)[1:-1] for char in text
+    )
+
+
+def say(line: str) -> None:
+    """A line on standard output; a reader that went away is no reason to refuse mail."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def where(address: tuple[str, int] | str) -> str:
+    """Where a socket listens, in words."""
+    if isinstance(address, str):
+        return address
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
+def totals(command: str, stats: Statistics) -> str:
+    """What a server has done, in one line."""
+    words = [f"{stats.messages} messages", f"{stats.octets} octets", f"{stats.connections} connections"]
+    words += [f"{stats.cut} cut"]
+    names = ("refused", "refused_network", "refused_proxy", "errors", "handler_failures", "idle_timeouts")
+    for name in (*names, "content_timeouts"):
+        value = getattr(stats, name)
+        if value:
+            words.append(f"{value} {name.replace('_', ' ')}")
+    return f"{command}: received " + ", ".join(words)
+
+
+def cannot_listen(exc: OSError, host: str, port: int, path: str | None, options: tuple[str, str, str]) -> UsageError:
+    """Why a server cannot listen, and how to mend it. ``options`` are what named host, port and path."""
+    at_host, at_port, at_path = options
+    if path is not None:
+        return UsageError(f"{at_path} {path}: {exc.strerror or exc}; choose another path")
+    where = f"port {port} on {host}"
+    if isinstance(exc, socket.gaierror):
+        return UsageError(f"{at_host} {host}: no such host; give an address of this machine")
+    if exc.errno == errno.EADDRINUSE:
+        return UsageError(
+            f"{where} is taken; choose another with {at_port} (0: any free one), or stop what listens there"
+        )
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return UsageError(f"{where} is not allowed to this user; choose one above 1023 with {at_port}")
+    if exc.errno == errno.EADDRNOTAVAIL or "could not bind on any address" in str(exc):  # asyncio from 3.13 on
+        return UsageError(f"{at_host} {host} is no address of this machine; try 127.0.0.1 or 0.0.0.0")
+    return UsageError(f"cannot listen at {where}: {exc.strerror or exc}; choose others with {at_host} and {at_port}")
