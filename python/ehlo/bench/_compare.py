@@ -237,13 +237,19 @@ def _compare_clients(
                         warnings.append(str(exc))
                         cell.put(name, None, None)
                         continue
-                    cost = max(0.0, cpu - small_cpu) / count * 1e6
-                    rate = count / max(wall - small_wall, 1e-3)
-                    counts[name, cell.size] = int(min(200_000, max(10 * base, rate * plan.seconds)))
-                    if turn == 0 and plan.rounds > 1 and count == 20 * base:  # too short to be told
-                        count = counts[name, cell.size]
+                    if turn == 0 and count == 20 * base:  # too short to be told, but it tells how many are worth it
+                        rate = count / max(wall - small_wall, 1e-3)
+                        count = int(min(200_000, max(20 * base, rate * plan.seconds)))
                         cpu, wall = run_client(name, sink.port, count + base, cell.size, base, ours)
-                        cost, rate = max(0.0, cpu - small_cpu) / count * 1e6, count / max(wall - small_wall, 1e-3)
+                    cost = (cpu - small_cpu) / count * 1e6
+                    rate = count / max(wall - small_wall, 1e-3)
+                    counts[name, cell.size] = int(min(200_000, max(20 * base, rate * plan.seconds)))
+                    if cost <= 0 or wall <= small_wall:
+                        warnings.append(
+                            f"{name}, {cell.size} octets: its start cost more than its messages; add --seconds"
+                        )
+                        cell.put(name, None, None)
+                        continue
                     cell.put(name, cost, rate)
                     tell(
                         f"round {turn + 1}/{plan.rounds}  client {name:20} {cell.size:9} octets "
