@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import threading
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,6 +30,8 @@ __all__ = ["Users", "hash_line"]
 _LN, _R, _P = 15, 8, 1
 _SIZE: Final = 32
 _ITERATIONS: Final = 10_000
+# Tries at once: what they need of memory is bounded, however many clients there are.
+_TRIES: Final = 4
 # What a file may ask of us: 1 GiB, at most.
 _MAX_LN, _MAX_R, _MAX_P = 20, 8, 16
 
@@ -157,6 +160,7 @@ class Users:
     def __init__(self, text: str, where: str) -> None:
         self._users: dict[str, _Scrypt | _Scram] = {}
         self._secret = secrets.token_bytes(32)
+        self._tries = threading.Semaphore(_TRIES)
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip() or line.startswith("#"):
                 continue
@@ -201,7 +205,8 @@ class Users:
     def check(self, name: str, password: str) -> bool:
         """Whether it is the password of this user. Takes its time: call it in a thread."""
         user = self._users.get(name)
-        return (user or self._nobody).check(password) and user is not None
+        with self._tries:
+            return (user or self._nobody).check(password) and user is not None
 
     def keys(self, name: str) -> ScramKeys:
         """The keys of a user; such that no password fits when there is no such user (RFC 5802 9)."""
