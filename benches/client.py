@@ -1,6 +1,7 @@
 """CPU per message of whole clients, side by side: ours, Postfix's smtp-source, smtplib, aiosmtplib; to smtp-sink.
 
     python benches/client.py [--rounds 5] [--sizes 1024,102400] [--clients ehlo-many,ehlo-send,smtp-source,…]
+    python benches/client.py --clients trio-many,trio-send,bare-trio     # beside a bare SocketStream in lock-step
     python benches/client.py --chunking     # our client to our own server: messages a second by BDAT and by DATA
     python benches/client.py --large        # a message of 1 GiB from a generator: peak memory
     python benches/client.py --trips        # round trips a message on a warm connection, counted
@@ -34,6 +35,7 @@ SINK_USER = ["-u", "nobody"] if os.geteuid() == 0 else []
 SINK = ["smtp-sink", *SINK_USER, "-m", "8192", "127.0.0.1:{port}", "1024"]
 OURS = [sys.executable, "-m", "ehlo", "sink", "--port", "{port}", "--discard", "--quiet", "--max-size", "0"]
 CLIENTS = ["ehlo-many", "ehlo-send", "uvloop-many", "uvloop-send", "smtp-source", "smtplib", "aiosmtplib"]
+TRIO = ["trio-many", "trio-send", "bare-trio"]
 SLOW = ("smtplib", "aiosmtplib")
 
 
@@ -71,6 +73,63 @@ async def ours(port: int, messages: int, size: int, many: bool, **settings: Any)
     cost = time.process_time() - before
     for client in clients:
         client.abort()
+    return cost / (share * CONNECTIONS)
+
+
+async def on_trio(port: int, messages: int, size: int, kind: str) -> float:
+    """Our client on trio; or, "bare", a SocketStream that waits for a reply to each command and knows nothing."""
+    import trio
+
+    import ehlo
+    import ehlo.trio
+
+    octets = content(size)
+    config = ehlo.ClientConfig("bench.example")
+    commands = [
+        f"MAIL FROM:<{SENDER}>\r\n".encode(),
+        f"RCPT TO:<{RECIPIENT}>\r\n".encode(),
+        b"DATA\r\n",
+        octets + b".\r\n",
+    ]
+
+    async def bare(client: trio.SocketStream, count: int) -> None:
+        for _ in range(count):
+            for command in commands:
+                await client.send_all(command)
+                await client.receive_some()
+
+    async def send(client: ehlo.trio.Client, count: int) -> None:
+        if kind == "send":
+            for _ in range(count):
+                await client.send(octets, SENDER, [RECIPIENT])
+        else:
+            async for result in client.send_many((octets, SENDER, [RECIPIENT]) for _ in range(count)):
+                assert result.all_accepted
+
+    async def connect() -> Any:
+        if kind != "bare":
+            return await ehlo.trio.connect("127.0.0.1", port, config=config)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await stream.receive_some()
+        await stream.send_all(b"HELO bench.example\r\n")
+        await stream.receive_some()
+        return stream
+
+    clients = [await connect() for _ in range(CONNECTIONS)]
+    share = messages // CONNECTIONS
+
+    async def all_of_them(count: int) -> float:
+        before = time.process_time()
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(bare if kind == "bare" else send, client, count)
+        return time.process_time() - before
+
+    await all_of_them(5)
+    cost = await all_of_them(share)
+    for client in clients:
+        await (trio.aclose_forcefully(client) if kind == "bare" else client.close())
     return cost / (share * CONNECTIONS)
 
 
@@ -121,6 +180,10 @@ def worker(name: str, port: int, messages: int, size: int) -> None:
         cost = with_smtplib(port, messages, size)
     elif name == "aiosmtplib":
         cost = asyncio.run(with_aiosmtplib(port, messages, size))
+    elif name in TRIO:
+        import trio
+
+        cost = trio.run(on_trio, port, messages, size, "bare" if name == "bare-trio" else name.split("-")[1])
     else:
         loop, kind = name.split("-")
         factory = None
@@ -212,7 +275,7 @@ def compare(options: argparse.Namespace) -> None:
         for name in names:
             costs = figures[name, size]
             row = f"  {name:12} {statistics.median(costs) * 1e6:8.1f} us a message"
-            for peer in ("smtp-source", "smtplib", "aiosmtplib"):
+            for peer in ("smtp-source", "smtplib", "aiosmtplib", "bare-trio"):
                 if peer in names and peer != name:
                     ratios = [a / b for a, b in zip(costs, figures[peer, size], strict=True)]
                     row += f"   {statistics.median(ratios):6.3f}x {peer}"
