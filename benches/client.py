@@ -129,7 +129,10 @@ async def on_trio(port: int, messages: int, size: int, kind: str) -> float:
     await all_of_them(5)
     cost = await all_of_them(share)
     for client in clients:
-        await (trio.aclose_forcefully(client) if kind == "bare" else client.close())
+        if kind == "bare":
+            await trio.aclose_forcefully(client)
+        else:
+            await client.close()
     return cost / (share * CONNECTIONS)
 
 
