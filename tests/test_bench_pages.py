@@ -195,7 +195,9 @@ def test_compare_runs(tmp_path: pathlib.Path) -> None:
     for cell in report["cells"][:3]:
         assert set(cell["peers"]) == set(servers), report["warnings"]
         assert all(told["median_cpu_us"] > 0 for told in cell["peers"].values())
-    assert set(report["cells"][3]["peers"]) == {"ehlo-load", "smtplib"}, report["warnings"]
+    # A round this short may cost a client less than its start did; then it is left out, and that is said.
+    left_out = {"ehlo-load", "smtplib"} - set(report["cells"][3]["peers"])
+    assert all(any(warning.startswith(f"{name},") for warning in report["warnings"]) for name in left_out)
     assert report["stall"]["ehlo"]["stall_us"] >= 0
     assert set(report["idle"]) == set(servers)
     assert len(lines) >= 3 * len(servers) + 2
