@@ -19,7 +19,6 @@ import asyncio
 import os
 import resource
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -29,11 +28,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-CONNECTIONS = 20
+from server import CONNECTIONS, SERVERS, Server
+
 SENDER, RECIPIENT = "a@b.example", "c@d.example"
-SINK_USER = ["-u", "nobody"] if os.geteuid() == 0 else []
-SINK = ["smtp-sink", *SINK_USER, "-m", "8192", "127.0.0.1:{port}", "1024"]
-OURS = [sys.executable, "-m", "ehlo", "sink", "--port", "{port}", "--discard", "--quiet", "--max-size", "0"]
+OURS = [*SERVERS["ehlo"], "--max-size", "0"]
 CLIENTS = ["ehlo-many", "ehlo-send", "uvloop-many", "uvloop-send", "smtp-source", "smtplib", "aiosmtplib"]
 TRIO = ["trio-many", "trio-send", "bare-trio"]
 SLOW = ("smtplib", "aiosmtplib")
@@ -202,39 +200,6 @@ def worker(name: str, port: int, messages: int, size: int) -> None:
 # ---- the bench -----------------------------------------------------------------------------------
 
 
-class Server:
-    """A server process pinned to the first core."""
-
-    def __init__(self, command: list[str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.process = subprocess.Popen(
-            [part.format(port=self.port) for part in command],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {0}),
-        )
-        deadline = time.monotonic() + 15
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as client:
-                    client.recv(100)
-                    client.sendall(b"QUIT\r\n")
-                    client.recv(100)
-                    return
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise SystemExit(f"{command[0]} did not start") from None
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 def pinned(command: list[str]) -> tuple[str, float]:
     """Run on the second core; gives what it printed and its CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -269,7 +234,7 @@ def compare(options: argparse.Namespace) -> None:
     figures: dict[tuple[str, int], list[float]] = {}
     for turn in range(options.rounds):
         order = names if turn % 2 == 0 else names[::-1]
-        with Server(SINK) as server:
+        with Server(SERVERS["smtp-sink"]) as server:
             for size in sizes:
                 for name in order:
                     figures.setdefault((name, size), []).append(cost_of(name, server.port, size))

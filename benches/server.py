@@ -10,6 +10,7 @@ pipelined load is :mod:`pipelined_load` beside this file, one round trip a messa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -19,27 +20,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 SINK_USER = ["-u", "nobody"] if os.geteuid() == 0 else []
+OURS = [sys.executable, "-m", "ehlo", "sink", "--port", "{port}", "--discard", "--quiet"]
 SERVERS = {
-    "ehlo": [sys.executable, "-m", "ehlo", "sink", "--port", "{port}", "--discard", "--quiet"],
-    "ehlo-uvloop": [
-        sys.executable,
-        "-m",
-        "ehlo",
-        "sink",
-        "--port",
-        "{port}",
-        "--discard",
-        "--quiet",
-        "--loop",
-        "uvloop",
-    ],
+    "ehlo": OURS,
+    "ehlo-uvloop": [*OURS, "--loop", "uvloop"],
     "smtp-sink": ["smtp-sink", *SINK_USER, "-m", "8192", "127.0.0.1:{port}", "1024"],
     "aiosmtpd": [sys.executable, str(HERE / "aiosmtpd_server.py"), "{port}"],
 }
 CONNECTIONS = 20
+
+
+def cpu(process: subprocess.Popen[Any]) -> float:
+    """Seconds of CPU of all its threads."""
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 class Server:
@@ -67,16 +65,15 @@ class Server:
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     raise SystemExit(f"{command[0]} did not start") from None
 
-    def cpu(self) -> float:
-        """Seconds of CPU of all its threads."""
-        total = 0
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-        return total / 1e9
+    def __enter__(self) -> Server:
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def cpu(self) -> float:
+        return cpu(self.process)
 
 
 def load(server: Server, messages: int, size: int, pipelined: bool) -> float:
@@ -111,8 +108,8 @@ def main() -> None:
     figures: dict[tuple[str, int, bool], list[float]] = {}
     for turn in range(options.rounds):
         order = names if turn % 2 == 0 else names[::-1]
-        servers = {name: Server(SERVERS[name]) for name in order}
-        try:
+        with contextlib.ExitStack() as stack:
+            servers = {name: stack.enter_context(Server(SERVERS[name])) for name in order}
             for size, pipelined in cells:
                 for name in order:
                     slow = name == "aiosmtpd"
@@ -122,9 +119,6 @@ def main() -> None:
                     load(servers[name], 200, size, pipelined)
                     cost = load(servers[name], messages, size, pipelined)
                     figures.setdefault((name, size, pipelined), []).append(cost)
-        finally:
-            for server in servers.values():
-                server.stop()
     for size, pipelined in cells:
         print(f"\n{size} octets, {'pipelined' if pipelined else 'lock-step'}, {CONNECTIONS} connections")
         for name in names:

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import trustme
+from server import cpu
 
 import ehlo
 import ehlo.asyncio
@@ -102,11 +103,6 @@ async def load(port: int, messages: int, size: int, handshakes: int) -> None:
         await asyncio.gather(*(one(messages // CONNECTIONS) for _ in range(CONNECTIONS)))
     for _ in range(handshakes):
         await one(0)
-
-
-def cpu(process: subprocess.Popen[str]) -> float:
-    tasks = Path(f"/proc/{process.pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def measure(kind: str, certificate: str, options: argparse.Namespace) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ sequence and no limit. Ratios are taken within a round. Judge by them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import sys
 from functools import partial
@@ -101,14 +102,14 @@ def main() -> None:
     figures: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(options.rounds):
         order = names if turn % 2 == 0 else names[::-1]
-        servers = {name: Server([sys.executable, __file__, "--kind", name, "{port}"]) for name in order}
-        try:
+        with contextlib.ExitStack() as stack:
+            servers = {
+                name: stack.enter_context(Server([sys.executable, __file__, "--kind", name, "{port}"]))
+                for name in order
+            }
             for name in order:
                 load(servers[name], 200, options.size, False)
                 figures[name].append(load(servers[name], options.messages, options.size, False))
-        finally:
-            for server in servers.values():
-                server.stop()
     print(f"{options.size} octets, lock-step, 20 connections")
     for name in names:
         row = f"  {name:13} {statistics.median(figures[name]) * 1e6:8.1f} us a message"
