@@ -7,6 +7,7 @@ from ehlo.bench._contents import contents, parse_size
 from ehlo.bench._core_bench import run_core
 from ehlo.bench._faults import Fault, Limit, parse_fault, parse_limit
 from ehlo.bench._histogram import MissingExtraError
+from ehlo.bench._load_run import LoadRun, run_load
 from ehlo.bench._outcome import outcome
 from ehlo.bench._page import page
 from ehlo.bench._peers import clients_here, servers_here
@@ -15,7 +16,6 @@ from ehlo.bench._report import read_report, side_by_side
 from ehlo.bench._sink import BenchSink, SinkCounts
 from ehlo.bench._sink_run import SinkRun
 from ehlo.bench._tally import Tally
-from ehlo.bench._workers import LoadRun, run_load
 
 __all__ = [
     "MODES",

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import signal
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ehlo.bench._contents import contents
 from ehlo.bench._load import Load
 from ehlo.bench._plan import LoadPlan, resolve
 from ehlo.bench._tally import Tally
+from ehlo.bench._workers import Workers, alone_heeds_interrupts, report_to
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.connection import Connection
 
 __all__ = ["LoadRun", "run_load"]
 
@@ -43,7 +40,7 @@ class LoadRun:
         self._address = (resolve(plan.host, plan.port)[0], plan.port)
         self._stopped = False
         self._load: Load | None = None
-        self._workers: list[tuple[SpawnProcess, Connection]] = []
+        self._workers: Workers[Tally] | None = None
         if min(plan.workers, plan.connections) == 1:
             found = contents(plan.sizes, plan.corpus, plan.seed)
             self._load = Load(plan, self._address, found, self._told)
@@ -59,9 +56,8 @@ class LoadRun:
         self._stopped = True
         if self._load is not None:
             self._load.stop()
-        for _, pipe in self._workers:
-            with contextlib.suppress(OSError):
-                pipe.send("stop")
+        if self._workers is not None:
+            self._workers.tell("stop")
 
     def run(self) -> Tally:
         """Do it.
@@ -71,66 +67,22 @@ class LoadRun:
         """
         if self._load is not None:
             return self._load.run()
-        context = multiprocessing.get_context("spawn")
-        for share in self.plan.shares():
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(share, self._address, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self._workers.append((process, ours))
+        shares = ((share, self._address) for share in self.plan.shares())
+        self._workers = workers = Workers(Tally, _work, shares)
         try:
-            return self._gather()
+            workers.wait_until_ready()
+            workers.tell("stop" if self._stopped else "go")  # all at once
+            return workers.gather(self._on_tick)
         finally:
-            for process, pipe in self._workers:
-                pipe.close()
-                process.join(5)
-                if process.is_alive():
-                    process.terminate()
-
-    def _gather(self) -> Tally:
-        latest: dict[Connection, Tally] = {}
-        waiting = [pipe for _, pipe in self._workers]
-        for _, pipe in self._workers:  # all at once, when all are up
-            try:
-                pipe.recv()
-            except (EOFError, OSError):
-                raise RuntimeError("a worker process did not start") from None
-        for _, pipe in self._workers:
-            pipe.send("stop" if self._stopped else "go")
-        shown = monotonic()
-        while waiting:
-            for ready in wait(waiting):
-                pipe = next(one for one in waiting if one is ready)
-                try:
-                    last, tally = pipe.recv()
-                except (EOFError, OSError):
-                    raise RuntimeError("a worker process died") from None
-                latest[pipe] = tally
-                if last:
-                    waiting.remove(pipe)
-            if self._on_tick is not None and monotonic() - shown > 0.25:
-                shown = monotonic()
-                self._on_tick(_sum(latest.values()))
-        return _sum(latest.values())
-
-
-def _sum(tallies: Any) -> Tally:
-    total = Tally()
-    for tally in tallies:
-        total.add(tally)
-    return total
+            workers.close()
 
 
 def _work(plan: LoadPlan, address: tuple[str, int], pipe: Connection) -> None:
     """A worker process: says "ready", waits for "go", then sends tallies, the last one marked."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all: the parent alone heeds it
+    alone_heeds_interrupts()
 
     def tick(load: Load) -> None:
-        pipe.send((False, load.tally))
-        if pipe.poll():
-            with contextlib.suppress(EOFError):
-                pipe.recv()
-            load.stop()
+        report_to(pipe, load.tally, load.stop)
 
     with contextlib.suppress(BrokenPipeError, EOFError):
         load = Load(plan, address, contents(plan.sizes, plan.corpus, plan.seed), tick)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import signal
 import socket
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection, wait
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ehlo.bench._faults import parse_fault, parse_limit
 from ehlo.bench._outcome import SCHEMA, machine
 from ehlo.bench._sink import BenchSink, SinkCounts
+from ehlo.bench._workers import Workers, alone_heeds_interrupts, report_to
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.connection import Connection
 
 __all__ = ["SinkRun"]
 
@@ -68,8 +65,7 @@ class SinkRun:
         self._on_tick = on_tick
         self._stopped = False
         self._sink: BenchSink | None = None
-        self._workers: list[tuple[SpawnProcess, Connection]] = []
-        self._count = workers
+        self._workers: Workers[SinkCounts] | None = None
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         # The parent of several workers binds without listening: the port is theirs from the first moment on.
         self._listener = _bind(family, where, shared=workers > 1)
@@ -77,18 +73,21 @@ class SinkRun:
             self._listener.listen(4096)
         name = self._listener.getsockname()
         self.address: tuple[str, int] = (name[0], name[1])
-        self._family = int(family)
         if workers > 1:
-            self._start()
+            shares = ((int(family), self.address, self._options, seed + number) for number in range(workers))
+            self._workers = Workers(SinkCounts, _work, shares)
+            try:
+                self._workers.wait_until_ready()
+            except RuntimeError as exc:
+                raise OSError(str(exc)) from None
 
     def stop(self) -> None:
         """End it; for signal handlers."""
         self._stopped = True
         if self._sink is not None:
             self._sink.stop()
-        for _, pipe in self._workers:
-            with contextlib.suppress(OSError):
-                pipe.send("stop")
+        if self._workers is not None:
+            self._workers.tell("stop")
 
     def run(self) -> dict[str, Any]:
         """Receive, and tell what came as the JSON report does.
@@ -96,8 +95,12 @@ class SinkRun:
         Raises:
             RuntimeError: if a worker process died.
         """
-        if self._workers:
-            counts = self._gather()
+        if self._workers is not None:
+            try:
+                counts = self._workers.gather(self._on_tick)
+            finally:
+                self._workers.close()
+                self._listener.close()
         else:
             self._sink = _make(self._listener, self._options, self._seed, self._told)
             if self._stopped:
@@ -123,44 +126,6 @@ class SinkRun:
         if self._on_tick is not None:
             self._on_tick(sink.counts)
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        for number in range(self._count):
-            ours, theirs = context.Pipe()
-            arguments = (self._family, self.address, self._options, self._seed + number, theirs)
-            process = context.Process(target=_work, args=arguments, daemon=True)
-            process.start()
-            theirs.close()
-            self._workers.append((process, ours))
-        for _, pipe in self._workers:
-            try:
-                pipe.recv()
-            except (EOFError, OSError):
-                raise OSError("a worker process did not start") from None
-
-    def _gather(self) -> SinkCounts:
-        latest: dict[Connection, SinkCounts] = {}
-        waiting = [pipe for _, pipe in self._workers]
-        shown = monotonic()
-        while waiting:
-            for ready in wait(waiting):
-                pipe = next(one for one in waiting if one is ready)
-                try:
-                    last, counts = pipe.recv()
-                except (EOFError, OSError):
-                    raise RuntimeError("a worker process died") from None
-                latest[pipe] = counts
-                if last:
-                    waiting.remove(pipe)
-            if self._on_tick is not None and monotonic() - shown > 0.25:
-                shown = monotonic()
-                self._on_tick(_sum(list(latest.values())))
-        for process, pipe in self._workers:
-            pipe.close()
-            process.join(5)
-        self._listener.close()
-        return _sum(list(latest.values()))
-
 
 def _bind(family: int, where: Any, *, shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -183,23 +148,12 @@ def _make(
     return BenchSink(listener, seed=seed, on_tick=on_tick, **{**options, "faults": faults, "limits": limits})
 
 
-def _sum(all_counts: list[SinkCounts]) -> SinkCounts:
-    total = SinkCounts()
-    for counts in all_counts:
-        total.add(counts)
-    return total
-
-
 def _work(family: int, address: tuple[str, int], options: dict[str, Any], seed: int, pipe: Connection) -> None:
     """A worker process: says "ready", then sends counts, the last ones marked."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all: the parent alone heeds it
+    alone_heeds_interrupts()
 
     def tick(sink: BenchSink) -> None:
-        pipe.send((False, sink.counts))
-        if pipe.poll():
-            with contextlib.suppress(EOFError):
-                pipe.recv()
-            sink.stop()
+        report_to(pipe, sink.counts, sink.stop)
 
     with contextlib.suppress(BrokenPipeError):
         listener = _bind(family, address, shared=True)
