@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -515,16 +515,6 @@ def test_stop_from_another_thread_or_a_callback() -> None:
     assert tally.accepted > 0
 
 
-def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        ehlo.cli.main(["bench", "load", *arguments])
-    assert caught.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -544,8 +534,8 @@ def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("127.0.0.1:25", "--tls", "--starttls"), "not allowed with"),
     ],
 )
-def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
-    assert says in usage(capsys, *arguments)
+def test_bad_usage(usage: Callable[..., str], arguments: tuple[str, ...], says: str) -> None:
+    assert says in usage("bench", "load", *arguments)
 
 
 def test_without_extras(monkeypatch: pytest.MonkeyPatch) -> None:

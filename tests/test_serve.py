@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -611,25 +611,14 @@ def test_limits() -> None:
 # ---- usage ---------------------------------------------------------------------------------------
 
 
-def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        ehlo.cli.main(["serve", *arguments])
-    assert caught.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith("ehlo")
-    return captured.err
-
-
-def test_check(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check(place: Place, capsys: pytest.CaptureFixture[str], usage: Callable[..., str]) -> None:
     file = place.write(ALL)
     assert ehlo.cli.main(["serve", file, "--check"]) == 0
     assert capsys.readouterr().out == "ehlo serve: the settings are good: 4 listeners, maildir\n"
     assert not (place.path / "box").exists()  # it only looks
-    assert "cannot be written to" in usage(capsys, file, "--check", "--maildir", "/nonexistent/dir/box")
-    assert "is no TOML" in usage(capsys, place.write("x"), "--check")
-    assert "name a TOML file that can be read" in usage(capsys, "/nonexistent", "--check")
+    assert "cannot be written to" in usage("serve", file, "--check", "--maildir", "/nonexistent/dir/box")
+    assert "is no TOML" in usage("serve", place.write("x"), "--check")
+    assert "name a TOML file that can be read" in usage("serve", "/nonexistent", "--check")
 
 
 def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -662,15 +651,15 @@ def test_options_go_before_the_file(place: Place, capsys: pytest.CaptureFixture[
         (("--nonsense",), "unrecognized arguments"),
     ],
 )
-def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
-    assert says in usage(capsys, *arguments)
+def test_bad_usage(usage: Callable[..., str], arguments: tuple[str, ...], says: str) -> None:
+    assert says in usage("serve", *arguments)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_port_taken(capsys: pytest.CaptureFixture[str], loop: str) -> None:
+def test_port_taken(usage: Callable[..., str], loop: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        said = usage(capsys, "--discard", "--lmtp", "0", "--smtp", port, "--loop", loop)
+        said = usage("serve", "--discard", "--lmtp", "0", "--smtp", port, "--loop", loop)
     assert f"port {port} on 127.0.0.1 is taken; choose another with --smtp" in said
 
 

@@ -11,12 +11,11 @@ import smtplib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-import ehlo.cli
 from ehlo.cli._receive import printable
 from ehlo.cli._run import LOOPS
 
@@ -199,23 +198,13 @@ def test_a_second_signal_cuts_at_once(loop: str) -> None:
     assert lines[-1].endswith("2 connections, 1 cut")
 
 
-def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        ehlo.cli.main(["sink", *arguments])
-    assert caught.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
-
-
-def test_port_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_taken(usage: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for loop in ("asyncio", "trio"):
-            said = usage(capsys, "--port", port, "--loop", loop)
+            said = usage("sink", "--port", port, "--loop", loop)
             assert f"port {port} on 127.0.0.1 is taken; choose another with --port" in said
-        assert "is taken" in usage(capsys, "--port", port, "--workers", "2")
+        assert "is taken" in usage("sink", "--port", port, "--workers", "2")
 
 
 @pytest.mark.parametrize(
@@ -238,21 +227,18 @@ def test_port_taken(capsys: pytest.CaptureFixture[str]) -> None:
         (("--nonsense",), "unrecognized arguments"),
     ],
 )
-def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
-    assert says in usage(capsys, *arguments)
+def test_bad_usage(usage: Callable[..., str], arguments: tuple[str, ...], says: str) -> None:
+    assert says in usage("sink", *arguments)
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "trio"])
-def test_a_loop_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
+def test_a_loop_is_missing(usage: Callable[..., str], monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
     monkeypatch.setitem(sys.modules, loop, None)
-    assert f"pip install {loop}" in usage(capsys, "--loop", loop)
+    assert f"pip install {loop}" in usage("sink", "--loop", loop)
 
 
-def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        ehlo.cli.main([])
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_no_command(usage: Callable[..., str]) -> None:
+    usage()
 
 
 def test_printable() -> None:

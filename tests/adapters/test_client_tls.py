@@ -10,11 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from authority import Authority
 from backends import Backend, Keep, Peer
 
 import ehlo
-
-trustme = pytest.importorskip("trustme")
 
 A, B = "a@b.example", "c@d.example"
 CONTENT = b"Subject: hi\r\n\r\nhello\r\n"
@@ -22,31 +21,6 @@ USER, PASSWORD = "jane", "Grüße und 7 Rätsel"
 CONFIG = ehlo.ClientConfig("client.example")
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN", "CRAM-MD5", "OAUTHBEARER", "XOAUTH2", "EXTERNAL")
 TOKEN = "ya29.a0-secret~token"
-
-
-class Authority:
-    """Certificates of a test run."""
-
-    def __init__(self) -> None:
-        self.ca = trustme.CA()
-        self.certificate = self.ca.issue_cert("localhost", "mx.example", "127.0.0.1")
-        self.wrong = self.ca.issue_cert("other.example")
-        self.jane = self.ca.issue_cert("jane@example.org", common_name="jane")
-
-    def server(self, certificate: Any = None) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        (certificate or self.certificate).configure_cert(context)
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        self.ca.configure_trust(context)
-        return context
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
 
 
 class Users(Keep):

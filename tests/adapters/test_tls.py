@@ -12,37 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authority import Authority
 from backends import MAIL, Backend, Keep
 
 import ehlo
 
-trustme = pytest.importorskip("trustme")
-
 STARTTLS = ehlo.ServerConfig("mx.example", tls="starttls")
 IMPLICIT = ehlo.ServerConfig("mx.example", tls="implicit")
-
-
-class Authority:
-    """Certificates of a test run."""
-
-    def __init__(self) -> None:
-        self.ca = trustme.CA()
-        self.certificate = self.ca.issue_cert("mx.example", "127.0.0.1")
-
-    def server(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.certificate.configure_cert(context)
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        self.ca.configure_trust(context)
-        return context
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
 
 
 def serve_and(
