@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import ehlo
-from ehlo._client import BaseClient, Wakeable
+from ehlo._client import BaseClient
 from ehlo._connect import Opening
 from ehlo._email import flatten, recipients_of, sender_of
 from ehlo._link import ClientDriver
@@ -107,8 +107,7 @@ class Wired(ClientDriver):
 class Client(BaseClient):
     _link: Wired
 
-    def _make_event(self) -> Wakeable:
-        return asyncio.Event()
+    _make_event = asyncio.Event
 
     def _spawn(self, coro: Coroutine[Any, Any, None]) -> Callable[[], object]:
         return asyncio.get_running_loop().create_task(coro).cancel

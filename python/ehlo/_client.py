@@ -15,28 +15,22 @@ import types
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult, xtext_encode
+from ehlo._driver import Event
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPNotSupportedError
 from ehlo._link import ClientDriver
 from ehlo._login import Login, LoginLike, authenticate, login_of
 from ehlo._message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, is_plain
 
-__all__ = ["BaseClient", "Item", "SendMany", "Wakeable"]
+__all__ = ["BaseClient", "Item", "SendMany"]
 
 Item: TypeAlias = tuple[SendableMessage, SenderLike | None, Recipients | None]
 """What ``send_many`` takes: a message, its sender, its recipients."""
 
 # Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4).
 _LINE: Final = 512
-
-
-class Wakeable(Protocol):
-    """An event of the backend: ``asyncio.Event``, ``trio.Event``."""
-
-    def set(self) -> object: ...
-    async def wait(self) -> object: ...
 
 
 class BaseClient:
@@ -62,8 +56,7 @@ class BaseClient:
 
     # ---- what the backend provides ---------------------------------------------------------------
 
-    def _make_event(self) -> Wakeable:
-        raise NotImplementedError
+    _make_event: Callable[[], Event]
 
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
         """Run it beside; gives what cancels it. It raises nothing."""
@@ -496,13 +489,17 @@ class BaseClient:
             link.abort()
             raise
 
-    def _begin(self, name: str) -> ClientDriver:
-        """To be ended by ``self._busy = None``."""
+    def _free_link(self) -> ClientDriver:
         if self._busy is not None:
             raise self._in_use()
         link = self._link
         if link.disconnect is not None:
             raise link.error()
+        return link
+
+    def _begin(self, name: str) -> ClientDriver:
+        """To be ended by ``self._busy = None``."""
+        link = self._free_link()
         self._busy = name
         return link
 
@@ -574,14 +571,14 @@ def _parts(link: ClientDriver, name: str, given: dict[str, str | int | None]) ->
         offer = f"only {name} {' '.join(listed)}" if listed else f"no {name}"
         raise SMTPNotSupportedError(f"the server offers {offer}", transcript=link.transcript)
     parts: list[list[tuple[str, str]]] = []
-    room = 0
+    room, whole = 0, _LINE - len(f"{name}\r\n")
     for key, value in attributes.items():
         size = len(f" {key}={xtext_encode(value.encode())}")
-        if size > _LINE - len(f"{name}\r\n"):
+        if size > whole:
             raise LocalProtocolError(f"{name}: the value of {key} does not fit in a line of {_LINE} octets")
         if size > room:
             parts.append([])
-            room = _LINE - len(f"{name}\r\n")
+            room = whole
         parts[-1].append((key, value))
         room -= size
     return parts
@@ -712,10 +709,7 @@ class SendMany:
 
     def _start(self) -> None:
         client = self._client
-        if client._busy is not None:
-            raise client._in_use()
-        if client._link.disconnect is not None:
-            raise client._link.error()
+        client._free_link()
         self._window = client.config.window
         items = self._items
         if isinstance(items, AsyncIterable):
@@ -831,7 +825,7 @@ class _Pump:
     def __init__(self, client: BaseClient) -> None:
         self._client = client
         self._pulled: deque[Item] = deque()
-        self._room: Wakeable | None = None
+        self._room: Event | None = None
         self._error: Exception | None = None
         self.ended = False
 

@@ -123,8 +123,8 @@ class Connection:
     # ---- for the driver --------------------------------------------------------------------------
 
     def peer(self) -> tuple[str, int] | None:
-        name = self._name("peername")
-        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+        name = address_of(self._name("peername"))
+        return name if isinstance(name, tuple) else None
 
     def local(self) -> tuple[str, int] | str | None:
         return address_of(self._name("sockname")) or None
@@ -253,9 +253,8 @@ class Connection:
         server, source = self._server, header.source
         if source is not None and server._fronted:
             self._conn.trusted = isinstance(source, tuple) and source[0] in server._trusted
-        if source is None:
-            return server._admit_client(self, self.peer())
-        return server._admit_client(self, source if isinstance(source, tuple) else None)
+        client = self.peer() if source is None else source if isinstance(source, tuple) else None
+        return server._admit_client(self, client)
 
     def _judge_xclient(self, said: ClientAttributes) -> bool:
         """Trust is judged anew by the new address (S-PXY-16). A client whose address is not to be known has none."""

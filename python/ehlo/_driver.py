@@ -359,7 +359,6 @@ class ServerDriver:
         self,
         tls: object = None,
         *,
-        too_weak: bool = False,
         channel_bindings: Mapping[str, bytes] | None = None,
         certificate: object = None,
     ) -> None:
@@ -367,7 +366,6 @@ class ServerDriver:
 
         Arguments:
             tls: what :attr:`ehlo.Session.tls` is to be: an :class:`ssl.SSLObject`, usually.
-            too_weak: everything but QUIT is answered 554 (RFC 3207 4.1).
             channel_bindings: octets by type, such as ``"tls-exporter"``; with any, mechanisms in -PLUS are offered.
             certificate: the client's verified certificate; with one, EXTERNAL is offered.
 
@@ -379,7 +377,7 @@ class ServerDriver:
             driver.tls_established(transport.get_extra_info("ssl_object"))
         """
         binding, certified = bool(channel_bindings), certificate is not None
-        self.conn.tls_established(too_weak=too_weak, channel_binding=binding, client_certificate=certified)
+        self.conn.tls_established(channel_binding=binding, client_certificate=certified)
         self._tls, self._certificate, self._channel_bindings = tls, certificate, channel_bindings
         self._sasl = None
         if self._session is not None:
@@ -435,9 +433,7 @@ class ServerDriver:
                 self._sasl = None
                 self._refusal = step.reply
                 waiting = self.slow_down(conn.auth_failures + 1)
-                self._pending = call = Call(self, _DELAY, self._plan.on_auth, waiting)
-                self.blocked = True
-                return call
+                return self._wait_for(_DELAY, self._plan.on_auth, waiting)
             case Refuse():
                 conn.send_reply(step.reply)
         self._sasl = None
@@ -452,10 +448,8 @@ class ServerDriver:
         except Exception as exc:
             self._log_failure(method, exc)
             result = _AUTH_FAILED
-        if isinstance(result, Awaitable):
-            self._pending = call = Call(self, _AUTH, method, result)
-            self.blocked = True
-            return call
+        if _is_awaitable(result):
+            return self._wait_for(_AUTH, method, result)
         return self._verdict(method, result)
 
     def _verdict(self, method: Method, result: Verdict) -> Call | None:
@@ -603,9 +597,7 @@ class ServerDriver:
         if result is None:
             self.conn.accept()
         elif _is_awaitable(result):
-            self._pending = call = Call(self, _DECISION, method, result, recipients)
-            self.blocked = True
-            return call
+            return self._wait_for(_DECISION, method, result, recipients)
         else:
             self._answer(method, result, recipients)
         return None
@@ -619,10 +611,18 @@ class ServerDriver:
             self._log_failure(method, exc)
             return None
         if _is_awaitable(result):
-            self._pending = call = Call(self, _NOTICE, method, result)
-            self.blocked = True
-            return call
+            return self._wait_for(_NOTICE, method, result)
         return None
+
+    def _wait_for(self, kind: int, method: Method, awaitable: Awaitable[Any], recipients: int = -1) -> Call:
+        """The session waits until this is over."""
+        self._pending = call = Call(self, kind, method, awaitable, recipients)
+        self.blocked = True
+        return call
+
+    def _go_on(self) -> None:
+        """Nothing more to wait for, unless a decision is open or it is all over."""
+        self.blocked = self.reason is not None or self._pending is not None
 
     def _say_goodbye(self) -> Call | None:
         if self.busy:
@@ -650,7 +650,7 @@ class ServerDriver:
             if self._session is not None:
                 self._session._message = None
             self._answer(call._method, result, call._recipients)
-        self.blocked = self.reason is not None or self._pending is not None
+        self._go_on()
 
     def _fail(self, call: Call, exc: BaseException) -> None:
         if call._kind == _BODY:
@@ -675,7 +675,7 @@ class ServerDriver:
         else:
             body._answer = self._early(result, body._recipients)
         # A decision on another command (VRFY between two BDAT chunks) may be open at the same time.
-        self.blocked = self.reason is not None or self._pending is not None
+        self._go_on()
 
     def _early(self, result: Answer, recipients: int) -> Answer:
         """An answer before the content's end: a refusal is given to the engine, which drains the rest (S-DAT-15)."""
@@ -695,7 +695,7 @@ class ServerDriver:
 
     def _taken(self) -> None:
         """The handler took the chunk: the session can go on."""
-        self.blocked = self.reason is not None or self._pending is not None
+        self._go_on()
         self._adapter.wake()
 
     def _answer(self, method: Method, result: Answer, recipients: int) -> None:

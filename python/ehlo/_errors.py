@@ -25,6 +25,7 @@ __all__ = [
     "SMTPSenderRefused",
     "SMTPServerDisconnected",
     "SMTPTimeoutError",
+    "one_line",
 ]
 
 
@@ -203,3 +204,13 @@ class OutcomeUnknown(SMTPException):
     def is_temporary(self) -> bool:
         """Always false: it must not be tried again without thought."""
         return False
+
+
+def one_line(text: object) -> str:
+    """What a server said, for a message of ours: a reply can have many lines.
+
+    Example::
+
+        one_line(reply)
+    """
+    return " ".join(str(text).split())

@@ -22,7 +22,17 @@ from ehlo._errors import EhloError, LocalProtocolError
 from ehlo._sasl import Credentials, Verdict
 from ehlo._types import Decision, ForwardPath
 
-__all__ = ["Answer", "ContentAbortedError", "Handler", "Plan", "Result", "Session", "decisions_of", "plan_of"]
+__all__ = [
+    "Answer",
+    "ContentAbortedError",
+    "Handler",
+    "Plan",
+    "Result",
+    "Session",
+    "decisions_of",
+    "method_of",
+    "plan_of",
+]
 
 Answer: TypeAlias = str | Reply | Sequence[str | Reply | None] | None
 """What a handler says: ``None`` accepts; a :class:`ehlo.Reply` or a string like ``"550 5.1.1 no such user"`` is
@@ -385,7 +395,8 @@ class Plan:
     failures: int = field(default=0, init=False)
 
 
-def _method(handler: object, name: str) -> Method:
+def method_of(handler: object, name: str) -> Method:
+    """What ``handler`` has in place of the default; ``None`` where it has nothing."""
     method = getattr(handler, name, None)
     if method is None or getattr(method, "__func__", method) is getattr(Handler, name):
         return None
@@ -407,7 +418,7 @@ def plan_of(handler: object) -> Plan:
     """
     if isinstance(handler, type):
         raise LocalProtocolError(f"the handler must be an object: write {handler.__name__}(), not {handler.__name__}")
-    methods = {name: _method(handler, name) for name, _ in _DECISIONS}
+    methods = {name: method_of(handler, name) for name, _ in _DECISIONS}
     content: ContentMode = "discard"
     if methods["on_body"] is not None:
         if methods["on_message"] is not None:
@@ -418,7 +429,7 @@ def plan_of(handler: object) -> Plan:
     elif methods["on_message"] is not None:
         content = "collect"
     decisions = frozenset(decision for name, decision in _DECISIONS if methods[name] is not None)
-    on_auth, on_disconnect = _method(handler, "on_auth"), _method(handler, "on_disconnect")
+    on_auth, on_disconnect = method_of(handler, "on_auth"), method_of(handler, "on_disconnect")
     return Plan(decisions, content, on_auth=on_auth, on_disconnect=on_disconnect, **methods)
 
 

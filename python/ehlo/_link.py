@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from ehlo._connect import Opening, hostname_of
 from ehlo._core import (
-    Address,
     Challenge,
     ClientConnection,
     ClientDisconnect,
@@ -40,6 +39,7 @@ from ehlo._errors import (
     SMTPSenderRefused,
     SMTPServerDisconnected,
     SMTPTimeoutError,
+    one_line,
 )
 from ehlo._handler import path_text
 from ehlo._login import authenticate
@@ -438,7 +438,7 @@ class ClientDriver:
             return error
         if end is None:
             return SMTPServerDisconnected("the connection is closed", **told)
-        text = _one_line(end.explanation)
+        text = one_line(end.explanation)
         match end.reason:
             case "greeting":
                 return SMTPConnectError(text, reply=end.reply, **told)
@@ -457,10 +457,10 @@ class ClientDriver:
     def error_of(self, result: SendResult, sender: SenderLike) -> EhloError:
         """Why nobody gets the message, as an exception."""
         told: dict[str, Any] = {"transcript": self.transcript, "result": result}
-        why = _one_line(result.explanation or "")
+        why = one_line(result.explanation or "")
         match result.failure:
             case "unknown":
-                end = "" if self.disconnect is None else f" ({_one_line(self.disconnect.explanation)})"
+                end = "" if self.disconnect is None else f" ({one_line(self.disconnect.explanation)})"
                 return OutcomeUnknown(f"{why}{end}", **told)
             case "lost":
                 return self.error(result)
@@ -474,31 +474,22 @@ class ClientDriver:
         assert reply is not None
         stages = {one.stage for one in result.recipients}
         if "content" in stages or "data" in stages:
-            return SMTPDataError(f"the server refused the message: {_line(reply)}", reply=reply, **told)
+            return SMTPDataError(f"the server refused the message: {one_line(reply)}", reply=reply, **told)
         if "rcpt" in stages:
             refused = {path_text(one.path): one.reply for one in result.recipients if one.reply is not None}
             who = f"<{next(iter(refused))}>" if len(refused) == 1 else f"all {len(refused)} recipients, the last one"
-            text = f"the server refused {who}: {_line(reply)}"
+            text = f"the server refused {who}: {one_line(reply)}"
             return SMTPRecipientsRefused(text, reply=reply, recipients=refused, **told)
         name = _sender_text(sender)
-        error = SMTPSenderRefused(f"the server refused the sender <{name}>: {_line(reply)}", reply=reply, **told)
+        error = SMTPSenderRefused(f"the server refused the sender <{name}>: {one_line(reply)}", reply=reply, **told)
         error.sender = name
         return error
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _sender_text(sender: SenderLike) -> str:
     if isinstance(sender, str):
         return sender.strip("<>")
-    path = sender.path if isinstance(sender, Sender) else sender
-    return path.mailbox if isinstance(path, Address) else ""
-
-
-def _line(reply: Reply) -> str:
-    return " ".join(str(reply).split())
+    return path_text(sender.path if isinstance(sender, Sender) else sender)
 
 
 def _nowhere(octets: bytes) -> None:

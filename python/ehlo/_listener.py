@@ -28,7 +28,7 @@ from ehlo._limits import Limits, Statistics
 from ehlo._submission import submission_fields
 from ehlo._trust import Networks
 
-__all__ = ["Listener", "no_delay", "open_server"]
+__all__ = ["Listener", "is_unix", "no_delay", "open_server"]
 
 log: Final = logging.getLogger("ehlo")
 
@@ -78,7 +78,7 @@ class Listener(Generic[C]):
         limited = (self._handler_seconds, limits.content_seconds, limits.session_seconds)
         self._tick = min(TICK, *spans, *(seconds for seconds in limited if seconds is not None))
         self._bye = Reply(421, "4.3.2", f"{config.hostname} Service shutting down")
-        self._full: bytes | None = None
+        self._full = Reply(421, "4.3.2", f"{config.hostname} Too many connections, try again later").to_bytes()
         self._crowded = Reply(421, "4.7.0", f"{config.hostname} Too many connections from your network")
         self._live: set[C] = set()
         self._networks: dict[str, int] = {}
@@ -241,9 +241,6 @@ class Listener(Generic[C]):
             return b""
         if not self._accepting or (limits.max_connections is not None and len(self._live) >= limits.max_connections):
             self._totals.refused += 1
-            if self._full is None:
-                text = f"{self._config.hostname} Too many connections, try again later"
-                self._full = Reply(421, "4.3.2", text).to_bytes()
             return self._full
         if not self._proxied:  # else it is known later which network the client is of
             refusal = self._admit_client(connection, connection.peer())
@@ -343,7 +340,7 @@ async def open_server(
         raise LocalProtocolError("serve: ServerConfig(auth=…) needs a handler with on_auth, or nobody ever gets in")
     networks = Networks(trusted)
     # Whom the file of a Unix socket lets in is trusted; elsewhere somebody has to be named (S-PXY-01, S-PXY-13).
-    only_unix = path is not None or (given is not None and all(_is_unix(sock) for sock in given))
+    only_unix = path is not None or (given is not None and all(is_unix(sock) for sock in given))
     fronts = [name for name in ("proxy", "xclient", "xforward") if getattr(config, name)]
     if fronts and not networks and not only_unix:
         raise LocalProtocolError(
@@ -368,7 +365,7 @@ def _complete(hostname: str, content: bytes) -> bytes:
     return submission_fields(content, domain=hostname, now=datetime.now(UTC)) + content
 
 
-def _is_unix(sock: socket.socket) -> bool:
+def is_unix(sock: socket.socket) -> bool:
     return sock.family == getattr(socket, "AF_UNIX", None)
 
 
@@ -410,7 +407,7 @@ def _bound(family: int, proto: int, address: Any, reuse_port: bool) -> socket.so
     sock = socket.socket(family, socket.SOCK_STREAM, proto)
     try:
         sock.setblocking(False)
-        if family != getattr(socket, "AF_UNIX", None):
+        if not is_unix(sock):
             if os.name == "posix":  # elsewhere this option lets two programs have the same port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
@@ -434,6 +431,6 @@ def no_delay(sock: Any) -> None:
 
         no_delay(transport.get_extra_info("socket"))
     """
-    if sock is not None and not _is_unix(sock):
+    if sock is not None and not is_unix(sock):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

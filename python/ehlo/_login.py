@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ehlo._core import Reply
-from ehlo._errors import LocalProtocolError, SMTPAuthenticationError, SMTPNotSupportedError
+from ehlo._errors import LocalProtocolError, SMTPAuthenticationError, SMTPNotSupportedError, one_line
 from ehlo._sasl import MECHANISMS, ClientMechanism, SaslError, client_mechanism
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ async def authenticate(link: ClientDriver, login: Login) -> Reply:
                 continue
         following = next(names, None) if reply.code in _TRY_ANOTHER else None
         if following is None:
-            said = " ".join(str(reply).split())
+            said = one_line(reply)
             status = getattr(mechanism, "error", None)  # what the server says of a token (RFC 7628 3.2.2)
             more = (
                 f" ({status['status']})" if isinstance(status, dict) and isinstance(status.get("status"), str) else ""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from ehlo._client import BaseClient, Wakeable
+from ehlo._client import BaseClient
 from ehlo._connect import Connecting
 from ehlo._core import SendResult
+from ehlo._driver import Event
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPServerDisconnected
 from ehlo._message import Letter, Recipients, SendableMessage, SenderLike
 
@@ -94,18 +95,16 @@ class BasePool(Generic[ClientT]):
         self._idle: deque[_Idle[ClientT]] = deque()
         self._busy: dict[ClientT, int] = {}
         self._slots = max_connections
-        self._waiting: deque[Wakeable] = deque()
+        self._waiting: deque[Event] = deque()
         self._closed = False
         self._sweeping = False
         self._statistics = PoolStatistics()
 
     # ---- what the backend provides ---------------------------------------------------------------
 
-    def _make_event(self) -> Wakeable:
-        raise NotImplementedError
-
-    async def _sleep(self, seconds: float) -> None:
-        raise NotImplementedError
+    _make_event: Callable[[], Event]
+    # Seconds.
+    _sleep: Callable[[float], Awaitable[object]]
 
     def _start_sweeping(self) -> bool:
         """Run :meth:`_sweep` beside; False if nothing can be run."""
@@ -255,8 +254,7 @@ class BasePool(Generic[ClientT]):
                 if event in self._waiting:
                     self._waiting.remove(event)
                 else:  # a slot was handed over meanwhile
-                    self._slots += 1
-                    self._call_next()
+                    self._free_slot()
                 raise
         elif not self._closed:
             self._slots -= 1
@@ -278,8 +276,7 @@ class BasePool(Generic[ClientT]):
                 await self._discard(kept.client)
             return await self._new()
         except BaseException:
-            self._slots += 1
-            self._call_next()
+            self._free_slot()
             raise
 
     async def _new(self) -> ClientT:
@@ -303,34 +300,32 @@ class BasePool(Generic[ClientT]):
         """A new connection instead of a stale one, in the same slot."""
         self._statistics.dropped += 1
         client.abort()
-        new = await self._opening
+        new = await self._new()
         self._busy.pop(client, None)
-        self._busy[new] = 0
-        self._statistics.connections += 1
         return new
 
     async def _release(self, client: ClientT) -> None:
         messages = self._busy.pop(client) + 1
         worn = self._max_messages is not None and messages >= self._max_messages
-        if not worn and not self._closed and not client.is_closed:
+        keep = not (worn or self._closed or client.is_closed)
+        if keep:
             self._idle.append(_Idle(client, self._now(), messages))
-            client = None  # type: ignore[assignment]
             if self._idle_seconds is not None and not self._sweeping:
                 self._sweeping = True
                 if not self._start_sweeping():
                     self._sweeping = False
-        self._slots += 1
-        self._call_next()
-        if client is not None:
+        self._free_slot()
+        if not keep:
             await self._discard(client)
 
     def _drop(self, client: ClientT) -> None:
         client.abort()
         self._busy.pop(client, None)
-        self._slots += 1
-        self._call_next()
+        self._free_slot()
 
-    def _call_next(self) -> None:
+    def _free_slot(self) -> None:
+        """Give it to who waits longest."""
+        self._slots += 1
         if self._waiting and self._slots > 0 and not self._closed:
             self._slots -= 1
             self._waiting.popleft().set()

@@ -592,16 +592,16 @@ def _response(value: bytes | Verdict) -> bytes:
     return value
 
 
-def _text(data: bytes) -> str:
+def _text(value: bytes | Verdict) -> str:
     try:
-        return data.decode("utf-8")
+        return _response(value).decode("utf-8")
     except UnicodeDecodeError:
         raise _RefusedError(_MALFORMED) from None
 
 
 def _serve_plain(mechanism: str, context: SaslContext) -> _Run:
     """RFC 4616 2: ``[authzid] NUL authcid NUL passwd``."""
-    parts = _text(_response((yield Send(b"")))).split("\0")
+    parts = _text((yield Send(b""))).split("\0")
     if len(parts) != 3 or not parts[1] or not parts[2]:
         raise _RefusedError(_MALFORMED)
     credentials = PasswordCredentials(mechanism=mechanism, authzid=parts[0], username=parts[1], password=parts[2])
@@ -610,8 +610,8 @@ def _serve_plain(mechanism: str, context: SaslContext) -> _Run:
 
 def _serve_login(mechanism: str, context: SaslContext) -> _Run:
     """No RFC: two prompts. An initial response is the user name, as everybody has it."""
-    username = _text(_response((yield Send(b"Username:"))))
-    password = _text(_response((yield Send(b"Password:"))))
+    username = _text((yield Send(b"Username:")))
+    password = _text((yield Send(b"Password:")))
     if not username or not password or "\0" in username + password:
         raise _RefusedError(_MALFORMED)
     credentials = PasswordCredentials(mechanism=mechanism, username=username, password=password)
@@ -621,7 +621,7 @@ def _serve_login(mechanism: str, context: SaslContext) -> _Run:
 def _serve_cram(mechanism: str, context: SaslContext) -> _Run:
     """RFC 2195 2: a msg-id, answered by ``user SP`` and the digest; a user's name may hold spaces."""
     challenge = f"<{secrets.randbits(64)}.{time.time_ns()}@{context.hostname}>".encode()
-    username, _, digest = _text(_response((yield Send(challenge)))).rpartition(" ")
+    username, _, digest = _text((yield Send(challenge))).rpartition(" ")
     if not username or not re.fullmatch("[0-9a-f]{32}", digest):
         raise _RefusedError(_MALFORMED)
     credentials = CramCredentials(mechanism=mechanism, username=username, challenge=challenge, digest=digest)
@@ -630,7 +630,7 @@ def _serve_cram(mechanism: str, context: SaslContext) -> _Run:
 
 def _serve_external(mechanism: str, context: SaslContext) -> _Run:
     """RFC 4422 App. A.1: an authorisation identity, or nothing."""
-    authzid = _text(_response((yield Send(b""))))
+    authzid = _text((yield Send(b"")))
     if "\0" in authzid:
         raise _RefusedError(_MALFORMED)
     if context.certificate is None:
@@ -646,7 +646,7 @@ _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")  # RFC 6750 
 
 def _serve_oauthbearer(mechanism: str, context: SaslContext) -> _Run:
     """RFC 7628 3.1."""
-    message = _text(_response((yield Send(b""))))
+    message = _text((yield Send(b"")))
     header, *pairs = message.split("\x01")
     gs2 = re.fullmatch(r"[ny],(?:(?:a|user)=([^,]*))?,", header)  # "user=" as RFC 7628 4.4 has it
     if gs2 is None or pairs[-2:] != ["", ""]:
@@ -673,7 +673,7 @@ def _serve_oauthbearer(mechanism: str, context: SaslContext) -> _Run:
 
 def _serve_xoauth2(mechanism: str, context: SaslContext) -> _Run:
     """No RFC: ``user=`` and ``auth=Bearer``, each with a control A behind it, and one more."""
-    message = _text(_response((yield Send(b""))))
+    message = _text((yield Send(b"")))
     parts = re.fullmatch("user=([^\x01]+)\x01auth=([^\x01]+)\x01\x01", message)
     bearer = None if parts is None else _BEARER.fullmatch(parts[2])
     if parts is None or bearer is None:
@@ -700,7 +700,7 @@ def _serve_scram(mechanism: str, context: SaslContext) -> _Run:
     """RFC 5802 3 and 5."""
     algorithm = _SCRAM[mechanism]
     plus = mechanism.endswith("-PLUS")
-    first = _text(_response((yield Send(b""))))
+    first = _text((yield Send(b"")))
     gs2 = re.match(r"(?:p=([A-Za-z0-9.-]+)|([ny])),(?:a=([^,]*))?,", first)
     if gs2 is None:
         raise _RefusedError(_MALFORMED)
@@ -734,7 +734,7 @@ def _serve_scram(mechanism: str, context: SaslContext) -> _Run:
 
     nonce = client_nonce + context.nonce()
     server_first = f"r={nonce},s={_b64(keys.salt)},i={keys.iterations}"
-    final = _text(_response((yield Send(server_first.encode()))))
+    final = _text((yield Send(server_first.encode())))
     without_proof, comma, proof_attribute = final.rpartition(",")
     try:
         bound, echoed = _attributes(without_proof, "cr")

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import monotonic
 from typing import Any, Final, Unpack
 
-from ehlo._client import BaseClient, Wakeable
+from ehlo._client import BaseClient
 from ehlo._connect import Connecting, ConnectOptions, Opening
 from ehlo._link import ClientDriver
 from ehlo._listener import no_delay
@@ -157,8 +157,7 @@ class Client(BaseClient):
         super().__init__(open_link, link)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _make_event(self) -> Wakeable:
-        return asyncio.Event()
+    _make_event = asyncio.Event
 
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
         task = asyncio.get_running_loop().create_task(function(*args))

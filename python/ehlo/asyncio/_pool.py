@@ -6,7 +6,6 @@ import asyncio
 from time import monotonic
 from typing import Unpack
 
-from ehlo._client import Wakeable
 from ehlo._connect import PoolOptions
 from ehlo._pool import BasePool
 from ehlo.asyncio._client import Client, connect
@@ -16,6 +15,9 @@ __all__ = ["Pool"]
 
 class Pool(BasePool[Client]):
     __doc__ = BasePool.__doc__
+
+    _make_event = asyncio.Event
+    _sleep = staticmethod(asyncio.sleep)
 
     def __init__(
         self,
@@ -31,12 +33,6 @@ class Pool(BasePool[Client]):
         opening = connect(host, port, **options)
         super().__init__(opening, monotonic, max_connections, max_messages, idle, check_after)
         self._sweeper: asyncio.Task[None] | None = None
-
-    def _make_event(self) -> Wakeable:
-        return asyncio.Event()
-
-    async def _sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
     def _start_sweeping(self) -> bool:
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())

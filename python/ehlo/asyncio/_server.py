@@ -16,7 +16,7 @@ from ehlo._core import ServerConfig
 from ehlo._driver import Event
 from ehlo._handler import Plan
 from ehlo._limits import Limits
-from ehlo._listener import Listener, open_server
+from ehlo._listener import Listener, is_unix, open_server
 from ehlo._trust import Networks
 from ehlo.asyncio._connection import ServerProtocol
 from ehlo.asyncio._loop import buffer_of
@@ -72,8 +72,7 @@ class Server(Listener[ServerProtocol]):
     async def _listen(self, backlog: int) -> None:
         try:
             for sock in self._sockets:
-                unix = sock.family == getattr(socket, "AF_UNIX", None)
-                create = self._loop.create_unix_server if unix else self._loop.create_server
+                create = self._loop.create_unix_server if is_unix(sock) else self._loop.create_server
                 self._listeners.append(await create(partial(ServerProtocol, self), sock=sock, backlog=backlog))
         except BaseException:
             self._stop_listening()

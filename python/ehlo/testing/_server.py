@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from ehlo._core import Envelope, ServerConfig
 from ehlo._errors import LocalProtocolError
-from ehlo._handler import Handler, Result, Session, path_text
+from ehlo._handler import Handler, Result, Session, method_of, path_text
 from ehlo._limits import Limits
 
 __all__ = ["Backend", "ReceivedMessage", "SMTPServer"]
@@ -212,8 +212,8 @@ class SMTPServer:
         if own is None:
             return collector
         names = [name for name in dir(Handler) if name.startswith("on_")]
-        methods = {name: method for name in names if (method := getattr(own, name, None)) is not None}
-        if not {"on_message", "on_body"} & {name for name, method in methods.items() if _overridden(method, name)}:
+        methods: dict[str, Any] = {name: method for name in names if (method := method_of(own, name)) is not None}
+        if not {"on_message", "on_body"} & methods.keys():
             methods["on_message"] = collector.on_message
         return _Methods(methods)
 
@@ -257,10 +257,6 @@ class SMTPServer:
 
     async def _serve_trio(self, serve: Any, *, task_status: Any) -> None:
         await serve(self._plan(), self.host, 0, task_status=task_status, **self._options)
-
-
-def _overridden(method: object, name: str) -> bool:
-    return getattr(method, "__func__", method) is not getattr(Handler, name)
 
 
 class _Methods:

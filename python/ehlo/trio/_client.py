@@ -16,7 +16,7 @@ from typing import Any, Final, Unpack
 import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
-from ehlo._client import BaseClient, Wakeable
+from ehlo._client import BaseClient
 from ehlo._connect import Connecting, ConnectOptions, Opening
 from ehlo._core import ReceiveBuffer
 from ehlo._errors import LocalProtocolError
@@ -157,8 +157,7 @@ class Client(Nursed, BaseClient):
         super().__init__(open_link, link)
         self._nursery = None
 
-    def _make_event(self) -> Wakeable:
-        return trio.Event()
+    _make_event = trio.Event
 
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
         if self._nursery is None:

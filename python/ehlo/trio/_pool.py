@@ -6,7 +6,6 @@ from typing import Unpack
 
 import trio
 
-from ehlo._client import Wakeable
 from ehlo._connect import PoolOptions
 from ehlo._pool import BasePool
 from ehlo.trio._client import Client, connect
@@ -17,6 +16,9 @@ __all__ = ["Pool"]
 
 class Pool(Nursed, BasePool[Client]):
     __doc__ = (BasePool.__doc__ or "").replace("ehlo.asyncio", "ehlo.trio")
+
+    _make_event = trio.Event
+    _sleep = staticmethod(trio.sleep)
 
     def __init__(
         self,
@@ -32,12 +34,6 @@ class Pool(Nursed, BasePool[Client]):
         opening = connect(host, port, **options)
         super().__init__(opening, trio.current_time, max_connections, max_messages, idle, check_after)
         self._nursery = None
-
-    def _make_event(self) -> Wakeable:
-        return trio.Event()
-
-    async def _sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)
 
     def _start_sweeping(self) -> bool:
         # Without ``async with`` there is nowhere to run it: then the idle are closed when a connection is next asked
