@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use ehlo::session::client::{self, ClientMisuse, Facts, NewMessage};
+use ehlo::session::client::{self, Facts, NewMessage};
 use ehlo::syntax::command;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -15,7 +15,7 @@ use crate::capability::Capabilities;
 use crate::client_config::ClientConfig;
 use crate::client_event::to_python;
 use crate::envelope::{recipient_like, sender_like};
-use crate::error::LocalProtocolError;
+use crate::error::misuse;
 use crate::reply::Reply;
 
 /// Content on its way out: a `bytes` as it is, or a copy of what could change.
@@ -40,10 +40,6 @@ impl AsRef<[u8]> for Outgoing {
             Self::Copy(octets) => octets,
         }
     }
-}
-
-fn misuse(error: ClientMisuse) -> PyErr {
-    LocalProtocolError::new_err(error.to_string())
 }
 
 /// The client's side of one SMTP or LMTP session, without I/O (RFC 5321, 2033).

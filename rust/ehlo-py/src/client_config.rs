@@ -1,7 +1,6 @@
 //! How a client speaks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ehlo::session::client::{self, Chunking, ClientSettings, Newlines, TlsPolicy};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -109,10 +108,6 @@ fn set(settings: &mut ClientSettings, name: &str, value: &Bound<'_, PyAny>) -> P
         _ => return Err(PyTypeError::new_err("there is no such setting")),
     }
     Ok(())
-}
-
-fn as_seconds(wait: Duration) -> f64 {
-    wait.as_secs_f64()
 }
 
 #[pymethods]
@@ -253,61 +248,61 @@ impl ClientConfig {
     /// Seconds to wait for the greeting (RFC 5321 4.5.3.2.1).
     #[getter]
     fn greeting_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.greeting)
+        self.settings().timers.greeting.as_secs_f64()
     }
 
     /// Seconds to wait for the reply to EHLO, HELO or LHLO.
     #[getter]
     fn hello_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.hello)
+        self.settings().timers.hello.as_secs_f64()
     }
 
     /// Seconds to wait for the reply to MAIL (RFC 5321 4.5.3.2.2).
     #[getter]
     fn mail_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.mail)
+        self.settings().timers.mail.as_secs_f64()
     }
 
     /// Seconds to wait for the reply to RCPT (RFC 5321 4.5.3.2.3).
     #[getter]
     fn rcpt_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.rcpt)
+        self.settings().timers.rcpt.as_secs_f64()
     }
 
     /// Seconds to wait for the 354 behind DATA (RFC 5321 4.5.3.2.4).
     #[getter]
     fn data_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.data)
+        self.settings().timers.data.as_secs_f64()
     }
 
     /// Seconds to wait for progress while content is sent (RFC 5321 4.5.3.2.5).
     #[getter]
     fn content_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.content)
+        self.settings().timers.content.as_secs_f64()
     }
 
     /// Seconds to wait for the reply to the end of the content (RFC 5321 4.5.3.2.6).
     #[getter]
     fn end_of_data_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.end_of_data)
+        self.settings().timers.end_of_data.as_secs_f64()
     }
 
     /// Seconds to wait for the reply to RSET and NOOP.
     #[getter]
     fn reset_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.reset)
+        self.settings().timers.reset.as_secs_f64()
     }
 
     /// Seconds to wait for the reply to QUIT.
     #[getter]
     fn quit_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.quit)
+        self.settings().timers.quit.as_secs_f64()
     }
 
     /// Seconds to wait for the reply to anything else.
     #[getter]
     fn other_timeout(&self) -> f64 {
-        as_seconds(self.settings().timers.other)
+        self.settings().timers.other.as_secs_f64()
     }
 
     fn __repr__(&self) -> String {

@@ -206,27 +206,26 @@ impl RecipientResult {
 ///     []
 #[pyclass(frozen, module = "ehlo", weakref)]
 pub(crate) struct SendResult {
-    id: u64,
-    failure: Option<Failure>,
-    inner: Vec<client::RecipientResult>,
+    inner: client::MessageResult,
     recipients: Lazy<PyTuple>,
 }
 
 impl SendResult {
-    fn new(result: client::MessageResult) -> Self {
-        let client::MessageResult { id, recipients, failure } = result;
-        Self { id, failure, inner: recipients, recipients: Lazy::new() }
+    fn new(inner: client::MessageResult) -> Self {
+        Self { inner, recipients: Lazy::new() }
     }
 
     fn those<'py>(&self, py: Python<'py>, accepted: bool) -> PyResult<Bound<'py, PyTuple>> {
         let all = self.recipients(py)?;
-        let those = all.iter().zip(&self.inner).filter(|(_, inner)| inner.accepted == accepted);
+        let those = all.iter().zip(&self.inner.recipients).filter(|(_, inner)| inner.accepted == accepted);
         PyTuple::new(py, those.map(|(one, _)| one).collect::<Vec<_>>())
     }
 
     /// The reply that says most of the whole: to the content if it came so far.
     fn last_reply(&self) -> Option<&ehlo::syntax::reply::Reply> {
-        let of = |stage| self.inner.iter().rev().find(|one| one.stage == stage).and_then(|one| one.reply.as_deref());
+        let of = |stage| {
+            self.inner.recipients.iter().rev().find(|one| one.stage == stage).and_then(|one| one.reply.as_deref())
+        };
         [Stage::Content, Stage::Data, Stage::Rcpt, Stage::Mail].into_iter().find_map(of)
     }
 }
@@ -240,13 +239,13 @@ impl SendResult {
     /// Of the message, as `send_message` gave it.
     #[getter]
     fn id(&self) -> u64 {
-        self.id
+        self.inner.id
     }
 
     /// One for each recipient, in the order they were given.
     #[getter]
     fn recipients<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.recipients.get(py, || PyTuple::new(py, self.inner.iter().cloned().map(RecipientResult::wrap)))
+        self.recipients.get(py, || PyTuple::new(py, self.inner.recipients.iter().cloned().map(RecipientResult::wrap)))
     }
 
     /// Those the server took responsibility for.
@@ -264,7 +263,7 @@ impl SendResult {
     /// Whether none was refused.
     #[getter]
     fn all_accepted(&self) -> bool {
-        self.inner.iter().all(|one| one.accepted)
+        self.inner.all_accepted()
     }
 
     /// The final reply: to the content if the message came so far, else the last that refused. None without any.
@@ -278,7 +277,7 @@ impl SendResult {
     /// what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit", "unwritable": it was not sent.
     #[getter]
     fn failure(&self) -> Option<&'static str> {
-        self.failure.as_ref().map(|failure| match failure {
+        self.inner.failure.as_ref().map(|failure| match failure {
             Failure::Aborted => "aborted",
             Failure::BareNewline(_) => "newline",
             Failure::EightBit => "8bit",
@@ -293,15 +292,16 @@ impl SendResult {
     /// A sentence about the failure; None without one.
     #[getter]
     fn explanation(&self) -> Option<String> {
-        self.failure.as_ref().map(ToString::to_string)
+        self.inner.failure.as_ref().map(ToString::to_string)
     }
 
     /// Whether some recipient was not accepted and a later try may help: a 4yz, or the connection was lost.
     #[getter]
     fn is_temporary(&self) -> bool {
-        matches!(self.failure, Some(Failure::Lost | Failure::MailMax))
+        matches!(self.inner.failure, Some(Failure::Lost | Failure::MailMax))
             || self
                 .inner
+                .recipients
                 .iter()
                 .any(|one| !one.accepted && one.reply.as_ref().is_some_and(|reply| matches!(reply.code(), 400..=499)))
     }
@@ -309,16 +309,23 @@ impl SendResult {
     /// This result with the recipients that were not tried taken from `rest`: the result of a further attempt, on
     /// another connection, for those and in the same order (RFC 9422 4.1).
     fn completed_by(&self, rest: &Self) -> Self {
-        let mut further = rest.inner.iter();
-        let all =
-            self.inner.iter().map(|one| if one.stage == Stage::Nothing { further.next().unwrap_or(one) } else { one });
-        Self { id: self.id, failure: rest.failure.clone(), inner: all.cloned().collect(), recipients: Lazy::new() }
+        let mut further = rest.inner.recipients.iter();
+        let all = self
+            .inner
+            .recipients
+            .iter()
+            .map(|one| if one.stage == Stage::Nothing { further.next().unwrap_or(one) } else { one });
+        Self::new(client::MessageResult {
+            id: self.inner.id,
+            recipients: all.cloned().collect(),
+            failure: rest.inner.failure.clone(),
+        })
     }
 
     fn __repr__(&self) -> String {
-        let accepted = self.inner.iter().filter(|one| one.accepted).count();
+        let accepted = self.inner.recipients.iter().filter(|one| one.accepted).count();
         let failure = self.failure().map_or_else(String::new, |failure| format!(", failure='{failure}'"));
-        format!("SendResult({accepted} of {} accepted{failure})", self.inner.len())
+        format!("SendResult({accepted} of {} accepted{failure})", self.inner.recipients.len())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyFrozenSet, PyString};
 
 use crate::buffer::lend;
 use crate::content::Collected;
-use crate::error::{LocalProtocolError, RemoteProtocolError, unknown_name};
+use crate::error::{LocalProtocolError, RemoteProtocolError, misuse, unknown_name};
 
 /// The names of the flags that are set.
 pub(crate) fn flag_names<'py>(py: Python<'py>, flags: &ContentFlags) -> PyResult<Bound<'py, PyFrozenSet>> {
@@ -139,7 +139,7 @@ impl DotEncoder {
             let mut wire = Collected::with_capacity(stuffed_size(octets.len()));
             encoder.encode(octets, &mut wire).map(|()| wire)
         })?;
-        wire.map_err(|error| LocalProtocolError::new_err(error.to_string()))?.finish(py)
+        wire.map_err(misuse)?.finish(py)
     }
 
     /// What ends the data: the CRLF if it is missing, and the line of the dot.
@@ -149,7 +149,7 @@ impl DotEncoder {
     fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut wire = Collected::default();
         let encoder = self.inner.take().ok_or_else(finished)?;
-        encoder.finish(&mut wire).map_err(|error| LocalProtocolError::new_err(error.to_string()))?;
+        encoder.finish(&mut wire).map_err(misuse)?;
         wire.finish(py)
     }
 }
@@ -176,9 +176,9 @@ pub(crate) fn dot_stuff<'py>(py: Python<'py>, content: &Bound<'py, PyAny>) -> Py
         let mut encoder = dot::DotEncoder::new(dot::EncodePolicy::Normalize);
         encoder.encode(octets, &mut wire)?;
         encoder.finish(&mut wire)?;
-        Ok(wire)
+        Ok::<_, dot::BareNewline>(wire)
     })?;
-    wire.map_err(|error: dot::BareNewline| LocalProtocolError::new_err(error.to_string()))?.finish(py)
+    wire.map_err(misuse)?.finish(py)
 }
 
 /// The content of dot-stuffed data up to its end, CRLF "." CRLF (RFC 5321 4.5.2). Bare CR and LF are left as they

@@ -13,7 +13,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::buffer::lend;
 use crate::config::leniency;
 use crate::envelope::{Recipient, Sender};
-use crate::error::{CommandSyntaxError, LocalProtocolError};
+use crate::error::{CommandSyntaxError, misuse};
 use crate::event::verb_name;
 use crate::lazy::Lazy;
 use crate::reply::Reply;
@@ -129,7 +129,7 @@ impl Command {
     ///     LocalProtocolError: if it holds what a command line cannot carry.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut out = Vec::new();
-        self.inner.write(&mut out).map_err(|error| LocalProtocolError::new_err(error.to_string()))?;
+        self.inner.write(&mut out).map_err(misuse)?;
         Ok(PyBytes::new(py, &out))
     }
 

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use ehlo::session;
 use ehlo::syntax::options::{Options, UnknownParameters};
-use ehlo::syntax::parameter::{
-    AuthParameter, Body, ByMode, Hold, MailParameters, ParameterError, RcptParameters, Ret, RrvsAction,
-};
+use ehlo::syntax::parameter::{AuthParameter, Body, ByMode, Hold, MailParameters, RcptParameters, Ret, RrvsAction};
 use ehlo::wire::xtext;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,7 +12,7 @@ use pyo3::types::{PyFrozenSet, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::address::{forward_path, forward_path_of, reverse_path, reverse_path_of};
-use crate::error::LocalProtocolError;
+use crate::error::misuse;
 use crate::lazy::Lazy;
 
 /// What MAIL says: the reverse-path and its parameters. A parameter that was not given is None.
@@ -86,7 +84,7 @@ impl Sender {
         words.add("HOLDUNTIL", hold_until.map(str::to_owned));
         words.add("MT-PRIORITY", mt_priority.map(|priority| priority.to_string()));
         words.flag("REQUIRETLS", requiretls);
-        let parameters = MailParameters::parse(&words.0, &words.options()).map_err(no_parameter)?.into_owned();
+        let parameters = MailParameters::parse(&words.0, &words.options()).map_err(misuse)?.into_owned();
         Ok(Self::wrap(Arc::new(session::Sender { path, parameters })))
     }
 
@@ -260,7 +258,7 @@ impl Recipient {
             "RRVS",
             rrvs.map(|(since, action)| action.map_or(since.clone(), |action| format!("{since};{action}"))),
         );
-        let parameters = RcptParameters::parse(&words.0, &words.options()).map_err(no_parameter)?.into_owned();
+        let parameters = RcptParameters::parse(&words.0, &words.options()).map_err(misuse)?.into_owned();
         Ok(Self::wrap(Arc::new(session::Recipient { path, parameters })))
     }
 
@@ -399,11 +397,8 @@ struct Words(String);
 
 impl Words {
     fn add(&mut self, keyword: &str, value: Option<String>) {
+        self.flag(keyword, value.is_some());
         if let Some(value) = value {
-            if !self.0.is_empty() {
-                self.0.push(' ');
-            }
-            self.0.push_str(keyword);
             self.0.push('=');
             self.0.push_str(&value);
         }
@@ -422,10 +417,6 @@ impl Words {
     fn options(&self) -> Options {
         Options { unknown_parameters: UnknownParameters::Reject, ..Options::default() }
     }
-}
-
-fn no_parameter(error: ParameterError) -> PyErr {
-    LocalProtocolError::new_err(error.to_string())
 }
 
 fn pairs<'a, 'py>(

@@ -1,6 +1,7 @@
 //! Rust's errors as Python's exceptions. The classes are written in Python: `ehlo/_errors.py`.
 
-use ehlo::session::Misuse;
+use std::fmt::Display;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::import_exception;
 use pyo3::prelude::*;
@@ -10,7 +11,7 @@ import_exception!(ehlo._errors, LocalProtocolError);
 import_exception!(ehlo._errors, RemoteProtocolError);
 
 /// The program asked for what the protocol does not allow.
-pub(crate) fn misuse(error: Misuse) -> PyErr {
+pub(crate) fn misuse(error: impl Display) -> PyErr {
     LocalProtocolError::new_err(error.to_string())
 }
 

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFrozenSet, PyTuple};
 
 use crate::buffer::lend;
-use crate::error::{LocalProtocolError, RemoteProtocolError};
+use crate::error::{RemoteProtocolError, misuse};
 
 /// A header of the PROXY protocol: what a proxy knows of the connection it carries. A client that is a proxy writes
 /// one, a server reads it with `proxy=True`.
@@ -143,7 +143,7 @@ impl ProxyHeader {
         let mut out = Vec::new();
         match version {
             1 => self.0.write_v1(&mut out),
-            2 => self.0.write_v2(&mut out).map_err(|error| LocalProtocolError::new_err(error.to_string()))?,
+            2 => self.0.write_v2(&mut out).map_err(misuse)?,
             _ => return Err(PyValueError::new_err("there are versions 1 and 2 of the PROXY protocol")),
         }
         Ok(PyBytes::new(py, &out))

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::buffer::lend;
-use crate::error::{LocalProtocolError, RemoteProtocolError};
+use crate::error::{LocalProtocolError, RemoteProtocolError, misuse};
 
 /// One SMTP reply (RFC 5321 4.2), with its enhanced status code if it has one (RFC 2034).
 ///
@@ -141,7 +141,7 @@ pub(crate) fn make(code: i64, enhanced: Option<&str>, text: Option<&Bound<'_, Py
             }
         },
     };
-    reply.map_err(|error| LocalProtocolError::new_err(error.to_string()))
+    reply.map_err(misuse)
 }
 
 fn enhanced_code(text: &str) -> PyResult<EnhancedCode> {

@@ -406,6 +406,12 @@ impl ServerConfig {
         if !s.xforward.iter().all(|name| name.in_xforward()) {
             return Err(ConfigError::Attribute("XFORWARD"));
         }
+        let settings = ServerSettings {
+            auth: settings.auth.iter().map(|name| name.to_ascii_uppercase()).collect(),
+            auth_in_clear: settings.auth_in_clear.iter().map(|name| name.to_ascii_uppercase()).collect(),
+            ..settings
+        };
+        let s = &settings;
         let extended = |tls: bool| Options {
             leniency: s.leniency,
             parameters: offered(s, tls),
@@ -425,11 +431,6 @@ impl ServerConfig {
         });
         let xclient = line("XCLIENT", s.xclient.iter().map(|name| name.as_str()));
         let xforward = line("XFORWARD", s.xforward.iter().map(|name| name.as_str()));
-        let settings = ServerSettings {
-            auth: settings.auth.iter().map(|name| name.to_ascii_uppercase()).collect(),
-            auth_in_clear: settings.auth_in_clear.iter().map(|name| name.to_ascii_uppercase()).collect(),
-            ..settings
-        };
         Ok(Self { settings, extended, extended_tls, basic, keywords, auth, xclient, xforward })
     }
 
@@ -515,12 +516,12 @@ fn auth_index(tls: Option<TlsFacts>) -> usize {
     tls.map_or(0, |tls| 1 + usize::from(tls.channel_binding) + 2 * usize::from(tls.client_certificate))
 }
 
-/// Whether a mechanism that is configured may be used now.
+/// Whether a mechanism that is configured, in upper case, may be used now.
 fn offers(s: &ServerSettings, name: &str, tls: Option<TlsFacts>) -> bool {
     match tls {
-        None => s.auth_in_clear.iter().any(|other| other.eq_ignore_ascii_case(name)),
-        Some(tls) if name.eq_ignore_ascii_case("EXTERNAL") => tls.client_certificate,
-        Some(tls) => tls.channel_binding || !name.to_ascii_uppercase().ends_with("-PLUS"),
+        None => s.auth_in_clear.iter().any(|other| other == name),
+        Some(tls) if name == "EXTERNAL" => tls.client_certificate,
+        Some(tls) => tls.channel_binding || !name.ends_with("-PLUS"),
     }
 }
 
@@ -529,7 +530,7 @@ fn line<'a>(keyword: &str, words: impl Iterator<Item = &'a str>) -> Option<Strin
     let mut line = keyword.to_owned();
     for word in words {
         line.push(' ');
-        line.push_str(&word.to_ascii_uppercase());
+        line.push_str(word);
     }
     (line.len() > keyword.len()).then_some(line)
 }

@@ -1253,13 +1253,13 @@ impl<C: Content> ServerConnection<C> {
     fn on_bad_command(&mut self, error: &CommandError) {
         let settings = self.settings();
         let barred = self.barred(&self.state, error.verb);
-        match (error.verb, &error.kind) {
-            (Some(Verb::Bdat), CommandErrorKind::BdatSize) => {
+        match (error.verb, &error.kind, barred) {
+            (Some(Verb::Bdat), CommandErrorKind::BdatSize, _) => {
                 // The octets that follow cannot be told from commands any more (S-BDT-07).
                 self.say(BAD_CHUNK_SIZE);
                 self.ending = Some(DisconnectReason::Protocol);
             }
-            (Some(Verb::Bdat), CommandErrorKind::BdatTrailing { size, last }) => {
+            (Some(Verb::Bdat), CommandErrorKind::BdatTrailing { size, last }, barred) => {
                 let (size, last) = (*size, *last);
                 let answer = Answer::Canned(match (barred, settings.chunking) {
                     (Some(answer), _) => answer,
@@ -1269,11 +1269,11 @@ impl<C: Content> ServerConnection<C> {
                 let state = mem::replace(&mut self.state, State::Closed);
                 self.state = self.fail_chunk(state, size, last, answer);
             }
-            _ if barred.is_some() => barred.into_iter().for_each(|answer| self.wrong(answer)),
-            (Some(Verb::Ehlo | Verb::Helo), _) if settings.lmtp => self.wrong(USE_LHLO),
-            (Some(Verb::Lhlo), _) if !settings.lmtp => self.wrong(NOT_LMTP),
-            (Some(verb), _) if !self.implements(verb) => self.wrong(NOT_IMPLEMENTED),
-            (Some(Verb::Xclient | Verb::Xforward), _) if !self.is_trusted() => self.wrong(NOT_TRUSTED),
+            (_, _, Some(answer)) => self.wrong(answer),
+            (Some(Verb::Ehlo | Verb::Helo), ..) if settings.lmtp => self.wrong(USE_LHLO),
+            (Some(Verb::Lhlo), ..) if !settings.lmtp => self.wrong(NOT_LMTP),
+            (Some(verb), ..) if !self.implements(verb) => self.wrong(NOT_IMPLEMENTED),
+            (Some(Verb::Xclient | Verb::Xforward), ..) if !self.is_trusted() => self.wrong(NOT_TRUSTED),
             _ => {
                 let (code, enhanced, text) = error.reply();
                 self.wrong(&format!("{code} {enhanced} {text}\r\n"));
@@ -1388,8 +1388,7 @@ impl<C: Content> ServerConnection<C> {
             return self.wrong_in(answer, state);
         }
         let trusted = if said.get(AttributeName::Addr).is_some() { Some(false) } else { self.learnt.trusted };
-        let mut attributes = self.learnt.xclient.take().map_or_else(Attributes::default, Arc::unwrap_or_clone);
-        attributes.update(said);
+        let attributes = updated(self.learnt.xclient.take(), said);
         let identity = attributes.text(AttributeName::Login).map(Box::from);
         let attributes = Arc::new(attributes);
         self.learnt = Learnt { identity, xclient: Some(Arc::clone(&attributes)), trusted, ..Learnt::default() };
@@ -1401,9 +1400,7 @@ impl<C: Content> ServerConnection<C> {
         if let Some(answer) = self.refuses_attributes(&state, &said, &self.settings().xforward) {
             return self.wrong_in(answer, state);
         }
-        let mut attributes = self.learnt.xforward.take().map_or_else(Attributes::default, Arc::unwrap_or_clone);
-        attributes.update(said);
-        self.learnt.xforward = Some(Arc::new(attributes));
+        self.learnt.xforward = Some(Arc::new(updated(self.learnt.xforward.take(), said)));
         self.say(OK);
         state
     }
@@ -1699,8 +1696,9 @@ impl<C: Content> ServerConnection<C> {
     fn decide(&mut self, decision: Decision<C>, reply: Option<&Reply>) -> State<C> {
         let yes = reply.is_none_or(|reply| reply.code() < 400 && reply.code() != 221);
         match (decision, reply) {
-            (Decision::Auth, reply) => {
-                reply.into_iter().for_each(|reply| self.auth_refused(reply));
+            (Decision::Auth, None) => State::Idle,
+            (Decision::Auth, Some(reply)) => {
+                self.auth_refused(reply);
                 State::Idle
             }
             (Decision::Proxy, None) => self.begin(),
@@ -1962,6 +1960,13 @@ impl<C: Content> fmt::Debug for ServerConnection<C> {
 
 fn drain<C>(size: u64, answer: Answer, then: State<C>) -> State<C> {
     State::Draining { chunk: BdatChunk::new(size), answer, then: Box::new(then) }
+}
+
+/// What XCLIENT or XFORWARD said before, with what it says now.
+fn updated(known: Option<Arc<Attributes>>, said: Attributes) -> Attributes {
+    let mut all = known.map(Arc::unwrap_or_clone).unwrap_or_default();
+    all.update(said);
+    all
 }
 
 fn out_of_turn<C>(state: &State<C>) -> &'static str {

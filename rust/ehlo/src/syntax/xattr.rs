@@ -48,31 +48,30 @@ fn fits(name: &str, value: &str, of: Of) -> bool {
     if of == Of::Xforward && value.bytes().any(header_special) {
         return false;
     }
-    let name = name.to_ascii_uppercase();
+    let Some(name) = AttributeName::parse(name) else { return false };
     let known = match of {
-        Of::Xclient => {
-            matches!(name.as_str(), "NAME" | "ADDR" | "PORT" | "PROTO" | "HELO" | "LOGIN" | "DESTADDR" | "DESTPORT")
-        }
-        Of::Xforward => matches!(name.as_str(), "NAME" | "ADDR" | "PORT" | "PROTO" | "HELO" | "IDENT" | "SOURCE"),
+        Of::Xclient => name.in_xclient(),
+        Of::Xforward => name.in_xforward(),
     };
-    let unavailable =
-        value.eq_ignore_ascii_case("[UNAVAILABLE]") || (name == "NAME" && value.eq_ignore_ascii_case("[TEMPUNAVAIL]"));
+    let unavailable = value.eq_ignore_ascii_case("[UNAVAILABLE]")
+        || (name == AttributeName::Name && value.eq_ignore_ascii_case("[TEMPUNAVAIL]"));
     known
         && (unavailable
-            || match (name.as_str(), of) {
-                ("NAME", _) => is_domain(value, true),
-                ("ADDR" | "DESTADDR", _) => is_address(value),
-                ("PORT" | "DESTPORT", _) => value.bytes().all(|o| o.is_ascii_digit()) && value.parse::<u16>().is_ok(),
-                ("PROTO", Of::Xclient) => value.eq_ignore_ascii_case("SMTP") || value.eq_ignore_ascii_case("ESMTP"),
-                ("PROTO", Of::Xforward) => value.len() <= 64,
-                ("SOURCE", _) => value.eq_ignore_ascii_case("LOCAL") || value.eq_ignore_ascii_case("REMOTE"),
-                _ => true,
+            || match (name, of) {
+                (AttributeName::Name, _) => is_domain(value, true),
+                (AttributeName::Addr | AttributeName::DestAddr, _) => address(value).is_some(),
+                (AttributeName::Port | AttributeName::DestPort, _) => {
+                    value.bytes().all(|o| o.is_ascii_digit()) && value.parse::<u16>().is_ok()
+                }
+                (AttributeName::Proto, Of::Xclient) => {
+                    value.eq_ignore_ascii_case("SMTP") || value.eq_ignore_ascii_case("ESMTP")
+                }
+                (AttributeName::Proto, Of::Xforward) => value.len() <= 64,
+                (AttributeName::Source, _) => {
+                    value.eq_ignore_ascii_case("LOCAL") || value.eq_ignore_ascii_case("REMOTE")
+                }
+                (AttributeName::Helo | AttributeName::Ident | AttributeName::Login, _) => true,
             })
-}
-
-/// IPv4, or IPv6 with `IPV6:` before it, without brackets.
-fn is_address(value: &str) -> bool {
-    address(value).is_some()
 }
 
 /// The name of an attribute.

@@ -113,6 +113,12 @@ pub(super) struct Job<B> {
 }
 
 impl<B> Job<B> {
+    /// Nothing more is sent of it, and this is why.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failure = Some(failure);
+        self.pending.clear();
+    }
+
     pub(super) fn new(id: u64, message: NewMessage<B>) -> Self {
         let results = message.recipients.iter().cloned().map(RecipientResult::new).collect();
         Self {

@@ -293,7 +293,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 self.capabilities = Capabilities::default();
                 self.offer = Offer::default();
                 self.phase = Phase::Opening;
-                self.say_hello(if self.config.settings().lmtp { Verb::Lhlo } else { Verb::Ehlo });
+                self.begin_hello();
                 Ok(())
             }
             Phase::Opening if !self.tls && matches!(self.expected.front(), Some(Expect::Greeting)) => {
@@ -708,6 +708,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if let Content::Whole(content) = &job.message.content
             && !job.begun
             && !plan.exact
+            && !job.message.clean // else it was looked for
             && let Some(failure) = forbidden_newline(content.as_ref(), settings.newlines)
         {
             self.refuse_job(at, failure);
@@ -744,9 +745,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     /// A message that is not begun, or not begun anew.
     fn refuse_job(&mut self, at: usize, failure: Failure) {
         self.queue.pop_front();
-        let job = &mut self.jobs[at];
-        job.pending.clear();
-        job.failure = Some(failure);
+        self.jobs[at].fail(failure);
         self.report();
     }
 
@@ -960,16 +959,11 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     /// The program gave content up.
     fn give_up(&mut self, id: u64, failure: Failure) {
         if let Some(at) = self.position(id) {
-            self.jobs[at].failure = Some(failure);
-            self.jobs[at].pending.clear();
+            self.jobs[at].fail(failure);
         }
         match self.sending.take_if(|transaction| transaction.job == id) {
-            Some(transaction) if matches!(transaction.sending, Sending::Lines(_)) => {
-                self.sending = Some(transaction);
-                self.disconnect(ClientDisconnect::Aborted);
-            }
-            // A 354 that is on its way would have to be followed by content.
-            Some(transaction) if matches!(transaction.sending, Sending::Go) => {
+            // Behind DATA: a 354 that is on its way would have to be followed by content.
+            Some(transaction) if matches!(transaction.sending, Sending::Lines(_) | Sending::Go) => {
                 self.sending = Some(transaction);
                 self.disconnect(ClientDisconnect::Aborted);
             }
@@ -990,6 +984,10 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         self.output.extend_from_slice(line);
         self.transcript.sent(line);
         self.expected.push_back(expect);
+    }
+
+    fn begin_hello(&mut self) {
+        self.say_hello(if self.settings().lmtp { Verb::Lhlo } else { Verb::Ehlo });
     }
 
     fn say_hello(&mut self, verb: Verb) {
@@ -1069,8 +1067,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             }
             Err(error) => {
                 if let Some(at) = self.position(transaction.job) {
-                    self.jobs[at].failure = Some(Failure::Unwritable(error));
-                    self.jobs[at].pending.clear();
+                    self.jobs[at].fail(Failure::Unwritable(error));
                 }
             }
         }
@@ -1087,7 +1084,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         match (expect, reply.class()) {
             (Expect::Greeting, Class::Success) => {
                 self.greeting = Some(reply);
-                self.say_hello(if self.settings().lmtp { Verb::Lhlo } else { Verb::Ehlo });
+                self.begin_hello();
             }
             (Expect::Greeting, Class::Transient | Class::Permanent) => {
                 if !closing {
@@ -1161,7 +1158,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     // The session begins anew, with a greeting (XCLIENT_README).
                     self.phase = Phase::Opening;
                     self.authenticated = false;
-                    self.say_hello(if self.settings().lmtp { Verb::Lhlo } else { Verb::Ehlo });
+                    self.begin_hello();
                 }
                 self.events.push_back(ClientEvent::Reply { id, verb, reply: Some(reply.clone()) });
                 self.close_if(closing, reply);
@@ -1353,7 +1350,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let told = matches!(reason, ClientDisconnect::ServiceClosing(_) | ClientDisconnect::Early(_));
         let open = mem::take(&mut self.sent).into_iter().chain(self.sending.take());
         for transaction in open {
-            let Ok(at) = self.jobs.binary_search_by_key(&transaction.job, |job| job.id) else { continue };
+            let Some(at) = self.position(transaction.job) else { continue };
             let job = &mut self.jobs[at];
             // C-CLI-17: whatever else became of the message, this must be known.
             if transaction.outcome_unknown() && !told {
