@@ -28,6 +28,7 @@ __all__ = ["MODES", "PARTS", "ComparePlan", "compare"]
 PARTS: Final = ("servers", "clients", "stall", "idle")
 MODES: Final = ("lock-step", "pipelined", "new connection")
 _LEAST: Final = 20  # messages of one measurement
+_MOST: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,16 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
     return report
 
 
+def _worth(rate: float, seconds: float, least: int) -> int:
+    """How many messages take about so long."""
+    return int(min(_MOST, max(least, rate * seconds)))
+
+
+def _order(names: Sequence[str], turn: int) -> list[str]:
+    """There and back again, so that what drifts hits all alike."""
+    return list(names) if turn % 2 == 0 else list(names)[::-1]
+
+
 def _compare_servers(
     plan: ComparePlan,
     names: Sequence[str],
@@ -177,7 +188,7 @@ def _compare_servers(
     cells += wanted
     counts: dict[tuple[str, int, str], int] = {}
     for turn in range(plan.rounds):
-        order = list(names) if turn % 2 == 0 else list(names)[::-1]
+        order = _order(names, turn)
         with contextlib.ExitStack() as stack:
             running: dict[str, Server] = {}
             for name in order:
@@ -193,7 +204,7 @@ def _compare_servers(
                         warm = _load(server.port, max(_LEAST, plan.connections), *arguments)
                         if key not in counts:
                             rate = warm["rate"]["messages"] if warm["complete"] else 0.0
-                            counts[key] = int(min(200_000, max(_LEAST, rate * plan.seconds)))
+                            counts[key] = _worth(rate, plan.seconds, _LEAST)
                     before = server.cpu()
                     load = _load(server.port, counts[key], *arguments)
                     if not load["complete"]:
@@ -203,7 +214,7 @@ def _compare_servers(
                     cost = (server.cpu() - before) / load["messages"]["accepted"] * 1e6
                     cell.put(name, cost, load["rate"]["messages"])
                     # A short run is mostly its warm-up: the next round is told better.
-                    counts[key] = int(min(200_000, max(_LEAST, load["rate"]["messages"] * plan.seconds)))
+                    counts[key] = _worth(load["rate"]["messages"], plan.seconds, _LEAST)
                     tell(
                         f"round {turn + 1}/{plan.rounds}  server {name:16} {cell.size:9} octets {cell.mode:15} "
                         f"{cost:9.1f} us of CPU a message  {load['rate']['messages']:9.0f} messages/s"
@@ -225,7 +236,7 @@ def _compare_clients(
     base = plan.connections
     with Server("bench-sink", others) as sink:
         for turn in range(plan.rounds):
-            order = list(names) if turn % 2 == 0 else list(names)[::-1]
+            order = _order(names, turn)
             for cell in wanted:
                 for name in order:
                     try:
@@ -239,11 +250,11 @@ def _compare_clients(
                         continue
                     if turn == 0 and count == 20 * base:  # too short to be told, but it tells how many are worth it
                         rate = count / max(wall - small_wall, 1e-3)
-                        count = int(min(200_000, max(20 * base, rate * plan.seconds)))
+                        count = _worth(rate, plan.seconds, 20 * base)
                         cpu, wall = run_client(name, sink.port, count + base, cell.size, base, ours)
                     cost = (cpu - small_cpu) / count * 1e6
                     rate = count / max(wall - small_wall, 1e-3)
-                    counts[name, cell.size] = int(min(200_000, max(20 * base, rate * plan.seconds)))
+                    counts[name, cell.size] = _worth(rate, plan.seconds, 20 * base)
                     if cost <= 0 or wall <= small_wall:
                         warnings.append(
                             f"{name}, {cell.size} octets: its start cost more than its messages; add --seconds"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehlo._errors import EhloError
 from ehlo.cli import _bench_text as text
-from ehlo.cli._receive import UsageError
+from ehlo.cli._receive import UsageError, port, where, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,15 +42,6 @@ def add_parser(commands: Any) -> None:
 
 
 # ---- values of arguments ---------------------------------------------------------------------------
-
-
-def _whole(what: str, low: int = 1, high: int = 1_000_000_000) -> Callable[[str], int]:
-    def read(value: str) -> int:
-        if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
-            raise argparse.ArgumentTypeError(f"{what} is a whole number from {low} to {high}, not {value!r}")
-        return int(value)
-
-    return read
 
 
 def _number(what: str, low: float, high: float) -> Callable[[str], float]:
@@ -146,12 +137,12 @@ def _add_load(tools: Any) -> None:
     much.add_argument(
         "-c",
         "--connections",
-        type=_whole("connections", 1, 60000),
+        type=whole("connections", 1, 60000),
         default=10,
         metavar="N",
         help="at once (default: 10)",
     )
-    much.add_argument("-m", "--messages", type=_whole("messages"), metavar="N", help="in all (default: 1000)")
+    much.add_argument("-m", "--messages", type=whole("messages"), metavar="N", help="in all (default: 1000)")
     much.add_argument("-d", "--duration", type=_number("seconds", 0.01, 864000), metavar="SECONDS", help="for so long")
     much.add_argument(
         "-r",
@@ -166,7 +157,7 @@ def _add_load(tools: Any) -> None:
         "-w", "--warmup", type=_number("seconds", 0, 86400), default=0.0, metavar="SECONDS", help="not measured"
     )
     much.add_argument(
-        "--workers", type=_whole("workers", 1, 1024), default=1, metavar="N", help="processes (default: 1)"
+        "--workers", type=whole("workers", 1, 1024), default=1, metavar="N", help="processes (default: 1)"
     )
     what = parser.add_argument_group("messages")
     what.add_argument(
@@ -178,7 +169,7 @@ def _add_load(tools: Any) -> None:
     )
     what.add_argument("--corpus", metavar="PATH", help="a directory of .eml files, a Maildir or an mbox file instead")
     what.add_argument(
-        "--recipients", type=_whole("recipients", 1, 10000), default=1, metavar="N", help="of each message"
+        "--recipients", type=whole("recipients", 1, 10000), default=1, metavar="N", help="of each message"
     )
     what.add_argument(
         "--from", dest="sender", default="load@example.org", metavar="MAILBOX", help="(default: %(default)s)"
@@ -191,7 +182,7 @@ def _add_load(tools: Any) -> None:
     )
     how = parser.add_argument_group("protocol")
     how.add_argument(
-        "--messages-per-connection", type=_whole("messages"), metavar="N", help="then QUIT and a new connection"
+        "--messages-per-connection", type=whole("messages"), metavar="N", help="then QUIT and a new connection"
     )
     how.add_argument(
         "--no-pipelining", action="store_true", help="lock-step: every command waits, every phase is timed"
@@ -199,7 +190,7 @@ def _add_load(tools: Any) -> None:
     how.add_argument("--no-phases", action="store_true", help="time messages and no commands: the least overhead")
     how.add_argument(
         "--depth",
-        type=_whole("depth", 1, 1000),
+        type=whole("depth", 1, 1000),
         metavar="N",
         help="messages under way on one connection (default: 1; 2 and pipelining make one round trip a message)",
     )
@@ -224,7 +215,7 @@ def _add_load(tools: Any) -> None:
         metavar="SECONDS",
         help="for a reply (default: 30)",
     )
-    parser.add_argument("--seed", type=_whole("seed", 0), default=1, metavar="N", help="of all that is random")
+    parser.add_argument("--seed", type=whole("seed", 0), default=1, metavar="N", help="of all that is random")
     parser.add_argument(
         "--i-own-this-server",
         action="store_true",
@@ -321,12 +312,10 @@ def _add_sink(tools: Any) -> None:
     )
     parser.set_defaults(run=_run_sink)
     parser.add_argument("--host", default="127.0.0.1", help="address or name (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=_whole("a port", 0, 65535), default=2525, help="0: any free one (default: %(default)s)"
-    )
-    parser.add_argument("--workers", type=_whole("workers", 1, 1024), default=1, metavar="N", help="processes")
+    parser.add_argument("--port", type=port, default=2525, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--workers", type=whole("workers", 1, 1024), default=1, metavar="N", help="processes")
     parser.add_argument("--lmtp", action="store_true", help="LMTP (RFC 2033)")
-    parser.add_argument("--max-size", type=_whole("a size", 0, 2**62), default=0, metavar="BYTES", help="0: no limit")
+    parser.add_argument("--max-size", type=whole("a size", 0, 2**62), default=0, metavar="BYTES", help="0: no limit")
     parser.add_argument(
         "--fault",
         action="append",
@@ -342,7 +331,7 @@ def _add_sink(tools: Any) -> None:
         metavar="COMMAND:PER_SECOND[:CODE]",
         help="refuse what comes faster, in each process, as mail:100:450; may be repeated",
     )
-    parser.add_argument("--seed", type=_whole("seed", 0), default=1, metavar="N", help="of the faults")
+    parser.add_argument("--seed", type=whole("seed", 0), default=1, metavar="N", help="of the faults")
     _add_outputs(parser, html=False)
 
 
@@ -372,7 +361,7 @@ def _run_sink(arguments: argparse.Namespace) -> int:
             f"choose others with --host and --port"
         ) from None
     with _stopping(run.stop):
-        line = f"ehlo bench sink: listening on {text.address(run.address)} ({'LMTP' if arguments.lmtp else 'SMTP'})"
+        line = f"ehlo bench sink: listening on {where(run.address)} ({'LMTP' if arguments.lmtp else 'SMTP'})"
         if quiet:
             sys.stderr.write(line + "\n")
         else:
@@ -446,17 +435,17 @@ def _add_compare(tools: Any) -> None:
     parser.add_argument("--clients", type=_words, metavar="LIST", help="which (default: all that are found)")
     parser.add_argument("--sizes", type=_sizes, metavar="LIST", help="of messages (default: 1k,10k,100k,10m)")
     parser.add_argument("--modes", type=_words, metavar="LIST", help="of lock-step, pipelined, 'new connection'")
-    parser.add_argument("--rounds", type=_whole("rounds", 1, 1000), metavar="N", help="(default: 5)")
+    parser.add_argument("--rounds", type=whole("rounds", 1, 1000), metavar="N", help="(default: 5)")
     parser.add_argument("--seconds", type=_number("seconds", 0.05, 600), metavar="S", help="each (default: 1)")
     parser.add_argument(
         "-c",
         "--connections",
-        type=_whole("connections", 1, 10000),
+        type=whole("connections", 1, 10000),
         default=20,
         metavar="N",
         help="at once (default: 20)",
     )
-    parser.add_argument("--idle", type=_whole("connections", 1, 100000), default=1000, metavar="N", help="that idle")
+    parser.add_argument("--idle", type=whole("connections", 1, 100000), default=1000, metavar="N", help="that idle")
     parser.add_argument("--quick", action="store_true", help="three rounds, 1k and 100k, half a second each")
     parser.add_argument("--list", action="store_true", help="say which are found, and measure nothing")
     _add_outputs(parser)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ehlo.cli._receive import printable
+from ehlo.cli._receive import printable, printable_line
 
 if TYPE_CHECKING:
     from ehlo.bench import LoadPlan, SinkCounts, Tally
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "SinkView",
     "View",
-    "address",
     "build_lines",
     "compare_lines",
     "core_line",
@@ -122,20 +121,13 @@ class _Plain:
         while self._told + 1 <= tally.seconds:
             row = tally.series.get(self._told, [0, 0, 0])
             self._told += 1
-            median, late = _percentiles(tally)
+            median, late = _percentiles_of(tally.phases.get("message", {}))
             say(
                 [
                     f"{self._told:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   p50 {time(median):>8}   "
                     f"p99 {time(late):>8}   {row[2]} not accepted"
                 ]
             )
-
-
-def _percentiles(tally: Tally) -> tuple[int, int]:
-    from ehlo.bench._histogram import percentiles_of
-
-    median, late = percentiles_of(tally.phases.get("message", {}))
-    return median, late
 
 
 class _Rich:
@@ -281,11 +273,6 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     return lines + [f"  warning: {warning}" for warning in report["warnings"]]
 
 
-def address(name: tuple[str, int]) -> str:
-    """HOST:PORT."""
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-
-
 def load_lines(report: dict[str, Any]) -> list[str]:
     """The outcome of a load run."""
     counted = report["messages"]
@@ -331,8 +318,3 @@ def load_lines(report: dict[str, Any]) -> list[str]:
     )
     lines += [f"  warning: {warning}" for warning in report["warnings"]]
     return lines
-
-
-def printable_line(text: str) -> str:
-    """For a terminal: what is not printable is escaped; spaces stay."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""What the commands that receive mail have in common: arguments, stores, what is said. See also ``_run``."""
+"""What the commands have in common: arguments, stores, what is said. See also ``_run``."""
 
 from __future__ import annotations
 
@@ -12,28 +12,36 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final, Literal
 
-from ehlo._core import Envelope
+from ehlo._core import Envelope, ServerConfig
+from ehlo._errors import EhloError
 from ehlo._handler import Handler, Result, Session, path_text
 from ehlo._limits import Statistics
 from ehlo._store import MaildirStore, MboxStore, Store, trace_of
 from ehlo._trace import count_received
 
 __all__ = [
+    "TIMERS",
     "StoreHandler",
     "UsageError",
     "cannot_listen",
     "count",
+    "first_line",
+    "host_name",
     "open_store",
     "port",
     "printable",
+    "printable_line",
     "say",
     "seconds",
     "size",
     "totals",
     "where",
+    "whole",
 ]
 
 _MAX_RECEIVED: Final = 100  # RFC 5321 6.3
+# Of ClientConfig, the waits that one timeout of the user's stands for.
+TIMERS: Final = ("greeting", "hello", "mail", "rcpt", "data", "content", "end_of_data", "reset", "other")
 LOOP: Final = "554 5.4.6 Routing loop: too many Received fields"
 
 
@@ -44,25 +52,20 @@ class UsageError(Exception):
 # ---- arguments -----------------------------------------------------------------------------------
 
 
-def _number(text: str, low: int, high: int, what: str) -> int:
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise argparse.ArgumentTypeError(f"{what} is a whole number from {low} to {high}, not {text!r}")
-    return int(text)
+def whole(what: str, low: int = 1, high: int = 1_000_000_000) -> Callable[[str], int]:
+    """For an argument: reads a whole number from ``low`` to ``high``; ``what`` is what an error calls it."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{what} is a whole number from {low} to {high}, not {text!r}")
+        return int(text)
+
+    return read
 
 
-def port(text: str) -> int:
-    """A TCP port; 0 is any free one."""
-    return _number(text, 0, 65535, "a port")
-
-
-def count(text: str) -> int:
-    """At least one of something."""
-    return _number(text, 1, 1_000_000, "a count")
-
-
-def size(text: str) -> int:
-    """A size in octets; 0 is no limit."""
-    return _number(text, 0, 2**63 - 1, "a size in octets")
+port = whole("a port", 0, 65535)  # 0 is any free one
+count = whole("a count", 1, 1_000_000)
+size = whole("a size in octets", 0, 2**63 - 1)  # 0 is no limit
 
 
 def seconds(text: str) -> float:
@@ -74,6 +77,33 @@ def seconds(text: str) -> float:
     if not 0 <= value <= 86400:
         raise argparse.ArgumentTypeError(f"seconds are a number from 0 to 86400, not {text!r}")
     return value
+
+
+def host_name(name: str | None, option: str) -> str:
+    """The server's name: the one that ``option`` gave, else the machine's if it is a domain name, else localhost.
+
+    Raises:
+        UsageError: the one given is none.
+    """
+    try:
+        return ServerConfig(name if name is not None else socket.gethostname()).hostname
+    except (EhloError, ValueError) as exc:
+        if name is None:
+            return "localhost"
+        raise UsageError(f"{option} {name!r} is no domain name: {exc}") from None
+
+
+def first_line(path: str, option: str) -> str:
+    """The secret that a file holds; ``option`` is what named it, for the error.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{option} {path}: {getattr(exc, 'strerror', None) or exc}") from None
 
 
 # ---- what becomes of messages --------------------------------------------------------------------
@@ -165,6 +195,11 @@ def printable(text: str) -> str:
     return "".join(
         "\\x20" if char == " " else char if char.isprintable() and char != "\\" else ascii(char)[1:-1] for char in text
     )
+
+
+def printable_line(text: str) -> str:
+    """The same for a whole line: backslashes and spaces stay."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def say(line: str) -> None:

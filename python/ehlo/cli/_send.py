@@ -29,7 +29,7 @@ from ehlo._handler import path_text
 from ehlo._login import Login
 from ehlo._sasl import MECHANISMS
 from ehlo._tls import unverified_context
-from ehlo.cli._receive import UsageError, count, printable, seconds
+from ehlo.cli._receive import TIMERS, UsageError, count, first_line, printable, printable_line, seconds
 
 __all__ = ["add_parser", "run"]
 
@@ -37,7 +37,6 @@ _ALL, _SOME, _NONE = 0, 1, 3
 # Seconds of work without a word on a terminal.
 _QUIET: Final = 1.0
 _SERVER: Final = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
-_TIMERS: Final = ("greeting", "hello", "mail", "rcpt", "data", "content", "end_of_data", "reset", "other")
 
 
 def add_parser(commands: Any) -> None:
@@ -128,7 +127,7 @@ def _config(arguments: argparse.Namespace) -> ClientConfig:
     chunking: Any = {"auto": "auto", "always": True, "never": False}[arguments.chunking]
     config = ClientConfig(lmtp=arguments.lmtp, chunking=chunking, pipelining=not arguments.no_pipelining)
     if arguments.timeout:
-        config = config.replace(**{f"{name}_timeout": arguments.timeout for name in _TIMERS})
+        config = config.replace(**{f"{name}_timeout": arguments.timeout for name in TIMERS})
     if arguments.hostname is not None:
         try:
             config = config.replace(hostname=arguments.hostname)
@@ -182,11 +181,7 @@ def _secret(arguments: argparse.Namespace, what: str) -> str:
         where = f"--password-env: the environment variable {variable}"
     elif name is not None:
         where = f"--password-file {name}"
-        try:
-            with open(name, encoding="utf-8") as file:
-                secret = file.readline().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise UsageError(f"{where}: {getattr(exc, 'strerror', None) or exc}") from None
+        secret = first_line(name, "--password-file")
     elif sys.stdin.isatty() or arguments.file != "-":
         where = "what was typed"
         try:
@@ -325,22 +320,29 @@ class _Totals:
 # ---- the work ------------------------------------------------------------------------------------
 
 
-async def _send(arguments: argparse.Namespace, login: Login | None, file: BinaryIO, totals: _Totals) -> None:
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What ``connect`` is called with. All that is wrong with the arguments is said here."""
     host, port = _server(arguments)
-    opening = ehlo.asyncio.connect(
-        host,
-        port,
-        config=_config(arguments),
-        path=arguments.unix,
-        source_address=arguments.source_address,
-        tls=arguments.tls,
-        ssl_context=_context(arguments),
-        server_hostname=arguments.server_name,
-        handshake_timeout=arguments.timeout or 60.0,
-        auth=login,
-        connect_timeout=arguments.timeout or 30.0,
-        trace=_trace if arguments.verbose else None,
-    )
+    config = _config(arguments)
+    _check_paths(arguments)
+    return {
+        "host": host,
+        "port": port,
+        "config": config,
+        "path": arguments.unix,
+        "source_address": arguments.source_address,
+        "tls": arguments.tls,
+        "ssl_context": _context(arguments),
+        "server_hostname": arguments.server_name,
+        "handshake_timeout": arguments.timeout or 60.0,
+        "auth": _login(arguments),
+        "connect_timeout": arguments.timeout or 30.0,
+        "trace": _trace if arguments.verbose else None,
+    }
+
+
+async def _send(arguments: argparse.Namespace, options: dict[str, Any], file: BinaryIO, totals: _Totals) -> None:
+    opening = ehlo.asyncio.connect(**options)
     if arguments.count == 1:
         async with opening as client:
             with contextlib.suppress(SMTPException):
@@ -381,16 +383,12 @@ def _say(line: str) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """The command itself: returns the exit status, raises :class:`ehlo.cli._receive.UsageError`."""
-    _server(arguments)
-    _config(arguments)
-    _check_paths(arguments)
-    _context(arguments)
-    login = _login(arguments)
+    options = _options(arguments)
     begun = monotonic()
     with _open(arguments.file) as file, _Progress(arguments.count) as progress:
         totals = _Totals(progress, _say)
         try:
-            asyncio.run(_send(arguments, login, file, totals))
+            asyncio.run(_send(arguments, options, file, totals))
         except SMTPException as exc:
             totals.errors.append(exc)
         except LocalProtocolError as exc:
@@ -411,8 +409,3 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _distinct(errors: list[Exception]) -> Iterator[str]:
     yield from dict.fromkeys(f"{printable_line(str(exc))}{_hint(exc)}" for exc in errors)
-
-
-def printable_line(text: str) -> str:
-    """``text`` for a terminal, on one line."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

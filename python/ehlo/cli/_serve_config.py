@@ -15,7 +15,7 @@ from ehlo._core import ClientConfig, ServerConfig
 from ehlo._errors import EhloError, LocalProtocolError
 from ehlo._limits import Limits
 from ehlo._trust import Networks
-from ehlo.cli._receive import UsageError
+from ehlo.cli._receive import TIMERS, UsageError, first_line, host_name
 from ehlo.cli._run import LOOPS
 from ehlo.cli._users import Users
 
@@ -33,7 +33,6 @@ _SCRAM: Final = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
 # A handler of submission has 110 s (RFC 6409 5.3): the next hop is to say something before that.
 _HOP_SECONDS: Final = {"end_of_data": 80.0, "content": 60.0}
 _HOP_STEP: Final = 20.0
-_TIMERS: Final = ("greeting", "hello", "mail", "rcpt", "data", "content", "end_of_data", "reset", "other")
 
 # Names of ehlo.Limits and of ehlo.ServerConfig that [limits] may have, and what they are called there.
 _ADAPTER_LIMITS: Final = (
@@ -272,7 +271,7 @@ def read_settings(values: Mapping[str, Any], base: str) -> Settings:
     in_clear = auth.flag("in_clear")
     auth.end()
     limits, engine = _limits(top.table("limits"))
-    engine["hostname"] = _hostname(hostname)
+    engine["hostname"] = host_name(hostname, "hostname")
     settings = Settings(
         loop=top.one_of("loop", LOOPS, "asyncio"),
         deadline=top.number("deadline", 10),
@@ -294,15 +293,6 @@ def read_settings(values: Mapping[str, Any], base: str) -> Settings:
         raise UsageError("no listener; give one with --smtp 127.0.0.1:2525, or as [[listener]] in a file")
     _against_open_relay(settings)
     return settings
-
-
-def _hostname(name: str | None) -> str:
-    try:
-        return ServerConfig(name if name is not None else socket.gethostname()).hostname
-    except (EhloError, ValueError) as exc:
-        if name is None:
-            return "localhost"
-        raise UsageError(f"hostname {name!r} is no domain name: {exc}") from None
 
 
 def _limits(table: _Table) -> tuple[Limits, dict[str, Any]]:
@@ -380,7 +370,7 @@ def _hop(settings: Settings, table: _Table, way: str, hostname: str, place: Call
         "opportunistic" if way == "smtp" and address.path is None else "off",
     )
     config = ClientConfig(hostname, lmtp=way == "lmtp", drop_dsn=True)
-    times = {f"{step}_timeout": _HOP_SECONDS.get(step, _HOP_STEP) for step in _TIMERS}
+    times = {f"{step}_timeout": _HOP_SECONDS.get(step, _HOP_STEP) for step in TIMERS}
     options: dict[str, Any] = {
         "config": config.replace(**times),
         "tls": policy,
@@ -396,12 +386,7 @@ def _hop(settings: Settings, table: _Table, way: str, hostname: str, place: Call
     if (user is None) != (password_file is None):
         raise UsageError(f"{table.name('user')} and {table.name('password_file')} go together")
     if password_file is not None:
-        try:
-            with open(password_file, encoding="utf-8") as file:
-                options["auth"] = (user, file.readline().rstrip("\r\n"))
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = getattr(exc, "strerror", None) or exc
-            raise UsageError(f"{table.name('password_file')} {password_file}: {reason}") from None
+        options["auth"] = (user, first_line(password_file, table.name("password_file")))
     settings.hop_options = options
 
 

@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from ehlo._core import ServerConfig
-from ehlo._errors import EhloError
 from ehlo._handler import Handler
 from ehlo._limits import Limits, Statistics
 from ehlo._listener import Listener
@@ -25,6 +24,7 @@ from ehlo.cli._receive import (
     UsageError,
     cannot_listen,
     count,
+    host_name,
     open_store,
     port,
     say,
@@ -101,23 +101,19 @@ def add_parser(commands: Any) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> ServerConfig:
-    options: dict[str, Any] = {
-        "lmtp": arguments.lmtp,
-        "max_message_size": arguments.max_size or None,
-        "max_recipients": arguments.max_recipients,
-        "max_messages": None,
-        "bare_newlines": arguments.bare_newlines,
-        "command_timeout": arguments.timeout,
-    }
-    if arguments.hostname is not None:
-        try:
-            return ServerConfig(arguments.hostname, **options)
-        except (EhloError, ValueError) as exc:
-            raise UsageError(f"--hostname {arguments.hostname!r} is no domain name: {exc}") from None
+    name = host_name(arguments.hostname, "--hostname")
     try:
-        return ServerConfig(socket.gethostname(), **options)
-    except (EhloError, ValueError):
-        return ServerConfig("localhost", **options)
+        return ServerConfig(
+            name,
+            lmtp=arguments.lmtp,
+            max_message_size=arguments.max_size or None,
+            max_recipients=arguments.max_recipients,
+            max_messages=None,
+            bare_newlines=arguments.bare_newlines,
+            command_timeout=arguments.timeout,
+        )
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
 
 
 def _store(arguments: argparse.Namespace) -> Store | None:
