@@ -307,12 +307,9 @@ def trips() -> None:
     for chunked in (False, True):
         groups = 0
 
-        class Counting(ehlo.Handler):
-            pass
-
         async def main(chunked: bool = chunked) -> None:
             nonlocal groups
-            async with await ehlo.asyncio.serve(Counting(), "127.0.0.1", 0) as server:
+            async with await ehlo.asyncio.serve(ehlo.Handler(), "127.0.0.1", 0) as server:
                 config = ehlo.ClientConfig("bench.example", chunking=chunked)
                 async with ehlo.asyncio.connect("127.0.0.1", server.port, config=config) as client:
                     await client.send(content(1024), SENDER, RECIPIENT)

@@ -34,10 +34,6 @@ STEPS = (
 )
 
 
-class Accept(ehlo.Handler):
-    """Takes all and drops it."""
-
-
 class Bare(asyncio.Protocol):
     """Says the next reply at each end of a step."""
 
@@ -68,7 +64,7 @@ async def serve(kind: str, certificate: str) -> None:
     context.load_cert_chain(certificate)
     if kind == "ehlo":
         config = ehlo.ServerConfig("mx.example", tls="implicit", max_messages=None)
-        server = await ehlo.asyncio.serve(Accept(), "127.0.0.1", 0, config=config, tls=context)
+        server = await ehlo.asyncio.serve(ehlo.Handler(), "127.0.0.1", 0, config=config, tls=context)
         print(server.port, flush=True)
     else:
         bare = await asyncio.get_running_loop().create_server(Bare, "127.0.0.1", 0, ssl=context)

@@ -34,6 +34,7 @@ from ehlo._core import (
     Unsolicited,
 )
 from ehlo._errors import LocalProtocolError
+from ehlo._tls import unverified_context
 from ehlo.bench._histogram import quantise
 from ehlo.bench._plan import LoadPlan
 from ehlo.bench._poller import READ, WRITE, make_poller
@@ -419,7 +420,7 @@ class _Slot:
                         self._become_ready(now)
                     else:
                         load.error(f"connection auth {reply.code}", str(reply))
-                        self._quit()
+                        self.quit()
             case Unsolicited():
                 pass  # the disconnect that follows tells of it
             case ClientDisconnect(reason):
@@ -448,15 +449,12 @@ class _Slot:
         for _ in range(load.plan.depth):
             load.next(self, now)
 
-    def _quit(self) -> None:
+    def quit(self) -> None:
+        """Say QUIT when all that was handed over is answered."""
         if not self.quitting:
             self.quitting = True
             with contextlib.suppress(LocalProtocolError):  # over already, and the event that says so is on its way
                 self.conn.quit()
-
-    def quit(self) -> None:
-        """Say QUIT when all that was handed over is answered."""
-        self._quit()
 
     # ---- the end -----------------------------------------------------------------------------
 
@@ -852,8 +850,4 @@ def _config(plan: LoadPlan) -> ClientConfig:
 def _context(plan: LoadPlan) -> ssl.SSLContext | None:
     if plan.tls == "off":
         return None
-    context = ssl.create_default_context()
-    if not plan.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return ssl.create_default_context() if plan.verify else unverified_context()

@@ -85,17 +85,17 @@ def outcome(plan: LoadPlan, tally: Tally) -> dict[str, Any]:
         },
         "interrupted": tally.interrupted,
         "gave_up": tally.gave_up,
-        "complete": complete(plan, tally),
+        "complete": complete(tally),
         "warnings": warnings_of(plan, tally),
     }
 
 
-def complete(plan: LoadPlan, tally: Tally) -> bool:
+def complete(tally: Tally) -> bool:
     """Whether every message that was asked for was accepted, for every recipient.
 
     Example::
 
-        sys.exit(0 if complete(plan, tally) else 1)
+        sys.exit(0 if complete(tally) else 1)
     """
     bad = tally.partly + tally.refused + tally.failed + tally.unsent
     return not bad and tally.accepted > 0 and not tally.gave_up and not tally.interrupted

@@ -21,15 +21,20 @@ import ehlo.asyncio
 _TICK = 0.001  # seconds between two looks at the clock: a stall is what comes on top
 
 
-class _Discard(ehlo.Handler):
-    """Nothing is overridden: the engine decides, and content is counted and dropped."""
-
-
 class _Collect(ehlo.Handler):
     """The whole content of each message, as ``bytes``."""
 
     def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
         """Take it."""
+
+
+_CONFIG = ehlo.ServerConfig("localhost", max_message_size=None, max_messages=None)
+_LIMITS = ehlo.Limits(max_connections=None, max_connections_per_network=None, session_seconds=None)
+
+
+def _handler(collect: bool) -> ehlo.Handler:
+    """One that overrides nothing leaves all to the engine: content is counted and dropped."""
+    return _Collect() if collect else ehlo.Handler()
 
 
 async def _watch(stalls: list[float]) -> None:
@@ -61,10 +66,7 @@ async def _serve(open_server: Callable[[], Any], watched: bool) -> None:
 
 
 async def _ehlo(collect: bool) -> int:
-    config = ehlo.ServerConfig("localhost", max_message_size=None, max_messages=None)
-    limits = ehlo.Limits(max_connections=None, max_connections_per_network=None, session_seconds=None)
-    handler = _Collect() if collect else _Discard()
-    server = await ehlo.asyncio.serve(handler, "127.0.0.1", 0, config=config, limits=limits)
+    server = await ehlo.asyncio.serve(_handler(collect), "127.0.0.1", 0, config=_CONFIG, limits=_LIMITS)
     _keep.append(server)
     return server.port
 
@@ -89,8 +91,6 @@ async def _aiosmtpd(collect: bool) -> int:
 def _trio(collect: bool) -> None:
     trio = importlib.import_module("trio")
     adapter = importlib.import_module("ehlo.trio")
-    config = ehlo.ServerConfig("localhost", max_message_size=None, max_messages=None)
-    limits = ehlo.Limits(max_connections=None, max_connections_per_network=None, session_seconds=None)
     worst = 0.0
 
     async def watch() -> None:
@@ -101,13 +101,13 @@ def _trio(collect: bool) -> None:
             worst = max(worst, trio.current_time() - before - _TICK)
 
     async def main() -> None:
-        handler = _Collect() if collect else _Discard()
+        handler = _handler(collect)
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM) as signals:
                 serve = adapter.serve
                 server = await nursery.start(
                     lambda task_status: serve(
-                        handler, "127.0.0.1", 0, config=config, limits=limits, task_status=task_status
+                        handler, "127.0.0.1", 0, config=_CONFIG, limits=_LIMITS, task_status=task_status
                     )
                 )
                 if collect:

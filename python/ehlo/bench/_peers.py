@@ -76,10 +76,7 @@ def clients_here() -> list[str]:
 
         clients_here()  # ["ehlo-load", "ehlo-load-pipelined", "smtp-source", "smtplib", …]
     """
-    import ehlo.asyncio
-
-    with_client = hasattr(ehlo.asyncio, "connect")
-    return [name for name in CLIENTS if _needs(name) and (with_client or name not in ("ehlo", "ehlo-uvloop"))]
+    return [name for name in CLIENTS if _needs(name)]
 
 
 def versions() -> dict[str, str]:
