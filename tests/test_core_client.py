@@ -179,6 +179,17 @@ def test_any_buffer_is_content(ready: ehlo.ClientConnection, kind: type) -> None
     assert ready.data_to_send() == b"hi\r\n.\r\n"
 
 
+def test_large_content_is_not_copied() -> None:
+    conn = client()
+    content = b"a line\r\n" * 4000
+    conn.send_message("a@b", ["c@d"], content)
+    sent(conn, OFFER.replace(b"SIZE 1000", b"SIZE"), b"250 ok\r\n250 ok\r\n")
+    conn.receive_data(b"354 go\r\n")
+    assert conn.data_to_send() is content
+    assert conn.data_to_send() == b".\r\n"
+    assert conn.data_to_send() == b""
+
+
 @pytest.mark.parametrize("recipients", ["c@d", ("c@d",), [ehlo.Address("c@d")], iter([ehlo.Recipient("c@d")])])
 def test_recipients_as_they_may_be_given(recipients: object) -> None:
     conn = client()

@@ -1785,7 +1785,10 @@ class ClientConnection:
     def __iter__(self) -> ClientConnection: ...
     def __next__(self) -> _ClientEvent: ...
     def data_to_send(self) -> bytes:
-        """Octets to send now, b"" if there are none. Each is handed over once; after these there may be more."""
+        """Octets to send now, b"" if there are none. Each is handed over once; after these there may be more: a large
+        content that needs no change is handed over as the `bytes` that was queued, and what is around it before and
+        after.
+        """
     @property
     def config(self) -> ClientConfig:
         """What it was made with."""

@@ -48,8 +48,6 @@ from ehlo._tls import Tls, reason_of
 
 __all__ = ["ClientDriver"]
 
-# Octets that data_to_send gives at most, or a little more: when it gave so many there may be more.
-_FULL: Final = 262144
 # Characters of the dialogue that are kept beside a trace.
 _TOLD: Final = 16384
 
@@ -98,6 +96,7 @@ class ClientDriver:
         "results",
         "seen",
         "send",
+        "send_both",
         "served",
         "since",
         "sources",
@@ -108,8 +107,11 @@ class ClientDriver:
 
     conn: ClientConnection
     send: Callable[[bytes], object]
+    send_both: Callable[[bytes, bytes], object]
     write: Callable[[bytes], object]
     """Backend: hand octets to the transport. What that does not take, the backend keeps, and says ``held``."""
+    write_both: Callable[[bytes, bytes], object]
+    """Backend: likewise, two in a row; without a copy, where that can be had: one of them is content."""
 
     def __init__(self, opening: Opening, buffer: ReceiveBuffer, now: Callable[[], float]) -> None:
         self.opening = opening
@@ -177,7 +179,7 @@ class ClientDriver:
         if opening.fqdn is not None:
             config = config.replace(hostname=hostname_of(opening.fqdn, sockname))
         self.conn = ClientConnection(config)
-        self.send = self.write
+        self.send, self.send_both = self.write, self.write_both
         if opening.proxy:
             self.write(opening.proxy)
         if opening.tls == "implicit":
@@ -235,15 +237,14 @@ class ClientDriver:
                     self.news = True
                 else:
                     self.on_event(event)
-            if self.held:
+            if self.held or not (out := conn.data_to_send()):
                 break
-            out = conn.data_to_send()
-            if out:
-                self.seen = self.now()
+            self.seen = self.now()
+            more = conn.data_to_send()
+            if not more:
                 self.send(out)
-                if len(out) >= _FULL:
-                    continue
-            break
+                break
+            self.send_both(out, more)
         # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
         if self.sources and conn.content_wanted is not None:
             self.news = True
@@ -282,7 +283,7 @@ class ClientDriver:
     def gone(self) -> None:
         """The transport is closed."""
         self.lost = self.held = True
-        self.send = _nowhere  # no reference cycle is left for the collector
+        self.send = self.send_both = _nowhere  # no reference cycle is left for the collector
         self.receive_end()
 
     def receive_end(self) -> None:
@@ -367,13 +368,14 @@ class ClientDriver:
             self.write(out)
         if done:
             self.seen = self.now()
-            self.send = self._encrypt
+            self.send = self.send_both = self._encrypt
             self.conn.tls_established(verified=tls.verified)
         return done
 
-    def _encrypt(self, octets: bytes) -> None:
+    def _encrypt(self, *pieces: bytes) -> None:
         assert self.tls is not None
-        self.tls.write(octets)
+        for octets in pieces:
+            self.tls.write(octets)
         self.write(self.tls.data_to_send())
 
     def _decrypt(self, tls: Tls) -> None:
@@ -492,5 +494,5 @@ def _sender_text(sender: SenderLike) -> str:
     return path_text(sender.path if isinstance(sender, Sender) else sender)
 
 
-def _nowhere(octets: bytes) -> None:
+def _nowhere(*pieces: bytes) -> None:
     """Where the octets of a lost connection go."""

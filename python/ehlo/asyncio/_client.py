@@ -67,6 +67,9 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
             self.receive_tls(self._view[:nbytes])
         self.advance()
 
+    def write_both(self, first: bytes, second: bytes) -> None:
+        self._transport.writelines((first, second))
+
     def eof_received(self) -> bool:
         self.receive_end()
         return False

@@ -63,19 +63,22 @@ class ClientSocket(ClientDriver):
         else:
             self.receive_tls(self.buffer.view[:count])
 
-    def write(self, octets: bytes) -> None:
+    def write(self, octets: bytes, more: bytes = b"") -> None:
+        sent = 0
         if not self._unsent:
             try:
-                sent = self._socket.send(octets)
+                sent = self._socket.sendmsg((octets, more)) if more else self._socket.send(octets)
             except (BlockingIOError, InterruptedError):
-                sent = 0
+                pass
             except OSError:  # what the server said before it went is still to be read
                 return
-            if sent == len(octets):
+            if sent == len(octets) + len(more):
                 return
-            octets = octets[sent:]
+            octets = (octets + more)[sent:]
         self._unsent += octets
         self.held = True
+
+    write_both = write
 
     def _flush(self) -> None:
         octets, self._unsent = self._unsent, b""
@@ -88,30 +91,35 @@ class ClientSocket(ClientDriver):
 
     async def progress(self) -> None:
         self.advance()
-        if not self.news:
-            await self._turn()
-            self.advance()
-        elif self.sources:
+        if self.news and self.sources:
             await checkpoint()
             self.look()  # while the kernel takes all that is sent, nothing else would read (C-CLI-33)
+        while not (self.news or self.lost):
+            await self._turns()
         self.news = False
 
-    async def _turn(self) -> None:
-        """Wait until the server, or the clock, has something to say, or another task has."""
+    async def _turns(self) -> None:
+        """Move octets until there is news, or it is time to look at the clock. A scope costs as much as a turn, so one
+        does for several: it lasts no longer than the shortest span that might begin meanwhile.
+        """
+        tick = self.opening.tick
         left = self.left()
-        deadline = inf if left is None else self.now() + max(left, 0.0)
-        with trio.CancelScope(deadline=deadline) as self._scope:
-            if self._unsent:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._until, wait_readable, nursery.cancel_scope)
-                    await self._until(wait_writable, nursery.cancel_scope)
-            else:
-                await self._until(wait_readable, self._scope)
-        if self.lost:
-            return
-        if self._unsent:
-            self._flush()
-        self._receive()
+        seconds = tick if left is None else min(max(left, 0.0), tick)
+        with trio.CancelScope(deadline=self.now() + seconds) as self._scope:
+            while not self.news:
+                try:
+                    if self._unsent:
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(self._until, wait_readable, nursery.cancel_scope)
+                            await self._until(wait_writable, nursery.cancel_scope)
+                    else:
+                        await wait_readable(self._socket)
+                except trio.ClosedResourceError:  # another task closed it, and that is news
+                    return
+                if self._unsent:
+                    self._flush()
+                self._receive()
+                self.advance()
         if (left := self.left()) is not None and left <= 0 and not self.conn.closed:
             self.time_is_up()
 

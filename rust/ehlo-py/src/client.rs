@@ -42,6 +42,9 @@ impl AsRef<[u8]> for Outgoing {
     }
 }
 
+/// Output of fewer octets is copied without a look at whether it is content.
+const WORTH_LENDING: usize = 4096;
+
 /// The client's side of one SMTP or LMTP session, without I/O (RFC 5321, 2033).
 ///
 /// - Input: `receive_data` or `receive_from`, `receive_eof`, `receive_timeout`. They never raise for what a peer sent.
@@ -315,9 +318,18 @@ impl ClientConnection {
         self.next_event(py)
     }
 
-    /// Octets to send now, b"" if there are none. Each is handed over once; after these there may be more.
+    /// Octets to send now, b"" if there are none. Each is handed over once; after these there may be more: a large
+    /// content that needs no change is handed over as the `bytes` that was queued, and what is around it before and after.
     fn data_to_send<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let octets = PyBytes::new(py, self.inner.output());
+        let octets = self.inner.output();
+        let octets = if octets.len() < WORTH_LENDING {
+            PyBytes::new(py, octets)
+        } else if let Some(Outgoing::Bytes(content)) = self.inner.output_content() {
+            let Ok(content) = content.into_pyobject(py);
+            content
+        } else {
+            PyBytes::new(py, self.inner.output())
+        };
         self.inner.clear_output();
         octets
     }

@@ -3,8 +3,11 @@ mod common;
 use std::sync::Arc;
 
 use common::client::*;
-use ehlo::session::client::{Chunking, ClientMisuse, ClientSettings, Facts, NewMessage, Newlines};
+use ehlo::session::client::{
+    Chunking, ClientConnection, ClientEvent, ClientMisuse, ClientSettings, Facts, NewMessage, Newlines,
+};
 use ehlo::session::{Envelope, Recipient, Sender};
+use ehlo::syntax::command::Command;
 use ehlo::syntax::options::Options;
 use ehlo::syntax::parameter::{MailParameters, RcptParameters};
 
@@ -1064,4 +1067,81 @@ fn large_content_goes_out_in_bounded_pieces() {
             assert!(sent.len() < content.len() + 4096);
         });
     }
+}
+
+/// Give output piece by piece; says which of them was the content itself.
+fn outputs(conn: &mut ClientConnection) -> Vec<(Vec<u8>, bool)> {
+    let mut pieces = Vec::new();
+    loop {
+        let octets = conn.output().to_vec();
+        if octets.is_empty() {
+            return pieces;
+        }
+        pieces.push((octets, conn.output_content().is_some()));
+        conn.clear_output();
+    }
+}
+
+#[test]
+fn large_content_that_needs_no_change_is_not_copied() {
+    let content = "line\r\n".repeat(5000);
+    ready(settings(), DATA, |peer| {
+        peer.send(&["c@d"], &content);
+        peer.send(&["c@d"], "short\r\n");
+        peer.say("250 ok\r\n250 ok\r\n");
+        peer.heard();
+        peer.conn.receive(b"354 go\r\n");
+        assert_eq!(
+            outputs(&mut peer.conn),
+            [
+                (content.clone().into_bytes(), true),
+                (b".\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n".to_vec(), false),
+            ]
+        );
+    });
+    ready(settings(), BDAT, |peer| {
+        let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d"]).unwrap();
+        peer.conn.queue(NewMessage::whole(sender, recipients, content.clone().into_bytes())).unwrap();
+        assert_eq!(
+            outputs(&mut peer.conn),
+            [
+                (b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 30000 LAST\r\n".to_vec(), false),
+                (content.clone().into_bytes(), true),
+            ]
+        );
+    });
+    // A line that begins with a dot: what goes out is not what came in.
+    ready(settings(), DATA, |peer| {
+        peer.send(&["c@d"], &format!("{content}.\r\n"));
+        peer.say("250 ok\r\n250 ok\r\n");
+        peer.conn.receive(b"354 go\r\n");
+        assert_eq!(outputs(&mut peer.conn), [(format!("{content}..\r\n.\r\n").into_bytes(), false)]);
+    });
+}
+
+#[test]
+fn a_chunk_goes_out_whole_whatever_was_answered_meanwhile() {
+    let content = "line\r\n".repeat(5000);
+    ready(settings(), BDAT, |peer| {
+        let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d"]).unwrap();
+        peer.conn.queue(NewMessage::whole(sender, recipients, content.clone().into_bytes())).unwrap();
+        assert!(peer.conn.output().ends_with(b"BDAT 30000 LAST\r\n"));
+        peer.conn.clear_output();
+        // The size was said: the octets are owed, though nobody gets them (RFC 3030 2).
+        peer.conn.receive(b"550 no\r\n503 no\r\n503 no\r\n");
+        assert!(matches!(peer.conn.poll_event(), Some(ClientEvent::Result(_))));
+        peer.conn.command(Command::Noop(b"".into())).unwrap();
+        let [(octets, true), (next, false)] = &outputs(&mut peer.conn)[..] else { panic!("content, then the next") };
+        assert_eq!((&octets[..], &next[..]), (content.as_bytes(), &b"NOOP\r\n"[..]));
+    });
+    ready(settings(), DATA, |peer| {
+        peer.send(&["c@d"], &content);
+        peer.say("250 ok\r\n250 ok\r\n");
+        peer.heard();
+        peer.conn.receive(b"354 go\r\n");
+        peer.conn.receive_eof();
+        assert!(peer.conn.output().is_empty(), "nobody listens");
+        peer.turn();
+        peer.happened(&["1: c@d - ? (Lost)", "disconnect: the server closed the connection"]);
+    });
 }

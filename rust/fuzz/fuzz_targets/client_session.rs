@@ -46,8 +46,10 @@ fn run<'a>(setup: u8, input: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Ve
             }
             events.push(format!("{event:?}"));
         }
-        said.extend_from_slice(client.output());
-        client.clear_output();
+        while !client.output().is_empty() {
+            said.extend_from_slice(client.output());
+            client.clear_output();
+        }
     };
     for piece in input {
         client.receive(piece);

@@ -36,8 +36,8 @@ pub struct Facts {
 /// Where content comes from.
 #[derive(Debug)]
 pub(super) enum Content<B> {
-    /// It is here, and can be sent again.
-    Whole(B),
+    /// It is here, and can be sent again. What of it goes out as it is is lent to the output, which may outlive the message.
+    Whole(Arc<B>),
     /// It comes in pieces, once.
     Stream { pieces: VecDeque<B>, ended: bool },
 }
@@ -57,7 +57,7 @@ impl<B: AsRef<[u8]>> NewMessage<B> {
         };
         let clean = !flags.bare() && !flags.no_final_crlf;
         let plain = clean && !reader.has_dots() && octets.first() != Some(&b'.');
-        Self { sender, recipients, content: Content::Whole(content), facts, clean, plain }
+        Self { sender, recipients, content: Content::Whole(Arc::new(content)), facts, clean, plain }
     }
 
     /// A message whose content is going to come in pieces.
@@ -69,7 +69,7 @@ impl<B: AsRef<[u8]>> NewMessage<B> {
     /// Octets that are going to be sent, if they are known (RFC 1870 5).
     pub(super) fn size(&self, exact: bool) -> Option<u64> {
         match &self.content {
-            Content::Whole(content) if exact => Some(content.as_ref().len() as u64),
+            Content::Whole(content) if exact => Some((**content).as_ref().len() as u64),
             _ => self.facts.size,
         }
     }

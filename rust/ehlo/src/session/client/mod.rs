@@ -14,6 +14,7 @@ mod transcript;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,9 @@ use crate::wire::dot::{BareNewline, DotEncoder, EncodePolicy};
 
 /// Content is turned into output up to about this many octets at a time.
 const HIGH_WATER: usize = 256 * 1024;
-/// Room beside content, for the commands of an envelope.
-const ENVELOPE: usize = 1024;
+/// Whole content of at least so many octets that needs no change is lent to the output. To copy less is cheaper than to
+/// send it in a piece of its own.
+const LEND: usize = 16 * 1024;
 /// Whole content is encoded in pieces of this size.
 const PIECE: usize = 64 * 1024;
 /// A buffer larger than this is given back when it is empty.
@@ -92,6 +94,19 @@ impl Expect {
             Self::Command { verb, .. } => *verb != Verb::Rset,
             Self::Greeting | Self::Hello(_) | Self::StartTls | Self::Auth { .. } | Self::Data => true,
         }
+    }
+}
+
+/// A part of whole content that goes out as it is.
+#[derive(Debug)]
+struct Lent<B> {
+    content: Arc<B>,
+    part: Range<usize>,
+}
+
+impl<B: AsRef<[u8]>> Lent<B> {
+    fn octets(&self) -> &[u8] {
+        &(*self.content).as_ref()[self.part.clone()]
     }
 }
 
@@ -181,6 +196,8 @@ pub struct ClientConnection<B: AsRef<[u8]> = Vec<u8>> {
     expected: VecDeque<Expect>,
     events: VecDeque<ClientEvent>,
     output: Vec<u8>,
+    /// What goes out behind `output`; nothing else does before.
+    lent: Option<Lent<B>>,
     /// Chunks are put together here, since their size goes first.
     scratch: Vec<u8>,
     capabilities: Capabilities,
@@ -215,6 +232,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             expected: VecDeque::from([Expect::Greeting]),
             events: VecDeque::new(),
             output: Vec::new(),
+            lent: None,
             scratch: Vec::new(),
             capabilities: Capabilities::default(),
             offer: Offer::default(),
@@ -448,15 +466,28 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         self.events.pop_front()
     }
 
-    /// Octets to send now. There may be more when these are gone.
+    /// Octets to send now. There may be more when these are gone: content that needs no change is not copied, so what is
+    /// before it and what is behind it comes apart from it.
     pub fn output(&mut self) -> &[u8] {
         self.pump();
-        &self.output
+        match &self.lent {
+            Some(lent) if self.output.is_empty() => lent.octets(),
+            _ => &self.output,
+        }
+    }
+
+    /// The content that [`output`](Self::output) is, if it is all of a message's, as it was queued.
+    #[must_use]
+    pub fn output_content(&self) -> Option<&B> {
+        let lent = self.lent.as_ref().filter(|_| self.output.is_empty())?;
+        (lent.part.len() == (*lent.content).as_ref().len()).then_some(&lent.content)
     }
 
     /// Forget the output: it was sent.
     pub fn clear_output(&mut self) {
-        if self.output.capacity() > KEEP_CAPACITY {
+        if self.output.is_empty() {
+            self.lent = None;
+        } else if self.output.capacity() > KEEP_CAPACITY {
             self.output = Vec::new();
         } else {
             self.output.clear();
@@ -618,7 +649,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// Turn into output what may be sent now.
     fn pump(&mut self) {
-        while self.phase == Phase::Ready && self.output.len() < HIGH_WATER && self.step() {}
+        while self.phase == Phase::Ready && self.lent.is_none() && self.output.len() < HIGH_WATER && self.step() {}
     }
 
     /// One step. Says whether anything was done.
@@ -709,7 +740,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             && !job.begun
             && !plan.exact
             && !job.message.clean // else it was looked for
-            && let Some(failure) = forbidden_newline(content.as_ref(), settings.newlines)
+            && let Some(failure) = forbidden_newline((**content).as_ref(), settings.newlines)
         {
             self.refuse_job(at, failure);
             return true;
@@ -806,24 +837,29 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     fn send_lines(&mut self, transaction: &mut Transaction, mut encoder: DotEncoder) -> bool {
         let Some(at) = self.position(transaction.job) else { return true };
-        let Self { jobs, output, .. } = self;
+        let Self { jobs, output, lent, .. } = self;
         let mut ended = false;
         let plain = jobs[at].message.plain;
         let done = match &mut jobs[at].message.content {
             Content::Whole(content) => {
-                let rest = &content.as_ref()[transaction.at..];
-                let piece = &rest[..rest.len().min(PIECE)];
-                transaction.at += piece.len();
-                ended = piece.len() == rest.len();
-                // For what is sent in one go, with the next envelope: to grow in steps copies most of it again.
-                output.reserve(rest.len().min(HIGH_WATER) + ENVELOPE);
-                if plain {
-                    // The encoder stays where it began, at the start of a line; and there such content ends.
-                    output.extend_from_slice(piece);
+                let rest = &(**content).as_ref()[transaction.at..];
+                // The encoder of plain content stays where it began, at the start of a line; and there such content ends.
+                let octets = rest.len().min(if plain { HIGH_WATER } else { PIECE });
+                ended = octets == rest.len();
+                let done = if plain && octets >= LEND {
+                    ended = false;
+                    *lent = Some(Lent { content: Arc::clone(content), part: transaction.at..transaction.at + octets });
+                    Ok(())
+                } else if plain {
+                    output.extend_from_slice(&rest[..octets]);
                     Ok(())
                 } else {
-                    encoder.encode(piece, output)
-                }
+                    // To grow in steps would copy most of it again.
+                    output.reserve(rest.len().min(HIGH_WATER));
+                    encoder.encode(&rest[..octets], output)
+                };
+                transaction.at += octets;
+                done
             }
             Content::Stream { pieces, ended: end } => match pieces.pop_front() {
                 Some(piece) if transaction.plan.seven_bit && !piece.as_ref().is_ascii() => {
@@ -881,7 +917,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     fn send_chunk(&mut self, transaction: &mut Transaction) -> bool {
         let Some(at) = self.position(transaction.job) else { return true };
         let Sending::Chunks { reader, begun } = &mut transaction.sending else { return false };
-        let Self { jobs, output, scratch, config, .. } = self;
+        let Self { jobs, output, lent, scratch, config, .. } = self;
         let most = config.settings().chunk_size;
         let start = output.len();
         let (exact, seven_bit) = (transaction.plan.exact, transaction.plan.seven_bit);
@@ -890,15 +926,19 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let clean = jobs[at].message.clean;
         match &mut jobs[at].message.content {
             Content::Whole(content) => {
-                let rest = &content.as_ref()[transaction.at..];
+                let rest = &(**content).as_ref()[transaction.at..];
                 let piece = &rest[..rest.len().min(most)];
-                transaction.at += piece.len();
                 last = piece.len() == rest.len();
-                if clean || exact {
-                    put_chunk(piece, last, output);
-                } else {
+                if !clean && !exact {
                     reader.read(piece, scratch);
+                } else if piece.len() >= LEND {
+                    put_chunk_size(piece.len(), last, output);
+                    *lent =
+                        Some(Lent { content: Arc::clone(content), part: transaction.at..transaction.at + piece.len() });
+                } else {
+                    put_chunk(piece, last, output);
                 }
+                transaction.at += piece.len();
             }
             Content::Stream { pieces, ended } => {
                 if pieces.is_empty() && !*ended {
@@ -1342,6 +1382,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if self.phase == Phase::Closed {
             return;
         }
+        self.lent = None;
         let challenged = match mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Challenged(id) => Some((id, Verb::Auth)),
             _ => None,
@@ -1394,8 +1435,12 @@ impl<B: AsRef<[u8]>> fmt::Debug for ClientConnection<B> {
 
 /// One BDAT command and its octets (RFC 3030 2).
 fn put_chunk(octets: &[u8], last: bool, output: &mut Vec<u8>) {
-    let header = Command::Bdat { size: octets.len() as u64, last };
-    let written = header.write(output);
-    debug_assert_eq!(written, Ok(()), "digits and LAST");
+    put_chunk_size(octets.len(), last, output);
     output.extend_from_slice(octets);
+}
+
+/// A BDAT command, behind which its octets come.
+fn put_chunk_size(octets: usize, last: bool, output: &mut Vec<u8>) {
+    let written = Command::Bdat { size: octets as u64, last }.write(output);
+    debug_assert_eq!(written, Ok(()), "digits and LAST");
 }
