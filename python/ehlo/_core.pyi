@@ -1786,8 +1786,7 @@ class ClientConnection:
     def __next__(self) -> _ClientEvent: ...
     def data_to_send(self) -> bytes:
         """Octets to send now, b"" if there are none. Each is handed over once; after these there may be more: a large
-        content that needs no change is handed over as the `bytes` that was queued, and what is around it before and
-        after.
+        content that needs no change comes as the `bytes` that was queued, apart from what is before and behind it.
         """
     @property
     def config(self) -> ClientConfig:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from backends import BACKENDS, CONFIG, MAIL, Asyncio
 
 import ehlo
 import ehlo.asyncio
+from ehlo.asyncio._connection import ServerProtocol
 
 
 @pytest.fixture(params=[name for name, kind in BACKENDS.items() if issubclass(kind, Asyncio)])
@@ -87,6 +90,54 @@ def test_leaving_by_cancellation_cuts(backend: Asyncio) -> None:
         assert server.statistics.cut == 1
 
     backend.run(main)
+
+
+def test_a_client_with_much_to_say_lets_others_have_their_turn(
+    backend: Asyncio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = 0
+    reads: Counter[int] = Counter()
+    update = ServerProtocol.buffer_updated
+
+    def counted(self: ServerProtocol, nbytes: int) -> None:
+        reads[turn] += 1
+        update(self, nbytes)
+
+    monkeypatch.setattr(ServerProtocol, "buffer_updated", counted)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with await backend.serve(ehlo.Handler(), config=CONFIG) as server:
+            with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                sock.setblocking(False)
+                for words in (
+                    b"",
+                    b"HELO x\r\n",
+                    b"MAIL FROM:<a@b.example>\r\n",
+                    b"RCPT TO:<c@d.example>\r\n",
+                    b"DATA\r\n",
+                ):
+                    await loop.sock_sendall(sock, words)
+                    assert (await loop.sock_recv(sock, 1000))[:1] in b"23"
+                reads.clear()
+                counting = loop.create_task(count_turns())
+                rest = memoryview((b"x" * 78 + b"\r\n") * 100_000 + b".\r\n")
+                while rest:
+                    try:
+                        rest = rest[sock.send(rest) :]
+                    except BlockingIOError:  # there is much to read, and only now somebody reads
+                        await asyncio.sleep(0)
+                assert (await loop.sock_recv(sock, 1000)).startswith(b"250")
+                counting.cancel()
+
+    backend.run(main)
+    assert max(reads.values()) <= 4
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._connection import WRITING, Connection
 from ehlo._driver import Call
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerProtocol"]
 
+# Why reading is paused, beside ehlo._connection's reasons: the others' turn.
+_TURN: Final = 4
+# Full reads in a row until the others have theirs.
+_READS: Final = 4
+
 
 class ServerProtocol(Connection, asyncio.BufferedProtocol):
     """One connection. Private: a :class:`Server` makes them."""
 
-    __slots__ = ("_buffer", "_timer", "_transport", "_view", "_write")
+    __slots__ = ("_buffer", "_reads", "_timer", "_transport", "_view", "_write")
 
     _server: Server
     _transport: asyncio.Transport
@@ -37,6 +42,7 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         super().__init__(server)
         self._buffer = server._buffer
         self._view = server._view
+        self._reads = 0
         self._timer: asyncio.TimerHandle | None = None
 
     # ---- asyncio's side --------------------------------------------------------------------------
@@ -63,6 +69,8 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         if self._closing:
             return
         self._octets += nbytes
+        if nbytes == self._server._full_read:
+            self._give_way()
         if self._tls is not None:
             self._receive_tls(self._view[:nbytes])
             return
@@ -80,6 +88,13 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
                     self._write(out)
                 return
         self._advance(event)
+
+    def _give_way(self) -> None:
+        self._reads += 1
+        if self._reads == _READS:
+            self._reads = 0
+            self._pause(_TURN)
+            self._server._loop.call_soon(self._resume, _TURN)
 
     def eof_received(self) -> bool:
         if self._closing:

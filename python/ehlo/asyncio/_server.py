@@ -43,6 +43,8 @@ class Server(Listener[ServerProtocol]):
         self._loop = loop = asyncio.get_running_loop()
         self._buffer = buffer_of(loop)
         self._view = self._buffer.view
+        # uvloop reads from one transport up to 32 times in a turn, and all others wait; asyncio itself reads once.
+        self._full_read = -1 if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []
         self._closer: asyncio.Task[None] | None = None

@@ -319,7 +319,7 @@ impl ClientConnection {
     }
 
     /// Octets to send now, b"" if there are none. Each is handed over once; after these there may be more: a large
-    /// content that needs no change is handed over as the `bytes` that was queued, and what is around it before and after.
+    /// content that needs no change comes as the `bytes` that was queued, apart from what is before and behind it.
     fn data_to_send<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
         let octets = self.inner.output();
         let octets = if octets.len() < WORTH_LENDING {

@@ -26,6 +26,12 @@ mod writer {
     use pyo3::prelude::*;
     use pyo3::types::PyBytes;
 
+    /// From here on a content gets so much room that glibc maps it, whatever was freed before (it stops to raise its
+    /// threshold at 32 MiB): only what is mapped moves without being copied. To copy 15 MB would stall an event loop for
+    /// 10 ms.
+    const LARGE: usize = 1 << 20;
+    const MAPPED: usize = if cfg!(all(target_os = "linux", target_pointer_width = "64")) { 33 << 20 } else { 0 };
+
     /// Octets that become a `bytes`. Empty, it owns nothing.
     ///
     /// Invariant: `data` points to `capacity` writable octets, of which the first `len` are initialised; they
@@ -98,7 +104,8 @@ mod writer {
             // A little more for the first octets, so that the end of a small message finds room; then half as much
             // again (to which CPython adds a quarter): pages that are not written are not paid for.
             let extra = if self.capacity == 0 { 64 + more / 8 } else { self.capacity / 2 };
-            self.allocate(needed.max(self.capacity.saturating_add(extra)));
+            let capacity = needed.max(self.capacity.saturating_add(extra));
+            self.allocate(if capacity < LARGE { capacity } else { capacity.max(MAPPED) });
         }
 
         fn allocate(&mut self, capacity: usize) {
