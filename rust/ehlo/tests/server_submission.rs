@@ -37,7 +37,14 @@ fn s_sub_02_what_is_offered() {
     assert_eq!(ServerConfig::new(without).unwrap_err(), ConfigError::RequiresAuth);
     let etrn = ServerSettings { decisions: Decisions { etrn: true, ..Decisions::default() }, ..submission() };
     assert_eq!(ServerConfig::new(etrn).unwrap_err(), ConfigError::EtrnForSubmission);
-    assert!(!include_str!("../src/session/server.rs").contains("\"521"));
+    for source in [
+        include_str!("../src/session/server/commands.rs"),
+        include_str!("../src/session/server/content.rs"),
+        include_str!("../src/session/server/decisions.rs"),
+        include_str!("../src/session/server/words.rs"),
+    ] {
+        assert!(!source.contains("\"521"));
+    }
 }
 
 #[test]

@@ -1,0 +1,489 @@
+//! What each command does in each state.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::ServerConnection;
+use super::state::{Answer, Decision, Learnt, State};
+use super::words::{
+    AFTER_HELO, ALREADY_MAIL, BAD_CHUNK_SIZE, BAD_HOLD, BY_TOO_SOON, BYE, CANCELLED, CHUNK_FAILED, CHUNKS_BEGUN,
+    HELLO_FIRST, IN_AUTH, IN_TLS, IN_TRANSACTION, MECHANISM_NEEDS_TLS, NEED_AUTH, NEED_MAIL, NEED_RCPT, NEED_TLS,
+    NO_INITIAL, NO_VALID_RECIPIENTS, NOT_BASE64, NOT_IMPLEMENTED, NOT_LMTP, NOT_OFFERED_ATTRIBUTE, NOT_TRUSTED,
+    NOT_VERIFIED, OK, RECIPIENT_OK, SENDER_OK, SINGLE_LABEL_RECIPIENT, SINGLE_LABEL_SENDER, TOO_BIG,
+    TOO_MANY_RECIPIENTS, UNKNOWN_COMMAND, UNKNOWN_MECHANISM, USE_LHLO, UTF8_RECIPIENT, push,
+};
+use crate::session::config::TlsMode;
+use crate::session::event::{Abort, DisconnectReason, Event};
+use crate::session::transaction::{Content, Recipient, Sender, Transaction};
+use crate::syntax::address::{ForwardPath, ReversePath};
+use crate::syntax::command::{Command, CommandError, CommandErrorKind, Secret, Verb, parse_command};
+use crate::syntax::parameter::{ByMode, Hold, MailParameters, RcptParameters};
+use crate::syntax::xattr::{AttributeName, Attributes};
+use crate::wire::base64;
+
+/// The mechanisms in which the server speaks first, so that there can be no initial response (RFC 4954 4).
+const SERVER_FIRST: [&str; 2] = ["CRAM-MD5", "DIGEST-MD5"];
+
+impl<C: Content> ServerConnection<C> {
+    pub(super) fn on_line(&mut self, line: &[u8]) {
+        self.counts.commands += 1;
+        if self.settings().limits.commands.is_some_and(|limit| self.counts.commands > u64::from(limit)) {
+            self.say_closing("421 4.7.0", "Too many commands");
+            self.ending = Some(DisconnectReason::Limit);
+            return;
+        }
+        let basic = matches!(self.learnt.hello, Some((Verb::Helo, _)));
+        match parse_command(line, self.config.options(!basic, self.tls.is_some())) {
+            Ok(command) => {
+                let state = mem::replace(&mut self.state, State::Closed);
+                self.state = self.on_command(state, command);
+            }
+            Err(error) => self.on_bad_command(&error),
+        }
+    }
+
+    /// The state machine: what each command does in each state.
+    fn on_command(&mut self, state: State<C>, command: Command<'_>) -> State<C> {
+        let lmtp = self.settings().lmtp;
+        if let Some(answer) = self.barred(&state, command.verb()) {
+            return match command {
+                Command::Bdat { size, last } => self.fail_chunk(state, size, last, Answer::Canned(answer)),
+                _ => self.wrong_in(answer, state),
+            };
+        }
+        match (state, command) {
+            (_, Command::Quit) => self.on_quit(),
+
+            (state, Command::Ehlo(_) | Command::Helo(_)) if lmtp => self.wrong_in(USE_LHLO, state),
+            (state, Command::Lhlo(_)) if !lmtp => self.wrong_in(NOT_LMTP, state),
+            (state, Command::Ehlo(hello)) => self.on_hello(state, Verb::Ehlo, hello.name.into_owned()),
+            (state, Command::Helo(hello)) => self.on_hello(state, Verb::Helo, hello.name.into_owned()),
+            (state, Command::Lhlo(hello)) => self.on_hello(state, Verb::Lhlo, hello.name.into_owned()),
+
+            (State::Idle, Command::Mail { .. }) if self.learnt.hello.is_none() => {
+                self.wrong_in(HELLO_FIRST, State::Idle)
+            }
+            (State::Idle, Command::Mail { path, parameters }) => self.on_mail(path, parameters),
+            (state, Command::Mail { .. }) => self.wrong_in(ALREADY_MAIL, state),
+
+            (State::InTransaction(transaction), Command::Rcpt { path, parameters }) => {
+                self.on_rcpt(transaction, path, parameters)
+            }
+            (State::Idle, Command::Rcpt { .. }) => self.wrong_in(NEED_MAIL, State::Idle),
+            (state, Command::Rcpt { .. }) => self.wrong_in(out_of_turn(&state), state),
+
+            (State::InTransaction(transaction), Command::Data) => self.on_data(transaction),
+            (State::Idle, Command::Data) => self.wrong_in(NEED_MAIL, State::Idle),
+            (state, Command::Data) => self.wrong_in(out_of_turn(&state), state),
+
+            (state, Command::Bdat { size, last }) => self.on_bdat(state, size, last),
+
+            (state, Command::Rset) => {
+                self.learnt.xforward = None;
+                self.drop_transaction(state);
+                self.answer_junk(OK);
+                State::Idle
+            }
+            (state, Command::Noop(_)) => {
+                self.answer_junk(OK);
+                state
+            }
+            (state, Command::Help(_)) if self.settings().help => {
+                self.count_junk();
+                self.say_help();
+                state
+            }
+            (state, Command::Vrfy { argument, .. }) => {
+                let ask = self.settings().decisions.vrfy;
+                self.on_inquiry(state, ask, NOT_VERIFIED, || Event::Vrfy(argument.into_owned()))
+            }
+            (state, Command::Expn { argument, .. }) if self.settings().decisions.expn => {
+                self.on_inquiry(state, true, NOT_VERIFIED, || Event::Expn(argument.into_owned()))
+            }
+            (State::Idle, Command::Etrn(argument)) if self.settings().decisions.etrn => {
+                self.on_inquiry(State::Idle, true, OK, || Event::Etrn(argument.into_owned()))
+            }
+            (state, Command::Etrn(_)) if self.settings().decisions.etrn => self.wrong_in(IN_TRANSACTION, state),
+            (state, Command::StartTls) if self.implements(Verb::StartTls) => self.on_starttls(state),
+            (state, Command::Auth { mechanism, initial }) if self.implements(Verb::Auth) => {
+                self.on_auth(state, &mechanism, initial.as_ref())
+            }
+            (state, Command::Xclient(pairs)) if self.implements(Verb::Xclient) => {
+                self.on_xclient(state, Attributes::from_pairs(&pairs))
+            }
+            (state, Command::Xforward(pairs)) if self.implements(Verb::Xforward) => {
+                self.on_xforward(state, Attributes::from_pairs(&pairs))
+            }
+            (state, Command::Unknown { verb, .. }) => {
+                if is_http(&verb) {
+                    self.turn_away();
+                } else {
+                    self.wrong(UNKNOWN_COMMAND);
+                }
+                state
+            }
+            (
+                state,
+                Command::Atrn(_)
+                | Command::Auth { .. }
+                | Command::Burl { .. }
+                | Command::Etrn(_)
+                | Command::Expn { .. }
+                | Command::Help(_)
+                | Command::Obsolete(_)
+                | Command::StartTls
+                | Command::Xclient(_)
+                | Command::Xforward(_),
+            ) => self.wrong_in(NOT_IMPLEMENTED, state),
+        }
+    }
+
+    fn on_bad_command(&mut self, error: &CommandError) {
+        let settings = self.settings();
+        let barred = self.barred(&self.state, error.verb);
+        match (error.verb, &error.kind, barred) {
+            (Some(Verb::Bdat), CommandErrorKind::BdatSize, _) => {
+                // The octets that follow cannot be told from commands any more (S-BDT-07).
+                self.say(BAD_CHUNK_SIZE);
+                self.ending = Some(DisconnectReason::Protocol);
+            }
+            (Some(Verb::Bdat), CommandErrorKind::BdatTrailing { size, last }, barred) => {
+                let (size, last) = (*size, *last);
+                let answer = Answer::Canned(match (barred, settings.chunking) {
+                    (Some(answer), _) => answer,
+                    (None, true) => "501 5.5.4 BDAT takes a size and LAST\r\n",
+                    (None, false) => NOT_IMPLEMENTED,
+                });
+                let state = mem::replace(&mut self.state, State::Closed);
+                self.state = self.fail_chunk(state, size, last, answer);
+            }
+            (_, _, Some(answer)) => self.wrong(answer),
+            (Some(Verb::Ehlo | Verb::Helo), ..) if settings.lmtp => self.wrong(USE_LHLO),
+            (Some(Verb::Lhlo), ..) if !settings.lmtp => self.wrong(NOT_LMTP),
+            (Some(verb), ..) if !self.implements(verb) => self.wrong(NOT_IMPLEMENTED),
+            (Some(Verb::Xclient | Verb::Xforward), ..) if !self.is_trusted() => self.wrong(NOT_TRUSTED),
+            _ => {
+                let (code, enhanced, text) = error.reply();
+                self.wrong(&format!("{code} {enhanced} {text}\r\n"));
+            }
+        }
+    }
+
+    fn implements(&self, verb: Verb) -> bool {
+        let settings = self.settings();
+        match verb {
+            Verb::Bdat => settings.chunking,
+            Verb::Etrn => settings.decisions.etrn,
+            Verb::Expn => settings.decisions.expn,
+            Verb::Help => settings.help,
+            Verb::StartTls => settings.tls == TlsMode::StartTls || self.is_tls(),
+            Verb::Auth => !settings.auth.is_empty(),
+            Verb::Xclient => !settings.xclient.is_empty(),
+            Verb::Xforward => !settings.xforward.is_empty(),
+            Verb::Ehlo
+            | Verb::Helo
+            | Verb::Lhlo
+            | Verb::Mail
+            | Verb::Rcpt
+            | Verb::Data
+            | Verb::Rset
+            | Verb::Noop
+            | Verb::Quit
+            | Verb::Vrfy => true,
+            _ => false,
+        }
+    }
+
+    /// Why nothing but a few commands may be used now, if so (RFC 3207 4, RFC 4954 6, RFC 5321 3.1).
+    fn barred(&self, state: &State<C>, verb: Option<Verb>) -> Option<&'static str> {
+        let settings = self.settings();
+        match (state, verb) {
+            (_, Some(Verb::Quit)) => None,
+            (State::Refused(why), _) => Some(why),
+            (_, None | Some(Verb::Ehlo | Verb::Lhlo | Verb::Noop | Verb::StartTls)) => None,
+            _ if settings.require_tls && self.tls.is_none() => Some(NEED_TLS),
+            _ if !settings.require_auth && !settings.submission => None,
+            (_, Some(Verb::Auth | Verb::Helo | Verb::Rset)) => None,
+            // A proxy that is trusted says by it who has authenticated.
+            (_, Some(Verb::Xclient)) if self.is_trusted() => None,
+            _ => self.learnt.identity.is_none().then_some(NEED_AUTH),
+        }
+    }
+
+    /// Why a command that EHLO has to come before cannot be had in this state, if so.
+    fn needs_ehlo(&self, state: &State<C>) -> Option<&'static str> {
+        match (state, &self.learnt.hello) {
+            (_, None) => Some(HELLO_FIRST),
+            (_, Some((Verb::Helo, _))) => Some(AFTER_HELO),
+            (State::Idle, _) => None,
+            _ => Some(IN_TRANSACTION),
+        }
+    }
+
+    fn on_starttls(&mut self, state: State<C>) -> State<C> {
+        if self.is_tls() {
+            return self.wrong_in(IN_TLS, state); // S-TLS-07
+        }
+        if let Some(answer) = self.needs_ehlo(&state) {
+            return self.wrong_in(answer, state);
+        }
+        self.events.push_back(Event::StartTls);
+        State::Deciding(Decision::StartTls)
+    }
+
+    fn on_auth(&mut self, state: State<C>, mechanism: &str, initial: Option<&Secret<'_>>) -> State<C> {
+        if self.learnt.identity.is_some() {
+            return self.wrong_in(IN_AUTH, state); // S-AUT-03
+        }
+        if let Some(answer) = self.needs_ehlo(&state) {
+            return self.wrong_in(answer, state);
+        }
+        let mechanism = mechanism.to_ascii_uppercase();
+        if !self.config.offers_mechanism(&mechanism, self.tls) {
+            let known = self.settings().auth.contains(&mechanism);
+            let needs_tls = known && self.tls.is_none() && self.settings().tls != TlsMode::Off;
+            return self.wrong_in(if needs_tls { MECHANISM_NEEDS_TLS } else { UNKNOWN_MECHANISM }, state);
+        }
+        let initial = match initial {
+            None => None,
+            Some(_) if SERVER_FIRST.contains(&mechanism.as_str()) => return self.wrong_in(NO_INITIAL, state),
+            Some(octets) if **octets == *b"=" => Some(Vec::new()), // S-AUT-08
+            Some(octets) => match base64::decode(octets) {
+                Ok(octets) => Some(octets),
+                Err(_) => return self.wrong_in(NOT_BASE64, state),
+            },
+        };
+        self.events.push_back(Event::Auth { mechanism, initial: initial.map(|octets| Secret(octets.into())) });
+        State::Deciding(Decision::Auth)
+    }
+
+    /// A line inside AUTH (RFC 4954 4).
+    pub(super) fn on_response(&mut self, line: &[u8]) -> State<C> {
+        if line == b"*" {
+            return self.wrong_in(CANCELLED, State::Idle);
+        }
+        match base64::decode(line) {
+            Ok(octets) => {
+                self.events.push_back(Event::AuthResponse(Secret(octets.into())));
+                State::Deciding(Decision::Auth)
+            }
+            Err(_) => self.wrong_in(NOT_BASE64, State::Idle),
+        }
+    }
+
+    fn on_xclient(&mut self, state: State<C>, said: Attributes) -> State<C> {
+        if let Some(answer) = self.refuses_attributes(&state, &said, &self.settings().xclient) {
+            return self.wrong_in(answer, state);
+        }
+        let trusted = if said.get(AttributeName::Addr).is_some() { Some(false) } else { self.learnt.trusted };
+        let attributes = updated(self.learnt.xclient.take(), said);
+        let identity = attributes.text(AttributeName::Login).map(Box::from);
+        let attributes = Arc::new(attributes);
+        self.learnt = Learnt { identity, xclient: Some(Arc::clone(&attributes)), trusted, ..Learnt::default() };
+        self.events.push_back(Event::Xclient(attributes));
+        self.begin_greeting()
+    }
+
+    fn on_xforward(&mut self, state: State<C>, said: Attributes) -> State<C> {
+        if let Some(answer) = self.refuses_attributes(&state, &said, &self.settings().xforward) {
+            return self.wrong_in(answer, state);
+        }
+        self.learnt.xforward = Some(Arc::new(updated(self.learnt.xforward.take(), said)));
+        self.say(OK);
+        state
+    }
+
+    /// Why XCLIENT or XFORWARD is not taken, if so.
+    fn refuses_attributes(
+        &self,
+        state: &State<C>,
+        said: &Attributes,
+        offered: &[AttributeName],
+    ) -> Option<&'static str> {
+        if !self.is_trusted() {
+            Some(NOT_TRUSTED)
+        } else if !matches!(state, State::Idle) {
+            Some(IN_TRANSACTION)
+        } else if !said.iter().all(|(name, _)| offered.contains(&name)) {
+            Some(NOT_OFFERED_ATTRIBUTE)
+        } else {
+            None
+        }
+    }
+
+    fn on_quit(&mut self) -> State<C> {
+        self.say(BYE);
+        self.ending = Some(DisconnectReason::Quit);
+        State::Idle
+    }
+
+    fn on_hello(&mut self, before: State<C>, verb: Verb, name: String) -> State<C> {
+        if self.learnt.hello.is_some() {
+            self.count_junk();
+        }
+        if self.settings().decisions.hello {
+            self.events.push_back(Event::Hello { verb, name: name.clone() });
+            return State::Deciding(Decision::Hello { verb, name, before: Box::new(before) });
+        }
+        self.hello_accepted(before, verb, name)
+    }
+
+    pub(super) fn hello_accepted(&mut self, before: State<C>, verb: Verb, name: String) -> State<C> {
+        self.drop_transaction(before);
+        let trusted = self.is_trusted();
+        let Self { config, output, tls, .. } = self;
+        let hostname = config.settings().hostname.as_str();
+        if verb == Verb::Helo {
+            push(output, &["250 ", hostname, "\r\n"]);
+        } else {
+            let mut lines = std::iter::once(hostname).chain(config.keywords(*tls, trusted)).peekable();
+            while let Some(line) = lines.next() {
+                push(output, &[if lines.peek().is_some() { "250-" } else { "250 " }, line, "\r\n"]);
+            }
+        }
+        self.learnt.hello = Some((verb, name.into()));
+        self.learnt.xforward = None;
+        State::Idle
+    }
+
+    /// What RSET does (RFC 5321 4.1.1.5), without its reply.
+    fn drop_transaction(&mut self, state: State<C>) {
+        match state {
+            State::NextChunk { mut incoming, .. } => self.abort(&mut incoming, Abort::Reset),
+            State::InTransaction(_) | State::Failed { .. } => {}
+            _ => return,
+        }
+        if self.settings().decisions.reset {
+            self.events.push_back(Event::Reset);
+        }
+    }
+
+    fn on_mail(&mut self, path: ReversePath<'_>, parameters: MailParameters<'_>) -> State<C> {
+        let settings = self.settings();
+        if settings.limits.messages.is_some_and(|limit| self.counts.transactions >= u64::from(limit)) {
+            self.say_closing("421 4.7.0", "Too many messages in one session");
+            self.ending = Some(DisconnectReason::Limit);
+            return State::Idle;
+        }
+        if let (Some(limit), Some(size)) = (settings.max_message_size, parameters.size)
+            && size > limit
+        {
+            self.say(TOO_BIG);
+            return State::Idle;
+        }
+        if let ReversePath::Address(address) = &path
+            && !self.is_qualified(address.domain())
+        {
+            return self.wrong_in(SINGLE_LABEL_SENDER, State::Idle);
+        }
+        if let (Some(Some(minimum)), Some(by)) = (settings.deliver_by, &parameters.by)
+            && by.mode == ByMode::Return
+            && i64::from(by.seconds) < i64::from(minimum)
+        {
+            return self.wrong_in(BY_TOO_SOON, State::Idle);
+        }
+        if let (Some(limits), Some(hold)) = (&settings.future_release, &parameters.hold) {
+            let too_long = match hold {
+                Hold::For(seconds) => *seconds > limits.max_seconds,
+                Hold::Until(until) => until.unix_seconds() > limits.max_until.unix_seconds(),
+            };
+            if too_long {
+                return self.wrong_in(BAD_HOLD, State::Idle);
+            }
+        }
+        let sender = Arc::new(Sender { path: path.into_owned(), parameters: parameters.into_owned() });
+        if self.settings().decisions.mail {
+            self.events.push_back(Event::Mail(Arc::clone(&sender)));
+            return State::Deciding(Decision::Mail(sender));
+        }
+        self.say(SENDER_OK);
+        self.mail_accepted(sender)
+    }
+
+    pub(super) fn mail_accepted(&mut self, sender: Arc<Sender>) -> State<C> {
+        self.counts.transactions += 1;
+        // XFORWARD's data end with the transaction, as they live in it (S-PXY-19).
+        State::InTransaction(Box::new(Transaction::new(sender, self.learnt.xforward.take())))
+    }
+
+    /// Submission takes fully qualified domains, address literals, and the single labels it is told of (RFC 6409 4.2).
+    fn is_qualified(&self, domain: &str) -> bool {
+        let settings = self.settings();
+        !settings.submission
+            || domain.contains('.')
+            || domain.starts_with('[')
+            || settings.single_labels.iter().any(|label| label.eq_ignore_ascii_case(domain))
+    }
+
+    fn on_rcpt(
+        &mut self,
+        mut transaction: Box<Transaction>,
+        path: ForwardPath<'_>,
+        parameters: RcptParameters<'_>,
+    ) -> State<C> {
+        if let ForwardPath::Address(address) = &path
+            && !address.is_ascii()
+            && !transaction.envelope.smtputf8()
+        {
+            return self.wrong_in(UTF8_RECIPIENT, State::InTransaction(transaction));
+        }
+        if let ForwardPath::Address(address) = &path
+            && !self.is_qualified(address.domain())
+        {
+            return self.wrong_in(SINGLE_LABEL_RECIPIENT, State::InTransaction(transaction));
+        }
+        if transaction.envelope.recipients.len() >= self.settings().limits.recipients {
+            self.say(TOO_MANY_RECIPIENTS);
+            return State::InTransaction(transaction);
+        }
+        let recipient = Arc::new(Recipient { path: path.into_owned(), parameters: parameters.into_owned() });
+        transaction.rcpt_seen = true;
+        if self.settings().decisions.rcpt {
+            self.events.push_back(Event::Rcpt(Arc::clone(&recipient)));
+            return State::Deciding(Decision::Rcpt { transaction, recipient });
+        }
+        transaction.envelope.recipients.push(recipient);
+        self.say(RECIPIENT_OK);
+        State::InTransaction(transaction)
+    }
+
+    /// Why content cannot follow, if so (RFC 5321 3.3, RFC 2033 4.2).
+    pub(super) fn no_recipients(&self, transaction: &Transaction) -> Option<&'static str> {
+        match (transaction.envelope.recipients.is_empty(), transaction.rcpt_seen, self.settings().lmtp) {
+            (false, ..) => None,
+            (true, true, false) => Some(NO_VALID_RECIPIENTS),
+            (true, true, true) | (true, false, _) => Some(NEED_RCPT),
+        }
+    }
+
+    fn on_inquiry(
+        &mut self,
+        state: State<C>,
+        ask: bool,
+        default: &'static str,
+        event: impl FnOnce() -> Event<C>,
+    ) -> State<C> {
+        if !ask {
+            self.answer_junk(default);
+            return state;
+        }
+        self.count_junk();
+        self.events.push_back(event());
+        State::Deciding(Decision::Inquiry { default, before: Box::new(state) })
+    }
+}
+
+/// What XCLIENT or XFORWARD said before, with what it says now.
+fn updated(known: Option<Arc<Attributes>>, said: Attributes) -> Attributes {
+    let mut all = known.map(Arc::unwrap_or_clone).unwrap_or_default();
+    all.update(said);
+    all
+}
+
+fn out_of_turn<C>(state: &State<C>) -> &'static str {
+    if matches!(state, State::Failed { .. }) { CHUNK_FAILED } else { CHUNKS_BEGUN }
+}
+
+fn is_http(verb: &[u8]) -> bool {
+    [&b"GET"[..], b"POST", b"HEAD", b"CONNECT"].contains(&verb)
+}

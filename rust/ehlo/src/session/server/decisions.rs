@@ -1,0 +1,141 @@
+//! The program's answers, and what follows from them.
+
+use std::mem;
+
+use super::ServerConnection;
+use super::misuse::Misuse;
+use super::state::{Answer, Decision, Framing, Purpose, State};
+use super::words::{NO_SERVICE, OK, RECIPIENT_OK, SENDER_OK, START_TLS};
+use crate::session::config::TlsMode;
+use crate::session::event::DisconnectReason;
+use crate::session::transaction::Content;
+use crate::syntax::reply::Reply;
+
+impl<C: Content> ServerConnection<C> {
+    pub(super) fn answer(&mut self, reply: Option<&Reply>) -> Result<(), Misuse> {
+        if !self.events.is_empty() {
+            return Err(Misuse::NoDecision);
+        }
+        let State::Deciding(decision) = &self.state else { return Err(Misuse::NoDecision) };
+        if matches!(decision, Decision::Auth) && reply.is_none() {
+            return Err(Misuse::NeedsIdentity);
+        }
+        if let Some(code) = reply.map(Reply::code) {
+            let expected = match decision {
+                Decision::Content { .. } if code / 100 == 2 && code != 221 => Some("354, 4yz or 5yz"),
+                Decision::Content { .. } if code / 100 == 3 && code != 354 => Some("354, 4yz or 5yz"),
+                Decision::Content { .. } => None,
+                Decision::Auth | Decision::Proxy | Decision::StartTls if code < 400 => Some("4yz or 5yz"),
+                _ if code / 100 == 3 => Some("2yz, 4yz or 5yz"),
+                _ => None,
+            };
+            if let Some(expected) = expected {
+                return Err(Misuse::WrongClass { expected, code });
+            }
+        }
+        if let State::Deciding(decision) = mem::replace(&mut self.state, State::Closed) {
+            self.state = self.decide(decision, reply);
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn decide(&mut self, decision: Decision<C>, reply: Option<&Reply>) -> State<C> {
+        let yes = reply.is_none_or(|reply| reply.code() < 400 && reply.code() != 221);
+        match (decision, reply) {
+            (Decision::Auth, None) => State::Idle,
+            (Decision::Auth, Some(reply)) => {
+                self.auth_refused(reply);
+                State::Idle
+            }
+            (Decision::Proxy, None) => self.begin(),
+            // Before TLS nothing is said in the clear (RFC 8314 3.3).
+            (Decision::Proxy, Some(_)) if self.settings().tls == TlsMode::Implicit => {
+                self.ending = Some(DisconnectReason::Program);
+                State::Idle
+            }
+            (Decision::Proxy, Some(reply)) => {
+                self.say_plain(reply);
+                State::Refused(NO_SERVICE)
+            }
+            (Decision::StartTls, None) => {
+                if self.drop_injected() {
+                    self.say(START_TLS);
+                    State::Handshake(Purpose::StartTls)
+                } else {
+                    State::Idle
+                }
+            }
+            (Decision::StartTls, Some(reply)) => {
+                self.say_reply(reply);
+                State::Idle
+            }
+            (Decision::Connect, Some(reply)) => {
+                self.say_plain(reply);
+                if yes { State::Idle } else { State::Refused(NO_SERVICE) }
+            }
+            (Decision::Connect, None) => {
+                self.greet();
+                State::Idle
+            }
+            (Decision::Hello { verb, name, before }, _) if yes => self.hello_accepted(*before, verb, name),
+            (Decision::Hello { before, .. }, reply) => {
+                reply.into_iter().for_each(|reply| self.say_plain(reply));
+                *before
+            }
+            (Decision::Mail(sender), reply) => {
+                self.say_or(SENDER_OK, reply);
+                if yes { self.mail_accepted(sender) } else { State::Idle }
+            }
+            (Decision::Rcpt { mut transaction, recipient }, reply) => {
+                if yes {
+                    transaction.envelope.recipients.push(recipient);
+                    self.say_or(RECIPIENT_OK, reply);
+                } else {
+                    self.say_or(RECIPIENT_OK, reply);
+                    self.counts.refused_recipients += 1;
+                    let limit = self.settings().limits.refused_recipients;
+                    if limit.is_some_and(|limit| self.counts.refused_recipients > u64::from(limit)) {
+                        self.say_closing("421 4.7.0", "Too many refused recipients");
+                        self.ending = Some(DisconnectReason::Limit);
+                    }
+                }
+                State::InTransaction(transaction)
+            }
+            (Decision::Content { transaction, framing }, _) if yes => self.begin_content(transaction, framing),
+            (Decision::Content { transaction, framing: Framing::Data }, reply) => {
+                self.say_or(OK, reply);
+                State::InTransaction(transaction)
+            }
+            (Decision::Content { transaction, framing: Framing::Bdat { size, last } }, reply) => {
+                let answer = reply.map_or(Answer::Silence, |reply| Answer::Program(reply.clone()));
+                self.fail_chunk(State::InTransaction(transaction), size, last, answer)
+            }
+            (Decision::Message { transaction, answered }, reply) => {
+                for _ in answered..self.replies_due(&transaction) {
+                    self.say_or(OK, reply);
+                    self.count_message(yes);
+                }
+                State::Idle
+            }
+            (Decision::Inquiry { default, before }, reply) => {
+                self.say_or(default, reply);
+                *before
+            }
+        }
+    }
+
+    /// The program's no to AUTH. One too many ends the session (RFC 4954 4).
+    fn auth_refused(&mut self, reply: &Reply) {
+        self.say_reply(reply);
+        if reply.code() < 500 {
+            return;
+        }
+        self.counts.auth_failures += 1;
+        let limit = self.settings().limits.auth_failures;
+        if limit.is_some_and(|limit| self.counts.auth_failures >= u64::from(limit)) && self.ending.is_none() {
+            self.say_closing("421 4.7.0", "Too many failed authentications");
+            self.ending = Some(DisconnectReason::Limit);
+        }
+    }
+}

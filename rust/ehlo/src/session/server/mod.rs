@@ -1,0 +1,751 @@
+//! The server's side of a session: RFC 5321, 1870, 2033, 2034, 2920, 3030, 3207, 3461, 4954, 6152, 6409, 6531, 9422.
+//!
+//! Rule 1: everything that decides what is answered lives in this folder; grammar does not.
+//! Rule 2: this folder does not know how octets came or went, what time it is, or who asks.
+
+mod commands;
+mod content;
+mod decisions;
+mod misuse;
+mod state;
+mod words;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::misuse::Misuse;
+use self::state::{Counts, Decision, Learnt, Purpose, Refusal, State};
+use self::words::{AUTHENTICATED, INJECTED, LINE_TOO_LONG, RESPONSE_TOO_LONG, TLS_TOO_WEAK};
+use crate::session::config::{InjectedInput, ServerConfig, ServerSettings, TlsFacts, TlsMode};
+use crate::session::event::{Abort, DisconnectReason, Event};
+use crate::session::transaction::{Content, Transaction};
+use crate::syntax::command::Verb;
+use crate::syntax::reply::Reply;
+use crate::syntax::status::EnhancedCode;
+use crate::syntax::xattr::Attributes;
+use crate::wire::base64;
+use crate::wire::line::{LineScanner, Scan};
+use crate::wire::proxy::ProxyHeader;
+
+/// A buffer larger than this is given back when it is empty, so that an idle session holds little.
+const KEEP_CAPACITY: usize = 4096;
+
+/// Octets kept for the TLS layer until it takes them: more than a ClientHello with what comes behind it in one read.
+const MAX_TLS_INPUT: usize = 64 * 1024;
+
+/// One SMTP or LMTP session, seen from the server.
+///
+/// - Input: [`receive`](Self::receive), [`receive_eof`](Self::receive_eof), [`receive_timeout`](Self::receive_timeout).
+/// - Events: [`poll_event`](Self::poll_event), until it gives `None`.
+/// - Answers to the one open decision: [`accept`](Self::accept), [`reply`](Self::reply),
+///   [`reply_recipients`](Self::reply_recipients).
+/// - Output: [`output`](Self::output), then [`clear_output`](Self::clear_output).
+///
+/// In this order, at each wake-up: input, events with their answers, output. After [`is_closed`](Self::is_closed)
+/// send what is left and close the transport.
+///
+/// ```
+/// use std::sync::Arc;
+/// use ehlo::session::{Event, ServerConfig, ServerConnection, ServerSettings};
+///
+/// let config = ServerConfig::new(ServerSettings { hostname: "mx.example".into(), ..Default::default() })?;
+/// let mut conn: ServerConnection = ServerConnection::new(Arc::new(config));
+/// conn.receive(b"EHLO a.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\n");
+/// while let Some(event) = conn.poll_event() {
+///     if let Event::Message { content, .. } = event {
+///         assert_eq!(content, b"hi\r\n");
+///         conn.accept().unwrap();
+///     }
+/// }
+/// assert!(conn.output().ends_with(b"354 End data with <CRLF>.<CRLF>\r\n250 2.0.0 OK\r\n"));
+/// # Ok::<(), ehlo::session::ConfigError>(())
+/// ```
+pub struct ServerConnection<C: Content = Vec<u8>> {
+    config: Arc<ServerConfig>,
+    state: State<C>,
+    learnt: Learnt,
+    /// Whether the transport's peer may use XCLIENT and XFORWARD.
+    trusted: bool,
+    tls: Option<TlsFacts>,
+    proxy: Option<Arc<ProxyHeader>>,
+    input: Vec<u8>,
+    head: usize,
+    scanner: LineScanner,
+    output: Vec<u8>,
+    events: VecDeque<Event<C>>,
+    /// Set while a command is worked on; the session ends when it is done.
+    ending: Option<DisconnectReason>,
+    /// The 421 that waits for the transaction to end.
+    leaving: Option<Reply>,
+    eof: bool,
+    counts: Counts,
+}
+
+impl<C: Content> ServerConnection<C> {
+    /// A session that has just been connected. The greeting is in the output at once, unless
+    /// [`Decisions::connect`](super::Decisions::connect) asks for it.
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        let mut connection = Self {
+            state: State::Idle,
+            learnt: Learnt::default(),
+            trusted: false,
+            tls: None,
+            proxy: None,
+            input: Vec::new(),
+            head: 0,
+            scanner: LineScanner::default(),
+            output: Vec::new(),
+            events: VecDeque::new(),
+            ending: None,
+            leaving: None,
+            eof: false,
+            counts: Counts::default(),
+            config,
+        };
+        connection.state = if connection.settings().proxy { State::Proxy } else { connection.begin() };
+        connection
+    }
+
+    /// The session begins, with TLS or the greeting.
+    fn begin(&mut self) -> State<C> {
+        if self.settings().tls == TlsMode::Implicit && self.tls.is_none() {
+            State::Handshake(Purpose::Implicit)
+        } else {
+            self.begin_greeting()
+        }
+    }
+
+    fn begin_greeting(&mut self) -> State<C> {
+        if self.settings().decisions.connect {
+            self.events.push_back(Event::Connect);
+            return State::Deciding(Decision::Connect);
+        }
+        self.greet();
+        State::Idle
+    }
+
+    // ---- input ----
+
+    /// Take octets from the peer. What cannot be judged yet is kept.
+    pub fn receive(&mut self, octets: &[u8]) {
+        if matches!(self.state, State::Closed) {
+            return; // S-LIN-25
+        }
+        if self.head < self.input.len() {
+            if self.head > self.input.len() / 2 {
+                self.input.drain(..self.head);
+                self.head = 0;
+            }
+            self.input.extend_from_slice(octets);
+            self.advance_buffered();
+        } else {
+            self.release_input();
+            let used = if self.events.is_empty() { self.advance(octets) } else { 0 };
+            if !matches!(self.state, State::Closed) {
+                self.input.extend_from_slice(&octets[used..]);
+            }
+        }
+        if matches!(self.state, State::Handshake(_)) && self.buffered() > MAX_TLS_INPUT {
+            self.finish(DisconnectReason::Protocol);
+        }
+    }
+
+    /// The peer sends no more. What it sent before is still worked off, half a line is not (S-LIN-24).
+    pub fn receive_eof(&mut self) {
+        self.eof = true;
+    }
+
+    /// The peer was silent for [`timeout`](Self::timeout): 421 and the end (RFC 5321 4.5.3.2.7).
+    pub fn receive_timeout(&mut self) {
+        if self.timeout().is_none() {
+            return;
+        }
+        if matches!(self.state, State::Handshake(_) | State::Proxy) {
+            self.finish(DisconnectReason::Timeout); // Nothing is said in the clear before TLS, nor before the header.
+            return;
+        }
+        let text = if self.scanner.bare_lf_pending() {
+            "Timeout; the last line ended in a bare LF, not in CRLF"
+        } else {
+            "Timeout"
+        };
+        self.say_closing("421 4.4.2", text);
+        self.finish(DisconnectReason::Timeout);
+    }
+
+    // ---- events and answers ----
+
+    /// The next thing that happened; `None` when input is used up or a decision is open.
+    pub fn poll_event(&mut self) -> Option<Event<C>> {
+        if self.events.is_empty() {
+            self.advance_buffered();
+        }
+        self.events.pop_front()
+    }
+
+    /// Answer the open decision with yes, in the engine's words. In LMTP, for all recipients that still wait.
+    pub fn accept(&mut self) -> Result<(), Misuse> {
+        self.answer(None)
+    }
+
+    /// Answer the open decision with this reply. In LMTP, for all recipients that still wait.
+    pub fn reply(&mut self, reply: &Reply) -> Result<(), Misuse> {
+        self.answer(Some(reply))
+    }
+
+    /// Answer for the next recipients, in the order of their RCPT (RFC 2033 4.2). The decision is closed when
+    /// each has its reply.
+    pub fn reply_recipients(&mut self, replies: &[Reply]) -> Result<(), Misuse> {
+        if !self.settings().lmtp {
+            return Err(Misuse::NotLmtp);
+        }
+        let State::Deciding(Decision::Message { transaction, answered }) = &self.state else {
+            return Err(Misuse::NoDecision);
+        };
+        let expected = transaction.envelope.recipients.len() - answered;
+        if !self.events.is_empty() {
+            return Err(Misuse::NoDecision);
+        }
+        if replies.len() > expected {
+            return Err(Misuse::TooManyReplies { expected, given: replies.len() });
+        }
+        if let Some(wrong) = replies.iter().find(|reply| reply.code() / 100 == 3) {
+            return Err(Misuse::WrongClass { expected: "2yz, 4yz or 5yz", code: wrong.code() });
+        }
+        for reply in replies {
+            self.say_reply(reply);
+            self.count_message(reply.code() < 300);
+        }
+        if replies.len() == expected {
+            self.state = State::Idle;
+        } else if let State::Deciding(Decision::Message { answered, .. }) = &mut self.state {
+            *answered += replies.len();
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Answer AUTH with a challenge, which goes out in base64 (RFC 4954 4). An empty one asks for the first response of a
+    /// mechanism in which the client speaks first.
+    pub fn challenge(&mut self, octets: &[u8]) -> Result<(), Misuse> {
+        self.expect_auth()?;
+        self.say("334 ");
+        base64::encode_into(octets, &mut self.output);
+        self.say("\r\n");
+        self.state = State::Authenticating;
+        self.settle();
+        Ok(())
+    }
+
+    /// Answer AUTH with yes: the client is `identity` from now on (RFC 4954 4: 235).
+    pub fn accept_identity(&mut self, identity: &str) -> Result<(), Misuse> {
+        self.expect_auth()?;
+        self.learnt.identity = Some(identity.into());
+        self.say(AUTHENTICATED);
+        self.state = State::Idle;
+        self.settle();
+        Ok(())
+    }
+
+    fn expect_auth(&self) -> Result<(), Misuse> {
+        match &self.state {
+            State::Deciding(_) if !self.events.is_empty() => Err(Misuse::NoDecision),
+            State::Deciding(Decision::Auth) => Ok(()),
+            State::Deciding(_) => Err(Misuse::NotAuth),
+            _ => Err(Misuse::NoDecision),
+        }
+    }
+
+    // ---- TLS ----
+
+    /// The handshake is done: the session starts anew (RFC 3207 4.2), or begins (RFC 8314 3.3). What is known of the
+    /// client from before is void; limits, counters and the PROXY header stay.
+    ///
+    /// What came in the clear and was not taken by [`take_tls_input`](Self::take_tls_input) has no effect: by the
+    /// configuration it is forgotten, or ends the session.
+    pub fn tls_established(&mut self, facts: TlsFacts) -> Result<(), Misuse> {
+        let purpose = self.leave_handshake()?;
+        self.tls = Some(facts);
+        if self.drop_injected() {
+            self.state = match purpose {
+                Purpose::Implicit => self.begin_greeting(),
+                Purpose::StartTls => State::Idle,
+            };
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// The handshake is done, but policy wants better TLS: the client hears of it, and may QUIT (RFC 3207 4.1).
+    pub fn tls_too_weak(&mut self) -> Result<(), Misuse> {
+        let purpose = self.leave_handshake()?;
+        self.tls = Some(TlsFacts::default());
+        if self.drop_injected() {
+            if purpose == Purpose::Implicit {
+                self.say_closing("554", "This TLS is too weak");
+            }
+            self.state = State::Refused(TLS_TOO_WEAK);
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// The handshake failed: nothing more is said, least of all in the clear.
+    pub fn tls_failed(&mut self) -> Result<(), Misuse> {
+        if !matches!(self.state, State::Handshake(_)) {
+            return Err(Misuse::NoHandshake);
+        }
+        self.finish(DisconnectReason::Tls);
+        Ok(())
+    }
+
+    /// Whether the session waits for the TLS handshake: send the output, then begin it.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self.state, State::Handshake(_))
+    }
+
+    /// Octets that came and belong to the handshake: those behind a PROXY header (PROXY protocol 2). Empty when no
+    /// handshake is on its way.
+    pub fn take_tls_input(&mut self) -> Vec<u8> {
+        if !self.is_handshaking() {
+            return Vec::new();
+        }
+        let octets = self.input.split_off(self.head);
+        self.release_input();
+        octets
+    }
+
+    fn leave_handshake(&mut self) -> Result<Purpose, Misuse> {
+        let State::Handshake(purpose) = self.state else { return Err(Misuse::NoHandshake) };
+        if !self.output.is_empty() {
+            return Err(Misuse::UnsentOutput);
+        }
+        self.learnt = Learnt::default();
+        Ok(purpose)
+    }
+
+    /// Forget what came in the clear (S-TLS-04). `false` if that ends the session.
+    fn drop_injected(&mut self) -> bool {
+        let injected = self.buffered() > 0;
+        self.head = self.input.len();
+        self.release_input();
+        self.scanner = LineScanner::default();
+        let refuse = injected && self.settings().injected_input == InjectedInput::Refuse;
+        if refuse {
+            self.say(INJECTED);
+            self.ending = Some(DisconnectReason::Injection);
+        }
+        !refuse
+    }
+
+    // ---- what is known of the client ----
+
+    /// Whether TLS is active.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whom the client has authenticated as (RFC 4954 4), or as whom XCLIENT's LOGIN has.
+    pub fn identity(&self) -> Option<&str> {
+        self.learnt.identity.as_deref()
+    }
+
+    /// AUTH commands that the program answered with 5yz.
+    pub fn auth_failures(&self) -> u64 {
+        self.counts.auth_failures
+    }
+
+    /// What the PROXY header said. It outlives STARTTLS and XCLIENT.
+    pub fn proxy(&self) -> Option<&Arc<ProxyHeader>> {
+        self.proxy.as_ref()
+    }
+
+    /// What XCLIENT said, all commands together.
+    pub fn xclient(&self) -> Option<&Arc<Attributes>> {
+        self.learnt.xclient.as_ref()
+    }
+
+    /// What XFORWARD said of the present transaction, or of the next one when none is open.
+    pub fn xforward(&self) -> Option<&Arc<Attributes>> {
+        match self.transaction() {
+            Some(transaction) => transaction.xforward.as_ref(),
+            None => self.learnt.xforward.as_ref(),
+        }
+    }
+
+    /// The client's address and port, as XCLIENT has them, or else the PROXY header. `None`: the transport knows.
+    pub fn client_address(&self) -> Option<(IpAddr, Option<u16>)> {
+        let told = self.learnt.xclient.as_ref().and_then(|told| Some((told.addr()?, told.port())));
+        told.or_else(|| self.proxy.as_ref()?.source().map(|source| (source.ip(), Some(source.port()))))
+    }
+
+    /// Whether the client may use XCLIENT and XFORWARD.
+    pub fn is_trusted(&self) -> bool {
+        self.learnt.trusted.unwrap_or(self.trusted)
+    }
+
+    /// Say whether the client may use XCLIENT and XFORWARD: at the start, and again when XCLIENT gave another address.
+    pub fn set_trusted(&mut self, trusted: bool) {
+        match &mut self.learnt.trusted {
+            Some(of_xclient) => *of_xclient = trusted,
+            None => self.trusted = trusted,
+        }
+    }
+
+    // ---- content ----
+
+    /// Refuse content that is still coming: it is read to its true end and thrown away, then this is answered.
+    pub fn refuse_content(&mut self, reply: Reply) -> Result<(), Misuse> {
+        if !matches!(reply.code(), 400..=599) {
+            return Err(Misuse::WrongClass { expected: "4yz or 5yz", code: reply.code() });
+        }
+        let (State::InData { incoming, .. } | State::InChunk { incoming, .. } | State::NextChunk { incoming, .. }) =
+            &mut self.state
+        else {
+            return Err(Misuse::NoContent);
+        };
+        if incoming.refusal.is_none() {
+            incoming.refusal = Some(Refusal::Program(reply));
+            incoming.content = C::default();
+            incoming.announced = false;
+        }
+        Ok(())
+    }
+
+    /// Say 421 and end: at once when no transaction is open, else when it ends (RFC 5321 3.8).
+    pub fn shutdown(&mut self, reply: Option<Reply>) -> Result<(), Misuse> {
+        if reply.as_ref().is_some_and(|reply| reply.code() != 421) {
+            return Err(Misuse::ShutdownCode);
+        }
+        match self.state {
+            State::Closed => return Ok(()),
+            State::Proxy => {
+                self.finish(DisconnectReason::Shutdown); // Nothing is said before the header (S-PXY-01).
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.leaving = Some(match reply {
+            Some(reply) => reply,
+            None => {
+                let text = format!("{} Service shutting down", self.settings().hostname);
+                match Reply::new(421, Some(EnhancedCode::new(4, 3, 2)), &text) {
+                    Ok(reply) => reply,
+                    Err(_) => return Err(Misuse::ShutdownCode),
+                }
+            }
+        });
+        self.settle();
+        Ok(())
+    }
+
+    // ---- output ----
+
+    /// Octets to send now.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Forget the output: it was sent.
+    pub fn clear_output(&mut self) {
+        if self.output.capacity() > KEEP_CAPACITY {
+            self.output = Vec::new();
+        } else {
+            self.output.clear();
+        }
+    }
+
+    // ---- what can be asked ----
+
+    /// How long to wait for the peer now; `None` while the program decides (S-SES-41) and at the end.
+    pub fn timeout(&self) -> Option<Duration> {
+        match self.state {
+            State::Closed | State::Deciding(_) => None,
+            State::InData { .. } | State::InChunk { .. } | State::Draining { .. } => {
+                Some(self.settings().timers.content)
+            }
+            State::Handshake(_) => Some(self.settings().timers.handshake),
+            State::Proxy => Some(self.settings().timers.proxy),
+            State::Authenticating
+            | State::Failed { .. }
+            | State::Idle
+            | State::InTransaction(_)
+            | State::NextChunk { .. }
+            | State::Refused(_) => Some(self.settings().timers.command),
+        }
+    }
+
+    /// Whether the session waits for the program.
+    pub fn decision_open(&self) -> bool {
+        matches!(self.state, State::Deciding(_))
+    }
+
+    /// Whether the session is over: send the output, then close.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether MAIL was accepted and its transaction has not ended.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction().is_some() || matches!(self.state, State::Failed { .. })
+    }
+
+    /// Whether content is being read.
+    pub fn in_content(&self) -> bool {
+        matches!(self.state, State::InData { .. } | State::InChunk { .. } | State::Draining { .. })
+    }
+
+    /// Octets of the present content that have come (RFC 1870 5); of a refused chunk, those that were thrown away.
+    pub fn content_octets(&self) -> u64 {
+        match &self.state {
+            State::InData { decoder, .. } => decoder.octets(),
+            State::InChunk { reader, .. } | State::NextChunk { reader, .. } => reader.octets(),
+            State::Draining { chunk, .. } => chunk.taken(),
+            _ => 0,
+        }
+    }
+
+    /// Octets received and not yet judged.
+    pub fn buffered(&self) -> usize {
+        self.input.len() - self.head
+    }
+
+    /// The last accepted EHLO, HELO or LHLO, and the client's name in it.
+    pub fn hello(&self) -> Option<(Verb, &str)> {
+        self.learnt.hello.as_ref().map(|(verb, name)| (*verb, &**name))
+    }
+
+    /// The `with` keyword of a Received field (RFC 3848 1, RFC 6531 4.3).
+    pub fn protocol(&self) -> &'static str {
+        let utf8 = self.transaction().is_some_and(|transaction| transaction.envelope.smtputf8());
+        let words = match (self.settings().lmtp, utf8, &self.learnt.hello) {
+            (true, false, _) => ["LMTP", "LMTPS", "LMTPA", "LMTPSA"],
+            (true, true, _) => ["UTF8LMTP", "UTF8LMTPS", "UTF8LMTPA", "UTF8LMTPSA"],
+            (false, true, _) => ["UTF8SMTP", "UTF8SMTPS", "UTF8SMTPA", "UTF8SMTPSA"],
+            (false, false, Some((Verb::Ehlo, _))) => ["ESMTP", "ESMTPS", "ESMTPA", "ESMTPSA"],
+            (false, false, _) => ["SMTP"; 4],
+        };
+        words[usize::from(self.is_tls()) + 2 * usize::from(self.learnt.identity.is_some())]
+    }
+
+    /// Messages accepted; in LMTP, deliveries accepted.
+    pub fn messages(&self) -> u64 {
+        self.counts.messages
+    }
+
+    /// Commands answered as wrong.
+    pub fn errors(&self) -> u64 {
+        self.counts.errors
+    }
+
+    /// Commands received.
+    pub fn commands(&self) -> u64 {
+        self.counts.commands
+    }
+
+    fn settings(&self) -> &ServerSettings {
+        self.config.settings()
+    }
+
+    fn transaction(&self) -> Option<&Transaction> {
+        match &self.state {
+            State::Deciding(
+                Decision::Content { transaction, .. }
+                | Decision::Message { transaction, .. }
+                | Decision::Rcpt { transaction, .. },
+            )
+            | State::InTransaction(transaction) => Some(transaction),
+            State::InChunk { incoming, .. } | State::InData { incoming, .. } | State::NextChunk { incoming, .. } => {
+                Some(&incoming.transaction)
+            }
+            _ => None,
+        }
+    }
+
+    // ---- the engine room: octets ----
+
+    fn advance_buffered(&mut self) {
+        let input = mem::take(&mut self.input);
+        let used = self.advance(&input[self.head..]);
+        // A session that closed meanwhile has given up its input.
+        if !matches!(self.state, State::Closed) {
+            self.head += used;
+            self.input = input;
+            if self.head == self.input.len() {
+                self.release_input();
+            }
+        }
+        if self.eof && self.events.is_empty() && !matches!(self.state, State::Closed | State::Deciding(_)) {
+            self.finish(DisconnectReason::Eof);
+        }
+    }
+
+    fn release_input(&mut self) {
+        self.head = 0;
+        if self.input.capacity() > KEEP_CAPACITY {
+            self.input = Vec::new();
+        } else {
+            self.input.clear();
+        }
+    }
+
+    /// Work on `input` until it is used up, an event is there or a decision is open. Gives the octets used.
+    fn advance(&mut self, input: &[u8]) -> usize {
+        let mut used = 0;
+        while self.events.is_empty() {
+            let rest = &input[used..];
+            match mem::replace(&mut self.state, State::Closed) {
+                state @ (State::Closed | State::Deciding(_) | State::Handshake(_)) => {
+                    self.state = state;
+                    break;
+                }
+                State::InData { incoming, decoder } => {
+                    if rest.is_empty() {
+                        self.state = State::InData { incoming, decoder };
+                        break;
+                    }
+                    used += self.read_data(incoming, decoder, rest);
+                }
+                State::InChunk { incoming, reader, mut chunk, last } => {
+                    let octets = chunk.take(rest);
+                    if octets.is_empty() && !chunk.done() {
+                        self.state = State::InChunk { incoming, reader, chunk, last };
+                        break;
+                    }
+                    used += octets.len();
+                    self.read_chunk(incoming, reader, chunk, last, octets);
+                }
+                State::Draining { mut chunk, answer, then } => {
+                    let octets = chunk.take(rest).len();
+                    if octets == 0 && !chunk.done() {
+                        self.state = State::Draining { chunk, answer, then };
+                        break;
+                    }
+                    used += octets;
+                    if chunk.done() {
+                        self.state = *then;
+                        self.say_answer(&answer);
+                    } else {
+                        self.state = State::Draining { chunk, answer, then };
+                    }
+                }
+                State::Proxy => match ProxyHeader::parse(rest) {
+                    Ok(Some((header, length))) => {
+                        used += length;
+                        let header = Arc::new(header);
+                        self.proxy = Some(Arc::clone(&header));
+                        self.events.push_back(Event::Proxy(header));
+                        self.state = State::Deciding(Decision::Proxy);
+                    }
+                    Ok(None) => {
+                        self.state = State::Proxy;
+                        break;
+                    }
+                    // Never guess: closed, and nothing said (S-PXY-01).
+                    Err(_) => {
+                        self.ending = Some(DisconnectReason::Protocol);
+                        self.state = State::Proxy;
+                    }
+                },
+                State::Authenticating => {
+                    self.state = State::Authenticating;
+                    let limit = self.config.settings().limits.auth_response.saturating_add(2);
+                    match self.scanner.scan(rest, limit, self.config.line_ends()) {
+                        Scan::Line { line, consumed } => {
+                            used += consumed;
+                            self.state = self.on_response(line);
+                        }
+                        Scan::TooLong { consumed } => {
+                            used += consumed;
+                            self.state = State::Idle;
+                            self.wrong(RESPONSE_TOO_LONG);
+                        }
+                        Scan::Partial { discard } => {
+                            used += discard;
+                            break;
+                        }
+                    }
+                }
+                state => {
+                    self.state = state;
+                    if self.looks_like_tls(rest) {
+                        self.turn_away();
+                        self.settle();
+                        break;
+                    }
+                    match self.scanner.scan(rest, self.config.settings().limits.command_line, self.config.line_ends()) {
+                        Scan::Line { line, consumed } => {
+                            used += consumed;
+                            self.on_line(line);
+                        }
+                        Scan::TooLong { consumed } => {
+                            used += consumed;
+                            self.counts.commands += 1;
+                            self.wrong(LINE_TOO_LONG);
+                        }
+                        Scan::Partial { discard } => {
+                            used += discard;
+                            break;
+                        }
+                    }
+                }
+            }
+            self.settle();
+        }
+        used
+    }
+
+    /// End the session if the last step asked for it.
+    fn settle(&mut self) {
+        if let Some(reason) = self.ending.take() {
+            self.finish(reason);
+        } else if matches!(self.state, State::Authenticating | State::Idle | State::Refused(_))
+            && let Some(reply) = self.leaving.take()
+        {
+            self.say_reply(&reply);
+            self.ending = None;
+            self.finish(DisconnectReason::Shutdown);
+        }
+    }
+
+    fn finish(&mut self, reason: DisconnectReason) {
+        if let State::InData { mut incoming, .. }
+        | State::InChunk { mut incoming, .. }
+        | State::NextChunk { mut incoming, .. } = mem::replace(&mut self.state, State::Closed)
+        {
+            self.abort(&mut incoming, Abort::Disconnected);
+        }
+        self.events.push_back(Event::Disconnect(reason));
+        self.input = Vec::new();
+        self.head = 0;
+    }
+}
+
+impl<C: Content> fmt::Debug for ServerConnection<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Authenticating => "Authenticating",
+            State::Closed => "Closed",
+            State::Deciding(_) => "Deciding",
+            State::Draining { .. } => "Draining",
+            State::Failed { .. } => "Failed",
+            State::Handshake(_) => "Handshake",
+            State::Idle => "Idle",
+            State::InChunk { .. } => "InChunk",
+            State::InData { .. } => "InData",
+            State::InTransaction(_) => "InTransaction",
+            State::NextChunk { .. } => "NextChunk",
+            State::Proxy => "Proxy",
+            State::Refused(_) => "Refused",
+        };
+        f.debug_struct("ServerConnection")
+            .field("state", &state)
+            .field("hello", &self.learnt.hello)
+            .finish_non_exhaustive()
+    }
+}
