@@ -32,7 +32,8 @@ fn run<'a>(setup: u8, input: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Ve
     let mut client = ClientConnection::<Vec<u8>>::new(Arc::new(config(setup)));
     let (mut events, mut said) = (Vec::new(), Vec::new());
     let mut results = 0;
-    for content in ["1\r\n", ".\n", "", "three\r\nlines\r\n.\r\n"] {
+    let long = "a line\r\n".repeat(2100);
+    for content in ["1\r\n", ".\n", &long, "", "three\r\nlines\r\n.\r\n"] {
         let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d", "e@f"]).expect("good paths");
         client.queue(NewMessage::whole(sender, recipients, content.into())).expect("it is open");
     }
@@ -58,7 +59,7 @@ fn run<'a>(setup: u8, input: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Ve
     }
     client.receive_eof();
     turn(&mut client);
-    assert_eq!(results, 4, "every message has its result");
+    assert_eq!(results, 5, "every message has its result");
     assert!(client.is_closed());
     assert_eq!(events.iter().filter(|event| event.starts_with("Disconnect")).count(), 1);
     (events, said)

@@ -100,6 +100,8 @@ impl Expect {
 /// A part of whole content that goes out as it is.
 #[derive(Debug)]
 struct Lent<B> {
+    /// Output that goes before it.
+    before: Vec<u8>,
     content: Arc<B>,
     part: Range<usize>,
 }
@@ -196,8 +198,8 @@ pub struct ClientConnection<B: AsRef<[u8]> = Vec<u8>> {
     expected: VecDeque<Expect>,
     events: VecDeque<ClientEvent>,
     output: Vec<u8>,
-    /// What goes out behind `output`; nothing else does before.
-    lent: Option<Lent<B>>,
+    /// What goes out before `output`.
+    lent: VecDeque<Lent<B>>,
     /// Chunks are put together here, since their size goes first.
     scratch: Vec<u8>,
     capabilities: Capabilities,
@@ -232,7 +234,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             expected: VecDeque::from([Expect::Greeting]),
             events: VecDeque::new(),
             output: Vec::new(),
-            lent: None,
+            lent: VecDeque::new(),
             scratch: Vec::new(),
             capabilities: Capabilities::default(),
             offer: Offer::default(),
@@ -470,27 +472,27 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     /// before it and what is behind it comes apart from it.
     pub fn output(&mut self) -> &[u8] {
         self.pump();
-        match &self.lent {
-            Some(lent) if self.output.is_empty() => lent.octets(),
-            _ => &self.output,
+        match self.lent.front() {
+            None => &self.output,
+            Some(lent) if lent.before.is_empty() => lent.octets(),
+            Some(lent) => &lent.before,
         }
     }
 
     /// The content that [`output`](Self::output) is, if it is all of a message's, as it was queued.
     #[must_use]
     pub fn output_content(&self) -> Option<&B> {
-        let lent = self.lent.as_ref().filter(|_| self.output.is_empty())?;
+        let lent = self.lent.front().filter(|lent| lent.before.is_empty())?;
         (lent.part.len() == (*lent.content).as_ref().len()).then_some(&lent.content)
     }
 
     /// Forget the output: it was sent.
     pub fn clear_output(&mut self) {
-        if self.output.is_empty() {
-            self.lent = None;
-        } else if self.output.capacity() > KEEP_CAPACITY {
-            self.output = Vec::new();
-        } else {
-            self.output.clear();
+        match self.lent.front_mut() {
+            Some(lent) if lent.before.is_empty() => drop(self.lent.pop_front()),
+            Some(lent) => lent.before = Vec::new(),
+            None if self.output.capacity() > KEEP_CAPACITY => self.output = Vec::new(),
+            None => self.output.clear(),
         }
     }
 
@@ -649,7 +651,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// Turn into output what may be sent now.
     fn pump(&mut self) {
-        while self.phase == Phase::Ready && self.lent.is_none() && self.output.len() < HIGH_WATER && self.step() {}
+        while self.phase == Phase::Ready && self.unsent() < HIGH_WATER && self.step() {}
+    }
+
+    /// Octets of output that nobody took yet.
+    fn unsent(&self) -> usize {
+        self.output.len() + self.lent.iter().map(|lent| lent.before.len() + lent.part.len()).sum::<usize>()
     }
 
     /// One step. Says whether anything was done.
@@ -843,12 +850,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let done = match &mut jobs[at].message.content {
             Content::Whole(content) => {
                 let rest = &(**content).as_ref()[transaction.at..];
-                // The encoder of plain content stays where it began, at the start of a line; and there such content ends.
                 let octets = rest.len().min(if plain { HIGH_WATER } else { PIECE });
                 ended = octets == rest.len();
+                // The encoder of plain content stays where it began, at the start of a line; and there such content ends.
                 let done = if plain && octets >= LEND {
-                    ended = false;
-                    *lent = Some(Lent { content: Arc::clone(content), part: transaction.at..transaction.at + octets });
+                    let part = transaction.at..transaction.at + octets;
+                    lent.push_back(Lent { before: mem::take(output), content: Arc::clone(content), part });
                     Ok(())
                 } else if plain {
                     output.extend_from_slice(&rest[..octets]);
@@ -917,7 +924,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     fn send_chunk(&mut self, transaction: &mut Transaction) -> bool {
         let Some(at) = self.position(transaction.job) else { return true };
         let Sending::Chunks { reader, begun } = &mut transaction.sending else { return false };
-        let Self { jobs, output, lent, scratch, config, .. } = self;
+        let Self { jobs, output, scratch, config, .. } = self;
+        let mut lending = None;
         let most = config.settings().chunk_size;
         let start = output.len();
         let (exact, seven_bit) = (transaction.plan.exact, transaction.plan.seven_bit);
@@ -933,8 +941,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     reader.read(piece, scratch);
                 } else if piece.len() >= LEND {
                     put_chunk_size(piece.len(), last, output);
-                    *lent =
-                        Some(Lent { content: Arc::clone(content), part: transaction.at..transaction.at + piece.len() });
+                    lending = Some((Arc::clone(content), transaction.at..transaction.at + piece.len()));
                 } else {
                     put_chunk(piece, last, output);
                 }
@@ -978,6 +985,9 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         *begun = true;
         let head = memchr::memchr(b'\n', &output[start..]).map_or(output.len(), |end| start + end);
         self.transcript.sent(&self.output[start..head]);
+        if let Some((content, part)) = lending {
+            self.lent.push_back(Lent { before: mem::take(&mut self.output), content, part });
+        }
         if last {
             self.expect_end(transaction, Expect::Chunk { last });
         } else {
@@ -1382,7 +1392,6 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if self.phase == Phase::Closed {
             return;
         }
-        self.lent = None;
         let challenged = match mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Challenged(id) => Some((id, Verb::Auth)),
             _ => None,
