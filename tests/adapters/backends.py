@@ -1,25 +1,34 @@
-"""What the contract suite needs of a backend, once for each: a clock, tasks, a raw client. No test sleeps."""
+"""What the contract suite needs of a backend, once for each: a clock, tasks, a raw client. No test sleeps.
+
+The suite runs over loopback TCP, and over memory: there a connection is a pair of sockets that are connected from the
+start (``socketpair``), of which the server is handed one and the client the other. No address, no handshake and no reset
+exist there, and an end is seen at once. What is about these has the mark ``tcp``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import os
 import socket
 import struct
 import sys
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from unittest import mock
 
 import pytest
 
 import ehlo
 import ehlo.asyncio
+from ehlo._listener import no_delay
 
 PATIENCE = 20.0
 """Real seconds after which a test has failed."""
@@ -183,15 +192,45 @@ class Beside:
         return isinstance(self._error, self._backend.cancelled)
 
 
+class Memory:
+    """Who serves at which address, without a network: a listening socket lends its address, and says by being closed
+    that nobody serves there any more.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[Any, tuple[socket.socket, Callable[[socket.socket], object]]] = {}
+
+    def open(self, listener: socket.socket, welcome: Callable[[socket.socket], object]) -> None:
+        self.places[listener.getsockname()] = listener, welcome
+
+    def connect(self, address: Any) -> socket.socket | None:
+        """One end of a connection whose other end is with who serves there; ``None`` for addresses elsewhere."""
+        listener, welcome = self.places.get(address, (None, None))
+        if listener is None or welcome is None:
+            return None
+        if listener.fileno() < 0:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        welcome(theirs)
+        return ours
+
+
 class Backend(ABC):
     """One of the event loops. ``run`` is given the whole test as a function without arguments."""
 
     name: str
+    library: str
+    """``"asyncio"`` or ``"trio"``."""
     cancelled: type[BaseException]
     adapter: Any
     """``ehlo.asyncio`` or ``ehlo.trio``."""
     span: float
     """Seconds for a limit that is to be reached: few of the real ones, or many of a clock that jumps."""
+
+    memory: Memory | None = None
+    """In the place of a network."""
 
     def __init__(self) -> None:
         self.clients: list[Client] = []
@@ -258,14 +297,38 @@ class Backend(ABC):
 
     async def connect(self, server: Any, *, receive_buffer: int | None = None) -> Client:
         address = server.addresses[0]
-        sock = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
+        sock = self.memory.connect(address) if self.memory is not None else None
+        remote = sock is None
+        if sock is None:
+            sock = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
         client = Client(self, sock)
         self.clients.append(client)
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await self.dial(sock, address)
+        if remote:
+            await self.dial(sock, address)
         return client
+
+    def accepting(self, listener: socket.socket) -> Callable[[], Awaitable[socket.socket]]:
+        """What waits for the next connection."""
+        if self.memory is None:
+            return partial(self.accept, listener)
+        arrived: deque[socket.socket] = deque()
+        news = [self.event()]
+
+        def welcome(sock: socket.socket) -> None:
+            arrived.append(sock)
+            news[0].set()
+
+        async def accept() -> socket.socket:
+            while not arrived:
+                await news[0].wait()
+                news[0] = self.event()
+            return arrived.popleft()
+
+        self.memory.open(listener, welcome)
+        return accept
 
     async def ready(self, server: Any, hello: bytes = b"EHLO client.example\r\n", **options: Any) -> Client:
         client = await self.connect(server, **options)
@@ -285,20 +348,20 @@ class Backend(ABC):
         playing: list[Beside] = []
 
         async def play(script: Script, sock: socket.socket) -> None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            no_delay(sock)
             peer = Peer(self, sock)
             with contextlib.suppress(ConnectionError), contextlib.closing(peer):
                 await script(peer)
 
-        async def serve(listener: socket.socket) -> None:
+        async def serve(accept: Callable[[], Awaitable[socket.socket]]) -> None:
             while True:
-                sock = await self.accept(listener)
+                sock = await accept()
                 assert left, "a connection too many"
                 playing.append(self.beside(play, left.pop(0), sock))
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
-            serving = self.beside(serve, listener)
+            serving = self.beside(serve, self.accepting(listener))
             try:
                 yield listener.getsockname()[1]
             finally:
@@ -314,7 +377,7 @@ class Backend(ABC):
 
 
 class Asyncio(Backend):
-    name = "asyncio"
+    name = library = "asyncio"
     adapter = ehlo.asyncio
     cancelled = asyncio.CancelledError
     span = 0.02
@@ -417,8 +480,42 @@ class Uvloop(Asyncio):
         self.loop_factory = pytest.importorskip("uvloop").new_event_loop
 
 
+class MemoryLoop(asyncio.SelectorEventLoop):
+    """A loop whose network is memory; the adapter does not know."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+        self.arriving: set[asyncio.Task[Any]] = set()
+
+    async def create_server(self, factory: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        def welcome(sock: socket.socket) -> None:
+            task = self.create_task(self.connect_accepted_socket(factory, sock))
+            self.arriving.add(task)
+            task.add_done_callback(self.arriving.discard)
+
+        server = await super().create_server(factory, *args, **options)
+        self.memory.open(options["sock"], welcome)
+        return server
+
+    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        sock = self.memory.connect((host, port))
+        if sock is None:
+            return await super().create_connection(factory, host, port, **options)
+        return await super().create_connection(factory, sock=sock)
+
+
+class MemoryAsyncio(Asyncio):
+    name = "asyncio-memory"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = Memory()
+        self.loop_factory = partial(MemoryLoop, self.memory)
+
+
 class Trio(Backend):
-    name = "trio"
+    name = library = "trio"
     span = 100.0
 
     def __init__(self) -> None:
@@ -521,7 +618,37 @@ class Trio(Backend):
         return sent
 
 
-BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (Asyncio, EagerAsyncio, Uvloop, Trio)}
+class MemoryTrio(Trio):
+    """The adapter's two ways to the network lead to memory: how it connects, and how it accepts."""
+
+    name = "trio-memory"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: Memory = Memory()
+
+    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+        module = importlib.import_module("ehlo.trio._client")
+        real = module._connected
+
+        async def connected(opening: Any) -> socket.socket:
+            await self.turn()
+            sock = self.memory.connect((opening.host, opening.port))
+            return await real(opening) if sock is None else sock
+
+        with mock.patch.object(module, "_connected", connected):
+            return super().run(main, timed=timed)
+
+    async def serve(self, handler: object, *args: Any, **options: Any) -> Any:
+        server = await super().serve(handler, *args, **options)
+        for listener in (one for one in server._sockets if one.family == socket.AF_INET):
+            self.memory.open(listener, lambda sock: server._welcome(sock, sock.getpeername()))
+        return server
+
+
+BACKENDS: dict[str, type[Backend]] = {
+    kind.name: kind for kind in (Asyncio, EagerAsyncio, Uvloop, Trio, MemoryAsyncio, MemoryTrio)
+}
 
 
 def descriptors() -> int:
