@@ -225,6 +225,13 @@ class ClientDriver:
             self.drop()
             self.advance()
 
+    async def give_up(self) -> None:
+        """:meth:`abort`, since the program was interrupted: what it was sending from is not wanted any more, either."""
+        self.abort()
+        while self.sources:
+            _, source = self.sources.popitem()
+            await source.close()
+
     def advance(self) -> None:
         """Take what the engine says, write once, and tell who waits."""
         conn = self.conn

@@ -30,7 +30,7 @@ import ehlo
 import ehlo.asyncio
 from ehlo._listener import no_delay
 
-PATIENCE = 20.0
+PATIENCE = float(os.environ.get("PAT", "20"))
 """Real seconds after which a test has failed."""
 
 MAIL = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
@@ -217,6 +217,32 @@ class Memory:
         return ours
 
 
+class Counted:
+    """Awaits ``awaitable``, counts its waits, and calls ``at`` before the ``number``-th, with what it waits for."""
+
+    def __init__(self, awaitable: Awaitable[Any], number: int, at: Callable[[Any], object]) -> None:
+        self._waiting = awaitable.__await__()
+        self._number = number
+        self._at = at
+        self.count = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        wait = self._waiting
+        resume = partial(next, wait)
+        while True:
+            try:
+                what = resume()
+            except StopIteration as stop:
+                return stop.value
+            self.count += 1
+            if self.count == self._number:
+                self._at(what)
+            try:
+                resume = partial(wait.send, (yield what))
+            except BaseException as exc:
+                resume = partial(wait.throw, exc)
+
+
 class Backend(ABC):
     """One of the event loops. ``run`` is given the whole test as a function without arguments."""
 
@@ -281,6 +307,17 @@ class Backend(ABC):
     @abstractmethod
     def count_writes(self, connection: Any) -> list[bytes]:
         """From now on, what the server's side of ``connection`` writes."""
+
+    moments: tuple[str, ...]
+    """When a wait can be cancelled: while it lasts; and, on asyncio, when what is waited for has just come."""
+
+    @abstractmethod
+    async def cancel_at(self, number: int, moment: str, function: Callable[[], Awaitable[object]]) -> bool:
+        """Call ``function`` in a scope of its own, and cancel that at its ``number``-th wait. False: there are fewer."""
+
+    @abstractmethod
+    async def hold(self, opened: Callable[[Any], object], handler: object, **options: Any) -> None:
+        """Serve until cancelled, in the way of the library's users; ``opened`` is told the server."""
 
     # ---- what is built on it ----
 
@@ -448,6 +485,34 @@ class Asyncio(Backend):
     def tasks(self) -> int:
         return len(asyncio.all_tasks())
 
+    moments = ("while it lasts", "when it is over")
+
+    async def cancel_at(self, number: int, moment: str, function: Callable[[], Awaitable[object]]) -> bool:
+        def cancel(future: asyncio.Future[Any] | None) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            if future is None or moment == "while it lasts":
+                task.cancel()
+            else:  # the task is told of it after this
+                future.add_done_callback(lambda _: task.cancel())
+
+        counted = Counted(function(), number, cancel)
+
+        async def run() -> None:
+            await counted
+
+        task = self.loop.create_task(run())
+        await asyncio.wait([task])
+        assert task.cancelled() or task.exception() is not None or counted.count < number, "it went on"
+        if not task.cancelled():
+            task.result()
+        return task.cancelled()
+
+    async def hold(self, opened: Callable[[Any], object], handler: object, **options: Any) -> None:
+        async with await ehlo.asyncio.serve(handler, **options) as server:
+            opened(server)
+            await server.serve_forever()
+
     def count_writes(self, connection: Any) -> list[bytes]:
         sent: list[bytes] = []
         write = connection._write
@@ -481,7 +546,7 @@ class Uvloop(Asyncio):
 
 
 class MemoryLoop(asyncio.SelectorEventLoop):
-    """A loop whose network is memory; the adapter does not know."""
+    """A loop whose servers are handed connections from memory, too."""
 
     def __init__(self, memory: Memory) -> None:
         super().__init__()
@@ -498,20 +563,25 @@ class MemoryLoop(asyncio.SelectorEventLoop):
         self.memory.open(options["sock"], welcome)
         return server
 
-    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        sock = self.memory.connect((host, port))
-        if sock is None:
-            return await super().create_connection(factory, host, port, **options)
-        return await super().create_connection(factory, sock=sock)
-
 
 class MemoryAsyncio(Asyncio):
     name = "asyncio-memory"
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory = Memory()
+        self.memory: Memory = Memory()
         self.loop_factory = partial(MemoryLoop, self.memory)
+
+    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+        module = importlib.import_module("ehlo.asyncio._client")
+        real = module.connected
+
+        async def connected(host: str, port: int, source: Any) -> socket.socket:
+            await self.turn()
+            return self.memory.connect((host, port)) or await real(host, port, source)
+
+        with mock.patch.object(module, "connected", connected):
+            return super().run(main, timed=timed)
 
 
 class Trio(Backend):
@@ -602,6 +672,19 @@ class Trio(Backend):
     def tasks(self) -> int:
         return self.trio.lowlevel.current_statistics().tasks_living
 
+    moments = ("while it lasts",)
+
+    async def cancel_at(self, number: int, moment: str, function: Callable[[], Awaitable[object]]) -> bool:
+        with self.trio.CancelScope() as scope:
+            counted = Counted(function(), number, lambda what: scope.cancel())
+            await counted
+        assert scope.cancelled_caught or counted.count <= number, "it went on"
+        return scope.cancelled_caught
+
+    async def hold(self, opened: Callable[[Any], object], handler: object, **options: Any) -> None:
+        async with self.trio.open_nursery() as nursery:
+            opened(await nursery.start(partial(self.adapter.serve, handler, **options)))
+
     def count_writes(self, connection: Any) -> list[bytes]:
         sent: list[bytes] = []
         real = connection._socket
@@ -633,8 +716,7 @@ class MemoryTrio(Trio):
 
         async def connected(opening: Any) -> socket.socket:
             await self.turn()
-            sock = self.memory.connect((opening.host, opening.port))
-            return await real(opening) if sock is None else sock
+            return self.memory.connect((opening.host, opening.port)) or await real(opening)
 
         with mock.patch.object(module, "_connected", connected):
             return super().run(main, timed=timed)

@@ -16,6 +16,7 @@ from ehlo._client import BaseClient
 from ehlo._connect import Connecting, ConnectOptions, Opening
 from ehlo._link import ClientDriver
 from ehlo._listener import no_delay
+from ehlo.asyncio._dial import connected
 from ehlo.asyncio._loop import buffer_of
 
 __all__ = ["Client", "connect", "dial"]
@@ -179,21 +180,16 @@ async def dial(opening: Opening) -> ClientProtocol:
     def factory() -> ClientProtocol:
         return ClientProtocol(loop, opening)
 
-    # uvloop knows no happy eyeballs, and asyncio's own (3.12, 3.13.0) stumble over eager tasks.
-    eyeballs: dict[str, Any] = {}
-    if isinstance(loop, asyncio.BaseEventLoop) and loop.get_task_factory() is None:
-        eyeballs["happy_eyeballs_delay"] = 0.25
     try:
         async with asyncio.timeout(opening.connect_timeout):
             if opening.path is not None:
                 _, link = await loop.create_unix_connection(factory, opening.path)
-            elif opening.sock is not None:
-                _, link = await loop.create_connection(factory, sock=opening.sock)
             else:
-                assert opening.host is not None
-                _, link = await loop.create_connection(
-                    factory, opening.host, opening.port, local_addr=opening.source_address, **eyeballs
-                )
+                sock = opening.sock
+                if sock is None:
+                    assert opening.host is not None
+                    sock = await connected(opening.host, opening.port, opening.source_address)
+                _, link = await loop.create_connection(factory, sock=sock)
     except OSError as exc:
         opening.failed(exc)
     return link
