@@ -8,6 +8,7 @@ armed again only when it fires.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import monotonic
 from typing import Any, Final, Unpack
@@ -84,9 +85,19 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if exc is not None:
+            self._read_rest()
         self.gone()
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def _read_rest(self) -> None:
+        """A write failed, and asyncio reads no more. What the server said before it went, a 421 above all, is still
+        there (RFC 5321 3.8).
+        """
+        with contextlib.suppress(OSError), self._transport.get_extra_info("socket").dup() as sock:
+            while count := sock.recv_into(self._view):
+                self.buffer_updated(count)
 
     # ---- for ClientDriver ------------------------------------------------------------------------
 
