@@ -73,7 +73,11 @@ class Server(Listener[ServerProtocol]):
         try:
             for sock in self._sockets:
                 create = self._loop.create_unix_server if is_unix(sock) else self._loop.create_server
-                self._listeners.append(await create(partial(ServerProtocol, self), sock=sock, backlog=backlog))
+                # In two steps: cancelled in one, it would close the socket and leave it to the selector, which then
+                # never hears of the next one with that number.
+                listener = await create(partial(ServerProtocol, self), sock=sock, backlog=backlog, start_serving=False)
+                self._listeners.append(listener)
+                await listener.start_serving()
         except BaseException:
             self._stop_listening()
             for sock in self._sockets[len(self._listeners) :]:
