@@ -59,8 +59,18 @@ class Server(Listener[ServerProtocol]):
     def _begin_to_close(self) -> None:
         self._closer = self._loop.create_task(self._close())
 
+    async def _accept_no_more(self) -> None:
+        """What asyncio has accepted already gets its protocol, and its 421. A listener that is closed in the same turn
+        would make it forget such a socket, unclosed, with a client that waits.
+        """
+        if isinstance(self._loop, asyncio.SelectorEventLoop):
+            for sock in self._sockets:
+                self._loop.remove_reader(sock)
+            await asyncio.sleep(0)
+
     async def _close(self) -> None:
         try:
+            await self._accept_no_more()
             await self._drain()
             if self._tasks:  # on_disconnect, and handlers that were cancelled
                 _, late = await asyncio.wait(tuple(self._tasks), timeout=max(1.0, self._cut_at - self._now()))
