@@ -185,6 +185,50 @@ def test_a_handler_hangs(backend: Backend, hook: str) -> None:
     assert cancelled == [True]
 
 
+@pytest.mark.parametrize("hooks", [("on_disconnect",), ("on_body",), ("on_body", "on_disconnect")], ids=" and ".join)
+def test_a_handler_that_hangs_when_the_client_is_gone(backend: Backend, hooks: tuple[str, ...]) -> None:
+    # It has the time of any other: connections that come and go must not pile up tasks.
+    seen: list[str] = []
+
+    async def hang(hook: str) -> None:
+        if hook in hooks:
+            seen.append(f"{hook} hangs")
+            try:
+                await backend.forever()
+            except backend.cancelled:
+                seen.append(f"{hook} cancelled")
+                raise
+
+    class Mine(ehlo.Handler):
+        async def on_body(self, session: ehlo.Session, envelope: ehlo.Envelope, body: AsyncIterator[bytes]) -> None:
+            seen.append("on_body")
+            try:
+                async for _ in body:
+                    pass
+            except ehlo.ContentAbortedError:
+                await hang("on_body")
+
+        async def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
+            await hang("on_disconnect")
+
+    async def main() -> None:
+        limits = ehlo.Limits(handler_seconds=backend.span)
+        async with await backend.serve(Mine(), config=CONFIG.replace(command_timeout=3600), limits=limits) as server:
+            tasks, sockets = backend.tasks(), descriptors()
+            client = await backend.connect(server)
+            await client.send(HELLO + MAIL + b"DATA\r\nx\r\n")
+            await backend.until(lambda: seen)
+            client.close()
+            for number, hook in enumerate(hooks, 1):
+                await backend.until(lambda hook=hook: f"{hook} hangs" in seen)
+                await backend.later(lambda number=number: server.statistics.handler_timeouts == number)
+            await backend.until(lambda: backend.tasks() == tasks and descriptors() == sockets)
+            assert server.statistics.handler_failures == len(hooks)
+
+    backend.run(main, timed=True)
+    assert seen[1:] == [f"{hook} {what}" for hook in hooks for what in ("hangs", "cancelled")]
+
+
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_handler_that_hangs_does_not_outlive_its_server(backend: Backend, hook: str) -> None:
     hanging: list[bool] = []
