@@ -164,9 +164,7 @@ def test_octets_in_clear_behind_the_220_have_no_effect(
         async with backend.scripted(*[script(cut) for cut in cuts]) as port:
             for _ in cuts:
                 with pytest.raises(ehlo.SMTPException) as caught:
-                    await backend.adapter.connect(
-                        "127.0.0.1", port, tls="required", ssl_context=context, config=CONFIG
-                    )
+                    await backend.adapter.connect("127.0.0.1", port, tls="required", ssl_context=context, config=CONFIG)
                 expected = ehlo.SMTPConnectError if separately else ehlo.RemoteProtocolError
                 assert type(caught.value) is expected
                 assert "evil" not in caught.value.transcript
