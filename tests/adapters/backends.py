@@ -1,8 +1,8 @@
 """What the contract suite needs of a backend, once for each: a clock, tasks, a raw client. No test sleeps.
 
 The suite runs over loopback TCP, and over memory: there a connection is a pair of sockets that are connected from the
-start (``socketpair``), of which the server is handed one and the client the other. No address, no handshake and no reset
-exist there, and an end is seen at once. What is about these has the mark ``tcp``.
+start (``socketpair``), of which the server is handed one and the client the other. There is no address, no handshake
+and no reset, and an end is seen at once. What is about these has the mark ``tcp``.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def cancel_at(self, number: int, moment: str, function: Callable[[], Awaitable[object]]) -> bool:
-        """Call ``function`` in a scope of its own, and cancel that at its ``number``-th wait. False: there are fewer."""
+        """Call ``function`` in its own scope, and cancel that at the ``number``-th wait. False: there are fewer."""
 
     @abstractmethod
     async def hold(self, opened: Callable[[Any], object], handler: object, **options: Any) -> None:

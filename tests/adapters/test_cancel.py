@@ -1,6 +1,6 @@
 """Cancelled at every wait, on every backend: what is cancelled is over or as good as before, and nothing is left of it.
 
-An operation is run again and again, and cancelled at its first wait, its second one, and so on until it comes to its end.
+An operation is run again and again, and cancelled at its first wait, its second one, and so on until it gets through.
 """
 
 from __future__ import annotations
