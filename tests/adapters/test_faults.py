@@ -223,12 +223,13 @@ def test_a_handler_that_hangs_when_the_client_is_gone(backend: Backend, hooks: t
             client.close()
             for number, hook in enumerate(hooks, 1):
                 await backend.until(lambda hook=hook: f"{hook} hangs" in seen)
-                await backend.later(lambda number=number: server.statistics.handler_timeouts == number)
+                await backend.later(lambda number=number: server.statistics.handler_timeouts >= number)
             await backend.until(lambda: backend.tasks() == tasks and descriptors() == sockets)
             assert server.statistics.handler_failures == len(hooks)
 
     backend.run(main, timed=True)
-    assert seen[1:] == [f"{hook} {what}" for hook in hooks for what in ("hangs", "cancelled")]
+    # Nobody waits for the end of what is late: it may come after the beginning of the next.
+    assert sorted(seen[1:]) == sorted(f"{hook} {what}" for hook in hooks for what in ("hangs", "cancelled"))
 
 
 @pytest.mark.parametrize("hook", HOOKS)
