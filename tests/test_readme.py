@@ -9,7 +9,7 @@ import smtplib
 import socket
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -18,7 +18,7 @@ import ehlo.asyncio
 from ehlo.testing import SMTPServer
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-HANDLER, ON_TRIO, SENDING, SEND_MANY, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+HANDLER, ON_TRIO, SENDING, SEND_MANY, TESTING, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +107,15 @@ def test_sending(backend: str, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
         loop.run(many() if backend == "asyncio" else many)
         assert len(server.messages) == 4
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_testing(backend: Literal["asyncio", "trio"]) -> None:
+    pytest.importorskip(backend)
+    names: dict[str, Any] = {}
+    exec(TESTING, names)
+    with SMTPServer(backend=backend) as server:
+        names["test_mail_goes_out"](server)
 
 
 def test_without_io(capsys: pytest.CaptureFixture[str]) -> None:

@@ -266,15 +266,30 @@ def test_a_server_that_cannot_start() -> None:
     server.stop()
 
 
-def test_the_plugin_for_others(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import smtplib
+ONE_MAIL = """
+    import smtplib
 
-        def test_it(smtp_server):
-            with smtplib.SMTP(smtp_server.host, smtp_server.port) as client:
-                client.sendmail("a@b.example", ["c@d.example"], "hi")
-            assert smtp_server.wait(1)[0].sender == "a@b.example"
-        """
-    )
+    import pytest
+
+    @pytest.mark.parametrize("number", range({count}))
+    def test_it(smtp_server, number):
+        with smtplib.SMTP(smtp_server.host, smtp_server.port, "client.example") as client:
+            client.sendmail(f"{{number}}@b.example", ["c@d.example"], "hi")
+        assert [message.sender for message in smtp_server.wait(1)] == [f"{{number}}@b.example"]
+    """
+
+
+def test_the_plugin_for_others(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(ONE_MAIL.format(count=1))
     pytester.runpytest_subprocess("--ehlo-backend", "asyncio", "-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_the_plugin_under_xdist(pytester: pytest.Pytester) -> None:
+    """Workers beside each other, on both backends: each test has a server, a port and messages of its own."""
+    pytest.importorskip("xdist")
+    pytest.importorskip("trio")
+    pytester.makepyfile(ONE_MAIL.format(count=20))
+    backends = ("--ehlo-backend", "asyncio", "--ehlo-backend", "trio")
+    result = pytester.runpytest_subprocess("-n", "2", "-v", *backends, "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=40)
+    result.stdout.fnmatch_lines_random(["*[[]gw0[]]*PASSED*", "*[[]gw1[]]*PASSED*"])

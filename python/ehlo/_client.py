@@ -447,7 +447,7 @@ class BaseClient:
                     await link.feed()
                     await link.progress()
         except BaseException:
-            link.abort()
+            await link.give_up()
             raise
         link.served = True
         result = results.popleft()
@@ -688,9 +688,9 @@ class SendMany:
                         continue
                 return result
         except BaseException as exc:
-            if self._open and not isinstance(exc, StopAsyncIteration):
-                client._link.abort()
             self._leave()
+            if self._open and not isinstance(exc, StopAsyncIteration):
+                await client._link.give_up()
             raise
 
     async def aclose(self) -> None:
@@ -700,10 +700,14 @@ class SendMany:
 
             await sending.aclose()
         """
-        self._give_up()
+        if self._is_going_on:
+            self._leave()
+            await self._client._link.give_up()
 
     def __del__(self) -> None:
-        self._give_up()
+        if self._is_going_on:
+            self._leave()
+            self._client._link.abort()
 
     # ---- the engine room -------------------------------------------------------------------------
 
@@ -809,10 +813,9 @@ class SendMany:
         if self._pump is not None and not self._pump.ended:
             self._pump.stop()
 
-    def _give_up(self) -> None:
-        if self._pulled is not None and not self._over:
-            self._client._link.abort()
-            self._leave()
+    @property
+    def _is_going_on(self) -> bool:
+        return self._pulled is not None and not self._over
 
 
 class _Pump:

@@ -165,6 +165,7 @@ class Connection:
         finally:
             self._advancing = False
         if self._lost:
+            self._held_since = self._server._now()  # if something is called now, it is on_disconnect
             return
         conn = self._conn
         out = conn.data_to_send()
@@ -406,6 +407,19 @@ class Connection:
             max(limits.content_grace_seconds - elapsed, 1.0),
             TICK,
         )
+
+    def _judge_rest(self, now: float) -> float | None:
+        """A handler that outlives its connection, ``on_disconnect`` among them, has the time of any other. Returns the
+        seconds until the next look; ``None`` if there is nothing to wait for.
+        """
+        seconds = self._server._handler_seconds
+        while seconds is not None and (call := self._driver.waiting_for) is not None:
+            left = self._held_since + seconds - now
+            if left > 0:
+                return left
+            self._handler_late(call, seconds)
+            self._called()  # on_disconnect may follow, and has its own time
+        return None
 
     def _handler_late(self, call: Call, seconds: float) -> None:
         self._server._totals.handler_timeouts += 1

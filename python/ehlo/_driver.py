@@ -54,8 +54,6 @@ log: Final = logging.getLogger("ehlo")
 _FAILED: Final = Reply(451, "4.3.0", "Local error in processing")
 # RFC 4954 6: the same for AUTH.
 _AUTH_FAILED: Final = Reply(454, "4.7.0", "Temporary authentication failure")
-# RFC 3207 4
-_NO_TLS: Final = Reply(454, "4.7.0", "TLS not available due to temporary reason")
 _OK: Final = Reply(250, "2.0.0", "Ok")
 
 
@@ -217,7 +215,6 @@ class ServerDriver:
     Attributes:
         blocked: the session waits for a handler; until it answers, ``step`` does nothing.
         reason: why the session ended, ``None`` until it did.
-        tls_available: STARTTLS may begin; while it is false, it is answered 454.
         judge_proxy: told of the PROXY header before anything is said; a reply it returns stands for the greeting.
         judge_xclient: told of what XCLIENT said; returns whether a client at that address is trusted.
         slow_down: told how many AUTH commands of this session have failed, this one included; returns what is awaited
@@ -253,7 +250,6 @@ class ServerDriver:
         "judge_xclient",
         "reason",
         "slow_down",
-        "tls_available",
     )
 
     def __init__(self, conn: ServerConnection, plan: Plan, adapter: Adapter) -> None:
@@ -273,7 +269,6 @@ class ServerDriver:
         self._tls: object = None
         self._certificate: object = None
         self._channel_bindings: Mapping[str, bytes] | None = None
-        self.tls_available = True
         self.judge_proxy: Callable[[ProxyHeader], Reply | None] | None = None
         self.judge_xclient: Callable[[ClientAttributes], bool] | None = None
         self.slow_down: Callable[[int], Awaitable[object]] | None = None
@@ -465,10 +460,7 @@ class ServerDriver:
         return self._sasl_step(step)
 
     def _starttls(self, event: StartTls) -> Call | None:
-        if self.tls_available:
-            self.conn.accept()
-        else:
-            self.conn.send_reply(_NO_TLS)
+        self.conn.accept()
         return None
 
     def _proxy(self, event: Proxy) -> Call | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from ehlo._connect import Opening, hostname_of
@@ -96,7 +96,7 @@ class ClientDriver:
         "results",
         "seen",
         "send",
-        "send_both",
+        "sendlines",
         "served",
         "since",
         "sources",
@@ -107,11 +107,11 @@ class ClientDriver:
 
     conn: ClientConnection
     send: Callable[[bytes], object]
-    send_both: Callable[[bytes, bytes], object]
+    sendlines: Callable[[Sequence[bytes]], object]
     write: Callable[[bytes], object]
     """Backend: hand octets to the transport. What that does not take, the backend keeps, and says ``held``."""
-    write_both: Callable[[bytes, bytes], object]
-    """Backend: likewise, two in a row; without a copy, where that can be had: one of them is content."""
+    writelines: Callable[[Sequence[bytes]], object]
+    """Backend: likewise, several in a row; without a copy, where that can be had."""
 
     def __init__(self, opening: Opening, buffer: ReceiveBuffer, now: Callable[[], float]) -> None:
         self.opening = opening
@@ -179,7 +179,7 @@ class ClientDriver:
         if opening.fqdn is not None:
             config = config.replace(hostname=hostname_of(opening.fqdn, sockname))
         self.conn = ClientConnection(config)
-        self.send, self.send_both = self.write, self.write_both
+        self.send, self.sendlines = self.write, self.writelines
         if opening.proxy:
             self.write(opening.proxy)
         if opening.tls == "implicit":
@@ -227,6 +227,13 @@ class ClientDriver:
             self.drop()
             self.advance()
 
+    async def give_up(self) -> None:
+        """:meth:`abort`, since the program was interrupted: what it was sending from is not wanted any more, either."""
+        self.abort()
+        while self.sources:
+            _, source = self.sources.popitem()
+            await source.close()
+
     def advance(self) -> None:
         """Take what the engine says, write once, and tell who waits."""
         conn = self.conn
@@ -244,7 +251,7 @@ class ClientDriver:
             if not more:
                 self.send(out)
                 break
-            self.send_both(out, more)
+            self.sendlines((out, more))
         # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
         if self.sources and conn.content_wanted is not None:
             self.news = True
@@ -283,7 +290,7 @@ class ClientDriver:
     def gone(self) -> None:
         """The transport is closed."""
         self.lost = self.held = True
-        self.send = self.send_both = _nowhere  # no reference cycle is left for the collector
+        self.send = self.sendlines = _nowhere  # no reference cycle is left for the collector
         self.receive_end()
 
     def receive_end(self) -> None:
@@ -368,11 +375,14 @@ class ClientDriver:
             self.write(out)
         if done:
             self.seen = self.now()
-            self.send = self.send_both = self._encrypt
+            self.send, self.sendlines = self._encrypt, self._encrypt_lines
             self.conn.tls_established(verified=tls.verified)
         return done
 
-    def _encrypt(self, *pieces: bytes) -> None:
+    def _encrypt(self, octets: bytes) -> None:
+        self._encrypt_lines((octets,))
+
+    def _encrypt_lines(self, pieces: Sequence[bytes]) -> None:
         assert self.tls is not None
         for octets in pieces:
             self.tls.write(octets)
@@ -494,5 +504,5 @@ def _sender_text(sender: SenderLike) -> str:
     return path_text(sender.path if isinstance(sender, Sender) else sender)
 
 
-def _nowhere(*pieces: bytes) -> None:
+def _nowhere(octets: bytes | Sequence[bytes]) -> None:
     """Where the octets of a lost connection go."""

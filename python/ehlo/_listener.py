@@ -167,7 +167,13 @@ class Listener(Generic[C]):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close(0.0 if exc is not None and not isinstance(exc, Exception) else 30.0)
+        interrupted = exc is not None and not isinstance(exc, Exception)
+        try:
+            await self.close(0.0 if interrupted else 30.0)
+        except BaseException:  # now it is: what goes on without us has no more time
+            self._cut_at = self._now()
+            self._signal()
+            raise
 
     async def serve_forever(self) -> None:
         """Wait until :meth:`close` was called and is done. Cancelling it closes nothing by itself.

@@ -197,6 +197,8 @@ async def authenticate(link: ClientDriver, login: Login) -> Reply:
 async def _exchange(link: ClientDriver, mechanism: ClientMechanism) -> Reply:
     """One AUTH: its reply."""
     conn = link.conn
+    if link.disconnect is not None:  # with the reply to EHLO, or while a token was fetched (RFC 5321 3.8)
+        raise link.error()
     number = conn.auth(mechanism.name, mechanism.initial())
     wrong: SaslError | None = None
     while number not in link.replies:

@@ -110,8 +110,8 @@ class BasePool(Generic[ClientT]):
         """Run :meth:`_sweep` beside; False if nothing can be run."""
         raise NotImplementedError
 
-    async def _stop_sweeping(self) -> None:
-        """Cancel it, and wait until it is over."""
+    def _stop_sweeping(self) -> None:
+        """Cancel it."""
 
     # ---- facts -----------------------------------------------------------------------------------
 
@@ -154,9 +154,13 @@ class BasePool(Generic[ClientT]):
         self._closed = True
         for event in self._waiting:
             event.set()
-        while self._idle:
-            await self._discard(self._idle.pop().client)
-        await self._stop_sweeping()
+        self._stop_sweeping()
+        try:
+            while self._idle:
+                await self._discard(self._idle.pop().client)
+        except BaseException:
+            self.abort()  # nobody comes back for the rest
+            raise
 
     def abort(self) -> None:
         """Close all connections at once.
@@ -166,6 +170,7 @@ class BasePool(Generic[ClientT]):
             pool.abort()
         """
         self._closed = True
+        self._stop_sweeping()
         for event in self._waiting:
             event.set()
         for client in (*(idle.client for idle in self._idle), *self._busy):

@@ -1,25 +1,34 @@
-"""What the contract suite needs of a backend, once for each: a clock, tasks, a raw client. No test sleeps."""
+"""What the contract suite needs of a backend, once for each: a clock, tasks, a raw client. No test sleeps.
+
+The suite runs over loopback TCP, and over memory: there a connection is a pair of sockets that are connected from the
+start (``socketpair``), of which the server is handed one and the client the other. There is no address, no handshake
+and no reset, and an end is seen at once. What is about these has the mark ``tcp``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import os
 import socket
 import struct
 import sys
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from unittest import mock
 
 import pytest
 
 import ehlo
 import ehlo.asyncio
+from ehlo._listener import no_delay
 
 PATIENCE = 20.0
 """Real seconds after which a test has failed."""
@@ -183,15 +192,71 @@ class Beside:
         return isinstance(self._error, self._backend.cancelled)
 
 
+class Memory:
+    """Who serves at which address, without a network: a listening socket lends its address, and says by being closed
+    that nobody serves there any more.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[Any, tuple[socket.socket, Callable[[socket.socket], object]]] = {}
+
+    def open(self, listener: socket.socket, welcome: Callable[[socket.socket], object]) -> None:
+        self.places[listener.getsockname()] = listener, welcome
+
+    def connect(self, address: Any) -> socket.socket | None:
+        """One end of a connection whose other end is with who serves there; ``None`` for addresses elsewhere."""
+        listener, welcome = self.places.get(address, (None, None))
+        if listener is None or welcome is None:
+            return None
+        if listener.fileno() < 0:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        welcome(theirs)
+        return ours
+
+
+class Counted:
+    """Awaits ``awaitable``, counts its waits, and calls ``at`` before the ``number``-th, with what it waits for."""
+
+    def __init__(self, awaitable: Awaitable[Any], number: int, at: Callable[[Any], object]) -> None:
+        self._waiting = awaitable.__await__()
+        self._number = number
+        self._at = at
+        self.count = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        wait = self._waiting
+        resume = partial(next, wait)
+        while True:
+            try:
+                what = resume()
+            except StopIteration as stop:
+                return stop.value
+            self.count += 1
+            if self.count == self._number:
+                self._at(what)
+            try:
+                resume = partial(wait.send, (yield what))
+            except BaseException as exc:
+                resume = partial(wait.throw, exc)
+
+
 class Backend(ABC):
     """One of the event loops. ``run`` is given the whole test as a function without arguments."""
 
     name: str
+    library: str
+    """``"asyncio"`` or ``"trio"``."""
     cancelled: type[BaseException]
     adapter: Any
     """``ehlo.asyncio`` or ``ehlo.trio``."""
     span: float
     """Seconds for a limit that is to be reached: few of the real ones, or many of a clock that jumps."""
+
+    memory: Memory | None = None
+    """In the place of a network."""
 
     def __init__(self) -> None:
         self.clients: list[Client] = []
@@ -243,6 +308,17 @@ class Backend(ABC):
     def count_writes(self, connection: Any) -> list[bytes]:
         """From now on, what the server's side of ``connection`` writes."""
 
+    moments: tuple[str, ...]
+    """When a wait can be cancelled: while it lasts; and, on asyncio, when what is waited for has just come."""
+
+    @abstractmethod
+    async def cancel_at(self, number: int, moment: str, function: Callable[[], Awaitable[object]]) -> bool:
+        """Call ``function`` in its own scope, and cancel that at the ``number``-th wait. False: there are fewer."""
+
+    @abstractmethod
+    async def hold(self, opened: Callable[[Any], object], handler: object, **options: Any) -> None:
+        """Serve until cancelled, in the way of the library's users; ``opened`` is told the server."""
+
     # ---- what is built on it ----
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -258,14 +334,38 @@ class Backend(ABC):
 
     async def connect(self, server: Any, *, receive_buffer: int | None = None) -> Client:
         address = server.addresses[0]
-        sock = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
+        sock = self.memory.connect(address) if self.memory is not None else None
+        remote = sock is None
+        if sock is None:
+            sock = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
         client = Client(self, sock)
         self.clients.append(client)
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await self.dial(sock, address)
+        if remote:
+            await self.dial(sock, address)
         return client
+
+    def accepting(self, listener: socket.socket) -> Callable[[], Awaitable[socket.socket]]:
+        """What waits for the next connection."""
+        if self.memory is None:
+            return partial(self.accept, listener)
+        arrived: deque[socket.socket] = deque()
+        news = [self.event()]
+
+        def welcome(sock: socket.socket) -> None:
+            arrived.append(sock)
+            news[0].set()
+
+        async def accept() -> socket.socket:
+            while not arrived:
+                await news[0].wait()
+                news[0] = self.event()
+            return arrived.popleft()
+
+        self.memory.open(listener, welcome)
+        return accept
 
     async def ready(self, server: Any, hello: bytes = b"EHLO client.example\r\n", **options: Any) -> Client:
         client = await self.connect(server, **options)
@@ -285,20 +385,20 @@ class Backend(ABC):
         playing: list[Beside] = []
 
         async def play(script: Script, sock: socket.socket) -> None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            no_delay(sock)
             peer = Peer(self, sock)
             with contextlib.suppress(ConnectionError), contextlib.closing(peer):
                 await script(peer)
 
-        async def serve(listener: socket.socket) -> None:
+        async def serve(accept: Callable[[], Awaitable[socket.socket]]) -> None:
             while True:
-                sock = await self.accept(listener)
+                sock = await accept()
                 assert left, "a connection too many"
                 playing.append(self.beside(play, left.pop(0), sock))
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
-            serving = self.beside(serve, listener)
+            serving = self.beside(serve, self.accepting(listener))
             try:
                 yield listener.getsockname()[1]
             finally:
@@ -314,7 +414,7 @@ class Backend(ABC):
 
 
 class Asyncio(Backend):
-    name = "asyncio"
+    name = library = "asyncio"
     adapter = ehlo.asyncio
     cancelled = asyncio.CancelledError
     span = 0.02
@@ -385,6 +485,34 @@ class Asyncio(Backend):
     def tasks(self) -> int:
         return len(asyncio.all_tasks())
 
+    moments = ("while it lasts", "when it is over")
+
+    async def cancel_at(self, number: int, moment: str, function: Callable[[], Awaitable[object]]) -> bool:
+        def cancel(future: asyncio.Future[Any] | None) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            if future is None or moment == "while it lasts":
+                task.cancel()
+            else:  # the task is told of it after this
+                future.add_done_callback(lambda _: task.cancel())
+
+        counted = Counted(function(), number, cancel)
+
+        async def run() -> None:
+            await counted
+
+        task = self.loop.create_task(run())
+        await asyncio.wait([task])
+        assert task.cancelled() or task.exception() is not None or counted.count < number, "it went on"
+        if not task.cancelled():
+            task.result()
+        return task.cancelled()
+
+    async def hold(self, opened: Callable[[Any], object], handler: object, **options: Any) -> None:
+        async with await ehlo.asyncio.serve(handler, **options) as server:
+            opened(server)
+            await server.serve_forever()
+
     def count_writes(self, connection: Any) -> list[bytes]:
         sent: list[bytes] = []
         write = connection._write
@@ -417,8 +545,47 @@ class Uvloop(Asyncio):
         self.loop_factory = pytest.importorskip("uvloop").new_event_loop
 
 
+class MemoryLoop(asyncio.SelectorEventLoop):
+    """A loop whose servers are handed connections from memory, too."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+        self.arriving: set[asyncio.Task[Any]] = set()
+
+    async def create_server(self, factory: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        def welcome(sock: socket.socket) -> None:
+            task = self.create_task(self.connect_accepted_socket(factory, sock))
+            self.arriving.add(task)
+            task.add_done_callback(self.arriving.discard)
+
+        server = await super().create_server(factory, *args, **options)
+        self.memory.open(options["sock"], welcome)
+        return server
+
+
+class MemoryAsyncio(Asyncio):
+    name = "asyncio-memory"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: Memory = Memory()
+        self.loop_factory = partial(MemoryLoop, self.memory)
+
+    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+        module = importlib.import_module("ehlo.asyncio._client")
+        real = module.connected
+
+        async def connected(host: str, port: int, source: Any) -> socket.socket:
+            await self.turn()
+            return self.memory.connect((host, port)) or await real(host, port, source)
+
+        with mock.patch.object(module, "connected", connected):
+            return super().run(main, timed=timed)
+
+
 class Trio(Backend):
-    name = "trio"
+    name = library = "trio"
     span = 100.0
 
     def __init__(self) -> None:
@@ -505,6 +672,19 @@ class Trio(Backend):
     def tasks(self) -> int:
         return self.trio.lowlevel.current_statistics().tasks_living
 
+    moments = ("while it lasts",)
+
+    async def cancel_at(self, number: int, moment: str, function: Callable[[], Awaitable[object]]) -> bool:
+        with self.trio.CancelScope() as scope:
+            counted = Counted(function(), number, lambda what: scope.cancel())
+            await counted
+        assert scope.cancelled_caught or counted.count <= number, "it went on"
+        return scope.cancelled_caught
+
+    async def hold(self, opened: Callable[[Any], object], handler: object, **options: Any) -> None:
+        async with self.trio.open_nursery() as nursery:
+            opened(await nursery.start(partial(self.adapter.serve, handler, **options)))
+
     def count_writes(self, connection: Any) -> list[bytes]:
         sent: list[bytes] = []
         real = connection._socket
@@ -521,7 +701,36 @@ class Trio(Backend):
         return sent
 
 
-BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (Asyncio, EagerAsyncio, Uvloop, Trio)}
+class MemoryTrio(Trio):
+    """The adapter's two ways to the network lead to memory: how it connects, and how it accepts."""
+
+    name = "trio-memory"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: Memory = Memory()
+
+    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+        module = importlib.import_module("ehlo.trio._client")
+        real = module._connected
+
+        async def connected(opening: Any) -> socket.socket:
+            await self.turn()
+            return self.memory.connect((opening.host, opening.port)) or await real(opening)
+
+        with mock.patch.object(module, "_connected", connected):
+            return super().run(main, timed=timed)
+
+    async def serve(self, handler: object, *args: Any, **options: Any) -> Any:
+        server = await super().serve(handler, *args, **options)
+        for listener in (one for one in server._sockets if one.family == socket.AF_INET):
+            self.memory.open(listener, lambda sock: server._welcome(sock, sock.getpeername()))
+        return server
+
+
+BACKENDS: dict[str, type[Backend]] = {
+    kind.name: kind for kind in (Asyncio, EagerAsyncio, Uvloop, Trio, MemoryAsyncio, MemoryTrio)
+}
 
 
 def descriptors() -> int:

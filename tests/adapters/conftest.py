@@ -1,4 +1,4 @@
-"""One suite, every backend."""
+"""One suite, every backend, two kinds of transport."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import ssl
 
 import pytest
 from authority import Authority
-from backends import BACKENDS, Backend
+from backends import BACKENDS, Backend, MemoryAsyncio, MemoryTrio
 
 
-@pytest.fixture(params=list(BACKENDS))
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return BACKENDS[request.param]()
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every backend; over memory, too, but for tests of the mark ``tcp``."""
+    if "backend_kind" in metafunc.fixturenames:
+        tcp = any(metafunc.definition.iter_markers("tcp"))
+        kinds = [kind for kind in BACKENDS.values() if kind not in (MemoryAsyncio, MemoryTrio) or not tcp]
+        metafunc.parametrize("backend_kind", kinds, ids=[kind.name for kind in kinds])
+
+
+@pytest.fixture
+def backend(backend_kind: type[Backend]) -> Backend:
+    return backend_kind()
 
 
 @pytest.fixture(scope="session")

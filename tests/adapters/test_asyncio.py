@@ -9,11 +9,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from backends import BACKENDS, CONFIG, MAIL, Asyncio
+from backends import BACKENDS, CONFIG, MAIL, Asyncio, descriptors
 
 import ehlo
 import ehlo.asyncio
 from ehlo.asyncio._connection import ServerProtocol
+from ehlo.asyncio._dial import connected
 
 
 @pytest.fixture(params=[name for name, kind in BACKENDS.items() if issubclass(kind, Asyncio)])
@@ -138,6 +139,37 @@ def test_a_client_with_much_to_say_lets_others_have_their_turn(
 
     backend.run(main)
     assert max(reads.values()) <= 4
+
+
+def test_the_first_address_that_answers(backend: Asyncio, monkeypatch: pytest.MonkeyPatch) -> None:
+    # RFC 8305, and no socket is left of the others, nor when it is cancelled
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        closed = probe.getsockname()
+    addresses: list[Any] = []
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [(*kind, address) for address in addresses])
+
+    async def connect() -> None:
+        (await connected("mx.example", 25, None)).close()
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+            sockets = descriptors()
+            addresses[:] = [closed, first.getsockname(), second.getsockname()]
+            with await connected("mx.example", 25, None) as sock:
+                assert sock.getpeername() == first.getsockname()
+            for moment in backend.moments:
+                number = 1
+                while await backend.cancel_at(number, moment, connect):
+                    number += 1
+                    await backend.until(lambda: descriptors() == sockets)
+                assert number > 1
+            addresses[:] = [closed, closed]
+            with pytest.raises(ConnectionRefusedError):
+                await connect()
+            await backend.until(lambda: descriptors() == sockets and backend.tasks() == 1)
+
+    backend.run(main)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")

@@ -16,6 +16,8 @@ from backends import CONFIG, MAIL, Backend
 
 import ehlo
 
+pytestmark = pytest.mark.tcp  # the clients are programs that know TCP only
+
 MECHANISMS = ["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"]
 AUTH = CONFIG.replace(auth=MECHANISMS, auth_in_clear=MECHANISMS)
 SUBMISSION = CONFIG.replace(auth=["PLAIN", "LOGIN"], submission=True, tls="starttls")

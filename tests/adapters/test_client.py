@@ -522,6 +522,7 @@ def test_c_cli_21_the_rest_of_the_recipients_over_a_new_connection(backend: Back
     backend.run(main)
 
 
+@pytest.mark.tcp
 def test_without_a_way_to_connect_again_mailmax_is_an_error(backend: Backend) -> None:
     async def main() -> None:
         async with backend.scripted(limited([1, 1])) as port:
@@ -539,6 +540,7 @@ def test_without_a_way_to_connect_again_mailmax_is_an_error(backend: Backend) ->
 # ---- connecting ----------------------------------------------------------------------------------
 
 
+@pytest.mark.tcp
 def test_c_cli_05_the_name_in_ehlo(backend: Backend) -> None:
     # RFC 5321 4.1.4
     from ehlo._connect import hostname_of
@@ -587,6 +589,7 @@ def test_c_cli_04_a_server_that_closes_at_ehlo_is_not_asked_again(backend: Backe
     backend.run(main)
 
 
+@pytest.mark.tcp
 def test_nobody_listens(backend: Backend) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -602,6 +605,7 @@ def test_nobody_listens(backend: Backend) -> None:
     backend.run(main)
 
 
+@pytest.mark.tcp
 def test_arguments_that_make_no_sense(backend: Backend) -> None:
     for arguments in ({}, {"host": "h", "path": "/p"}, {"path": "/p", "sock": socket.socket()}):
         with pytest.raises(ehlo.LocalProtocolError, match="give a host"):
@@ -610,6 +614,7 @@ def test_arguments_that_make_no_sense(backend: Backend) -> None:
             arguments["sock"].close()
 
 
+@pytest.mark.tcp
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
 def test_a_unix_socket_by_lmtp(backend: Backend) -> None:
     async def main() -> None:
@@ -627,6 +632,7 @@ def test_a_unix_socket_by_lmtp(backend: Backend) -> None:
     backend.run(main)
 
 
+@pytest.mark.tcp
 def test_a_source_address(backend: Backend) -> None:
     seen: list[Any] = []
 

@@ -58,7 +58,8 @@ def with_server(
     async def run() -> None:
         config = ehlo.ServerConfig("mx.example", tls=tls, **settings)
         context = None if tls == "off" else authority.server(certificate)
-        async with await backend.serve(handler or Keep(), config=config, tls=context) as server:
+        limits = ehlo.Limits(auth_delay_seconds=0)
+        async with await backend.serve(handler or Keep(), config=config, tls=context, limits=limits) as server:
             await main(server.port, {"config": CONFIG, "ssl_context": authority.client()})
 
     backend.run(run)
@@ -159,12 +160,11 @@ def test_octets_in_clear_behind_the_220_have_no_effect(
 
     async def main() -> None:
         cuts = range(1, len(INJECTED) + 1)
+        context = authority.client()
         async with backend.scripted(*[script(cut) for cut in cuts]) as port:
             for _ in cuts:
                 with pytest.raises(ehlo.SMTPException) as caught:
-                    await backend.adapter.connect(
-                        "127.0.0.1", port, tls="required", ssl_context=authority.client(), config=CONFIG
-                    )
+                    await backend.adapter.connect("127.0.0.1", port, tls="required", ssl_context=context, config=CONFIG)
                 expected = ehlo.SMTPConnectError if separately else ehlo.RemoteProtocolError
                 assert type(caught.value) is expected
                 assert "evil" not in caught.value.transcript

@@ -15,6 +15,8 @@ from backends import CONFIG, MAIL, Backend, Keep
 import ehlo
 from ehlo._trust import Networks
 
+pytestmark = pytest.mark.tcp  # whom a server believes goes by addresses
+
 PROXY = CONFIG.replace(proxy=True)
 XCLIENT = CONFIG.replace(xclient=["NAME", "ADDR", "PORT", "DESTADDR", "DESTPORT", "LOGIN", "HELO", "PROTO"])
 XFORWARD = CONFIG.replace(xforward=["NAME", "ADDR"])

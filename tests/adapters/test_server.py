@@ -17,6 +17,7 @@ import ehlo
 from ehlo._driver import ServerDriver
 
 
+@pytest.mark.tcp
 def test_smtplib_delivers(backend: Backend) -> None:
     handler = Keep()
 
@@ -40,6 +41,7 @@ def test_smtplib_delivers(backend: Backend) -> None:
     assert stats.octets > len(content)
 
 
+@pytest.mark.tcp
 @pytest.mark.parametrize("kind", ["plain", "async", "at once"])
 def test_handlers_plain_and_async(backend: Backend, kind: str) -> None:
     class Mine(ehlo.Handler):
@@ -346,11 +348,12 @@ def test_after_a_421_it_lingers(backend: Backend) -> None:
         async with await backend.serve(Keep(), config=config) as server:
             client = await backend.ready(server)
             message = MAIL + b"DATA\r\n" + b"x\r\n" * 1000 + b".\r\n"
-            backend.start(client.send, message * 200)
+            sending = backend.beside(client.send, message * 200)
             replies = (await client.rest()).split(b"\r\n")
             assert replies[3].startswith(b"250")
             assert replies[-2].startswith(b"421 ")
             assert server.connections == 1  # it waits for the client's FIN
+            await sending
             client.finish()
             await backend.until(lambda: not server.connections)
 
@@ -390,6 +393,7 @@ def test_max_connections(backend: Backend) -> None:
     backend.run(main)
 
 
+@pytest.mark.tcp
 def test_max_connections_per_network(backend: Backend) -> None:
     async def main() -> None:
         limits = ehlo.Limits(max_connections_per_network=1, limit_loopback=True)
@@ -531,6 +535,7 @@ def test_handler_exception_is_answered(backend: Backend, caplog: pytest.LogCaptu
     assert "RuntimeError: secret" in caplog.text
 
 
+@pytest.mark.tcp
 def test_unix_socket_and_lmtp(backend: Backend, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "lmtp"
 
@@ -559,6 +564,7 @@ def test_unix_socket_and_lmtp(backend: Backend, tmp_path: pathlib.Path) -> None:
     backend.run(main)
 
 
+@pytest.mark.tcp
 def test_misuse(backend: Backend, tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         with pytest.raises(ehlo.LocalProtocolError, match="port 25"):  # B-LMT-10, RFC 2033 5
@@ -581,6 +587,7 @@ def test_misuse(backend: Backend, tmp_path: pathlib.Path) -> None:
     backend.run(main)
 
 
+@pytest.mark.tcp
 def test_several_hosts_and_a_shared_port(backend: Backend) -> None:
     async def main() -> None:
         hosts = ["127.0.0.1", "127.0.0.2"]
@@ -595,6 +602,7 @@ def test_several_hosts_and_a_shared_port(backend: Backend) -> None:
     backend.run(main)
 
 
+@pytest.mark.tcp
 def test_given_sockets_and_nodelay(backend: Backend) -> None:
     async def main() -> None:
         sock = socket.socket()
@@ -603,7 +611,7 @@ def test_given_sockets_and_nodelay(backend: Backend) -> None:
             assert server.port == sock.getsockname()[1]
             client = await backend.ready(server)
             (connection,) = server._live
-            served = connection._socket if backend.name == "trio" else connection._transport.get_extra_info("socket")
+            served = connection._socket if backend.library == "trio" else connection._transport.get_extra_info("socket")
             assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
             client.close()
 

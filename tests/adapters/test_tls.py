@@ -17,6 +17,8 @@ from backends import MAIL, Backend, Keep
 
 import ehlo
 
+pytestmark = pytest.mark.tcp  # the clients are programs that know TCP only
+
 STARTTLS = ehlo.ServerConfig("mx.example", tls="starttls")
 IMPLICIT = ehlo.ServerConfig("mx.example", tls="implicit")
 

@@ -8,6 +8,7 @@ armed again only when it fires.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import monotonic
 from typing import Any, Final, Unpack
@@ -16,6 +17,7 @@ from ehlo._client import BaseClient
 from ehlo._connect import Connecting, ConnectOptions, Opening
 from ehlo._link import ClientDriver
 from ehlo._listener import no_delay
+from ehlo.asyncio._dial import connected
 from ehlo.asyncio._loop import buffer_of
 
 __all__ = ["Client", "connect", "dial"]
@@ -34,7 +36,7 @@ _DONE: Final[Any] = _Done()
 class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
     """One connection. Private: :func:`connect` makes them."""
 
-    __slots__ = ("_backlog", "_closed", "_loop", "_timer", "_transport", "_view", "_waiter", "write")
+    __slots__ = ("_backlog", "_closed", "_loop", "_timer", "_transport", "_view", "_waiter", "write", "writelines")
 
     _transport: asyncio.Transport
 
@@ -51,7 +53,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self.write = self._transport.write
+        self.write, self.writelines = self._transport.write, self._transport.writelines
         no_delay(transport.get_extra_info("socket"))
         self.start(transport.get_extra_info("sockname"))
         self._arm(self.opening.tick)
@@ -66,9 +68,6 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         else:
             self.receive_tls(self._view[:nbytes])
         self.advance()
-
-    def write_both(self, first: bytes, second: bytes) -> None:
-        self._transport.writelines((first, second))
 
     def eof_received(self) -> bool:
         self.receive_end()
@@ -86,9 +85,19 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if exc is not None:
+            self._read_rest()
         self.gone()
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def _read_rest(self) -> None:
+        """A write failed, and asyncio reads no more. What the server said before it went, a 421 above all, is still
+        there (RFC 5321 3.8).
+        """
+        with contextlib.suppress(OSError), self._transport.get_extra_info("socket").dup() as sock:
+            while count := sock.recv_into(self._view):
+                self.buffer_updated(count)
 
     # ---- for ClientDriver ------------------------------------------------------------------------
 
@@ -182,21 +191,16 @@ async def dial(opening: Opening) -> ClientProtocol:
     def factory() -> ClientProtocol:
         return ClientProtocol(loop, opening)
 
-    # uvloop knows no happy eyeballs, and asyncio's own (3.12, 3.13.0) stumble over eager tasks.
-    eyeballs: dict[str, Any] = {}
-    if isinstance(loop, asyncio.BaseEventLoop) and loop.get_task_factory() is None:
-        eyeballs["happy_eyeballs_delay"] = 0.25
     try:
         async with asyncio.timeout(opening.connect_timeout):
             if opening.path is not None:
                 _, link = await loop.create_unix_connection(factory, opening.path)
-            elif opening.sock is not None:
-                _, link = await loop.create_connection(factory, sock=opening.sock)
             else:
-                assert opening.host is not None
-                _, link = await loop.create_connection(
-                    factory, opening.host, opening.port, local_addr=opening.source_address, **eyeballs
-                )
+                sock = opening.sock
+                if sock is None:
+                    assert opening.host is not None
+                    sock = await connected(opening.host, opening.port, opening.source_address)
+                _, link = await loop.create_connection(factory, sock=sock)
     except OSError as exc:
         opening.failed(exc)
     return link

@@ -112,8 +112,8 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         if self._timer is None:  # it was refused
             return
         self._timer.cancel()
-        self._timer = None
         self._gone("the client's connection was lost" if exc is None else f"connection lost: {exc}")
+        self._watch_rest()
 
     # ---- for Connection --------------------------------------------------------------------------
 
@@ -144,6 +144,11 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
             call.fail(asyncio.CancelledError())
             self._called()
 
+    def _dispose(self) -> None:
+        super()._dispose()
+        if self._lost and not self._driver.busy and self._timer is not None:
+            self._timer.cancel()
+
     def _stop_reading(self) -> None:
         self._transport.pause_reading()
 
@@ -172,7 +177,15 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
             self._timer.cancel()
         self._timer = self._server._loop.call_later(seconds, self._on_timer)
 
+    def _watch_rest(self) -> None:
+        left = self._judge_rest(monotonic())
+        if left is not None:
+            self._arm(left)
+
     def _on_timer(self) -> None:
+        if self._lost:
+            self._watch_rest()
+            return
         if self._closing:  # lingered long enough, or the peer does not take what we wrote
             self._transport.abort()
             return

@@ -38,7 +38,6 @@ class Pool(BasePool[Client]):
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         return True
 
-    async def _stop_sweeping(self) -> None:
+    def _stop_sweeping(self) -> None:
         if self._sweeper is not None:
             self._sweeper.cancel()
-            await asyncio.wait([self._sweeper])

@@ -61,8 +61,18 @@ class Server(Listener[ServerProtocol]):
     def _begin_to_close(self) -> None:
         self._closer = self._loop.create_task(self._close())
 
+    async def _accept_no_more(self) -> None:
+        """What asyncio has accepted already gets its protocol, and its 421. A listener that is closed in the same turn
+        would make it forget such a socket, unclosed, with a client that waits.
+        """
+        if isinstance(self._loop, asyncio.SelectorEventLoop):
+            for sock in self._sockets:
+                self._loop.remove_reader(sock)
+            await asyncio.sleep(0)
+
     async def _close(self) -> None:
         try:
+            await self._accept_no_more()
             await self._drain()
             if self._tasks:  # on_disconnect, and handlers that were cancelled
                 _, late = await asyncio.wait(tuple(self._tasks), timeout=max(1.0, self._cut_at - self._now()))
@@ -75,7 +85,11 @@ class Server(Listener[ServerProtocol]):
         try:
             for sock in self._sockets:
                 create = self._loop.create_unix_server if is_unix(sock) else self._loop.create_server
-                self._listeners.append(await create(partial(ServerProtocol, self), sock=sock, backlog=backlog))
+                # In two steps: cancelled in one, it would close the socket and leave it to the selector, which then
+                # never hears of the next one with that number.
+                listener = await create(partial(ServerProtocol, self), sock=sock, backlog=backlog, start_serving=False)
+                self._listeners.append(listener)
+                await listener.start_serving()
         except BaseException:
             self._stop_listening()
             for sock in self._sockets[len(self._listeners) :]:

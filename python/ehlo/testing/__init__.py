@@ -5,8 +5,13 @@ come with the package; see :mod:`ehlo.testing.pytest_plugin`.
 
 Example::
 
-    with ehlo.testing.SMTPServer() as server:
+    with ehlo.testing.SMTPServer() as server:  # on asyncio; SMTPServer(backend="trio") on trio
         smtplib.SMTP(server.host, server.port).sendmail("a@b.example", ["c@d.example"], "hi")
+
+The client may run on either, whatever the server runs on::
+
+    async with ehlo.asyncio.connect(server.host, server.port) as client: ...
+    async with ehlo.trio.connect(server.host, server.port) as client: ...
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from math import inf
 from typing import Any, Final, Unpack
 
@@ -63,22 +63,22 @@ class ClientSocket(ClientDriver):
         else:
             self.receive_tls(self.buffer.view[:count])
 
-    def write(self, octets: bytes, more: bytes = b"") -> None:
+    def write(self, octets: bytes) -> None:
+        self.writelines((octets,))
+
+    def writelines(self, pieces: Sequence[bytes]) -> None:
         sent = 0
         if not self._unsent:
             try:
-                sent = self._socket.sendmsg((octets, more)) if more else self._socket.send(octets)
+                sent = self._socket.sendmsg(pieces)
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:  # what the server said before it went is still to be read
                 return
-            if sent == len(octets) + len(more):
+            if sent == sum(map(len, pieces)):
                 return
-            octets = (octets + more)[sent:]
-        self._unsent += octets
+        self._unsent += b"".join(pieces)[sent:]
         self.held = True
-
-    write_both = write
 
     def _flush(self) -> None:
         octets, self._unsent = self._unsent, b""
@@ -102,8 +102,7 @@ class ClientSocket(ClientDriver):
         """Move octets until there is news, or it is time to look at the clock. A scope costs as much as a turn, so one
         does for several: it lasts no longer than the shortest span that might begin meanwhile.
         """
-        tick = self.opening.tick
-        left = self.left()
+        left, tick = self.left(), self.opening.tick
         seconds = tick if left is None else min(max(left, 0.0), tick)
         with trio.CancelScope(deadline=self.now() + seconds) as self._scope:
             while not self.news:

@@ -65,6 +65,9 @@ class ServerTask(Connection):
                     if not self._lost:
                         self._gone("the client's connection was lost")
                     self._socket.close()
+                while (left := self._judge_rest(now := self._server._now())) is not None:
+                    with trio.CancelScope(deadline=now + left) as self._scope:
+                        await trio.sleep_forever()
         except* Exception:
             log.exception("a session ended by a fault of ehlo")
 
@@ -197,6 +200,11 @@ class ServerTask(Connection):
     def _cancelled(self) -> None:
         if not self._lost:
             self._server._totals.cut += self.cut()
+
+    def _called(self) -> None:
+        super()._called()
+        if self._lost:
+            self._poke()
 
     def _poke(self) -> None:
         """Whatever the connection's task waits for, it is to look around."""

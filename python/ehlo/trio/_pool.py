@@ -43,5 +43,5 @@ class Pool(Nursed, BasePool[Client]):
         self._nursery.start_soon(self._sweep)
         return True
 
-    async def _stop_sweeping(self) -> None:
+    def _stop_sweeping(self) -> None:
         """It ends with the nursery, and by itself when none is idle."""
