@@ -217,6 +217,7 @@ def sink_lines(report: dict[str, Any]) -> list[str]:
         f"ehlo bench sink: received {report['messages']} messages, {report['octets']} octets, "
         f"{report['connections']} connections in {report['seconds']:.1f} s; {report['cpu']['seconds']:.2f} s of CPU"
     ]
+    lines += [f"  {count:9}  refused with {code}" for code, count in report["refused"].items()]
     return lines + [f"  {count:9}  {fault}" for fault, count in report["faults"].items()]
 
 
