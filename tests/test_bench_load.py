@@ -102,6 +102,29 @@ def test_counts_agree_with_our_sink(options: dict[str, Any]) -> None:
         assert ("data" in report["phases"]) == (not options.get("chunking"))
 
 
+@pytest.mark.parametrize("tls", ["off", "starttls"])
+@pytest.mark.parametrize("options", [{"pipelining": False}, {"depth": 2}, {"messages_per_connection": 1}], ids=str)
+def test_without_phases_messages_alone_are_timed(options: dict[str, Any], tls: str) -> None:
+    options = {"messages": 12, "phases": False, **options}
+    if tls == "off":
+        with sink() as (port, _):
+            report = load(port, **options)
+    else:
+        report, _ = load_with_tls(tls, **options)
+    assert report["complete"], report["errors"]
+    made = report["connections"]["made"]
+    counts = {"connect": made, "banner": made, "ehlo": made, "message": 12}
+    if tls != "off":
+        counts |= {"ehlo": 2 * made, "starttls": made, "tls": made}
+    assert {name: told["count"] for name, told in report["phases"].items()} == counts
+
+
+def test_without_phases_errors_are_told_by_their_place() -> None:
+    with slow_server(lambda verb, before: None if verb == "." else usual(verb)) as server:
+        report = load(server.port, connections=1, messages=3, phases=False)
+    assert report["errors"] == {"message unknown": 3, "connection message eof": 3}
+
+
 def test_lmtp_and_the_sink_in_agreement() -> None:
     with sink("--lmtp") as (port, closing):
         report = load(port, lmtp=True, recipients=3, messages=20)
