@@ -9,15 +9,17 @@ import mailbox
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -25,8 +27,9 @@ import pytest
 import ehlo
 import ehlo.asyncio
 import ehlo.cli
-from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, contents, parse_size, run_load
+from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, SinkRun, contents, parse_size, run_load
 from ehlo.bench._histogram import histogram, percentiles_of, quantise, summary
+from programs import PATIENCE, Postfix, await_port, free_port, postfix, program, wait_until
 from slow_server import delaying, slow_server, usual
 
 
@@ -50,13 +53,6 @@ def sink(*arguments: str) -> Iterator[tuple[int, list[str]]]:
 
 def load(port: int, **options: Any) -> dict[str, Any]:
     return run_load(LoadPlan("127.0.0.1", port, **{"connections": 3, "messages": 50, "timeout": 20.0, **options}))
-
-
-def free_port() -> int:
-    """For programs that cannot say which port they got."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # ---- counts ----------------------------------------------------------------------------------------
@@ -106,6 +102,29 @@ def test_counts_agree_with_our_sink(options: dict[str, Any]) -> None:
         assert ("data" in report["phases"]) == (not options.get("chunking"))
 
 
+@pytest.mark.parametrize("tls", ["off", "starttls"])
+@pytest.mark.parametrize("options", [{"pipelining": False}, {"depth": 2}, {"messages_per_connection": 1}], ids=str)
+def test_without_phases_messages_alone_are_timed(options: dict[str, Any], tls: str) -> None:
+    options = {"messages": 12, "phases": False, **options}
+    if tls == "off":
+        with sink() as (port, _):
+            report = load(port, **options)
+    else:
+        report, _ = load_with_tls(tls, **options)
+    assert report["complete"], report["errors"]
+    made = report["connections"]["made"]
+    counts = {"connect": made, "banner": made, "ehlo": made, "message": 12}
+    if tls != "off":
+        counts |= {"ehlo": 2 * made, "starttls": made, "tls": made}
+    assert {name: told["count"] for name, told in report["phases"].items()} == counts
+
+
+def test_without_phases_errors_are_told_by_their_place() -> None:
+    with slow_server(lambda verb, before: None if verb == "." else usual(verb)) as server:
+        report = load(server.port, connections=1, messages=3, phases=False)
+    assert report["errors"] == {"message unknown": 3, "connection message eof": 3}
+
+
 def test_lmtp_and_the_sink_in_agreement() -> None:
     with sink("--lmtp") as (port, closing):
         report = load(port, lmtp=True, recipients=3, messages=20)
@@ -148,23 +167,16 @@ def test_counts_agree_with_aiosmtpd(options: dict[str, Any]) -> None:
     assert all(len(content) == 1024 for content in taken)
 
 
-@pytest.mark.skipif(shutil.which("smtp-sink") is None, reason="Postfix's smtp-sink is not installed")
 @pytest.mark.parametrize("options", [{"pipelining": False}, {"depth": 2}, {"messages_per_connection": 1}], ids=str)
 def test_counts_agree_with_smtp_sink(options: dict[str, Any], tmp_path: pathlib.Path) -> None:
     port = free_port()
     # With -M it ends by itself when it has that many messages, and does not answer the last: its own count.
-    command = ["smtp-sink", "-c", "-M", "51", f"127.0.0.1:{port}", "100"]
+    command = [program("smtp-sink"), "-c", "-M", "51", f"127.0.0.1:{port}", "100"]
     if os.geteuid() == 0:
         command[1:1] = ["-u", "nobody"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
+        await_port(port)
         report = load(port, **options)
         assert process.poll() is None
         assert load(port, messages=1)["messages"]["accepted"] == 0
@@ -173,6 +185,81 @@ def test_counts_agree_with_smtp_sink(options: dict[str, Any], tmp_path: pathlib.
         process.kill()
         process.communicate()
     assert report["messages"]["accepted"] == 50
+
+
+REFUSED = {"nobody0@example.org": "550 5.1.1 no such user", "spam0@example.org": "554 5.7.1 not wanted"}
+
+
+@contextmanager
+def relaying() -> Iterator[tuple[Postfix, SimpleQueue[int], dict[str, Any]]]:
+    """A Postfix that relays to a sink of ours; the messages that the sink has, told now and then; its report when it
+    is over.
+    """
+    counts: SimpleQueue[int] = SimpleQueue()
+    run = SinkRun(port=0, on_tick=lambda told: counts.put(told.messages))
+    report: dict[str, Any] = {}
+    thread = threading.Thread(target=lambda: report.update(run.run()))
+    thread.start()
+    try:
+        with postfix(run.address[1], refused=REFUSED) as server:
+            yield server, counts, report
+    finally:
+        run.stop()
+        thread.join(PATIENCE)
+
+
+def commands_of(server: Postfix, connections: int) -> Counter[str]:
+    """What Postfix counted of each command that it accepted, and under "!" of each that it refused."""
+    wait_until(lambda: len(server.lines(": disconnect from ")) == connections)
+    told: Counter[str] = Counter()
+    for line in server.lines(": disconnect from "):
+        for name, accepted, whole in re.findall(r" (\w+)=(\d+)(?:/(\d+))?", line):
+            told[name] += int(accepted)
+            told[f"!{name}"] += int(whole or accepted) - int(accepted)
+    return told
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pipelining": False},
+        {},
+        {"depth": 3, "messages_per_connection": 10},
+        {"recipients": 3, "chunking": True, "depth": 2},
+    ],
+    ids=str,
+)
+def test_counts_agree_with_a_running_postfix(options: dict[str, Any]) -> None:
+    recipients = options.get("recipients", 1)
+    with relaying() as (server, passed_on, report):
+        sent = load(server.port, **options)
+        assert sent["complete"], sent["errors"]
+        commands = commands_of(server, sent["connections"]["made"])
+        wait_until(lambda: passed_on.get(timeout=PATIENCE) >= 50)
+        wait_until(lambda: len(server.lines("status=sent")) == 50 * recipients)
+    assert sent["messages"]["accepted"] == 50
+    assert commands["mail"] == commands["bdat" if options.get("chunking") else "data"] == 50
+    assert commands["rcpt"] == sent["recipients"]["accepted"] == 50 * recipients
+    assert not any(count for name, count in commands.items() if name.startswith("!"))
+    assert report["messages"] == 50
+
+
+@pytest.mark.parametrize("options", [{"pipelining": False}, {"depth": 2}], ids=str)
+@pytest.mark.parametrize(("recipient", "kind"), [("nobody{n}", "rcpt 550"), ("spam{n}", "rcpt 554")])
+def test_a_running_postfix_refuses(options: dict[str, Any], recipient: str, kind: str) -> None:
+    with relaying() as (server, passed_on, report):
+        alone = load(server.port, messages=12, recipient=f"{recipient}@example.org", **options)
+        beside = load(server.port, messages=12, recipient=f"{recipient}@example.org", recipients=2, **options)
+        commands = commands_of(server, alone["connections"]["made"] + beside["connections"]["made"])
+        wait_until(lambda: passed_on.get(timeout=PATIENCE) >= 12)
+        wait_until(lambda: len(server.lines(": reject: RCPT ")) == 24)
+    assert alone["errors"] == beside["errors"] == {kind: 12}
+    assert alone["samples"][kind].startswith(kind[-3:])
+    assert (alone["messages"]["refused"], alone["messages"]["accepted"]) == (12, 0)
+    assert (beside["messages"]["partly"], beside["messages"]["accepted"]) == (12, 0)
+    assert beside["recipients"] == {"accepted": 12, "refused": 12}
+    assert (commands["rcpt"], commands["!rcpt"]) == (12, 24)
+    assert report["messages"] == 12
 
 
 # ---- TLS and AUTH ----------------------------------------------------------------------------------

@@ -19,8 +19,20 @@ import pytest
 
 import ehlo.bench
 import ehlo.cli
-from ehlo.bench import ComparePlan, LoadPlan, compare, page, run_core, run_load, servers_here, side_by_side
+from ehlo.bench import (
+    MODES,
+    ComparePlan,
+    LoadPlan,
+    clients_here,
+    compare,
+    page,
+    run_core,
+    run_load,
+    servers_here,
+    side_by_side,
+)
 from ehlo.bench._compare import _Cell
+from ehlo.cli._bench_text import compare_lines
 from slow_server import slow_server, usual
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -60,11 +72,21 @@ def some_comparison() -> dict[str, Any]:
         (
             "servers",
             "lock-step",
-            {"ehlo": [20.0, 22.0, 21.0], "smtp-sink": [30.0, None, 32.0], "aiosmtpd": [200, 210, 190]},
+            {
+                "ehlo": [20.0, 22.0, 21.0],
+                "ehlo-awaits": [40.0, 44.0, 40.5],
+                "smtp-sink": [30.0, None, 32.0],
+                "aiosmtpd": [200, 210, 190],
+            },
         ),
-        ("clients", "kept connection", {"ehlo-load": [20.0, 22.0], "smtp-source": [40.0, 41.0]}),
+        ("servers", "TLS", {"ehlo": [30.0, 33.0], "aiosmtpd": [300.0, 310.0]}),
+        (
+            "clients",
+            "kept connection",
+            {"ehlo-load": [20.0, 22.0], "smtp-source": [40.0, 41.0], "smtpproto": [1e3, 1e3]},
+        ),
     ):
-        cell = _Cell(part, 1024, mode)
+        cell = _Cell(part, 1024, mode, 20)
         for name, costs in peers.items():
             for cost in costs:
                 cell.put(name, cost, None if cost is None else 1e6 / cost)
@@ -76,6 +98,7 @@ def some_comparison() -> dict[str, Any]:
         "versions": {"ehlo": "0"},
         "rounds": 3,
         "connections": 20,
+        "missing": ["aiosmtplib"],
         "interrupted": False,
         "cells": cells,
         "stall": {"ehlo": {"stall_us": 2000, "peak_kib": 1000}, "aiosmtpd": {"stall_us": 90_000, "peak_kib": 9000}},
@@ -101,19 +124,37 @@ def test_the_page_of_a_comparison() -> None:
     html, tree = parsed(some_comparison())
     assert titles(tree) == [
         "1 KiB, lock-step",
+        "1 KiB, TLS",
         "1 KiB, kept connection",
         "Longest stall",
         "Memory of an idle connection",
     ]
-    assert "only a test" in html
+    for said in ("only a test", "+20.0 µs on ehlo", "smtpproto", "left out: aiosmtplib"):
+        assert said in html
+
+
+def test_the_lines_of_a_comparison() -> None:
+    lines = compare_lines(some_comparison())
+    assert [line for line in lines if line.endswith("20 connections")] == [
+        "servers, 1024 octets, lock-step, 20 connections",
+        "servers, 1024 octets, TLS, 20 connections",
+        "clients, 1024 octets, kept connection, 20 connections",
+    ]
+    assert any(
+        re.match(r"  ehlo-awaits +40\.5 us a message .* 1\.\d+x smtp-sink .*  \+20\.0 us on ehlo$", line)
+        for line in lines
+    )
+    assert "not installed, and left out: aiosmtplib" in lines
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    servers, clients = some_comparison()["cells"]
+    servers, _, clients = some_comparison()["cells"]
     # 20/30 and 21/32; the round in which smtp-sink failed counts for nobody.
     assert servers["ratios"]["ehlo"]["smtp-sink"] == pytest.approx((20 / 30 + 21 / 32) / 2, abs=1e-3)
     assert servers["peers"]["smtp-sink"]["median_cpu_us"] == 31
-    assert clients["ratios"] == {"ehlo-load": {"smtp-source": pytest.approx((20 / 40 + 22 / 41) / 2, abs=1e-3)}}
+    assert clients["ratios"]["ehlo-load"]["smtp-source"] == pytest.approx((20 / 40 + 22 / 41) / 2, abs=1e-3)
+    assert servers["peers"]["ehlo-awaits"]["adds_us"] == {"ehlo": 20.0}  # of 20, 22 and 19.5
+    assert all("adds_us" not in told for name, told in servers["peers"].items() if name != "ehlo-awaits")
 
 
 def test_core_measures_everything(core_report: dict[str, Any]) -> None:
@@ -172,11 +213,13 @@ def test_core_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.skipif(not pathlib.Path("/proc/self/schedstat").exists(), reason="no /proc")
 def test_compare_runs(tmp_path: pathlib.Path) -> None:
     lines: list[str] = []
-    servers = tuple(name for name in ("ehlo", "smtp-sink") if name in servers_here())
+    servers = tuple(name for name in ("ehlo", "ehlo-awaits", "smtp-sink") if name in servers_here())
+    clients = tuple(name for name in ("ehlo-load", "smtplib", "smtpproto") if name in clients_here())
+    with_tls = tuple(name for name in servers if name != "smtp-sink") if shutil.which("openssl") else ()
     plan = ComparePlan(
         parts=("servers", "clients", "stall", "idle"),
         servers=servers,
-        clients=("ehlo-load", "smtplib"),
+        clients=clients,
         sizes=(1024,),
         rounds=1,
         seconds=0.05,
@@ -186,15 +229,23 @@ def test_compare_runs(tmp_path: pathlib.Path) -> None:
         stall_size=1_000_000,
     )
     report = compare(plan, lines.append)
-    assert [cell["mode"] for cell in report["cells"]] == ["lock-step", "pipelined", "new connection", "kept connection"]
-    for cell in report["cells"][:3]:
-        assert set(cell["peers"]) == set(servers), report["warnings"]
-        assert all(told["median_cpu_us"] > 0 for told in cell["peers"].values())
+    cells = {(cell["part"], cell["mode"]): cell for cell in report["cells"]}
+    for mode in MODES:
+        peers = cells["servers", mode]["peers"] if "TLS" not in mode or with_tls else {}
+        assert set(peers) == set(with_tls if "TLS" in mode else servers), report["warnings"]
+        assert all(told["median_cpu_us"] > 0 for told in peers.values())
+    assert cells["servers", "lock-step"]["peers"]["ehlo-awaits"]["adds_us"].keys() == {"ehlo"}
     # A round this short may cost a client less than its start did; then it is left out, and that is said.
-    left_out = {"ehlo-load", "smtplib"} - set(report["cells"][3]["peers"])
-    assert all(any(warning.startswith(f"{name},") for warning in report["warnings"]) for name in left_out)
+    for mode in ("kept connection", "kept TLS connection") if with_tls else ("kept connection",):
+        left_out = set(clients) - set(cells["clients", mode]["peers"])
+        assert all(
+            any(warning.startswith(f"{name}, 1024 octets: its start") for warning in report["warnings"])
+            for name in left_out
+        )
+    assert len(cells) == len(report["cells"]) == (7 if with_tls else 4)
+    assert report["missing"] == []
     assert report["stall"]["ehlo"]["stall_us"] >= 0
-    assert set(report["idle"]) == set(servers)
+    assert set(report["idle"]) == set(servers) - {"ehlo-awaits"}
     assert len(lines) >= 3 * len(servers) + 2
     parsed(report)
 
@@ -257,5 +308,5 @@ def test_a_browser_shows_the_page(tmp_path: pathlib.Path, load_report: dict[str,
     assert done.returncode == 0, done.stderr
     assert ":CONSOLE" not in done.stderr, done.stderr
     assert asked == ["GET /page.html HTTP/1.1"], asked
-    assert done.stdout.count("<svg") == (2 if kind == "load" else 4)
+    assert done.stdout.count("<svg") == (2 if kind == "load" else 5)
     assert re.search(r"<polyline|<rect", done.stdout)

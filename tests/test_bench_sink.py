@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,7 +50,7 @@ def test_counts(options: dict[str, Any]) -> None:
     assert report["octets"] > sent["octets"]
     assert sum(row["messages"] for row in report["series"]) == 100
     assert sum(row["octets"] for row in report["series"]) == report["octets"]
-    assert report["faults"] == {}
+    assert report["faults"] == report["refused"] == {}
 
 
 def test_lmtp() -> None:
@@ -108,11 +109,49 @@ def test_delay_and_drip() -> None:
 
 def test_a_limit_by_rate() -> None:
     with sink(limits=["mail:20:450"]) as (port, report):
-        sent = load(port, messages=200)
+        sent = load(port, messages=200, pipelining=False)
+    assert report["refused"] == {"450": sent["errors"]["mail 450"]}
     refused = sent["errors"]["mail 450"]
     assert refused == report["faults"]["mail:20:450"]
     assert sent["messages"]["accepted"] == 200 - refused
     assert sent["messages"]["accepted"] <= 20 + 20 * (sent["seconds"] + 0.5)
+
+
+@pytest.mark.parametrize("options", [{"pipelining": False}, {}, {"depth": 3}, {"depth": 2, "chunking": True}], ids=str)
+def test_refused_messages_are_counted_by_code(options: dict[str, Any]) -> None:
+    faults = {"451": "mail:451:0.2", "550": "rcpt:550:0.2", "452": "message:452:0.3"}
+    with sink(faults=list(faults.values())) as (port, report):
+        sent = load(port, **options)
+    by_code = Counter[str]()
+    for kind, count in sent["errors"].items():
+        by_code[kind.split()[-1]] += count
+    # In a pipeline, what follows a refused MAIL or RCPT is refused as well, with 503 or 554.
+    assert set(by_code) == set(faults) <= set(report["refused"]) <= {*faults, "503", "554"}
+    for code, fault in faults.items():
+        assert report["refused"][code] == by_code[code] == report["faults"][fault]
+    assert report["messages"] == sent["messages"]["accepted"] == 100 - by_code.total()
+
+
+def test_what_drips_and_what_the_engine_refuses_is_counted() -> None:
+    commands = ["EHLO x", "DATA", "MAIL FROM:<a@b>", "NO", "RCPT TO:<c@d>", "NO", "DATA", "0123456789", ".", "QUIT", ""]
+    with (
+        sink(faults=["rcpt:drip=0"], max_size=10) as (port, report),
+        socket.create_connection(("127.0.0.1", port), 20) as client,
+    ):
+        client.sendall("\r\n".join(commands).encode())
+        with client.makefile("rb") as replies:
+            assert [line[:3] for line in replies][-9:] == [
+                b"250",
+                b"503",
+                b"250",
+                b"500",
+                b"250",
+                b"500",
+                b"354",
+                b"552",
+                b"221",
+            ]
+    assert report["refused"] == {"500": 2, "503": 1, "552": 1}
 
 
 def test_words() -> None:

@@ -14,16 +14,13 @@ import importlib
 import os
 import queue
 import re
-import shutil
 import signal
 import smtplib
-import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -34,10 +31,8 @@ import pytest
 
 import ehlo
 import ehlo.asyncio
+from programs import PATIENCE, await_port, free_port, postfix, program, run
 from test_client_driver import CORPUS, as_lines
-
-PATIENCE = 30.0
-"""Seconds until a message that has not come is not going to come."""
 
 SENDER = "sender@client.example"
 RECIPIENT = "recipient@server.example"
@@ -75,18 +70,6 @@ BODY = b"".join(
 CONTENT = HEADER + BODY
 EMPTY_LINE = b"\r\n"
 """What swaks and smtp-source send between the content and the dot."""
-
-
-def program(name: str) -> str:
-    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def run(*arguments: str | Path, stdin: bytes = b"") -> None:
-    done = subprocess.run(arguments, input=stdin, capture_output=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
 
 
 # ---- where the mail goes ------------------------------------------------------------------------
@@ -292,94 +275,11 @@ def test_smtp_source_many_sessions_at_once() -> None:
 
 # ---- a running Postfix relays -------------------------------------------------------------------
 
-MAIN_CF = """\
-compatibility_level = 3.6
-config_directory = {base}/etc
-queue_directory = {base}/queue
-data_directory = {base}/data
-maillog_file = {base}/mail.log
-maillog_file_prefixes = {base}
-myhostname = relay.example
-mydestination =
-local_recipient_maps =
-local_transport = error:no local delivery
-alias_maps =
-alias_database =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_peername_lookup = no
-smtpd_tls_security_level = {tls}
-smtpd_tls_chain_files = {chain}
-smtpd_tls_loglevel = 1
-relayhost = [127.0.0.1]:{relay_port}
-smtp_host_lookup = native
-disable_dns_lookups = yes
-smtp_tls_security_level = none
-# The server it relays to offers CHUNKING, and nothing of that is hidden from it.
-smtp_discard_ehlo_keywords =
-"""
-
-MASTER_CF = """\
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup   unix  n - n -     0 cleanup
-qmgr      unix  n - n 300   1 qmgr
-tlsmgr    unix  - - n 1000? 1 tlsmgr
-rewrite   unix  - - n -     - trivial-rewrite
-bounce    unix  - - n -     0 bounce
-defer     unix  - - n -     0 bounce
-trace     unix  - - n -     0 bounce
-verify    unix  - - n -     1 verify
-flush     unix  n - n 1000? 0 flush
-proxymap  unix  - - n -     - proxymap
-smtp      unix  - - n -     - smtp
-showq     unix  n - n -     - showq
-error     unix  - - n -     - error
-retry     unix  - - n -     - error
-anvil     unix  - - n -     1 anvil
-scache    unix  - - n -     1 scache
-postlog   unix-dgram n - n - 1 postlogd
-"""
-
-
-@contextlib.contextmanager
-def postfix(relay_port: int, chain: bytes | None = None) -> Iterator[int]:
-    """A Postfix of its own, that relays all mail to ``relay_port``; gives the port it listens on. With ``chain``, a key
-    and its certificates in PEM, it insists on TLS.
-    """
-    if os.geteuid() != 0:
-        pytest.skip("Postfix must be started as root")
-    command = program("postfix")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    # Not below tmp_path: Postfix's own user must be able to go there.
-    with tempfile.TemporaryDirectory(prefix="ehlo-postfix-") as directory:
-        base = Path(directory)
-        base.chmod(0o755)
-        for name in ("etc", "queue", "data"):
-            (base / name).mkdir()
-        shutil.chown(base / "data", "postfix")
-        pem = base / "etc/chain.pem"
-        pem.write_bytes(chain or b"")
-        tls = {"tls": "none", "chain": ""} if chain is None else {"tls": "encrypt", "chain": pem}
-        (base / "etc/main.cf").write_text(MAIN_CF.format(base=base, relay_port=relay_port, **tls))
-        (base / "etc/master.cf").write_text(MASTER_CF.format(port=port))
-        try:
-            run(command, "-c", base / "etc", "start")
-            yield port
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                print((base / "mail.log").read_text(errors="replace"))
-            raise
-        finally:
-            run(command, "-c", base / "etc", "stop")
-
 
 def test_postfix_relays(receiver: Receiver) -> None:
     with (
-        postfix(receiver.port) as port,
-        smtplib.SMTP("127.0.0.1", port, "client.example", timeout=PATIENCE) as client,
+        postfix(receiver.port) as server,
+        smtplib.SMTP("127.0.0.1", server.port, "client.example", timeout=PATIENCE) as client,
     ):
         assert client.sendmail(SENDER, [RECIPIENT], CONTENT, ["BODY=8BITMIME"]) == {}
         received = receiver.next()
@@ -405,8 +305,8 @@ def test_our_client_through_tls_to_postfix(receiver: Receiver, backend: str) -> 
             assert (await client.send(CONTENT, SENDER, RECIPIENT)).all_accepted
 
     chain = ca.issue_cert("relay.example").private_key_and_cert_chain_pem.bytes()
-    with postfix(receiver.port, chain) as port:
-        loop.run(*([main(port)] if backend == "asyncio" else [main, port]))
+    with postfix(receiver.port, chain) as server:
+        loop.run(*([main(server.port)] if backend == "asyncio" else [main, server.port]))
         received = receiver.next()
     assert received.sender == SENDER
     assert received.content.endswith(CONTENT)
@@ -463,11 +363,6 @@ def test_our_client_to_aiosmtpd() -> None:
     assert received == [as_lines(content) for content in contents] * 2
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
 def test_our_client_to_smtp_sink(lmtp: bool) -> None:
     smtp_sink = program("smtp-sink")
@@ -494,18 +389,6 @@ def test_our_client_to_smtp_sink(lmtp: bool) -> None:
     assert sorted(received) == sorted([as_lines(content) for content in CORPUS.values()] * 2)
 
 
-def await_port(port: int) -> None:
-    """Until somebody listens there."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert time.monotonic() < deadline
-        else:
-            return
-
-
 def test_our_client_to_postfix(receiver: Receiver) -> None:
     # Postfix puts an empty line before a body without header, and folds long lines: so a header, and none of these.
     contents = [
@@ -519,8 +402,8 @@ def test_our_client_to_postfix(receiver: Receiver) -> None:
         HEADER + CORPUS["smuggling"],
         HEADER + CORPUS["large, a dot late"],
     ]
-    with postfix(receiver.port) as port:
-        send_ours(port, contents)
+    with postfix(receiver.port) as server:
+        send_ours(server.port, contents)
         received = [receiver.next() for _ in range(2 * len(contents))]
     bodies = []
     for one in received:

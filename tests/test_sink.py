@@ -136,8 +136,38 @@ def test_loops_are_refused(tmp_path: pathlib.Path) -> None:
                 client.sendmail("a@b.example", ["c@d.example"], b"Received: x\r\n" * 100 + b"\r\nbody\r\n")
             assert caught.value.smtp_code == 554
             assert "5.4.6" in str(caught.value.smtp_error)
-        server.stop()
+        lines, _ = server.stop()
+    assert lines[1].endswith(
+        " <a@b.example> -> <c@d.example> refused: 554 5.4.6 Routing loop: too many Received fields"
+    )
+    assert "received 1 messages, " in lines[2]
+    assert ", 1 messages refused with 554" in lines[2]
     assert len(list((tmp_path / "box" / "new").iterdir())) == 1
+
+
+BARE, LARGE = b"a\nb\r\n", b"x" * 998 + b"\r\n" + b"y\r\n"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_refused_messages_are_told_and_counted(loop: str, workers: str) -> None:
+    said = []
+    with sink("--loop", loop, "--workers", workers, "--max-size", "1000") as server:
+        for content in (BARE, LARGE, BARE, b"fine\r\n"):
+            with socket.create_connection(("127.0.0.1", server.port), 20) as sock, sock.makefile("rb") as file:
+                sock.sendall(b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n" + content + b".\r\nQUIT\r\n")
+                said.append(file.read().splitlines()[-2].decode())
+        with socket.create_connection(("127.0.0.1", server.port), 20) as sock, sock.makefile("rb") as file:
+            sock.sendall(b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nbroken off")
+            sock.shutdown(socket.SHUT_WR)
+            file.read()
+        lines, err = server.stop()
+    assert err == ""
+    assert [reply[:3] for reply in said] == ["550", "552", "550", "250"]
+    # What the client was told stands in the line. One that went away within its content is a cut, and no refusal.
+    told = sorted(line.partition(" <a@b> -> <c@d> ")[2] for line in lines[:-1])
+    assert told == sorted(["6", *(f"refused: {reply}" for reply in said[:3])])
+    assert re.search(r"received 1 messages, .*, 2 messages refused with 550, 1 messages refused with 552", lines[-1])
 
 
 def test_lmtp_on_a_unix_socket(tmp_path: pathlib.Path) -> None:

@@ -12,23 +12,39 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from ehlo._core import build_info
 from ehlo.bench._contents import contents
 from ehlo.bench._outcome import SCHEMA, machine
-from ehlo.bench._peers import Server, clients_here, pin, run_client, servers_here, versions
+from ehlo.bench._peers import (
+    CLIENTS,
+    SERVERS,
+    Server,
+    Tls,
+    clients_here,
+    make_certificate,
+    pin,
+    run_client,
+    servers_here,
+    speaks_tls,
+    versions,
+)
 
 __all__ = ["MODES", "PARTS", "ComparePlan", "compare"]
 
 PARTS: Final = ("servers", "clients", "stall", "idle")
-MODES: Final = ("lock-step", "pipelined", "new connection")
+MODES: Final = ("lock-step", "pipelined", "TLS", "new connection", "new TLS connection")
+_OF_THE_SMALLEST: Final = ("new connection", "new TLS connection")  # a connection costs the same whatever it carries
 _LEAST: Final = 20  # messages of one measurement
 _MOST: Final = 200_000
+_LARGE: Final = 1 << 20  # octets: clients send fewer of these, on fewer connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +54,9 @@ class ComparePlan:
     Arguments:
         parts: of "servers", "clients", "stall" (ten large messages at once) and "idle" (memory of idle connections).
         servers, clients: which; ``None`` for all that are here.
-        sizes: octets of a message. modes: of "lock-step", "pipelined" and "new connection" (of the smallest size).
+        sizes: octets of a message.
+        modes: of "lock-step", "pipelined" and "TLS" (lock-step; clients: by STARTTLS), and for the smallest size "new
+            connection" and "new TLS connection".
         rounds: how often each is measured. seconds: about how long one measurement takes.
         connections: at once. idle: connections that idle.
         stall_messages, stall_size: how many messages at once, and their octets.
@@ -66,6 +84,7 @@ class _Cell:
     part: str
     size: int
     mode: str
+    connections: int
     cpu: dict[str, list[float | None]] = field(default_factory=dict)  # microseconds a message, by round
     rate: dict[str, list[float | None]] = field(default_factory=dict)  # messages a second, by round
 
@@ -74,7 +93,7 @@ class _Cell:
         self.rate.setdefault(name, []).append(rate)
 
     def told(self) -> dict[str, Any]:
-        peers = {}
+        peers: dict[str, dict[str, Any]] = {}
         for name, costs in self.cpu.items():
             known = [cost for cost in costs if cost is not None]
             rates = [rate for rate in self.rate[name] if rate is not None]
@@ -86,6 +105,11 @@ class _Cell:
                 "spread": round(max(known) / min(known), 3) if min(known) > 0 else None,
                 "median_rate": round(statistics.median(rates), 1) if rates else None,
             }
+            base = name.replace("-awaits", "")
+            if base != name and base in self.cpu:
+                more = [a - b for a, b in zip(costs, self.cpu[base], strict=True) if a and b]
+                if more:
+                    peers[name]["adds_us"] = {base: round(statistics.median(more), 3)}
         ratios: dict[str, dict[str, float]] = {}
         for ours in peers:
             if not ours.startswith("ehlo"):
@@ -96,7 +120,8 @@ class _Cell:
                 pairs = [(a, b) for a, b in zip(self.cpu[ours], self.cpu[theirs], strict=True) if a and b]
                 if pairs:
                     ratios.setdefault(ours, {})[theirs] = round(statistics.median(a / b for a, b in pairs), 4)
-        return {"part": self.part, "size": self.size, "mode": self.mode, "peers": peers, "ratios": ratios}
+        told: dict[str, Any] = {"part": self.part, "size": self.size, "mode": self.mode}
+        return told | {"connections": self.connections, "peers": peers, "ratios": ratios}
 
 
 def _processors() -> tuple[set[int] | None, set[int] | None]:
@@ -111,7 +136,8 @@ def _load(port: int, messages: int, size: int, mode: str, connections: int, cpus
     command = [sys.executable, "-m", "ehlo", "bench", "load", f"127.0.0.1:{port}", "--json", "-", "--no-phases"]
     command += ["-c", str(connections), "-m", str(messages), "-s", str(size)]
     command += ["--depth", "2"] if mode == "pipelined" else ["--no-pipelining"]
-    command += ["--messages-per-connection", "1"] if mode == "new connection" else []
+    command += ["--messages-per-connection", "1"] if mode in _OF_THE_SMALLEST else []
+    command += ["--tls"] if "TLS" in mode else []
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pin(cpus))
     report: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {"complete": False}
     return report
@@ -142,19 +168,31 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
         "versions": versions(),
         "rounds": plan.rounds,
         "connections": plan.connections,
+        "missing": [],
         "interrupted": False,
     }
     servers = list(plan.servers) if plan.servers is not None else servers_here()
     clients = list(plan.clients) if plan.clients is not None else clients_here()
+    for names, known, given in ((servers, SERVERS, plan.servers), (clients, CLIENTS, plan.clients)):
+        report["missing"] += [name for name in known if given is None and name not in names]
+    # What awaits keeps no more in memory and loop than what does not.
+    alike = [name for name in servers if "-awaits" not in name]
     try:
-        if "servers" in plan.parts:
-            _compare_servers(plan, servers, cells, ours, others, tell, warnings)
-        if "clients" in plan.parts:
-            _compare_clients(plan, clients, cells, ours, others, tell, warnings)
+        with tempfile.TemporaryDirectory() as folder:
+            certificate = None
+            if any("TLS" in mode for mode in plan.modes) and {"servers", "clients"} & set(plan.parts):
+                try:
+                    certificate = make_certificate(folder)
+                except OSError as exc:
+                    warnings.append(str(exc))
+            if "servers" in plan.parts:
+                _compare_servers(plan, servers, certificate, cells, ours, others, tell, warnings)
+            if "clients" in plan.parts:
+                _compare_clients(plan, clients, certificate, cells, ours, others, tell, warnings)
         if "stall" in plan.parts:
-            report["stall"] = _stalls(plan, [name for name in servers if name != "smtp-sink"], ours, tell, warnings)
+            report["stall"] = _stalls(plan, [name for name in alike if name != "smtp-sink"], ours, tell, warnings)
         if "idle" in plan.parts:
-            report["idle"] = _idle(plan, servers, ours, tell, warnings)
+            report["idle"] = _idle(plan, alike, ours, tell, warnings)
     except KeyboardInterrupt:
         report["interrupted"] = True
     report["cells"] = [cell.told() for cell in cells]
@@ -176,28 +214,35 @@ def _order(names: Sequence[str], turn: int) -> list[str]:
 def _compare_servers(
     plan: ComparePlan,
     names: Sequence[str],
+    certificate: str | None,
     cells: list[_Cell],
     ours: set[int] | None,
     others: set[int] | None,
     tell: Callable[[str], None],
     warnings: list[str],
 ) -> None:
-    wanted = [_Cell("servers", size, mode) for size in plan.sizes for mode in plan.modes if mode != "new connection"]
-    if "new connection" in plan.modes:
-        wanted.append(_Cell("servers", min(plan.sizes), "new connection"))
+    modes = [mode for mode in plan.modes if certificate is not None or "TLS" not in mode]
+    places = [(size, mode) for size in plan.sizes for mode in modes if mode not in _OF_THE_SMALLEST]
+    places += [(min(plan.sizes), mode) for mode in modes if mode in _OF_THE_SMALLEST]
+    wanted = [_Cell("servers", size, mode, plan.connections) for size, mode in places]
     cells += wanted
+    tls = None if certificate is None else Tls("implicit", certificate)
+    kinds = {tls if "TLS" in mode else None for mode in modes}
     counts: dict[tuple[str, int, str], int] = {}
     for turn in range(plan.rounds):
         order = _order(names, turn)
         with contextlib.ExitStack() as stack:
-            running: dict[str, Server] = {}
+            running: list[tuple[str, Tls | None, Server]] = []
             for name in order:
-                try:
-                    running[name] = stack.enter_context(Server(name, ours))
-                except OSError as exc:
-                    warnings.append(str(exc))
+                for kind in kinds if speaks_tls(name) else kinds - {tls}:
+                    try:
+                        running.append((name, kind, stack.enter_context(Server(name, ours, tls=kind))))
+                    except OSError as exc:
+                        warnings.append(str(exc))
             for cell in wanted:
-                for name, server in running.items():
+                for name, kind, server in running:
+                    if (kind is not None) != ("TLS" in cell.mode):
+                        continue
                     key = (name, cell.size, cell.mode)
                     arguments = (cell.size, cell.mode, plan.connections, others)
                     if key not in counts or turn > 0:  # the first also tells how many messages a second is worth
@@ -216,7 +261,7 @@ def _compare_servers(
                     # A short run is mostly its warm-up: the next round is told better.
                     counts[key] = _worth(load["rate"]["messages"], plan.seconds, _LEAST)
                     tell(
-                        f"round {turn + 1}/{plan.rounds}  server {name:16} {cell.size:9} octets {cell.mode:15} "
+                        f"round {turn + 1}/{plan.rounds}  server {name:16} {cell.size:9} octets {cell.mode:18} "
                         f"{cost:9.1f} us of CPU a message  {load['rate']['messages']:9.0f} messages/s"
                     )
 
@@ -224,37 +269,51 @@ def _compare_servers(
 def _compare_clients(
     plan: ComparePlan,
     names: Sequence[str],
+    certificate: str | None,
     cells: list[_Cell],
     ours: set[int] | None,
     others: set[int] | None,
     tell: Callable[[str], None],
     warnings: list[str],
 ) -> None:
-    wanted = [_Cell("clients", size, "kept connection") for size in plan.sizes if size <= 1 << 20]
+    wanted = []
+    modes = ["kept connection"] + (["kept TLS connection"] if certificate is not None and "TLS" in plan.modes else [])
+    for size in plan.sizes:
+        connections = plan.connections if size <= _LARGE else min(plan.connections, 2)
+        wanted += [_Cell("clients", size, mode, connections) for mode in modes]
     cells += wanted
-    counts: dict[tuple[str, int], int] = {}
-    base = plan.connections
-    with Server("bench-sink", others) as sink:
+    counts: dict[tuple[str, int, str], int] = {}
+    with contextlib.ExitStack() as stack:
+        ports = {"kept connection": stack.enter_context(Server("bench-sink", others)).port}
+        if certificate is not None:
+            # The sink speaks no TLS; every client has this one to send to, and its own CPU is what counts.
+            server = Server("ehlo", others, tls=Tls("starttls", certificate))
+            ports["kept TLS connection"] = stack.enter_context(server).port
         for turn in range(plan.rounds):
             order = _order(names, turn)
             for cell in wanted:
+                starttls = cell.mode == "kept TLS connection"
                 for name in order:
+                    if starttls and not speaks_tls(name):
+                        continue
+                    base = cell.connections
+                    least = (20 if cell.size <= _LARGE else 10) * base
+                    count = counts.get((name, cell.size, cell.mode), least)
+                    run = partial(run_client, name, ports[cell.mode], cpus=ours, starttls=starttls)
                     try:
                         # The start of the program is left out: the same run with one message a connection is taken off.
-                        small_cpu, small_wall = run_client(name, sink.port, base, cell.size, base, ours)
-                        count = counts.get((name, cell.size), 20 * base)
-                        cpu, wall = run_client(name, sink.port, count + base, cell.size, base, ours)
+                        small_cpu, small_wall = run(base, cell.size, base)
+                        cpu, wall = run(count + base, cell.size, base)
+                        if turn == 0:  # too short to be told, but it tells how many are worth it
+                            count = _worth(count / max(wall - small_wall, 1e-3), plan.seconds, least)
+                            cpu, wall = run(count + base, cell.size, base)
                     except OSError as exc:
                         warnings.append(str(exc))
                         cell.put(name, None, None)
                         continue
-                    if turn == 0 and count == 20 * base:  # too short to be told, but it tells how many are worth it
-                        rate = count / max(wall - small_wall, 1e-3)
-                        count = _worth(rate, plan.seconds, 20 * base)
-                        cpu, wall = run_client(name, sink.port, count + base, cell.size, base, ours)
                     cost = (cpu - small_cpu) / count * 1e6
                     rate = count / max(wall - small_wall, 1e-3)
-                    counts[name, cell.size] = _worth(rate, plan.seconds, 20 * base)
+                    counts[name, cell.size, cell.mode] = _worth(rate, plan.seconds, least)
                     if cost <= 0 or wall <= small_wall:
                         warnings.append(
                             f"{name}, {cell.size} octets: its start cost more than its messages; add --seconds"
@@ -263,7 +322,7 @@ def _compare_clients(
                         continue
                     cell.put(name, cost, rate)
                     tell(
-                        f"round {turn + 1}/{plan.rounds}  client {name:20} {cell.size:9} octets "
+                        f"round {turn + 1}/{plan.rounds}  client {name:20} {cell.size:9} octets {cell.mode:19} "
                         f"{cost:9.1f} us of CPU a message  {rate:9.0f} messages/s"
                     )
 

@@ -63,6 +63,7 @@ _PHASE_OF: Final = {
 _OF_A_MESSAGE: Final = (_MAIL, _RCPT, _DATA, _ENVELOPE, _CONTENT, _RSET)
 _AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _UNBOUNDED: Final = 1 << 62
+_FULL: Final = 262144  # octets that the engine gives at most, or a little more: then there may be more
 _SAMPLE: Final = 200  # characters of a reply kept beside the count of its kind
 
 
@@ -223,7 +224,7 @@ class _Slot:
         self.phase = _BANNER
         self.sent = self.seen = now
         load.poller.change(self.fd, READ)
-        load.handlers[self.fd] = self._on_readable_tls if self.tls else self._usual()
+        load.handlers[self.fd] = self._on_readable_tls if self.tls else self._on_readable
         if self.tls:
             self._on_readable_tls(READ)
 
@@ -257,8 +258,11 @@ class _Slot:
         self.pump(now, self.next_event())
 
     def _usual(self) -> Callable[[int], None]:
-        """:meth:`_on_readable` for what nearly every wake-up of a run is, made once a connection: a reply has come,
+        """:meth:`_on_readable` for what nearly every wake-up of a session is, made once a connection: a reply has come,
         which is no event, and the next command goes out. All else goes to :meth:`pump`.
+
+        Replies count as of the wake-up, which is when they were here: what the tool did meanwhile for others is not the
+        server's time. A connection is looked at once a wake-up, so what it has sent before was sent before that.
         """
         load = self.load
         view, buffer, counts, timed = load.view, load.buffer, load.counts, load.plan.phases
@@ -277,7 +281,7 @@ class _Slot:
             except OSError as exc:
                 self.trouble = _name(exc.errno)
                 count = 0
-            now = self.seen = clock()
+            now = self.seen = load.now
             if count:
                 receive_from(buffer, count)
             else:
@@ -310,7 +314,7 @@ class _Slot:
             if count < len(out):
                 self.pending = memoryview(out)[count:]
                 load.poller.change(self.fd, READ | WRITE)
-            elif out := data_to_send():
+            elif count >= _FULL and (out := data_to_send()):
                 self._write(out)
 
         return on_readable
@@ -344,18 +348,20 @@ class _Slot:
         if self.pending is None:
             out = self.data_to_send()
             phase = self.phase
-            if phase >= 0 and (happened or (out and phase != _CONTENT)) and not self.over:
-                took = (now - self.sent) // 1000
-                load.counts[phase][took if took < 2048 else quantise(took)] += 1
-                self.phase = _NONE
+            if phase != _MESSAGE:
+                if phase >= 0 and (happened or (out and phase != _CONTENT)) and not self.over:
+                    took = (now - self.sent) // 1000
+                    load.counts[phase][took if took < 2048 else quantise(took)] += 1
+                    self.phase = _NONE
+                if out:
+                    if not happened and phase in (_DATA, _ENVELOPE):
+                        phase = _CONTENT
+                    else:
+                        phase = _PHASE_OF.get(out[:4], _CONTENT)
+                        if phase == _MAIL and self.merged:
+                            phase = _NONE if load.plan.chunking else _ENVELOPE
+                    self.phase = phase
             if out:
-                if not happened and phase in (_DATA, _ENVELOPE):
-                    phase = _CONTENT
-                else:
-                    phase = _PHASE_OF.get(out[:4], _CONTENT)
-                    if phase == _MAIL and self.merged:
-                        phase = _NONE if load.plan.chunking else _ENVELOPE
-                self.phase = phase
                 self._write(out)
         if self.over:
             self._end(now)
@@ -363,7 +369,8 @@ class _Slot:
     def _write(self, out: bytes) -> None:
         """Write, and ask for more, until there is none or the kernel is full."""
         while True:
-            self.sent = perf_counter_ns()
+            if self.phase != _MESSAGE:
+                self.sent = perf_counter_ns()
             try:
                 count = self.send(out)
             except _AGAIN:
@@ -374,6 +381,8 @@ class _Slot:
             if count < len(out):
                 self.pending = memoryview(out)[count:]
                 self.load.poller.change(self.fd, READ | WRITE)
+                return
+            if count < _FULL:
                 return
             out = self.data_to_send()
             if not out:
@@ -441,6 +450,11 @@ class _Slot:
     def _become_ready(self, now: int) -> None:
         load = self.load
         self.ready = True
+        if not load.plan.phases:
+            self._record(self.phase, now)
+            self.phase = _MESSAGE  # it stays at that: nothing that a message consists of is timed
+        if not self.tls:
+            load.handlers[self.fd] = self._usual()
         capabilities = self.conn.capabilities
         self.merged = load.plan.pipelining and "PIPELINING" in capabilities
         limit = self.conn.mail_left
@@ -533,6 +547,7 @@ class Load:
         self.counts: list[defaultdict[int, int]] = [defaultdict(int) for _ in PHASES]
         self.latencies = self.counts[_MESSAGE]
         self.row = [0, 0, 0]
+        self.now = 0  # when the poller last woke us
         self.last = 0  # when the last result came
         self.begin = 0  # when the measured part began; 0 before
         self.sources = itertools.cycle(plan.sources) if plan.sources else None
@@ -581,25 +596,28 @@ class Load:
                 self._shut.append(slot)
         limit = int(self.plan.timeout * 1e9)
         tick = started + _TICK
-        wait = self.poller.wait
         handlers = self.handlers
-        seconds = 0.0 if not self._closed_loop else 0.1
+        closed_loop = self._closed_loop
+        wait = self.poller.doze if closed_loop else self.poller.wait
+        seconds = 0.1 if closed_loop else 0.0
         try:
             while not self._stopped:
-                for fd, mask in wait(seconds):
+                ready = wait(seconds)
+                now = self.now = perf_counter_ns()
+                for fd, mask in ready:
                     try:
                         handler = handlers[fd]
                     except KeyError:  # closed by one that came before it
                         continue
                     handler(mask)
-                now = perf_counter_ns()
                 if now >= tick:
                     tick = max(tick + _TICK, now + _TICK // 2)
                     self._tick(now, warm, limit, slots)
-                if self._closed_loop:
+                if closed_loop:
                     if not self._open:
                         break
                 else:
+                    now = perf_counter_ns()
                     if self._arrive(now, limit):
                         break
                     due = min(self._next_start if self._arriving(now) else tick, tick)

@@ -130,6 +130,10 @@ def warnings_of(plan: LoadPlan, tally: Tally) -> list[str]:
             f"the tool itself was more than 10 ms late for {late} messages; it is counted in their latency: "
             f"add --workers, or give it a core of its own"
         )
-    if tally.phases.get("message") and not any(tally.phases.get(phase) for phase in ("mail", "envelope")):
+    if (
+        plan.phases
+        and tally.phases.get("message")
+        and not any(tally.phases.get(phase) for phase in ("mail", "envelope"))
+    ):
         found.append("with content sent ahead of replies, only whole messages and the end of content can be timed")
     return found

@@ -189,11 +189,12 @@ def _compare(report: dict[str, Any]) -> str:
                         for peer, ratio in cell["ratios"].get(name, {}).items()
                         if peer in references
                     ),
+                    *(f"{more:+.1f} µs on {base}" for base, more in told.get("adds_us", {}).items()),
                 ]
                 for name, told in peers.items()
             ]
             width = max(len(row) for row in rows)
-            head = ["peer", "µs a message", "max/min", "messages/s", *["ratio"] * (width - 4)]
+            head = ["peer", "µs a message", "max/min", "messages/s", *["beside"] * (width - 4)]
             parts.append(f"<h3>{escape(label)}, beside {escape(one)}</h3>" + bars(label, shown, one))
             parts.append(_table(head, [row + [""] * (width - len(row)) for row in rows]))
     if report.get("stall"):
@@ -216,6 +217,8 @@ def _compare(report: dict[str, Any]) -> str:
         least = min(max(1.0, octets) for octets in told.values())
         shown = [(name, max(1.0, octets) / least, f"{octets / 1024:.2f} KiB") for name, octets in told.items()]
         parts.append("<h2>Memory of an idle connection</h2>" + bars("Memory of an idle connection", shown, "the best"))
+    if report.get("missing"):
+        parts.append(f'<p class="sub">not installed, and left out: {escape(", ".join(report["missing"]))}</p>')
     return "".join(parts)
 
 

@@ -1,4 +1,5 @@
-"""Servers to compare, each in a process of its own: ``python -m ehlo.bench._peer_servers KIND DISCARD|COLLECT``.
+"""Servers to compare, each in a process of its own:
+``python -m ehlo.bench._peer_servers KIND discard|collect [implicit|starttls CERTIFICATE]``.
 
 Says ``ready PORT``, serves until SIGTERM, then tells the longest stall of its event loop and its peak memory as JSON.
 """
@@ -11,8 +12,11 @@ import importlib
 import json
 import resource
 import signal
+import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ehlo
@@ -28,13 +32,36 @@ class _Collect(ehlo.Handler):
         """Take it."""
 
 
+class _Awaits(ehlo.Handler):
+    """Asks the event loop once for each message, as one does that looks a recipient up; content is dropped."""
+
+    async def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> None:
+        await asyncio.sleep(0)
+
+
 _CONFIG = ehlo.ServerConfig("localhost", max_message_size=None, max_messages=None)
 _LIMITS = ehlo.Limits(max_connections=None, max_connections_per_network=None, session_seconds=None)
 
 
-def _handler(collect: bool) -> ehlo.Handler:
-    """One that overrides nothing leaves all to the engine: content is counted and dropped."""
-    return _Collect() if collect else ehlo.Handler()
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the command line asks for."""
+
+    kind: str
+    collect: bool
+    tls: str
+    context: ssl.SSLContext | None
+
+    def handler(self) -> ehlo.Handler:
+        """One that overrides nothing leaves all to the engine: content is counted and dropped."""
+        if self.kind.startswith("ehlo-awaits"):
+            return _Awaits()
+        return _Collect() if self.collect else ehlo.Handler()
+
+    def options(self) -> dict[str, Any]:
+        """What ``serve`` of both our adapters is called with."""
+        config = _CONFIG if self.context is None else _CONFIG.replace(tls=self.tls)
+        return {"host": "127.0.0.1", "port": 0, "config": config, "limits": _LIMITS, "tls": self.context}
 
 
 async def _watch(stalls: list[float]) -> None:
@@ -65,13 +92,13 @@ async def _serve(open_server: Callable[[], Any], watched: bool) -> None:
     _tell(stalls[0])
 
 
-async def _ehlo(collect: bool) -> int:
-    server = await ehlo.asyncio.serve(_handler(collect), "127.0.0.1", 0, config=_CONFIG, limits=_LIMITS)
+async def _ehlo(wanted: _Wanted) -> int:
+    server = await ehlo.asyncio.serve(wanted.handler(), **wanted.options())
     _keep.append(server)
     return server.port
 
 
-async def _aiosmtpd(collect: bool) -> int:
+async def _aiosmtpd(wanted: _Wanted) -> int:
     smtp = importlib.import_module("aiosmtpd.smtp").SMTP
 
     class Handler:
@@ -83,12 +110,13 @@ async def _aiosmtpd(collect: bool) -> int:
     def factory() -> Any:
         return smtp(Handler(), enable_SMTPUTF8=True, data_size_limit=1 << 30, loop=loop)
 
-    server = await loop.create_server(factory, "127.0.0.1", 0, backlog=1024)
+    # Its TLS is implicit alone: nobody asks it for STARTTLS here.
+    server = await loop.create_server(factory, "127.0.0.1", 0, backlog=1024, ssl=wanted.context)
     _keep.append(server)
     return int(server.sockets[0].getsockname()[1])
 
 
-def _trio(collect: bool) -> None:
+def _trio(wanted: _Wanted) -> None:
     trio = importlib.import_module("trio")
     adapter = importlib.import_module("ehlo.trio")
     worst = 0.0
@@ -101,16 +129,10 @@ def _trio(collect: bool) -> None:
             worst = max(worst, trio.current_time() - before - _TICK)
 
     async def main() -> None:
-        handler = _handler(collect)
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM) as signals:
-                serve = adapter.serve
-                server = await nursery.start(
-                    lambda task_status: serve(
-                        handler, "127.0.0.1", 0, config=_CONFIG, limits=_LIMITS, task_status=task_status
-                    )
-                )
-                if collect:
+                server = await nursery.start(partial(adapter.serve, wanted.handler(), **wanted.options()))
+                if wanted.collect:
                     nursery.start_soon(watch)
                 print("ready", server.port, flush=True)
                 async for _ in signals:
@@ -126,18 +148,22 @@ _keep: list[Any] = []  # what a loop would otherwise let go of
 
 def main() -> None:
     """Serve."""
-    kind, what = sys.argv[1:3]
+    kind, what, tls, certificate = (*sys.argv[1:], "off", "")[:4]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    collect = what == "collect"
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+    wanted = _Wanted(kind, what == "collect", tls, context)
     if kind == "ehlo-trio":
-        _trio(collect)
+        _trio(wanted)
         return
     factory = importlib.import_module("uvloop").new_event_loop if kind.endswith("-uvloop") else None
     open_server = _ehlo if kind.startswith("ehlo") else _aiosmtpd
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(_serve(lambda: open_server(collect), collect))
+        runner.run(_serve(lambda: open_server(wanted), wanted.collect))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,33 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-__all__ = ["CLIENTS", "SERVERS", "Server", "clients_here", "run_client", "servers_here", "versions"]
+__all__ = [
+    "CLIENTS",
+    "SERVERS",
+    "Server",
+    "Tls",
+    "clients_here",
+    "make_certificate",
+    "run_client",
+    "servers_here",
+    "speaks_tls",
+    "versions",
+]
 
-SERVERS: Final = ("ehlo", "ehlo-uvloop", "ehlo-trio", "smtp-sink", "aiosmtpd", "aiosmtpd-uvloop")
+SERVERS: Final = (
+    "ehlo",
+    "ehlo-uvloop",
+    "ehlo-trio",
+    "ehlo-awaits",
+    "ehlo-awaits-uvloop",
+    "smtp-sink",
+    "aiosmtpd",
+    "aiosmtpd-uvloop",
+)
 CLIENTS: Final = (
     "ehlo-load",
     "ehlo-load-pipelined",
@@ -29,6 +50,7 @@ CLIENTS: Final = (
     "smtplib",
     "aiosmtplib",
     "aiosmtplib-uvloop",
+    "smtpproto",
 )
 _PATIENCE: Final = 20.0  # seconds for a server to listen
 _PATH: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
@@ -54,7 +76,7 @@ def _needs(name: str) -> bool:
         return _has("trio") and _has("ehlo.trio")
     if base in ("smtp-sink", "smtp-source"):
         return _program(base) is not None
-    if base in ("aiosmtpd", "aiosmtplib"):
+    if base in ("aiosmtpd", "aiosmtplib", "smtpproto"):
         return _has(base)
     return True
 
@@ -79,6 +101,39 @@ def clients_here() -> list[str]:
     return [name for name in CLIENTS if _needs(name)]
 
 
+def speaks_tls(name: str) -> bool:
+    """Whether a server or a client of this name can be measured with TLS; Postfix's test programs cannot."""
+    return name not in ("smtp-sink", "smtp-source")
+
+
+def make_certificate(folder: str) -> str:
+    """A key and a certificate for 127.0.0.1, good for a day, in one file of this folder.
+
+    Raises:
+        OSError: without the program ``openssl``, or if it fails.
+    """
+    path = str(Path(folder) / "server.pem")
+    program = _program("openssl")
+    if program is None:
+        raise OSError("openssl is not installed: nothing is measured with TLS")
+    command = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    done = subprocess.run([*command, "-keyout", path, "-out", path + ".crt"], capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"openssl made no certificate: {done.stderr.strip().splitlines()[-1:]}")
+    with open(path, "a", encoding="ascii") as file:
+        file.write(Path(path + ".crt").read_text(encoding="ascii"))
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server speaks TLS: from the start or by STARTTLS, and the file with its key and certificate."""
+
+    mode: Literal["implicit", "starttls"]
+    certificate: str
+
+
 def versions() -> dict[str, str]:
     """What is compared: names and versions, as far as they can be known.
 
@@ -87,7 +142,7 @@ def versions() -> dict[str, str]:
         versions()["aiosmtpd"]  # "1.4.6"
     """
     found = {"python": sys.version.split()[0]}
-    for name in ("ehlo", "uvloop", "trio", "aiosmtpd", "aiosmtplib"):
+    for name in ("ehlo", "uvloop", "trio", "aiosmtpd", "aiosmtplib", "smtpproto"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     postconf = _program("postconf")
@@ -113,6 +168,7 @@ class Server:
         name: one of :func:`servers_here`, or "bench-sink".
         cpus: where it may run, ``None`` for anywhere.
         collect: whether it is to hold whole messages in memory, and to watch its event loop.
+        tls: how it speaks TLS, ``None`` for in the clear; not for smtp-sink and bench-sink.
 
     Raises:
         OSError: if it does not start.
@@ -122,7 +178,9 @@ class Server:
         with Server("ehlo", {0}) as server: print(server.port, server.cpu())
     """
 
-    def __init__(self, name: str, cpus: set[int] | None = None, *, collect: bool = False) -> None:
+    def __init__(
+        self, name: str, cpus: set[int] | None = None, *, collect: bool = False, tls: Tls | None = None
+    ) -> None:
         self.name = name
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.port = 0
@@ -143,6 +201,7 @@ class Server:
             options |= {"stdout": subprocess.PIPE, "text": True}
         else:
             command = [sys.executable, "-m", "ehlo.bench._peer_servers", name, "collect" if collect else "discard"]
+            command += [] if tls is None else [tls.mode, tls.certificate]
             options |= {"stdout": subprocess.PIPE, "text": True}
         self._process: subprocess.Popen[str] = subprocess.Popen(command, **options)
         try:
@@ -213,7 +272,14 @@ class Server:
 
 
 def run_client(
-    name: str, port: int, messages: int, size: int, connections: int, cpus: set[int] | None = None
+    name: str,
+    port: int,
+    messages: int,
+    size: int,
+    connections: int,
+    cpus: set[int] | None = None,
+    *,
+    starttls: bool = False,
 ) -> tuple[float, float]:
     """Let a client send; its seconds of CPU and of the clock, with its start.
 
@@ -229,7 +295,7 @@ def run_client(
         command += ["-m", str(messages), "-l", str(size), f"127.0.0.1:{port}"]
     else:
         command = [sys.executable, "-m", "ehlo.bench._peer_clients", name, str(port), str(messages), str(size)]
-        command.append(str(connections))
+        command += [str(connections), "starttls" if starttls else "clear"]
     begun = time.monotonic()
     with tempfile.TemporaryFile("w+") as said:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, preexec_fn=pin(cpus)) as process:

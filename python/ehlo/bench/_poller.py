@@ -29,6 +29,9 @@ class Poller(Protocol):
     def wait(self, seconds: float) -> list[tuple[int, int]]:
         """What is ready, after at most so long."""
 
+    def doze(self, seconds: float) -> list[tuple[int, int]]:
+        """The same, to the millisecond and with less to pay."""
+
     def close(self) -> None:
         """Give the system's resources back."""
 
@@ -64,6 +67,8 @@ class _Selector:
             for key, events in self._selector.select(seconds)
         ]
 
+    doze = wait
+
     def close(self) -> None:
         self._selector.close()
 
@@ -83,6 +88,7 @@ if sys.platform == "linux":
             self.add = self._epoll.register
             self.change = self._epoll.modify
             self.remove = self._epoll.unregister
+            self.doze = self._epoll.poll
             self.close = self._epoll.close
 
         def wait(self, seconds: float) -> list[tuple[int, int]]:

@@ -54,6 +54,7 @@ def _figures(report: dict[str, Any]) -> dict[str, tuple[float, str]]:
     elif tool == "ehlo bench sink":
         found["messages"] = (report["messages"], str(report["messages"]))
         found["octets"] = (report["octets"], str(report["octets"]))
+        found |= {f"refused with {code}": (count, str(count)) for code, count in report["refused"].items()}
     elif tool == "ehlo bench compare":
         for cell in report["cells"]:
             for name, told in cell["peers"].items():

@@ -9,6 +9,7 @@ import contextlib
 import heapq
 import itertools
 import random
+import re
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ _PLACE: Final[dict[type, At]] = {
     Data: "data",
     Message: "message",
 }
+_YES: Final = ord("3")  # replies that begin with a higher digit refuse
+_REFUSALS: Final = re.compile(rb"^([45]\d\d) ", re.MULTILINE).findall  # the last line of each
 _TICK: Final = 0.25  # seconds between two looks at the counts
 
 
@@ -59,6 +62,7 @@ class SinkCounts:
     open: int = 0  # connections, now
     seconds: float = 0.0
     cpu: float = 0.0  # seconds
+    refused: Counter[str] = field(default_factory=Counter)  # "550" -> how often it was said
     faults: Counter[str] = field(default_factory=Counter)  # "rcpt:550:0.1" -> how often
     series: dict[int, list[int]] = field(default_factory=dict)  # second -> messages, octets, connections, faults
 
@@ -70,6 +74,7 @@ class SinkCounts:
         self.open += other.open
         self.seconds = max(self.seconds, other.seconds)
         self.cpu += other.cpu
+        self.refused += other.refused
         self.faults += other.faults
         for second, row in other.series.items():
             mine = self.series.setdefault(second, [0, 0, 0, 0])
@@ -123,6 +128,8 @@ class _Peer:
                 return
         out = conn.data_to_send()
         if out:
+            if out[0] > _YES or b"\n4" in out or b"\n5" in out:
+                self.sink.count_refusals(out)
             if self.out is None:
                 self._send(out)
             else:
@@ -160,7 +167,9 @@ class _Peer:
         """Send what there is to send octet by octet."""
         self.busy = True
         self._watch(0)
-        self._drip(memoryview(self.conn.data_to_send()), seconds)
+        out = self.conn.data_to_send()
+        self.sink.count_refusals(out)
+        self._drip(memoryview(out), seconds)
 
     def _drip(self, out: memoryview, seconds: float) -> None:
         if self.fd < 0:
@@ -332,6 +341,10 @@ class BenchSink:
             return True
         conn.accept()
         return True
+
+    def count_refusals(self, out: bytes) -> None:
+        """Count the replies 4yz and 5yz in this output by their code."""
+        self.counts.refused.update(code.decode() for code in _REFUSALS(out))
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call it after so long."""

@@ -115,6 +115,7 @@ class SinkRun:
             "octets": counts.octets,
             "seconds": round(counts.seconds, 3),
             "cpu": {"seconds": round(counts.cpu, 6)},
+            "refused": dict(counts.refused.most_common()),
             "faults": dict(counts.faults.most_common()),
             "series": [
                 {"second": second, "messages": row[0], "octets": row[1], "connections": row[2], "faults": row[3]}

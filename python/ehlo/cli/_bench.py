@@ -434,7 +434,12 @@ def _add_compare(tools: Any) -> None:
     parser.add_argument("--servers", type=_words, metavar="LIST", help="which (default: all that are found)")
     parser.add_argument("--clients", type=_words, metavar="LIST", help="which (default: all that are found)")
     parser.add_argument("--sizes", type=_sizes, metavar="LIST", help="of messages (default: 1k,10k,100k,10m)")
-    parser.add_argument("--modes", type=_words, metavar="LIST", help="of lock-step, pipelined, 'new connection'")
+    parser.add_argument(
+        "--modes",
+        type=_words,
+        metavar="LIST",
+        help="of lock-step, pipelined, TLS, 'new connection' and 'new TLS connection' (default: all)",
+    )
     parser.add_argument("--rounds", type=whole("rounds", 1, 1000), metavar="N", help="(default: 5)")
     parser.add_argument("--seconds", type=_number("seconds", 0.05, 600), metavar="S", help="each (default: 1)")
     parser.add_argument(
@@ -453,6 +458,7 @@ def _add_compare(tools: Any) -> None:
 
 def _run_compare(arguments: argparse.Namespace) -> int:
     from ehlo.bench import MODES, PARTS, ComparePlan, clients_here, compare, servers_here
+    from ehlo.bench._peers import CLIENTS, SERVERS
 
     if sys.platform == "win32":
         raise UsageError("compare needs a system with /proc or getrusage of children")
@@ -460,6 +466,8 @@ def _run_compare(arguments: argparse.Namespace) -> int:
     servers, clients = servers_here(), clients_here()
     if arguments.list:
         text.say([f"servers: {', '.join(servers)}", f"clients: {', '.join(clients)}"])
+        missing = [name for name in SERVERS if name not in servers] + [name for name in CLIENTS if name not in clients]
+        text.say([f"not installed: {', '.join(missing)}"] if missing else [])
         return 0
     for given, known, flag in (
         (arguments.parts, PARTS, "--parts"),

@@ -217,6 +217,7 @@ def sink_lines(report: dict[str, Any]) -> list[str]:
         f"ehlo bench sink: received {report['messages']} messages, {report['octets']} octets, "
         f"{report['connections']} connections in {report['seconds']:.1f} s; {report['cpu']['seconds']:.2f} s of CPU"
     ]
+    lines += [f"  {count:9}  refused with {code}" for code, count in report["refused"].items()]
     return lines + [f"  {count:9}  {fault}" for fault, count in report["faults"].items()]
 
 
@@ -244,12 +245,13 @@ def compare_lines(report: dict[str, Any]) -> list[str]:
     """The tables of a comparison."""
     lines = []
     for cell in report["cells"]:
-        lines += ["", f"{cell['part']}, {cell['size']} octets, {cell['mode']}, {report['connections']} connections"]
+        lines += ["", f"{cell['part']}, {cell['size']} octets, {cell['mode']}, {cell['connections']} connections"]
         for name, told in cell["peers"].items():
             spread = "" if told["spread"] is None else f"max/min {told['spread']:.2f}"
             rate = "" if told["median_rate"] is None else f"{told['median_rate']:10,.0f} messages/s"
             ratios = cell["ratios"].get(name, {})
             beside = "  ".join(f"{ratio:.3f}x {peer}" for peer, ratio in ratios.items() if not peer.endswith("-uvloop"))
+            beside += "".join(f"  {more:+.1f} us on {base}" for base, more in told.get("adds_us", {}).items())
             lines.append(f"  {name:20} {told['median_cpu_us']:10.1f} us a message  {spread:14}{rate:22}  {beside}")
     if report.get("stall"):
         lines += ["", "ten large messages at once: the longest stall of the loop"]
@@ -259,6 +261,7 @@ def compare_lines(report: dict[str, Any]) -> list[str]:
         lines += ["", "memory of an idle connection"]
         lines += [f"  {name:20} {count / 1024:10.2f} KiB" for name, count in report["idle"].items()]
     lines += ["", "versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items())]
+    lines += [f"not installed, and left out: {', '.join(report['missing'])}"] if report["missing"] else []
     return lines + [f"warning: {warning}" for warning in report["warnings"]]
 
 

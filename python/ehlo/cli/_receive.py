@@ -8,13 +8,14 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, Literal
 
 from ehlo._core import Envelope, ServerConfig
 from ehlo._errors import EhloError
-from ehlo._handler import Handler, Result, Session, path_text
+from ehlo._handler import Handler, Session, path_text
 from ehlo._limits import Statistics
 from ehlo._store import MaildirStore, MboxStore, Store, trace_of
 from ehlo._trace import count_received
@@ -141,8 +142,8 @@ class StoreHandler(Handler):
         """The refusal of a message that runs in circles; ``None`` for others."""
         return LOOP if count_received(content) >= _MAX_RECEIVED else None
 
-    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
-        """Keep it; refuse one that runs in circles (RFC 5321 6.3)."""
+    def take(self, session: Session, envelope: Envelope, content: bytes) -> str | Awaitable[str | None] | None:
+        """Keep a message; refuse one that runs in circles (RFC 5321 6.3)."""
         refused = self.looped(content)
         if refused is not None:
             return refused
@@ -164,8 +165,8 @@ class StoreHandler(Handler):
         self.say(now, session, envelope, len(content))
         return None
 
-    def say(self, now: datetime, session: Session, envelope: Envelope, size: int) -> None:
-        """Report a message that was taken."""
+    def say(self, now: datetime, session: Session, envelope: Envelope, size: int | str) -> None:
+        """Report a message and its size, or what became of it."""
         if self._report is None:
             return
         peer = "unix" if session.peer is None else f"[{session.peer[0]}]:{session.peer[1]}"
@@ -218,10 +219,11 @@ def where(address: tuple[str, int] | str) -> str:
     return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
 
-def totals(command: str, stats: Statistics) -> str:
-    """What a server has done, in one line."""
+def totals(command: str, stats: Statistics, refused: Mapping[str, int] = MappingProxyType({})) -> str:
+    """What a server has done, in one line. ``refused`` are messages by the code that they got."""
     words = [f"{stats.messages} messages", f"{stats.octets} octets", f"{stats.connections} connections"]
     words += [f"{stats.cut} cut"]
+    words += [f"{count} messages refused with {code}" for code, count in sorted(refused.items())]
     names = ("refused", "refused_network", "refused_proxy", "errors", "handler_failures", "idle_timeouts")
     for name in (*names, "content_timeouts"):
         value = getattr(stats, name)

@@ -203,6 +203,10 @@ class _Receiver(StoreHandler):
         domain = getattr(recipient.path, "domain", None)
         return None if domain is None or domain_key(domain) in domains else _NO_RELAY
 
+    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
+        """Keep it."""
+        return self.take(session, envelope, content)
+
 
 class _Forwarder(_Receiver):
     """Passes mail on to the next hop, and the next hop's word back: nothing is kept here in between."""

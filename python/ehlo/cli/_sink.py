@@ -9,13 +9,15 @@ import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import fields
+from datetime import datetime
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ehlo._core import ServerConfig
-from ehlo._handler import Handler
+from ehlo._core import Envelope, ServerConfig
+from ehlo._handler import Answer, ContentAbortedError, Handler, Session
 from ehlo._limits import Limits, Statistics
 from ehlo._listener import Listener
 from ehlo._store import Store
@@ -94,7 +96,54 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--deadline", type=seconds, default=10.0, metavar="SECONDS", help="to drain at the end (default: 10)"
     )
-    parser.add_argument("--quiet", action="store_true", help="no line for each message, only the totals")
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="no line for each message, only the totals; those of --discard are without the messages refused",
+    )
+
+
+# ---- the handler ---------------------------------------------------------------------------------
+
+# What the engine answers by itself to content that it does not take, by its reason.
+_REFUSALS: Final = {
+    "forbidden": "550 5.5.2 Content has a bare CR or LF",
+    "too big": "552 5.3.4 Message is too big",
+}
+
+
+class _Sink(StoreHandler):
+    """Keeps messages, and tells those that were refused, too. Content is read as it comes, since of content that the
+    engine refuses no whole message comes of it.
+
+    Arguments:
+        refused: counts messages by the code that they got.
+        others: as of :class:`StoreHandler`.
+    """
+
+    __slots__ = ("_refused",)
+
+    def __init__(self, refused: Counter[str], *others: Any) -> None:
+        super().__init__("ehlo sink", *others)
+        self._refused = refused
+
+    async def on_body(self, session: Session, envelope: Envelope, body: AsyncIterator[bytes]) -> Answer:
+        """Keep it."""
+        try:
+            content = b"".join([chunk async for chunk in body])
+        except ContentAbortedError as exc:
+            if exc.reason in _REFUSALS:  # else the client gave it up
+                self._tell(session, envelope, _REFUSALS[exc.reason])
+            raise
+        result = self.take(session, envelope, content)
+        answer = result if result is None or isinstance(result, str) else await result
+        if answer is not None:
+            self._tell(session, envelope, answer)
+        return answer
+
+    def _tell(self, session: Session, envelope: Envelope, answer: str) -> None:
+        self._refused[answer[:3]] += 1
+        self.say(datetime.now().astimezone(), session, envelope, f"refused: {answer}")
 
 
 # ---- one process ---------------------------------------------------------------------------------
@@ -158,6 +207,7 @@ class _Job(Job):
         self._arguments = arguments
         self._ready = ready
         self._shared = shared
+        self.refused: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
     async def open(self, tools: Tools) -> AsyncIterator[list[Wanted]]:
@@ -177,7 +227,7 @@ class _Job(Job):
         report = None if arguments.quiet else say
         # With nothing to keep and nothing to say, no Python runs for a message at all.
         nothing = store is None and report is None
-        yield [(Handler() if nothing else StoreHandler("ehlo sink", store, report, tools.in_thread), options)]
+        yield [(Handler() if nothing else _Sink(self.refused, store, report, tools.in_thread), options)]
         if store is not None:
             store.close()
 
@@ -192,17 +242,18 @@ class _Job(Job):
 
 
 def _worker(arguments: argparse.Namespace, pipe: Connection) -> None:
-    """A worker process: says ``("ready", None)``, then ``("totals", dict)`` or ``("error", text)``."""
+    """A worker process: says ``("ready", None)``, then ``("totals", (dict, refused))`` or ``("error", text)``."""
     # A terminal's Ctrl-C reaches all processes of the group: the parent alone heeds it, and tells us by the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(BrokenPipeError):
         try:
-            stats = run_job(_Job(arguments, lambda server: pipe.send(("ready", None)), True), pipe)
+            job = _Job(arguments, lambda server: pipe.send(("ready", None)), True)
+            stats = run_job(job, pipe)
         except UsageError as exc:
             pipe.send(("error", str(exc)))
         else:
-            pipe.send(("totals", {field.name: getattr(stats, field.name) for field in fields(stats)}))
+            pipe.send(("totals", ({field.name: getattr(stats, field.name) for field in fields(stats)}, job.refused)))
 
 
 def _reserve(arguments: argparse.Namespace) -> socket.socket:
@@ -260,6 +311,7 @@ def _run_workers(arguments: argparse.Namespace) -> int:
         tell()
 
     total = Statistics()
+    refused: Counter[str] = Counter()
     failures: list[str] = []
     ready = 0
     open_pipes = {pipe: process for process, pipe in workers}
@@ -280,14 +332,15 @@ def _run_workers(arguments: argparse.Namespace) -> int:
                 if ready == arguments.workers:
                     say(_where(arguments, (name[0], name[1])))
             elif word == "totals":
-                total += Statistics(**value)
+                total += Statistics(**value[0])
+                refused += value[1]
             else:
                 failures.append(value)
                 tell()
     reserved.close()
     if failures and ready < arguments.workers:
         raise UsageError(failures[0])
-    say(totals("ehlo sink", total))
+    say(totals("ehlo sink", total, refused))
     for failure in failures:
         sys.stderr.write(f"ehlo sink: {failure}\n")
     return 1 if failures else 0
@@ -301,5 +354,5 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("--workers needs the main thread")
         return _run_workers(arguments)
     job = _Job(arguments, lambda server: say("\n".join(_where(arguments, a) for a in server.addresses)), False)
-    say(totals("ehlo sink", run_job(job)))
+    say(totals("ehlo sink", run_job(job), job.refused))
     return 0
