@@ -63,7 +63,6 @@ _PHASE_OF: Final = {
 _OF_A_MESSAGE: Final = (_MAIL, _RCPT, _DATA, _ENVELOPE, _CONTENT, _RSET)
 _AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _UNBOUNDED: Final = 1 << 62
-_FULL: Final = 262144  # octets that the engine gives at most, or a little more: then there may be more
 _SAMPLE: Final = 200  # characters of a reply kept beside the count of its kind
 
 
@@ -314,7 +313,7 @@ class _Slot:
             if count < len(out):
                 self.pending = memoryview(out)[count:]
                 load.poller.change(self.fd, READ | WRITE)
-            elif count >= _FULL and (out := data_to_send()):
+            elif out := data_to_send():
                 self._write(out)
 
         return on_readable
@@ -381,8 +380,6 @@ class _Slot:
             if count < len(out):
                 self.pending = memoryview(out)[count:]
                 self.load.poller.change(self.fd, READ | WRITE)
-                return
-            if count < _FULL:
                 return
             out = self.data_to_send()
             if not out:
