@@ -446,8 +446,8 @@ class BaseClient:
                 while not results:
                     await link.feed()
                     await link.progress()
-        except BaseException:
-            await link.give_up()
+        except BaseException as exc:
+            await link.give_up(exc)
             raise
         link.served = True
         result = results.popleft()
@@ -690,7 +690,7 @@ class SendMany:
         except BaseException as exc:
             self._leave()
             if self._open and not isinstance(exc, StopAsyncIteration):
-                await client._link.give_up()
+                await client._link.give_up(exc)
             raise
 
     async def aclose(self) -> None:

@@ -1785,8 +1785,8 @@ class ClientConnection:
     def __iter__(self) -> ClientConnection: ...
     def __next__(self) -> _ClientEvent: ...
     def data_to_send(self) -> bytes:
-        """Octets to send now, b"" if there are none. Each is handed over once; after these there may be more: a large
-        content that needs no change comes as the `bytes` that was queued, apart from what is before and behind it.
+        """Octets to send now, b"" if there are none. Each is handed over once; after these there may be more:
+        a content of 16 to 256 KiB that needs no change comes as the `bytes` that was queued, apart from the rest.
         """
     @property
     def config(self) -> ClientConfig:

@@ -6,6 +6,7 @@ decision is made here: what is sent when is the engine's.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -47,6 +48,8 @@ from ehlo._message import SenderLike, Source
 from ehlo._tls import Tls, reason_of
 
 __all__ = ["ClientDriver"]
+
+log: Final = logging.getLogger("ehlo")
 
 # Characters of the dialogue that are kept beside a trace.
 _TOLD: Final = 16384
@@ -158,6 +161,10 @@ class ClientDriver:
     def look(self) -> None:
         """Take what has come meanwhile, without waiting, if nobody does so anyway."""
 
+    def refuses(self) -> bool:
+        """Whether a write failed, and no other will succeed."""
+        return False
+
     def close(self) -> None:
         """Send what is left, then close the transport."""
         raise NotImplementedError
@@ -227,12 +234,22 @@ class ClientDriver:
             self.drop()
             self.advance()
 
-    async def give_up(self) -> None:
+    async def give_up(self, why: BaseException | None = None) -> None:
         """:meth:`abort`, since the program was interrupted: what it was sending from is not wanted any more, either."""
         self.abort()
+        if isinstance(why, GeneratorExit):  # nobody waits for anything any more
+            return
+        interrupted: BaseException | None = None
         while self.sources:
             _, source = self.sources.popitem()
-            await source.close()
+            try:
+                await source.close()
+            except Exception:
+                log.exception("a message's source failed when it was closed")
+            except BaseException as exc:
+                interrupted = exc
+        if interrupted is not None:
+            raise interrupted
 
     def advance(self) -> None:
         """Take what the engine says, write once, and tell who waits."""
@@ -252,6 +269,8 @@ class ClientDriver:
                 self.send(out)
                 break
             self.sendlines((out, more))
+            if self.refuses():  # what is not sent is not given away: it may be sent again (C-CLI-17)
+                self.held = True
         # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
         if self.sources and conn.content_wanted is not None:
             self.news = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import sys
 from collections import Counter
@@ -141,6 +142,24 @@ def test_a_client_with_much_to_say_lets_others_have_their_turn(
     assert max(reads.values()) <= 4
 
 
+def test_why_no_address_answers(backend: Asyncio, monkeypatch: pytest.MonkeyPatch) -> None:
+    # There is no way to the first: why the second refuses is what the program wants to know.
+    errors = [OSError(errno.ENETUNREACH, "no way"), ConnectionRefusedError(errno.ECONNREFUSED, "refused")]
+
+    async def attempt(info: Any, source: Any) -> socket.socket:
+        raise info[4]
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", error) for error in errors]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+    monkeypatch.setattr("ehlo.asyncio._dial._attempt", attempt)
+
+    async def main() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await connected("mx.example", 25, None)
+
+    backend.run(main)
+
+
 def test_the_first_address_that_answers(backend: Asyncio, monkeypatch: pytest.MonkeyPatch) -> None:
     # RFC 8305, and no socket is left of the others, nor when it is cancelled
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -167,6 +186,12 @@ def test_the_first_address_that_answers(backend: Asyncio, monkeypatch: pytest.Mo
             addresses[:] = [closed, closed]
             with pytest.raises(ConnectionRefusedError):
                 await connect()
+            # One port of ours for one attempt at a time.
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                port = probe.getsockname()[1]
+            addresses[:] = [closed, second.getsockname()]
+            with await connected("mx.example", 25, ("127.0.0.1", port)) as sock:
+                assert sock.getsockname()[1] == port
             await backend.until(lambda: descriptors() == sockets and backend.tasks() == 1)
 
     backend.run(main)

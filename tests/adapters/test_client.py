@@ -455,6 +455,54 @@ def test_a_connection_that_ends_ends_send_many_behind_its_results(backend: Backe
     backend.run(main)
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_content_that_could_not_be_sent_is_lost_and_not_unknown(backend: Backend, begun: bool) -> None:
+    # C-CLI-17: whose dot never left us may be sent again.
+    line = b"x" * 78 + b"\r\n"
+
+    async def script(peer: Peer) -> None:
+        await peer.hello()
+        await peer.envelope()
+        if begun:
+            await peer.read_until(line)
+        peer.reset()
+
+    async def main() -> None:
+        async with backend.scripted(script) as port:
+            client = await backend.adapter.connect("127.0.0.1", port, config=config())
+            with pytest.raises(ehlo.SMTPServerDisconnected):
+                await client.send(line * 400_000, A, B)
+            assert client.is_closed
+
+    backend.run(main)
+
+
+def test_a_refusal_stops_a_content_that_the_server_does_not_read(backend: Backend) -> None:
+    # C-CLI-33, and memory: what the kernel does not take stays in the engine
+    line = b"x" * 78 + b"\r\n"
+    rest = b""
+
+    async def script(peer: Peer) -> None:
+        nonlocal rest
+        await peer.hello()
+        await peer.envelope()
+        await peer.read_until(line)
+        peer.say(b"552 5.3.4 too big\r\n")
+        rest = await peer.rest()
+
+    async def main() -> None:
+        async with (
+            backend.scripted(script) as port,
+            backend.adapter.connect("127.0.0.1", port, config=config()) as client,
+        ):
+            with pytest.raises(ehlo.SMTPDataError):
+                await client.send(line * 400_000, A, B)
+
+    backend.run(main)
+    assert len(rest) < 24_000_000  # of 32
+    assert not rest.endswith(b"\r\n.\r\n")
+
+
 # ---- C-CLI-21: limits of a connection ------------------------------------------------------------
 
 LIMITED = b"250-mx.example\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2 RCPTMAX=2\r\n"

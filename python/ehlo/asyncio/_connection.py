@@ -25,7 +25,7 @@ __all__ = ["ServerProtocol"]
 
 # Why reading is paused, beside ehlo._connection's reasons: the others' turn.
 _TURN: Final = 4
-# Full reads in a row until the others have theirs.
+# Full reads until the others have theirs.
 _READS: Final = 4
 
 

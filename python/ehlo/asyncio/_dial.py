@@ -7,6 +7,7 @@ cancelled it forgets a socket that is connected already: the server would keep a
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any, Final
 
 __all__ = ["connected"]
 
+# There is no way to such an address from here: of little interest where there is to another.
+_NO_WAY: Final = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 # Seconds after which the next address is tried beside the others (RFC 8305 8).
 _DELAY: Final = 0.25
 
@@ -22,7 +25,7 @@ async def connected(host: str, port: int, source: tuple[str, int] | None) -> soc
     """A socket that is connected to the first address of ``host`` that answers (RFC 8305).
 
     Raises:
-        OSError: none does: why the first did not.
+        OSError: none does: why the first did not that there is a way to.
 
     Example::
 
@@ -34,6 +37,11 @@ async def connected(host: str, port: int, source: tuple[str, int] | None) -> soc
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric)
     except socket.gaierror:  # a name: that takes a thread, and time
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if source is not None:
+        family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
+        found = [info for info in found if info[0] == family] or found
+    # A port of ours cannot be used twice at once.
+    patience = _DELAY if source is None or not source[1] else None
     if len(found) == 1:
         return await _attempt(found[0], source)
     left = _in_turn(found)
@@ -44,14 +52,17 @@ async def connected(host: str, port: int, source: tuple[str, int] | None) -> soc
             if (info := next(left, None)) is not None:
                 tries.append(loop.create_task(_attempt(info, source)))
             if pending := [one for one in tries if not one.done()]:
-                patience = None if info is None else _DELAY
-                await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                timeout = None if info is None else patience
+                await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             done = [one for one in tries if one.done()]
             winner = next((one for one in done if one.exception() is None), None)
             if winner is not None:
                 return winner.result()
             if info is None and len(done) == len(tries):
-                return tries[0].result()
+                errors = [one.exception() for one in tries]
+                raise (
+                    next((exc for exc in errors if getattr(exc, "errno", None) not in _NO_WAY), errors[0]) or OSError()
+                )
     finally:
         for one in tries:
             if one is not winner and not one.cancel() and one.exception() is None:

@@ -318,8 +318,8 @@ impl ClientConnection {
         self.next_event(py)
     }
 
-    /// Octets to send now, b"" if there are none. Each is handed over once; after these there may be more: a large
-    /// content that needs no change comes as the `bytes` that was queued, apart from what is before and behind it.
+    /// Octets to send now, b"" if there are none. Each is handed over once; after these there may be more:
+    /// a content of 16 to 256 KiB that needs no change comes as the `bytes` that was queued, apart from the rest.
     fn data_to_send<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
         let octets = self.inner.output();
         let octets = if octets.len() < WORTH_LENDING {

@@ -28,8 +28,8 @@ mod writer {
 
     /// From here on a content gets so much room that glibc maps it, whatever was freed before (it stops to raise its
     /// threshold at 32 MiB): only what is mapped moves without being copied. To copy 15 MB would stall an event loop for
-    /// 10 ms.
-    const LARGE: usize = 1 << 20;
+    /// 10 ms, to copy less than 4 MB does not matter; and who wants so much address space has to send that much.
+    const LARGE: usize = 4 << 20;
     const MAPPED: usize = if cfg!(all(target_os = "linux", target_pointer_width = "64")) { 33 << 20 } else { 0 };
 
     /// Octets that become a `bytes`. Empty, it owns nothing.

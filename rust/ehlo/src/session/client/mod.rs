@@ -35,8 +35,8 @@ use crate::wire::dot::{BareNewline, DotEncoder, EncodePolicy};
 
 /// Content is turned into output up to about this many octets at a time.
 const HIGH_WATER: usize = 256 * 1024;
-/// Whole content of at least so many octets that needs no change is lent to the output. To copy less is cheaper than to
-/// send it in a piece of its own.
+/// Whole content of at least so many octets that needs no change is lent to the output. A smaller one is cheaper copied
+/// than sent as a piece of its own.
 const LEND: usize = 16 * 1024;
 /// Whole content is encoded in pieces of this size.
 const PIECE: usize = 64 * 1024;
