@@ -261,7 +261,7 @@ class ClientDriver:
                     self.news = True
                 else:
                     self.on_event(event)
-            if self.held or not (out := conn.data_to_send()):
+            if self.held or self.closing or not (out := conn.data_to_send()):
                 break
             self.seen = self.now()
             more = conn.data_to_send()
