@@ -712,13 +712,13 @@ class MemoryTrio(Trio):
 
     def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
         module = importlib.import_module("ehlo.trio._client")
-        real = module._connected
+        real = module.connected
 
-        async def connected(opening: Any) -> socket.socket:
+        async def connected(host: str, port: int, source: Any) -> socket.socket:
             await self.turn()
-            return self.memory.connect((opening.host, opening.port)) or await real(opening)
+            return self.memory.connect((host, port)) or await real(host, port, source)
 
-        with mock.patch.object(module, "_connected", connected):
+        with mock.patch.object(module, "connected", connected):
             return super().run(main, timed=timed)
 
     async def serve(self, handler: object, *args: Any, **options: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from math import inf
 from typing import Any, Unpack
@@ -14,6 +13,7 @@ from ehlo._connect import Connecting, ConnectOptions, Opening
 from ehlo._errors import LocalProtocolError
 from ehlo._link import ClientDriver
 from ehlo._listener import no_delay
+from ehlo.trio._dial import connected, plain
 from ehlo.trio._link import ClientSocket
 from ehlo.trio._nursed import Nursed
 
@@ -55,43 +55,18 @@ async def dial(opening: Opening) -> ClientSocket:
     await opening.learn_own_name(trio.to_thread.run_sync)
     try:
         with trio.fail_after(inf if opening.connect_timeout is None else opening.connect_timeout):
-            sock = opening.sock if opening.sock is not None else await _connected(opening)
+            if opening.path is not None:
+                sock = plain(await trio.open_unix_socket(opening.path))
+            elif opening.sock is not None:
+                sock = opening.sock
+            else:
+                assert opening.host is not None
+                sock = await connected(opening.host, opening.port, opening.source_address)
     except (trio.TooSlowError, OSError) as exc:
         opening.failed(exc)
     sock.setblocking(False)
     no_delay(sock)
     return ClientSocket(sock, opening)
-
-
-async def _connected(opening: Opening) -> socket.socket:
-    """trio's own means find the way; the socket itself is the system's."""
-    if opening.path is not None:
-        stream = await trio.open_unix_socket(opening.path)
-    else:
-        assert opening.host is not None
-        address, port = opening.source_address or (None, 0)
-        if port:
-            return await _from_port(opening.host, opening.port, opening.source_address)
-        stream = await trio.open_tcp_stream(opening.host, opening.port, local_address=address)
-    return socket.socket(fileno=stream.socket.detach())
-
-
-async def _from_port(host: str, port: int, source: tuple[str, int] | None) -> socket.socket:
-    """``open_tcp_stream`` knows no port of ours."""
-    missing: OSError | None = None
-    for family, kind, proto, _, address in await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        sock = trio.socket.socket(family, kind, proto)
-        try:
-            await sock.bind(source)
-            await sock.connect(address)
-            return socket.socket(fileno=sock.detach())
-        except OSError as exc:
-            missing = exc
-            sock.close()
-        except BaseException:
-            sock.close()
-            raise
-    raise missing or OSError(f"{host!r} has no address")
 
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Connecting[Client]:
