@@ -26,10 +26,10 @@ mod writer {
     use pyo3::prelude::*;
     use pyo3::types::PyBytes;
 
-    /// From here on a content gets so much room that glibc maps it, whatever was freed before (it stops to raise its
-    /// threshold at 32 MiB): only what is mapped moves without being copied. To copy 15 MB would stall an event loop for
-    /// 10 ms, to copy less than 4 MB does not matter; and who wants so much address space has to send that much.
-    const LARGE: usize = 4 << 20;
+    /// A content that grows beyond this gets so much room at once that glibc maps it, whatever was freed before (it
+    /// stops to raise its threshold at 32 MiB): only what is mapped moves without being copied, and to copy 15 MB would
+    /// stall an event loop for 10 ms. Pages that are not written cost nothing.
+    const LARGE: usize = 1 << 20;
     const MAPPED: usize = if cfg!(all(target_os = "linux", target_pointer_width = "64")) { 33 << 20 } else { 0 };
 
     /// Octets that become a `bytes`. Empty, it owns nothing.
@@ -105,7 +105,31 @@ mod writer {
             // again (to which CPython adds a quarter): pages that are not written are not paid for.
             let extra = if self.capacity == 0 { 64 + more / 8 } else { self.capacity / 2 };
             let capacity = needed.max(self.capacity.saturating_add(extra));
-            self.allocate(if capacity < LARGE { capacity } else { capacity.max(MAPPED) });
+            if !((LARGE..MAPPED).contains(&capacity) && self.map()) {
+                self.allocate(capacity);
+            }
+        }
+
+        /// Move to a mapped block. Says no where that much address space is not to be had.
+        fn map(&mut self) -> bool {
+            Python::attach(|py| {
+                // SAFETY: we are attached, and the size fits `Py_ssize_t`.
+                let Some(mapped) = NonNull::new(unsafe { PyBytesWriter_Create(MAPPED as ffi::Py_ssize_t) }) else {
+                    drop(PyErr::take(py));
+                    return false;
+                };
+                // SAFETY: `mapped` is live, and has room for `MAPPED` octets, which is more than `len`; nobody else knows it.
+                // The old writer is live and ours, and given up here.
+                unsafe {
+                    let data = NonNull::new_unchecked(PyBytesWriter_GetData(mapped.as_ptr()).cast());
+                    data.copy_from_nonoverlapping(self.data, self.len);
+                    if let Some(old) = self.writer.replace(mapped) {
+                        PyBytesWriter_Discard(old.as_ptr());
+                    }
+                    (self.data, self.capacity) = (data, MAPPED);
+                }
+                true
+            })
         }
 
         fn allocate(&mut self, capacity: usize) {
