@@ -14,10 +14,10 @@ import pytest
 
 import ehlo
 from ehlo._client import BaseClient
-from ehlo._connect import Opening
 from ehlo._email import flatten, recipients_of, sender_of
 from ehlo._link import ClientDriver
 from ehlo._message import Letter, Source, ascii_path
+from ehlo._opening import Opening
 
 A, B = "a@b.example", "c@d.example"
 

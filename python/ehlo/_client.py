@@ -17,11 +17,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, C
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
+from ehlo._auth import authenticate
 from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult, xtext_encode
 from ehlo._driver import Event
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPNotSupportedError
 from ehlo._link import ClientDriver
-from ehlo._login import Login, LoginLike, authenticate, login_of
+from ehlo._login import Login, LoginLike, login_of
 from ehlo._message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, is_plain
 
 __all__ = ["BaseClient", "Item", "SendMany"]

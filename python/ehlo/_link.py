@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from ehlo._connect import Opening, hostname_of
 from ehlo._core import (
     Challenge,
     ClientConnection,
@@ -43,8 +42,8 @@ from ehlo._errors import (
     one_line,
 )
 from ehlo._handler import path_text
-from ehlo._login import authenticate
 from ehlo._message import SenderLike, Source
+from ehlo._opening import Opening, hostname_of
 from ehlo._tls import Tls, reason_of
 
 __all__ = ["ClientDriver"]
@@ -191,21 +190,6 @@ class ClientDriver:
             self.write(opening.proxy)
         if opening.tls == "implicit":
             self._begin_tls()
-
-    async def open(self) -> None:
-        """Greeting, hello, STARTTLS if the config wants it, AUTH: until messages may go out."""
-        try:
-            await self.until_ready()
-            if self.opening.auth is not None:
-                await authenticate(self, self.opening.auth)
-        except Exception:
-            if not self.conn.closed:
-                await self.quit()
-            self.abort()
-            raise
-        except BaseException:
-            self.abort()
-            raise
 
     async def until_ready(self) -> None:
         """Until the hello is done."""

@@ -564,16 +564,15 @@ class MemoryLoop(asyncio.SelectorEventLoop):
         return server
 
 
-class MemoryAsyncio(Asyncio):
-    name = "asyncio-memory"
+class OverMemory(Backend):
+    """The way to the network, by which an adapter connects, leads to memory."""
 
     def __init__(self) -> None:
         super().__init__()
         self.memory: Memory = Memory()
-        self.loop_factory = partial(MemoryLoop, self.memory)
 
     def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
-        module = importlib.import_module("ehlo.asyncio._client")
+        module = importlib.import_module(f"ehlo.{self.library}._client")
         real = module.connected
 
         async def connected(host: str, port: int, source: Any) -> socket.socket:
@@ -582,6 +581,14 @@ class MemoryAsyncio(Asyncio):
 
         with mock.patch.object(module, "connected", connected):
             return super().run(main, timed=timed)
+
+
+class MemoryAsyncio(OverMemory, Asyncio):
+    name = "asyncio-memory"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop_factory = partial(MemoryLoop, self.memory)
 
 
 class Trio(Backend):
@@ -701,25 +708,8 @@ class Trio(Backend):
         return sent
 
 
-class MemoryTrio(Trio):
-    """The adapter's two ways to the network lead to memory: how it connects, and how it accepts."""
-
+class MemoryTrio(OverMemory, Trio):
     name = "trio-memory"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory: Memory = Memory()
-
-    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
-        module = importlib.import_module("ehlo.trio._client")
-        real = module.connected
-
-        async def connected(host: str, port: int, source: Any) -> socket.socket:
-            await self.turn()
-            return self.memory.connect((host, port)) or await real(host, port, source)
-
-        with mock.patch.object(module, "connected", connected):
-            return super().run(main, timed=timed)
 
     async def serve(self, handler: object, *args: Any, **options: Any) -> Any:
         server = await super().serve(handler, *args, **options)

@@ -591,7 +591,7 @@ def test_without_a_way_to_connect_again_mailmax_is_an_error(backend: Backend) ->
 @pytest.mark.tcp
 def test_c_cli_05_the_name_in_ehlo(backend: Backend) -> None:
     # RFC 5321 4.1.4
-    from ehlo._connect import hostname_of
+    from ehlo._opening import hostname_of
 
     address = ("192.0.2.1", 40000)
     assert hostname_of("host.example", address) == "host.example"

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Unpack
 
 from ehlo._client import BaseClient
-from ehlo._connect import Connecting, ConnectOptions, Opening
+from ehlo._connect import Connecting
 from ehlo._link import ClientDriver
+from ehlo._opening import ConnectOptions, Opening
 from ehlo.asyncio._dial import connected
 from ehlo.asyncio._link import ClientProtocol
 

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Iterator, Sequence
 from time import monotonic
 from typing import Any, Final
 
-from ehlo._connect import Opening
 from ehlo._link import ClientDriver
 from ehlo._listener import no_delay
+from ehlo._opening import Opening
 from ehlo.asyncio._loop import buffer_of
 
 __all__ = ["ClientProtocol"]
@@ -154,7 +154,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
 
     def _on_timer(self) -> None:
         """Nothing on the usual path touches the timer: it never sleeps longer than the shortest span that might begin
-        meanwhile (:attr:`ehlo._connect.Opening.tick`).
+        meanwhile (:attr:`ehlo._opening.Opening.tick`).
         """
         # Octets that the transport still holds, and that become fewer, are progress, too (C-CLI-32).
         backlog = self._transport.get_write_buffer_size()

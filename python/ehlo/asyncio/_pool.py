@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import Unpack
 
-from ehlo._connect import PoolOptions
+from ehlo._opening import PoolOptions
 from ehlo._pool import BasePool
 from ehlo.asyncio._client import Client, connect
 

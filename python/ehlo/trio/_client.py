@@ -9,10 +9,11 @@ from typing import Any, Unpack
 import trio
 
 from ehlo._client import BaseClient
-from ehlo._connect import Connecting, ConnectOptions, Opening
+from ehlo._connect import Connecting
 from ehlo._errors import LocalProtocolError
 from ehlo._link import ClientDriver
 from ehlo._listener import no_delay
+from ehlo._opening import ConnectOptions, Opening
 from ehlo.trio._dial import connected, plain
 from ehlo.trio._link import ClientSocket
 from ehlo.trio._nursed import Nursed

@@ -15,10 +15,10 @@ from typing import Final
 import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
-from ehlo._connect import Opening
 from ehlo._core import ReceiveBuffer
 from ehlo._link import ClientDriver
 from ehlo._listener import send_lines
+from ehlo._opening import Opening
 
 __all__ = ["ClientSocket"]
 

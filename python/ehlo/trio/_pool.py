@@ -6,7 +6,7 @@ from typing import Unpack
 
 import trio
 
-from ehlo._connect import PoolOptions
+from ehlo._opening import PoolOptions
 from ehlo._pool import BasePool
 from ehlo.trio._client import Client, connect
 from ehlo.trio._nursed import Nursed
