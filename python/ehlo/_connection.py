@@ -161,11 +161,12 @@ class Connection:
         try:
             while (call := driver.step(event)) is not None:
                 event = None
+                if self._lost:  # it is on_disconnect, and has its own time
+                    self._held_since = self._server._now()
                 self._start(call)
         finally:
             self._advancing = False
         if self._lost:
-            self._held_since = self._server._now()  # if something is called now, it is on_disconnect
             return
         conn = self._conn
         out = conn.data_to_send()
@@ -214,6 +215,7 @@ class Connection:
     def _gone(self, why: str) -> None:
         """The transport is closed: cancel the handler, and let it say goodbye (RFC 5321 4.1.1.10)."""
         self._lost = True
+        self._held_since = self._server._now()
         self._server._forget(self)
         for call in self._driver.lost():
             if call.cancel is not None:
@@ -418,7 +420,7 @@ class Connection:
             if left > 0:
                 return left
             self._handler_late(call, seconds)
-            self._called()  # on_disconnect may follow, and has its own time
+            self._called()  # on_disconnect may follow
         return None
 
     def _handler_late(self, call: Call, seconds: float) -> None:

@@ -620,7 +620,7 @@ class Trio(Backend):
         return trio.run(guarded, clock=self.clock)
 
     async def later(self, condition: Callable[[], object]) -> None:
-        self.clock.jump(self.span)  # by itself it stands still while a task turns
+        self.clock.jump(self.span + 0.001)  # by itself it stands still while a task turns; sums of spans are rounded
         await self.until(condition)
 
     async def serve(self, handler: object, *args: Any, **options: Any) -> Any:
