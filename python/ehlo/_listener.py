@@ -28,7 +28,7 @@ from ehlo._limits import Limits, Statistics
 from ehlo._submission import submission_fields
 from ehlo._trust import Networks
 
-__all__ = ["Listener", "is_unix", "no_delay", "open_server"]
+__all__ = ["Listener", "is_unix", "no_delay", "open_server", "send_lines"]
 
 log: Final = logging.getLogger("ehlo")
 

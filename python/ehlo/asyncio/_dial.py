@@ -40,10 +40,10 @@ async def connected(host: str, port: int, source: tuple[str, int] | None) -> soc
     if source is not None:
         family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
         found = [info for info in found if info[0] == family] or found
-    # A port of ours cannot be used twice at once.
-    patience = _DELAY if source is None or not source[1] else None
     if len(found) == 1:
         return await _attempt(found[0], source)
+    # A port of ours cannot be used twice at once.
+    patience = _DELAY if source is None or not source[1] else None
     left = _in_turn(found)
     tries: list[asyncio.Task[socket.socket]] = []
     winner = None
@@ -59,10 +59,8 @@ async def connected(host: str, port: int, source: tuple[str, int] | None) -> soc
             if winner is not None:
                 return winner.result()
             if info is None and len(done) == len(tries):
-                errors = [one.exception() for one in tries]
-                raise (
-                    next((exc for exc in errors if getattr(exc, "errno", None) not in _NO_WAY), errors[0]) or OSError()
-                )
+                errors = [exc for one in tries if (exc := one.exception()) is not None]
+                raise next((exc for exc in errors if getattr(exc, "errno", None) not in _NO_WAY), errors[0])
     finally:
         for one in tries:
             if one is not winner and not one.cancel() and one.exception() is None:
