@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 
 import trustme
-from server import cpu
 
 import ehlo
 import ehlo.asyncio
+from server import cpu
 
 CONNECTIONS = 20
 STEPS = (

@@ -1,12 +1,39 @@
-"""What tests of the command line share."""
+"""Fixtures that all tests share: the backends of the contract suite, certificates, the command line."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import pytest
 
 import ehlo.cli
+from authority import Authority
+from backends import BACKENDS, Backend, MemoryAsyncio, MemoryTrio
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every backend; over memory, too, but for tests of the mark ``tcp``."""
+    if "backend_kind" in metafunc.fixturenames:
+        tcp = any(metafunc.definition.iter_markers("tcp"))
+        kinds = [kind for kind in BACKENDS.values() if kind not in (MemoryAsyncio, MemoryTrio) or not tcp]
+        metafunc.parametrize("backend_kind", kinds, ids=[kind.name for kind in kinds])
+
+
+@pytest.fixture
+def backend(backend_kind: type[Backend]) -> Backend:
+    return backend_kind()
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture(scope="session")
+def tls(authority: Authority) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context, with a certificate for mx.example and 127.0.0.1, and that of a client that trusts it."""
+    return authority.server(), authority.client()
 
 
 @pytest.fixture

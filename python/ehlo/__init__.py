@@ -9,6 +9,7 @@ Example::
 
 from __future__ import annotations
 
+from ehlo._client.login import Login
 from ehlo._core import (
     NULL,
     Address,
@@ -83,10 +84,7 @@ from ehlo._errors import (
     SMTPServerDisconnected,
     SMTPTimeoutError,
 )
-from ehlo._handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
-from ehlo._limits import Limits, Statistics
-from ehlo._login import Login
-from ehlo._sasl import (
+from ehlo._sasl.mechanisms import (
     ClientMechanism,
     CramCredentials,
     Credentials,
@@ -100,9 +98,11 @@ from ehlo._sasl import (
     TokenCredentials,
     client_mechanism,
 )
-from ehlo._submission import submission_fields
+from ehlo._server.handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
+from ehlo._server.limits import Limits, Statistics
+from ehlo._server.submission import submission_fields
+from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
 from ehlo._tls import unverified_context
-from ehlo._trace import count_received, protocol_keyword, received, return_path
 from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
 
 __all__ = [

@@ -10,12 +10,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from backends import BACKENDS, CONFIG, MAIL, Asyncio, descriptors
 
 import ehlo
 import ehlo.asyncio
-from ehlo.asyncio._connection import ServerProtocol
+from backends import BACKENDS, CONFIG, MAIL, Asyncio, descriptors
 from ehlo.asyncio._dial import connected
+from ehlo.asyncio._server_connection import ServerProtocol
 
 
 @pytest.fixture(params=[name for name, kind in BACKENDS.items() if issubclass(kind, Asyncio)])

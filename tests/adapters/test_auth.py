@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from backends import CONFIG, MAIL, Backend
 
 import ehlo
+from backends import CONFIG, MAIL, Backend
 
 pytestmark = pytest.mark.tcp  # the clients are programs that know TCP only
 

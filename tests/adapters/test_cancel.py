@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from backends import CONFIG, MAIL, Backend, Client, Keep, descriptors
 from test_faults import LEAVE
 
 import ehlo
+from backends import CONFIG, MAIL, Backend, Client, Keep, descriptors
 
 A, B = "a@b.example", "c@d.example"
 CONTENT = b"Subject: hi\r\n\r\nhello\r\n"

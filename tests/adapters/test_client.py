@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import Backend, Peer, Script, descriptors
 
 import ehlo
+from backends import Backend, Peer, Script, descriptors
 
 A, B, C = "a@b.example", "c@d.example", "e@f.example"
 CONTENT = b"Subject: hi\r\n\r\nhello\r\n"
@@ -591,7 +591,7 @@ def test_without_a_way_to_connect_again_mailmax_is_an_error(backend: Backend) ->
 @pytest.mark.tcp
 def test_c_cli_05_the_name_in_ehlo(backend: Backend) -> None:
     # RFC 5321 4.1.4
-    from ehlo._opening import hostname_of
+    from ehlo._client.options import hostname_of
 
     address = ("192.0.2.1", 40000)
     assert hostname_of("host.example", address) == "host.example"

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from authority import Authority
-from backends import Backend, Keep, Peer
 
 import ehlo
+from authority import Authority
+from backends import Backend, Keep, Peer
 
 A, B = "a@b.example", "c@d.example"
 CONTENT = b"Subject: hi\r\n\r\nhello\r\n"

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from backends import CONFIG, MAIL, Backend, Keep, descriptors
 
 import ehlo
+from backends import CONFIG, MAIL, Backend, Keep, descriptors
 
 HELLO = b"EHLO client.example\r\n"
 

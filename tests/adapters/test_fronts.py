@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import CONFIG, MAIL, Backend, Keep
 
 import ehlo
-from ehlo._trust import Networks
+from backends import CONFIG, MAIL, Backend, Keep
+from ehlo._server.trust import Networks
 
 pytestmark = pytest.mark.tcp  # whom a server believes goes by addresses
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from backends import CONFIG, MAIL, Backend, Keep
 
 import ehlo
-from ehlo._driver import ServerDriver
+from backends import CONFIG, MAIL, Backend, Keep
+from ehlo._server.driver import ServerDriver
 
 
 @pytest.mark.tcp

@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 import pytest
-from backends import CONFIG, MAIL, Backend, Client
 
 import ehlo
+from backends import CONFIG, MAIL, Backend, Client
 
 RELAY = CONFIG.replace(auth=["PLAIN"], auth_in_clear=["PLAIN"])
 SUBMISSION = RELAY.replace(submission=True)

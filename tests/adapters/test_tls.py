@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority
-from backends import MAIL, Backend, Keep
 
 import ehlo
+from authority import Authority
+from backends import MAIL, Backend, Keep
 
 pytestmark = pytest.mark.tcp  # the clients are programs that know TCP only
 

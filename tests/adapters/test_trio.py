@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from backends import CONFIG, MAIL, Keep, Trio, descriptors
 from test_faults import HELLO, HOOKS, STATES, Watch, handler_of
 
 import ehlo
+from backends import CONFIG, MAIL, Keep, Trio, descriptors
 
 trio = pytest.importorskip("trio")
 import ehlo.trio  # noqa: E402

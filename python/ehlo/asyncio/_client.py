@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Unpack
 
-from ehlo._client import BaseClient
-from ehlo._connect import Connecting
-from ehlo._link import ClientDriver
-from ehlo._opening import ConnectOptions, Opening
+from ehlo._client.client import BaseClient
+from ehlo._client.connecting import Connecting
+from ehlo._client.driver import ClientDriver
+from ehlo._client.options import ConnectOptions, Opening
+from ehlo.asyncio._client_connection import ClientProtocol
 from ehlo.asyncio._dial import connected
-from ehlo.asyncio._link import ClientProtocol
 
 __all__ = ["Client", "connect", "dial"]
 

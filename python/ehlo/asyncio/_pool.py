@@ -6,8 +6,8 @@ import asyncio
 from time import monotonic
 from typing import Unpack
 
-from ehlo._opening import PoolOptions
-from ehlo._pool import BasePool
+from ehlo._client.options import PoolOptions
+from ehlo._client.pool import BasePool
 from ehlo.asyncio._client import Client, connect
 
 __all__ = ["Pool"]

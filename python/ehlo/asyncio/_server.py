@@ -1,4 +1,4 @@
-"""Listening sockets and the tasks of all connections, on asyncio: the backend of :mod:`ehlo._listener`."""
+"""Listening sockets and the tasks of all connections, on asyncio: the backend of :mod:`ehlo._server.listener`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from math import inf
 from time import monotonic
 
 from ehlo._core import ServerConfig
-from ehlo._driver import Event
-from ehlo._handler import Plan
-from ehlo._limits import Limits
-from ehlo._listener import Listener, is_unix, open_server
-from ehlo._trust import Networks
-from ehlo.asyncio._connection import ServerProtocol
+from ehlo._server.driver import Event
+from ehlo._server.handler import Plan
+from ehlo._server.limits import Limits
+from ehlo._server.listener import Listener, is_unix, open_server
+from ehlo._server.trust import Networks
 from ehlo.asyncio._loop import buffer_of
+from ehlo.asyncio._server_connection import ServerProtocol
 
 __all__ = ["Server", "serve"]
 

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 
 import ehlo.asyncio
 from ehlo._errors import LocalProtocolError
-from ehlo._limits import Statistics
-from ehlo._listener import Listener
+from ehlo._server.limits import Statistics
+from ehlo._server.listener import Listener
 from ehlo.cli._receive import UsageError
 
 __all__ = ["LOOPS", "Job", "Tools", "Wanted", "loop_module", "run_job"]

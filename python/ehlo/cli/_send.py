@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, BinaryIO, Final
 
 import ehlo.asyncio
+from ehlo._client.login import Login
 from ehlo._core import Address, ClientConfig, RecipientResult, Reply, SendResult
 from ehlo._errors import (
     EhloError,
@@ -25,9 +26,8 @@ from ehlo._errors import (
     SMTPException,
     SMTPTimeoutError,
 )
-from ehlo._handler import path_text
-from ehlo._login import Login
-from ehlo._sasl import MECHANISMS
+from ehlo._sasl.mechanisms import MECHANISMS
+from ehlo._server.handler import path_text
 from ehlo._tls import unverified_context
 from ehlo.cli._receive import TIMERS, UsageError, count, first_line, printable, printable_line, seconds
 

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 from ehlo._core import Envelope, Recipient, RecipientResult, Reply, Sender, SendResult
 from ehlo._errors import LocalProtocolError, OutcomeUnknown, SMTPConnectError, SMTPException
-from ehlo._handler import Answer, Handler, Result, Session
-from ehlo._listener import Listener
-from ehlo._sasl import Credentials, PasswordCredentials, ScramCredentials, Verdict
-from ehlo._store import Store, received_by
+from ehlo._sasl.mechanisms import Credentials, PasswordCredentials, ScramCredentials, Verdict
+from ehlo._server.handler import Answer, Handler, Result, Session
+from ehlo._server.listener import Listener
 from ehlo.cli._receive import StoreHandler, UsageError, cannot_listen, open_store, printable, say, seconds, size, totals
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
@@ -29,6 +28,7 @@ from ehlo.cli._serve_config import (
     read_file,
     read_settings,
 )
+from ehlo.cli._store import Store, received_by
 from ehlo.cli._users import hash_line
 
 __all__ = ["add_parser", "answers_of", "worst_of"]

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ehlo._core import ClientConfig, ServerConfig
 from ehlo._errors import EhloError, LocalProtocolError
-from ehlo._limits import Limits
-from ehlo._trust import Networks
+from ehlo._server.limits import Limits
+from ehlo._server.trust import Networks
 from ehlo.cli._receive import TIMERS, UsageError, first_line, host_name
 from ehlo.cli._run import LOOPS
 from ehlo.cli._users import Users

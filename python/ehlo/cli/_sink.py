@@ -17,10 +17,9 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import Envelope, ServerConfig
-from ehlo._handler import Answer, ContentAbortedError, Handler, Session
-from ehlo._limits import Limits, Statistics
-from ehlo._listener import Listener
-from ehlo._store import Store
+from ehlo._server.handler import Answer, ContentAbortedError, Handler, Session
+from ehlo._server.limits import Limits, Statistics
+from ehlo._server.listener import Listener
 from ehlo.cli._receive import (
     StoreHandler,
     UsageError,
@@ -36,6 +35,7 @@ from ehlo.cli._receive import (
     where,
 )
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
+from ehlo.cli._store import Store
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess

@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Protocol, Self, TypeAlias
 
 from ehlo._core import ClientConnection, Message, ServerConnection
-from ehlo._driver import Event, ServerDriver
 from ehlo._errors import LocalProtocolError
-from ehlo._handler import Handler, plan_of
+from ehlo._server.driver import Event, ServerDriver
+from ehlo._server.handler import Handler, plan_of
 from ehlo.testing._script import ScriptedPeer
 from ehlo.testing._transcript import Party, Transcript
 

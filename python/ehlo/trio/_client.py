@@ -8,14 +8,14 @@ from typing import Any, Unpack
 
 import trio
 
-from ehlo._client import BaseClient
-from ehlo._connect import Connecting
+from ehlo._client.client import BaseClient
+from ehlo._client.connecting import Connecting
+from ehlo._client.driver import ClientDriver
+from ehlo._client.options import ConnectOptions, Opening
 from ehlo._errors import LocalProtocolError
-from ehlo._link import ClientDriver
-from ehlo._listener import no_delay
-from ehlo._opening import ConnectOptions, Opening
+from ehlo._server.listener import no_delay
+from ehlo.trio._client_connection import ClientSocket
 from ehlo.trio._dial import connected, plain
-from ehlo.trio._link import ClientSocket
 from ehlo.trio._nursed import Nursed
 
 __all__ = ["Client", "connect", "dial"]

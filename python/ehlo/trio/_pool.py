@@ -6,8 +6,8 @@ from typing import Unpack
 
 import trio
 
-from ehlo._opening import PoolOptions
-from ehlo._pool import BasePool
+from ehlo._client.options import PoolOptions
+from ehlo._client.pool import BasePool
 from ehlo.trio._client import Client, connect
 from ehlo.trio._nursed import Nursed
 

@@ -1,4 +1,4 @@
-"""Listening sockets and the nursery of all connections, on trio: the backend of :mod:`ehlo._listener`."""
+"""Listening sockets and the nursery of all connections, on trio: the backend of :mod:`ehlo._server.listener`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import trio
 from trio.lowlevel import notify_closing, wait_readable
 
 from ehlo._core import ReceiveBuffer, ServerConfig
-from ehlo._driver import Event
-from ehlo._handler import Plan
-from ehlo._limits import Limits
-from ehlo._listener import Listener, no_delay, open_server
-from ehlo._trust import Networks
-from ehlo.trio._connection import ServerTask
+from ehlo._server.driver import Event
+from ehlo._server.handler import Plan
+from ehlo._server.limits import Limits
+from ehlo._server.listener import Listener, no_delay, open_server
+from ehlo._server.trust import Networks
+from ehlo.trio._server_connection import ServerTask
 
 __all__ = ["Server", "serve"]
 

@@ -1,4 +1,4 @@
-//! The dialogues of tests/data, line for line. tests/test_dialogues.py plays the same files against the binding.
+//! The dialogues of tests/data, line for line. tests/core/test_dialogues.py plays the same files against the binding.
 //!
 //! Rules seen there: S-PAR-10 (RFC 1870 5: the size counts unstuffed octets), S-DAT-03 (RFC 5321 4.5.2), S-BDT-01
 //! (RFC 3030 2), S-LMT-03 (RFC 2033 4.2), S-RPL-17 (RFC 5321 4.3.1).

@@ -1,0 +1,1 @@
+"""The client wing: what every adapter needs to send mail. No I/O, no event loop."""

@@ -1,0 +1,863 @@
+"""Clients without I/O, event loop and clock: what a backend (:mod:`ehlo.asyncio`) and the engine have between them.
+
+A backend has two classes of its own: a :class:`ehlo._client.driver.ClientDriver` moves octets and keeps the time, and a
+:class:`BaseClient` runs tasks. Everything that a program calls stands here. It awaits two methods of the driver only,
+``progress`` and ``wait_closed``.
+
+No protocol decision is made here either: what is sent when is the engine's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import types
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+from ehlo._client.auth import authenticate
+from ehlo._client.driver import ClientDriver
+from ehlo._client.login import Login, LoginLike, login_of
+from ehlo._client.message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, is_plain
+from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult, xtext_encode
+from ehlo._errors import LocalProtocolError, SMTPException, SMTPNotSupportedError
+from ehlo._server.driver import Event
+
+__all__ = ["BaseClient", "Item", "SendMany"]
+
+Item: TypeAlias = tuple[SendableMessage, SenderLike | None, Recipients | None]
+"""What ``send_many`` takes: a message, its sender, its recipients."""
+
+# Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4).
+_LINE: Final = 512
+
+
+class BaseClient:
+    """A connected client: one SMTP or LMTP session. :func:`ehlo.asyncio.connect` makes one.
+
+    One task uses it at a time; another one that tries meanwhile gets a :class:`ehlo.LocalProtocolError`. A send that is
+    cancelled closes the connection: nobody can tell what the server has of it.
+
+    Example::
+
+        async with ehlo.asyncio.connect("mx.example", 25) as client:
+            await client.send(b"Subject: hi\\r\\n\\r\\nhi\\r\\n", sender="a@b.example", recipients=["c@d.example"])
+    """
+
+    __slots__ = ("__weakref__", "_again", "_busy", "_link", "_open")
+
+    def __init__(self, open_link: Callable[[], Awaitable[ClientDriver]] | None, link: ClientDriver) -> None:
+        self._open = open_link
+        self._link = link
+        self._busy: str | None = None
+        # What was done to the session, to be done again to a new one (C-CLI-21).
+        self._again: list[Callable[[ClientDriver], Awaitable[object]]] = []
+
+    # ---- what the backend provides ---------------------------------------------------------------
+
+    _make_event: Callable[[], Event]
+
+    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
+        """Run it beside; gives what cancels it. It raises nothing."""
+        raise NotImplementedError
+
+    # ---- facts -----------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server offered in its reply to EHLO or LHLO; nothing after HELO (RFC 5321 4.1.1.1)."""
+        return self._link.conn.capabilities
+
+    @property
+    def greeting(self) -> Reply | None:
+        """The server's greeting (RFC 5321 3.1)."""
+        return self._link.conn.greeting
+
+    @property
+    def transcript(self) -> str:
+        """The latest lines of the session, ``C: `` ours and ``S: `` the server's, without content and secrets."""
+        return self._link.transcript
+
+    def take_transcript(self) -> str:
+        """The transcript, handed over once: what comes after it is new.
+
+        Example::
+
+            print(client.take_transcript(), end="")
+        """
+        return self._link.conn.take_transcript()
+
+    @property
+    def config(self) -> ClientConfig:
+        """What the session runs with."""
+        return self._link.conn.config
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session is over, whoever ended it."""
+        return self._link.conn.closed
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether TLS is active."""
+        return self._link.conn.is_tls
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """Version, cipher suite and certificates of TLS; ``None`` without it."""
+        tls = self._link.tls
+        return tls.object if tls is not None and tls.established else None
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether AUTH succeeded (RFC 4954)."""
+        return self._link.conn.authenticated
+
+    # ---- sending ---------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        message: SendableMessage,
+        sender: SenderLike | None = None,
+        recipients: Recipients | None = None,
+        *,
+        size: int | None = None,
+        eight_bit: bool | None = None,
+        utf8_header: bool | None = None,
+    ) -> SendResult:
+        """Send one message, and wait until the server has answered for every recipient (RFC 5321 3.3).
+
+        Arguments:
+            message: octets (any buffer), an :class:`email.message.EmailMessage`, a binary file object, or an iterable
+                or async iterable of chunks of octets. What comes in pieces is never held in memory as a whole.
+            sender: the reverse-path; ``""`` or :data:`ehlo.NULL` for the null one, which bounces carry (RFC 5321
+                4.5.5); an :class:`ehlo.Sender` has parameters. ``None``: the Sender or From field of an email.message.
+            recipients: one or several; an :class:`ehlo.Recipient` has parameters. ``None``: To, Cc and Bcc.
+            size: octets with CRLF line ends, if the message comes in pieces and that is known (RFC 1870).
+            eight_bit: whether there are octets above 127, likewise (RFC 6152).
+            utf8_header: whether there are in the header section, likewise (RFC 6531).
+
+        Returns:
+            What became of it for each recipient. Some may be refused.
+
+        Raises:
+            SMTPSenderRefused, SMTPRecipientsRefused, SMTPDataError: no recipient was accepted; by what was refused.
+            SMTPNotSupportedError: the server lacks what the message needs. Nothing was sent.
+            OutcomeUnknown: the connection ended before the reply to the content: the server may have the message.
+            SMTPServerDisconnected, SMTPTimeoutError: it ended before the message was handed over.
+            RemoteProtocolError: the server cannot be followed.
+            LocalProtocolError: an address is none, another task uses the connection, and the like.
+
+        Example::
+
+            result = await client.send(message, sender="a@b.example", recipients=["c@d.example"])
+            for one in result.refused: print(one.path, one.reply)
+        """
+        if self._busy is not None:
+            raise self._in_use()
+        link = self._link
+        letter = None
+        if type(message) is bytes and is_plain(sender, recipients) and not link.limited and link.disconnect is None:
+            # The usual case, without the detours of the others.
+            link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+            results = link.results
+            self._busy = "send"
+            try:
+                while not results:
+                    await link.progress()
+            except BaseException:
+                link.abort()
+                raise
+            finally:
+                self._busy = None
+            link.served = True
+            result = results.popleft()
+        else:
+            letter = Letter(message, sender, recipients, size, eight_bit, utf8_header)
+            self._busy = "send"
+            try:
+                result = await self._deliver(letter)
+            finally:
+                self._busy = None
+        if not result.all_accepted and not result.accepted:
+            raise self._link.error_of(result, letter.sender if letter is not None else sender or "")
+        return result
+
+    def send_many(self, items: Iterable[Item] | AsyncIterable[Item]) -> SendMany:
+        """Send messages one behind the other without waiting in between: one round trip a message where the server
+        offers PIPELINING (RFC 2920 3.1), fewer where it offers CHUNKING (RFC 3030).
+
+        Up to ``config.window`` messages are taken ahead of their results. A message that nobody gets raises nothing:
+        its result says so. What is raised comes after the results of all messages before it.
+
+        Arguments:
+            items: ``(message, sender, recipients)`` as for :meth:`send`, from an iterable or an async iterable.
+
+        Returns:
+            An async iterator of one :class:`ehlo.SendResult` for each item, in order. To leave it early closes the
+            connection.
+
+        Raises:
+            SMTPServerDisconnected, SMTPTimeoutError, RemoteProtocolError: the connection ended, and items are left.
+
+        Example::
+
+            async for result in client.send_many((octets, "a@b.example", [to]) for to in recipients):
+                print(result)
+        """
+        return SendMany(self, items)
+
+    # ---- who we are ------------------------------------------------------------------------------
+
+    async def login(
+        self,
+        username: str,
+        password: str,
+        *,
+        authzid: str = "",
+        mechanisms: Sequence[str] | None = None,
+        allow_clear: bool = False,
+    ) -> Reply:
+        """Say AUTH with a password (RFC 4954). Arguments, order and exceptions are those of :class:`ehlo.Login` and
+        :meth:`authenticate`.
+
+        Example::
+
+            await client.login("jane", password)
+        """
+        login = Login(username, password, authzid=authzid, mechanisms=mechanisms, allow_clear=allow_clear)
+        return await self.authenticate(login)
+
+    async def authenticate(self, login: LoginLike) -> Reply:
+        """Say AUTH (RFC 4954): the first mechanism that both sides have; another one only where the server says that it
+        is the mechanism it does not like (504, 534, 538). A 535 ends it (C-AUT-30), but a token is fetched anew once.
+
+        Arguments:
+            login: a :class:`ehlo.Login`, or user name and password.
+
+        Returns:
+            The 235.
+
+        Raises:
+            SMTPAuthenticationError: the server refused, or did not prove that it knows the password (RFC 5802 3); then
+                the connection is closed.
+            SMTPNotSupportedError: it has no mechanism that we have, or none that may be used without TLS (C-AUT-29).
+            LocalProtocolError: AUTH succeeded before, something that the mechanism needs is missing, another task uses
+                the connection.
+            SMTPServerDisconnected, SMTPTimeoutError: the connection ended.
+
+        Example::
+
+            await client.authenticate(ehlo.Login("jane", token=fetch_token))
+        """
+        login = login_of(login)
+        link = self._begin("AUTH")
+        try:
+            reply = await authenticate(link, login)
+        except Exception:
+            raise
+        except BaseException:
+            link.abort()
+            raise
+        finally:
+            self._busy = None
+        self._again.append(lambda link: authenticate(link, login))
+        return reply
+
+    async def xclient(self, **attributes: str | int | None) -> Reply:
+        """Tell who the real client is, to a server that trusts us (Postfix XCLIENT_README). The session begins anew
+        with that client's facts, and AUTH is forgotten.
+
+        Arguments:
+            attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``login``, ``destaddr``, ``destport``;
+                ``None`` is what is not known, ``"[TEMPUNAVAIL]"`` a name that could not be looked up. Those that the
+                server does not list are left out; ``addr`` goes last (C-PXY-20).
+
+        Returns:
+            The last reply: 220, or the first that refuses.
+
+        Raises:
+            SMTPNotSupportedError: the server lists none of them.
+            LocalProtocolError: a value makes a line longer than 512 octets, another task uses the connection.
+            SMTPServerDisconnected, SMTPTimeoutError, SMTPHeloError: the connection ended.
+
+        Example::
+
+            await client.xclient(name="c.example", addr="192.0.2.1", port=40000)
+        """
+        reply = await self._attribute_command("XCLIENT", attributes)
+        if reply.is_positive:
+            self._again = [lambda link: _tell_client(link, "XCLIENT", attributes)]
+        return reply
+
+    async def xforward(self, **attributes: str | int | None) -> Reply:
+        """Tell who the client of the next message is, for the server's log and filters (Postfix XFORWARD_README). It
+        holds until the end of that message.
+
+        Arguments:
+            attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``ident``, ``source``; as for
+                :meth:`xclient`.
+
+        Returns:
+            The last reply: 250, or the first that refuses.
+
+        Raises:
+            SMTPNotSupportedError, LocalProtocolError, SMTPServerDisconnected, SMTPTimeoutError: as :meth:`xclient`.
+
+        Example::
+
+            await client.xforward(name="c.example", addr="192.0.2.1", source="REMOTE")
+        """
+        return await self._attribute_command("XFORWARD", attributes)
+
+    # ---- commands --------------------------------------------------------------------------------
+
+    async def noop(self) -> Reply:
+        """Say NOOP (RFC 5321 4.1.1.9); gives the reply, whatever it is.
+
+        Raises:
+            SMTPServerDisconnected: the connection ended.
+
+        Example::
+
+            await client.noop()
+        """
+        return await self._command("NOOP", ClientConnection.noop)
+
+    async def rset(self) -> Reply:
+        """Say RSET (RFC 5321 4.1.1.5). The engine says it by itself where it must; gives the reply.
+
+        Example::
+
+            await client.rset()
+        """
+        return await self._command("RSET", ClientConnection.rset)
+
+    async def vrfy(self, argument: str) -> Reply:
+        """Ask whether there is such a mailbox (RFC 5321 4.1.1.6); gives the reply: 250, 251, 252, 550 …
+
+        Example::
+
+            (await client.vrfy("postmaster")).code
+        """
+        return await self._command("VRFY", ClientConnection.vrfy, argument)
+
+    async def expn(self, argument: str) -> Reply:
+        """Ask for the members of a mailing list (RFC 5321 4.1.1.7); gives the reply.
+
+        Example::
+
+            (await client.expn("staff")).lines
+        """
+        return await self._command("EXPN", ClientConnection.expn, argument)
+
+    async def help(self, topic: str = "") -> Reply:
+        """Ask for help (RFC 5321 4.1.1.8); gives the reply.
+
+        Example::
+
+            (await client.help("MAIL")).text
+        """
+        return await self._command("HELP", ClientConnection.help, topic)
+
+    async def quit(self) -> Reply | None:
+        """End the session: QUIT, and wait ``config.quit_timeout`` seconds for the 221 (C-CLI-31, RFC 5321 4.1.1.10).
+
+        Returns:
+            The reply, ``None`` if none came.
+
+        Raises:
+            SMTPServerDisconnected: it is over already.
+            LocalProtocolError: another task uses the connection.
+
+        Example::
+
+            await client.quit()
+        """
+        if self._busy is not None:
+            raise self._in_use()
+        if self._link.conn.closed:
+            raise self._link.error()
+        return await self._link.quit()
+
+    async def close(self) -> None:
+        """End the session with QUIT, if it is not over, and close the connection. A use by another task is cut short.
+
+        Example::
+
+            await client.close()
+        """
+        link = self._link
+        if self._busy is not None:
+            link.abort()
+        elif not link.conn.closed:
+            await link.quit()
+        await link.wait_closed()
+
+    def abort(self) -> None:
+        """Close the connection at once, without QUIT.
+
+        Example::
+
+            client.abort()
+        """
+        self._link.abort()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is not None and not isinstance(exc, Exception):  # cancelled: no time for manners
+            self._link.abort()
+        else:
+            await self.close()
+
+    # ---- the engine room -------------------------------------------------------------------------
+
+    def _in_use(self) -> LocalProtocolError:
+        return LocalProtocolError(
+            f"{self._busy} of another task is still going on: one task uses a connection at a time; "
+            "open several, or use a Pool"
+        )
+
+    async def _deliver(self, letter: Letter) -> SendResult:
+        """One message, on further connections too where the server limits their transactions."""
+        if self._link.limited and self._open is not None and self._link.conn.mail_left == 0:
+            await self._reopen()
+        result = await self._attempt(letter)
+        return await self._complete(letter, result) if result.failure == "mailmax" else result
+
+    async def _attempt(self, letter: Letter) -> SendResult:
+        """One message on this connection."""
+        link = self._link
+        if link.disconnect is not None:
+            raise link.error()
+        number = letter.queue(link.conn)
+        results = link.results
+        try:
+            if letter.source is None:
+                while not results:
+                    await link.progress()
+            else:
+                link.sources[number] = letter.source
+                while not results:
+                    await link.feed()
+                    await link.progress()
+        except BaseException as exc:
+            await link.give_up(exc)
+            raise
+        link.served = True
+        result = results.popleft()
+        if letter.source is not None and (error := await link.settle(result)) is not None:
+            raise error
+        return result
+
+    async def _complete(self, letter: Letter, result: SendResult) -> SendResult:
+        """The server takes no more transactions on this connection (RFC 9422 4.1): the rest goes over new ones
+        (C-CLI-21).
+        """
+        while result.failure == "mailmax" and self._open is not None and letter.can_repeat:
+            rest: list[RecipientLike] = [one.recipient for one in result.recipients if one.stage is None]
+            fresh = self._link.conn.closed or self._link.conn.mail_left == 0
+            try:
+                if fresh:
+                    await self._reopen()
+                again = await self._attempt(letter.only(rest))
+            except SMTPException:
+                if result.accepted:
+                    break  # what some have must be told
+                raise
+            if fresh and again.failure == "mailmax" and not any(one.reply is not None for one in again.recipients):
+                break  # not one transaction on a new connection
+            result = result.completed_by(again)
+        return result
+
+    async def _reopen(self) -> None:
+        assert self._open is not None
+        link = self._link
+        if not link.conn.closed:
+            await link.quit()
+        await link.wait_closed()
+        self._link = link = await self._open()
+        try:
+            for rite in self._again:
+                await rite(link)
+        except BaseException:
+            link.abort()
+            raise
+
+    def _free_link(self) -> ClientDriver:
+        if self._busy is not None:
+            raise self._in_use()
+        link = self._link
+        if link.disconnect is not None:
+            raise link.error()
+        return link
+
+    def _begin(self, name: str) -> ClientDriver:
+        """To be ended by ``self._busy = None``."""
+        link = self._free_link()
+        self._busy = name
+        return link
+
+    async def _command(self, name: str, command: Callable[..., int], *arguments: str) -> Reply:
+        link = self._begin(name)
+        try:
+            return await _ask(link, command(link.conn, *arguments))
+        finally:
+            self._busy = None
+
+    async def _attribute_command(self, name: str, attributes: dict[str, str | int | None]) -> Reply:
+        link = self._begin(name)
+        try:
+            return await _tell_client(link, name, attributes)
+        finally:
+            self._busy = None
+
+
+async def _ask(link: ClientDriver, number: int) -> Reply:
+    """The reply to a command that was queued."""
+    try:
+        while number not in link.replies:
+            await link.progress()
+    except BaseException:
+        link.abort()
+        raise
+    reply = link.replies.pop(number)
+    if reply is None:
+        raise link.error()
+    return reply
+
+
+async def _tell_client(link: ClientDriver, name: str, attributes: dict[str, str | int | None]) -> Reply:
+    """XCLIENT or XFORWARD, in as many commands as it takes, until one is refused: the last reply."""
+    reply = None
+    for part in _parts(link, name, attributes):
+        if name == "XFORWARD":
+            reply = await _ask(link, link.conn.xforward(part))
+        else:
+            link.ready = False
+            reply = await _ask(link, link.conn.xclient(part))
+            if reply.is_positive:
+                await _hello_again(link)
+            else:
+                link.ready = True
+        if not reply.is_positive:
+            break
+    assert reply is not None
+    return reply
+
+
+async def _hello_again(link: ClientDriver) -> None:
+    try:
+        await link.until_ready()
+    except BaseException:
+        link.abort()
+        raise
+
+
+def _parts(link: ClientDriver, name: str, given: dict[str, str | int | None]) -> list[list[tuple[str, str]]]:
+    """What the server lists of the attributes, in lines that it can take, the address last: after it the server may
+    trust us no more (C-PXY-20, XCLIENT_README).
+    """
+    text = next((text for keyword, text in link.conn.capabilities.keywords if keyword.upper() == name), "")
+    listed = text.upper().split()
+    attributes = {key.upper(): _value(key, value) for key, value in given.items()}
+    attributes = {key: attributes[key] for key in sorted(attributes, key="ADDR".__eq__) if key in listed}
+    if not attributes:
+        offer = f"only {name} {' '.join(listed)}" if listed else f"no {name}"
+        raise SMTPNotSupportedError(f"the server offers {offer}", transcript=link.transcript)
+    parts: list[list[tuple[str, str]]] = []
+    room, whole = 0, _LINE - len(f"{name}\r\n")
+    for key, value in attributes.items():
+        size = len(f" {key}={xtext_encode(value.encode())}")
+        if size > whole:
+            raise LocalProtocolError(f"{name}: the value of {key} does not fit in a line of {_LINE} octets")
+        if size > room:
+            parts.append([])
+            room = whole
+        parts[-1].append((key, value))
+        room -= size
+    return parts
+
+
+def _value(key: str, value: str | int | None) -> str:
+    if value is None:
+        return "[UNAVAILABLE]"
+    text = str(value)
+    if key.upper() in ("ADDR", "DESTADDR"):
+        try:
+            return f"IPV6:{text}" if ipaddress.ip_address(text).version == 6 else text
+        except ValueError:
+            pass
+    return text
+
+
+class SendMany:
+    """What :meth:`BaseClient.send_many` gives: an async iterator of results, in the order of the items.
+
+    Example::
+
+        sending = client.send_many(items)
+        async for result in sending: ...
+    """
+
+    __slots__ = (
+        "_budget",
+        "_client",
+        "_error",
+        "_held",
+        "_items",
+        "_kept",
+        "_late",
+        "_more",
+        "_open",
+        "_over",
+        "_pulled",
+        "_pump",
+        "_window",
+    )
+
+    def __init__(self, client: BaseClient, items: Iterable[Item] | AsyncIterable[Item]) -> None:
+        self._client = client
+        self._items = items
+        # Where items are taken from: an iterator, or what a task beside took from an async one.
+        self._pulled: Iterator[Item] | None = None
+        self._pump: _Pump | None = None
+        self._held: Item | None = None
+        self._more = True
+        self._open = 0
+        self._over = False
+        self._window = 0
+        self._error: BaseException | None = None
+        # For servers that limit the transactions of a connection.
+        self._budget = 0
+        self._kept: dict[int, Letter] = {}
+        self._late: deque[SendResult] = deque()
+
+    def __aiter__(self) -> AsyncIterator[SendResult]:
+        return self
+
+    async def __anext__(self) -> SendResult:
+        client = self._client
+        if self._over:
+            raise StopAsyncIteration
+        if self._pulled is None:
+            self._start()
+        link = client._link
+        results = link.results
+        try:
+            while True:
+                if self._late:
+                    return self._late.popleft()
+                while not results:
+                    if self._more:
+                        self._fill(link)
+                    if self._open == 0:
+                        if not self._more:
+                            raise self._end()
+                        if link.limited and self._budget == 0:
+                            if self._held is None:
+                                self._held = self._take()
+                            if self._held is not None:  # only for what there is a new connection
+                                await client._reopen()
+                                link = client._link
+                                results = link.results
+                                continue
+                            if self._pump is None or self._pump.ended:
+                                continue  # there is nothing to wait for: it was the end
+                    if link.sources:
+                        await link.feed()
+                    await link.progress()
+                self._open -= 1
+                result = results.popleft()
+                if link.sources or link.failures:
+                    error = await link.settle(result)
+                    if error is not None:
+                        self._fail(error)
+                        continue
+                if link.limited:
+                    letter = self._kept.pop(result.id)
+                    if result.failure == "mailmax" and client._open is not None:
+                        await self._reorder(letter, result)
+                        link = client._link
+                        results = link.results
+                        continue
+                return result
+        except BaseException as exc:
+            self._leave()
+            if self._open and not isinstance(exc, StopAsyncIteration):
+                await client._link.give_up(exc)
+            raise
+
+    async def aclose(self) -> None:
+        """Leave before the end: the connection is closed, since messages are on their way whose results nobody takes.
+
+        Example::
+
+            await sending.aclose()
+        """
+        if self._is_going_on:
+            self._leave()
+            await self._client._link.give_up()
+
+    def __del__(self) -> None:
+        if self._is_going_on:
+            self._leave()
+            self._client._link.abort()
+
+    # ---- the engine room -------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        client = self._client
+        client._free_link()
+        self._window = client.config.window
+        items = self._items
+        if isinstance(items, AsyncIterable):
+            pump = _Pump(client)
+            pump.stop = client._spawn(pump.run, items)
+            self._pulled = self._pump = pump
+        else:
+            self._pulled = iter(items)
+        client._busy = "send_many"
+
+    def _fill(self, link: ClientDriver) -> None:
+        """Queue messages until the window is full."""
+        conn = link.conn
+        room = self._window - self._open
+        if link.limited:
+            if self._open == 0:
+                left = conn.mail_left
+                self._budget = room if left is None or self._client._open is None else left
+            room = min(room, self._budget)
+        while room > 0:
+            item = self._held
+            if item is None:
+                item = self._take()
+                if item is None:
+                    break
+            self._held = None
+            if link.disconnect is not None:
+                self._fail(link.error())
+                break
+            try:
+                message, sender, recipients = item
+                if type(message) is bytes and not link.limited and is_plain(sender, recipients):
+                    conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+                    self._open += 1
+                    room -= 1
+                    continue
+                letter = Letter(message, sender, recipients)
+                number = letter.queue(conn)
+            except Exception as exc:  # the program's mistake: told after the results of what was queued before
+                self._fail(exc)
+                break
+            if letter.source is not None:
+                link.sources[number] = letter.source
+            if link.limited:
+                self._kept[number] = letter
+                self._budget -= 1
+            self._open += 1
+            room -= 1
+
+    def _take(self) -> Item | None:
+        """The next item; ``None`` at the end, and where an async iterable has none yet."""
+        assert self._pulled is not None
+        try:
+            return next(self._pulled)
+        except StopIteration:
+            self._more = self._pump is not None and not self._pump.ended
+        except Exception as exc:
+            self._fail(exc)
+        return None
+
+    async def _reorder(self, letter: Letter, result: SendResult) -> None:
+        """A message needs more transactions than the server takes on this connection: take the results of those behind
+        it first, then send the rest of each over new connections.
+        """
+        client = self._client
+        link = client._link
+        waiting = [(letter, result)]
+        while self._open:
+            while not link.results:
+                if link.sources:
+                    await link.feed()
+                await link.progress()
+            self._open -= 1
+            result = link.results.popleft()
+            if (error := await link.settle(result)) is not None:
+                self._fail(error)
+            else:
+                waiting.append((self._kept.pop(result.id), result))
+        for letter, result in waiting:
+            if result.failure == "mailmax":
+                result = await client._complete(letter, result)
+            self._late.append(result)
+
+    def _fail(self, error: BaseException) -> None:
+        """No more items; to be raised when all results were taken."""
+        self._more = False
+        if self._error is None:
+            self._error = error
+
+    def _end(self) -> BaseException:
+        error, self._error = self._error, None
+        return StopAsyncIteration() if error is None else error
+
+    def _leave(self) -> None:
+        self._over = True
+        self._client._busy = None
+        if self._pump is not None and not self._pump.ended:
+            self._pump.stop()
+
+    @property
+    def _is_going_on(self) -> bool:
+        return self._pulled is not None and not self._over
+
+
+class _Pump:
+    """Takes items from an async iterable beside, no more of them than fit in the window. An iterator of what it has."""
+
+    __slots__ = ("_client", "_error", "_pulled", "_room", "ended", "stop")
+
+    stop: Callable[[], object]
+
+    def __init__(self, client: BaseClient) -> None:
+        self._client = client
+        self._pulled: deque[Item] = deque()
+        self._room: Event | None = None
+        self._error: Exception | None = None
+        self.ended = False
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        if not self._pulled:
+            if self._error is not None:
+                raise self._error
+            raise StopIteration
+        if self._room is not None:
+            self._room.set()
+        return self._pulled.popleft()
+
+    async def run(self, items: AsyncIterable[Item]) -> None:
+        client = self._client
+        try:
+            async for item in items:
+                self._pulled.append(item)
+                client._link.wake()
+                while len(self._pulled) >= client.config.window:
+                    self._room = client._make_event()
+                    await self._room.wait()
+        except Exception as exc:
+            self._error = exc
+        finally:
+            self.ended = True
+            client._link.wake()
+            if isinstance(items, types.AsyncGeneratorType):  # it may clean up
+                await items.aclose()

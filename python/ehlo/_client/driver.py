@@ -1,0 +1,511 @@
+"""One connection of a client, without I/O, event loop and clock: the engine, TLS around it, and what the engine said.
+
+A backend's class inherits from :class:`ClientDriver` and has the socket, the deadline and the tasks. No protocol
+decision is made here: what is sent when is the engine's.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from ehlo._client.message import SenderLike, Source
+from ehlo._client.options import Opening, hostname_of
+from ehlo._core import (
+    Challenge,
+    ClientConnection,
+    ClientDisconnect,
+    CommandReply,
+    Ready,
+    ReceiveBuffer,
+    Reply,
+    Sender,
+    SendResult,
+    StartTls,
+)
+from ehlo._errors import (
+    EhloError,
+    LocalProtocolError,
+    OutcomeUnknown,
+    RemoteProtocolError,
+    SMTPConnectError,
+    SMTPDataError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPNotSupportedError,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+    SMTPSenderRefused,
+    SMTPServerDisconnected,
+    SMTPTimeoutError,
+    one_line,
+)
+from ehlo._server.handler import path_text
+from ehlo._tls import Tls, reason_of
+
+__all__ = ["ClientDriver"]
+
+log: Final = logging.getLogger("ehlo")
+
+# Characters of the dialogue that are kept beside a trace.
+_TOLD: Final = 16384
+
+
+class ClientDriver:
+    """One connection: its engine, and what the engine said that nobody took yet. A backend inherits from it, and calls
+    what has no leading "backend" remark here.
+
+    Attributes:
+        opening: how it was asked for.
+        conn: the engine.
+        results: of messages, in order.
+        replies: of commands, by number; ``None`` if the connection ended before.
+        challenge: of an AUTH, to be answered.
+        sources: content that comes in pieces, by the number of its message.
+        failures: what a source raised, by the number of its message.
+        ready: the hello is done.
+        disconnect: why it is over, as the engine says it.
+        fault: the same where the engine cannot know: class and text of an exception, and its cause.
+        news: something was added since somebody looked.
+        served: it has carried a message before.
+        limited: the server limits the transactions of a connection (RFC 9422).
+        tls: what is between the engine and the transport.
+        seen: when anything moved last, in seconds of ``now``.
+        held: the transport takes no more at the moment, or for ever.
+        closing: it was closed by us.
+        lost: the transport is gone.
+    """
+
+    __slots__ = (
+        "buffer",
+        "challenge",
+        "closing",
+        "conn",
+        "disconnect",
+        "failures",
+        "fault",
+        "held",
+        "limited",
+        "lost",
+        "news",
+        "now",
+        "opening",
+        "ready",
+        "replies",
+        "results",
+        "seen",
+        "send",
+        "sendlines",
+        "served",
+        "since",
+        "sources",
+        "tls",
+        "told",
+        "trace",
+    )
+
+    conn: ClientConnection
+    send: Callable[[bytes], object]
+    sendlines: Callable[[Sequence[bytes]], object]
+    write: Callable[[bytes], object]
+    """Backend: hand octets to the transport. What that does not take, the backend keeps, and says ``held``."""
+    writelines: Callable[[Sequence[bytes]], object]
+    """Backend: likewise, several in a row; without a copy, where that can be had."""
+
+    def __init__(self, opening: Opening, buffer: ReceiveBuffer, now: Callable[[], float]) -> None:
+        self.opening = opening
+        self.buffer = buffer
+        self.now = now
+        self.trace = opening.trace
+        self.told = ""
+        self.results: deque[SendResult] = deque()
+        self.replies: dict[int, Reply | None] = {}
+        self.challenge: Challenge | None = None
+        self.sources: dict[int, Source] = {}
+        self.failures: dict[int, Exception] = {}
+        self.ready = False
+        self.disconnect: ClientDisconnect | None = None
+        self.fault: tuple[type[SMTPException], str, BaseException | None] | None = None
+        self.news = False
+        self.limited = False
+        self.served = False
+        self.tls: Tls | None = None
+        self.seen = self.since = now()
+        self.held = False
+        self.closing = False
+        self.lost = False
+
+    # ---- what the backend provides ---------------------------------------------------------------
+
+    def progress(self) -> Awaitable[None]:
+        """Send what there is to send, then wait until the engine has said something, or wants a piece of content.
+
+        It may return without news. While content is wanted, it gives others a turn.
+        """
+        raise NotImplementedError
+
+    def notify(self) -> None:
+        """There is news: end the ``progress`` that waits now."""
+
+    def wake(self) -> None:
+        """End the ``progress`` that waits now, or the next one. Called by another task."""
+        raise NotImplementedError
+
+    def hurry(self) -> None:
+        """``conn.timeout`` may be shorter now than a look at the clock is away."""
+
+    def look(self) -> None:
+        """Take what has come meanwhile, without waiting, if nobody does so anyway."""
+
+    def refuses(self) -> bool:
+        """Whether a write failed, and no other will succeed."""
+        return False
+
+    def close(self) -> None:
+        """Send what is left, then close the transport."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """Close the transport now; what is not sent is lost. Whoever waits is told."""
+        raise NotImplementedError
+
+    async def wait_closed(self) -> None:
+        """Wait until the transport is closed, after ``conn`` is."""
+        raise NotImplementedError
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def start(self, sockname: object) -> None:
+        """The transport is connected. The PROXY header goes out first, in clear (C-PXY-12, PROXY protocol 2)."""
+        opening = self.opening
+        config = opening.config
+        if opening.fqdn is not None:
+            config = config.replace(hostname=hostname_of(opening.fqdn, sockname))
+        self.conn = ClientConnection(config)
+        self.send, self.sendlines = self.write, self.writelines
+        if opening.proxy:
+            self.write(opening.proxy)
+        if opening.tls == "implicit":
+            self._begin_tls()
+
+    async def until_ready(self) -> None:
+        """Until the hello is done."""
+        while not self.ready:
+            if self.disconnect is not None:
+                raise self.error()
+            await self.progress()
+
+    async def quit(self) -> Reply | None:
+        """QUIT, and wait for its reply (C-CLI-31)."""
+        number = self.conn.quit()
+        self.hurry()
+        try:
+            while self.disconnect is None:
+                await self.progress()
+        except BaseException:
+            self.abort()
+            raise
+        return self.replies.pop(number, None)
+
+    def abort(self) -> None:
+        """Close now; what is not sent is lost. Whoever waits is told."""
+        if not self.lost:
+            self.conn.receive_eof()
+            self.held = self.closing = True  # nothing of what is left goes out
+            self.drop()
+            self.advance()
+
+    async def give_up(self, why: BaseException | None = None) -> None:
+        """:meth:`abort`, since the program was interrupted: what it was sending from is not wanted any more, either."""
+        self.abort()
+        if isinstance(why, GeneratorExit):  # nobody waits for anything any more
+            return
+        interrupted: BaseException | None = None
+        while self.sources:
+            _, source = self.sources.popitem()
+            try:
+                await source.close()
+            except Exception:
+                log.exception("a message's source failed when it was closed")
+            except BaseException as exc:
+                interrupted = exc
+        if interrupted is not None:
+            raise interrupted
+
+    def advance(self) -> None:
+        """Take what the engine says, write once, and tell who waits."""
+        conn = self.conn
+        while True:
+            while (event := conn.next_event()) is not None:
+                if type(event) is SendResult:
+                    self.results.append(event)
+                    self.news = True
+                else:
+                    self.on_event(event)
+            if self.held or self.closing or not (out := conn.data_to_send()):
+                break
+            self.seen = self.now()
+            more = conn.data_to_send()
+            if not more:
+                self.send(out)
+                break
+            self.sendlines((out, more))
+            if self.refuses():  # what is not sent is not given away: it may be sent again (C-CLI-17)
+                self.held = True
+        # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
+        if self.sources and conn.content_wanted is not None:
+            self.news = True
+        if self.trace is not None:
+            self.tell()
+        if self.news:
+            self.notify()
+        if self.disconnect is not None and not self.closing:
+            self.closing = True
+            if self.tls is not None and self.tls.established and not self.lost:
+                self.tls.close()
+                self.write(self.tls.data_to_send())
+            self.close()
+
+    def on_event(self, event: object) -> None:
+        """Keep what the engine said."""
+        match event:
+            case SendResult():
+                self.results.append(event)
+            case CommandReply():
+                self.replies[event.id] = event.reply
+            case Challenge():
+                self.challenge = event
+            case Ready():
+                self.ready = True
+                self.limited = "MAILMAX" in self.conn.capabilities.limits
+            case StartTls():
+                if not self.conn.closed:  # else something came behind the 220 (C-TLS-20)
+                    self._begin_tls()
+            case ClientDisconnect():
+                self.disconnect = event
+            case _:  # an unsolicited reply: the end, which follows, carries it
+                pass
+        self.news = True
+
+    def gone(self) -> None:
+        """The transport is closed."""
+        self.lost = self.held = True
+        self.send = self.sendlines = _nowhere  # no reference cycle is left for the collector
+        self.receive_end()
+
+    def receive_end(self) -> None:
+        """The transport ended. In TLS, too, that is no error in itself: SMTP says QUIT (B-TLS-18, RFC 8314 3.4)."""
+        if self.shaking and not self.conn.closed:
+            self._fail(SMTPConnectError, "the server closed the connection in the TLS handshake", None)
+            return
+        self.conn.receive_eof()
+        self.advance()
+
+    def tell(self) -> None:
+        """Give the new lines of the dialogue to ``trace``."""
+        if self.trace is not None and (lines := self.conn.take_transcript()):
+            self.told = (self.told + lines)[-_TOLD:]
+            self.trace(lines)
+
+    @property
+    def transcript(self) -> str:
+        """The latest lines of the dialogue."""
+        return self.told + self.conn.transcript
+
+    # ---- time ------------------------------------------------------------------------------------
+
+    def left(self) -> float | None:
+        """Seconds after which :meth:`time_is_up` is due; ``None`` while nothing is waited for."""
+        if self.shaking:
+            return self.since + self.opening.handshake_timeout - self.now()
+        timeout = self.conn.timeout
+        return None if timeout is None else self.seen + timeout - self.now()
+
+    def time_is_up(self) -> None:
+        """Nothing moved for as long as it may (RFC 5321 4.5.3.2), or the handshake lasts too long."""
+        if self.shaking:
+            seconds = self.opening.handshake_timeout
+            self._fail(SMTPTimeoutError, f"the TLS handshake was not done in time, {seconds:g} s", None)
+        else:
+            self.conn.receive_timeout()
+            self.advance()
+
+    # ---- TLS -------------------------------------------------------------------------------------
+
+    @property
+    def shaking(self) -> bool:
+        """The handshake is going on."""
+        return self.tls is not None and not self.tls.established
+
+    @property
+    def is_private(self) -> bool:
+        """TLS is active, with a server that was verified, or by a context of the program's own."""
+        return self.conn.is_tls and self.opening.trusted
+
+    @property
+    def channel_binding(self) -> tuple[str, bytes] | None:
+        """For SCRAM (RFC 5802 6): what names this TLS connection, where that can be had."""
+        octets = self.tls.channel_binding if self.tls is not None and self.tls.established else None
+        return None if octets is None else ("tls-unique", octets)
+
+    def receive_tls(self, octets: bytes | memoryview) -> None:
+        """Octets of the transport came, and TLS is active or about to be. :meth:`advance` comes next."""
+        tls = self.tls
+        assert tls is not None
+        tls.receive(octets)
+        if tls.established or self._shake_hands(tls):
+            self._decrypt(tls)
+
+    def _begin_tls(self) -> None:
+        """From here on what comes is the server's part of the handshake, or nothing (RFC 3207 4, RFC 8314 3.3)."""
+        opening = self.opening
+        self.tls = tls = Tls(opening.context, server_side=False, server_hostname=opening.server_hostname)
+        self.since = self.now()
+        self._shake_hands(tls)
+
+    def _shake_hands(self, tls: Tls) -> bool:
+        try:
+            done = tls.shake_hands()
+        except (ssl.SSLError, OSError) as exc:
+            if not self.held:
+                self.write(tls.data_to_send())  # the alert that says so
+            self._fail(SMTPConnectError, f"the TLS handshake failed: {reason_of(exc)}", exc)
+            return False
+        if out := tls.data_to_send():
+            self.write(out)
+        if done:
+            self.seen = self.now()
+            self.send, self.sendlines = self._encrypt, self._encrypt_lines
+            self.conn.tls_established(verified=tls.verified)
+        return done
+
+    def _encrypt(self, octets: bytes) -> None:
+        self._encrypt_lines((octets,))
+
+    def _encrypt_lines(self, pieces: Sequence[bytes]) -> None:
+        assert self.tls is not None
+        for octets in pieces:
+            self.tls.write(octets)
+        self.write(self.tls.data_to_send())
+
+    def _decrypt(self, tls: Tls) -> None:
+        """Give the engine what has come inside TLS."""
+        conn, buffer = self.conn, self.buffer
+        try:
+            for count in tls.read(buffer.view):
+                conn.receive_from(buffer, count)
+        except ssl.SSLError as exc:
+            self._fail(SMTPServerDisconnected, f"TLS broke: {reason_of(exc)}", exc)
+            return
+        if tls.ended:
+            conn.receive_eof()
+
+    def _fail(self, kind: type[SMTPException], text: str, cause: BaseException | None) -> None:
+        """It is over, and the engine does not know why."""
+        if self.disconnect is None and self.fault is None:
+            self.fault = (kind, text, cause)
+        self.conn.receive_eof()
+        self.advance()
+
+    # ---- content in pieces -----------------------------------------------------------------------
+
+    async def feed(self) -> None:
+        """Give the engine the next piece of content, if it wants one. What the source raises goes to ``failures``."""
+        conn = self.conn
+        number = conn.content_wanted
+        if number is None:
+            return
+        source = self.sources[number]
+        try:
+            piece = await source.next()
+            if piece is None:
+                conn.end_content(number)
+            elif conn.send_content(number, piece):
+                return
+            else:  # refused meanwhile
+                await source.close()
+        except BaseException as exc:
+            conn.abort_content(number)
+            if not isinstance(exc, Exception):
+                raise
+            self.failures[number] = exc
+        del self.sources[number]
+
+    async def settle(self, result: SendResult) -> Exception | None:
+        """A result was taken: forget its source. Gives what the source raised."""
+        if self.sources and (source := self.sources.pop(result.id, None)) is not None:
+            await source.close()
+        return self.failures.pop(result.id, None) if self.failures else None
+
+    # ---- exceptions ------------------------------------------------------------------------------
+
+    def error(self, result: SendResult | None = None) -> EhloError:
+        """Why the connection is over, as an exception."""
+        end = self.disconnect
+        told: dict[str, Any] = {"transcript": self.transcript, "result": result}
+        if self.fault is not None:
+            kind, text, cause = self.fault
+            error = kind(text, **told)
+            error.__cause__ = cause
+            return error
+        if end is None:
+            return SMTPServerDisconnected("the connection is closed", **told)
+        text = one_line(end.explanation)
+        match end.reason:
+            case "greeting":
+                return SMTPConnectError(text, reply=end.reply, **told)
+            case "hello":
+                return SMTPHeloError(text, reply=end.reply, **told)
+            case "tls" if end.reply is None:
+                return SMTPNotSupportedError(text, **told)
+            case "tls":
+                return SMTPResponseException(text, reply=end.reply, **told)
+            case "protocol":
+                return RemoteProtocolError(text, reply=end.reply, **told)
+            case "timeout":
+                return SMTPTimeoutError(text, **told)
+        return SMTPServerDisconnected(text, reply=end.reply, **told)
+
+    def error_of(self, result: SendResult, sender: SenderLike) -> EhloError:
+        """Why nobody gets the message, as an exception."""
+        told: dict[str, Any] = {"transcript": self.transcript, "result": result}
+        why = one_line(result.explanation or "")
+        match result.failure:
+            case "unknown":
+                end = "" if self.disconnect is None else f" ({one_line(self.disconnect.explanation)})"
+                return OutcomeUnknown(f"{why}{end}", **told)
+            case "lost":
+                return self.error(result)
+            case "need" | "8bit":
+                return SMTPNotSupportedError(why, **told)
+            case "mailmax":
+                return SMTPServerDisconnected(why, **told)
+            case "newline" | "aborted" | "unwritable":
+                return LocalProtocolError(why)
+        reply = result.reply
+        assert reply is not None
+        stages = {one.stage for one in result.recipients}
+        if "content" in stages or "data" in stages:
+            return SMTPDataError(f"the server refused the message: {one_line(reply)}", reply=reply, **told)
+        if "rcpt" in stages:
+            refused = {path_text(one.path): one.reply for one in result.recipients if one.reply is not None}
+            who = f"<{next(iter(refused))}>" if len(refused) == 1 else f"all {len(refused)} recipients, the last one"
+            text = f"the server refused {who}: {one_line(reply)}"
+            return SMTPRecipientsRefused(text, reply=reply, recipients=refused, **told)
+        name = _sender_text(sender)
+        error = SMTPSenderRefused(f"the server refused the sender <{name}>: {one_line(reply)}", reply=reply, **told)
+        error.sender = name
+        return error
+
+
+def _sender_text(sender: SenderLike) -> str:
+    if isinstance(sender, str):
+        return sender.strip("<>")
+    return path_text(sender.path if isinstance(sender, Sender) else sender)
+
+
+def _nowhere(octets: bytes | Sequence[bytes]) -> None:
+    """Where the octets of a lost connection go."""

@@ -1,0 +1,104 @@
+"""Who a client says it is (RFC 4954): user name, and password or token. Secrets are in no ``repr``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Final, TypeAlias
+
+from ehlo._errors import LocalProtocolError
+from ehlo._sasl.mechanisms import MECHANISMS
+
+__all__ = ["Login", "LoginLike", "TokenSource", "login_of"]
+
+TokenSource: TypeAlias = str | Callable[[], str | Awaitable[str]]
+"""A bearer token, or what fetches one: a function, plain or async."""
+
+# C-AUT-29. CRAM-MD5 is used by those only that name it: its server has to know the password in clear.
+_BY_PASSWORD: Final = (
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-1",
+    "PLAIN",
+    "LOGIN",
+)
+_BY_TOKEN: Final = ("OAUTHBEARER", "XOAUTH2")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who a client says it is, and how it may prove it (RFC 4954). With neither password nor token: EXTERNAL, by the
+    certificate that ``ssl_context`` has for us (RFC 4422 App. A).
+
+    Arguments:
+        username: whose credentials these are.
+        password: in clear.
+        token: a bearer token for OAUTHBEARER (RFC 7628) or XOAUTH2, or a function, plain or async, that fetches one. It
+            is called once more when the server refuses the token: it should know that the last one was no good.
+        authzid: whom to act as, if not ``username``.
+        mechanisms: those that may be used, the first that the server offers first; by default SCRAM-SHA-256,
+            SCRAM-SHA-1, each with its -PLUS before it, then PLAIN and LOGIN; for a token OAUTHBEARER, XOAUTH2.
+        allow_clear: let the mechanisms that show the secret to whoever listens (PLAIN, LOGIN and those of tokens) be
+            used without TLS, or in TLS with a server that nobody verified.
+
+    Raises:
+        LocalProtocolError: a mechanism is not there, or password and token are both given.
+
+    Example::
+
+        login = ehlo.Login("jane", password, mechanisms=["SCRAM-SHA-256"])
+        async with ehlo.asyncio.connect("mx.example", 587, tls="required", auth=login) as client: ...
+    """
+
+    username: str = ""
+    password: str | None = field(default=None, repr=False)
+    _: KW_ONLY
+    token: TokenSource | None = field(default=None, repr=False)
+    authzid: str = ""
+    mechanisms: Sequence[str] | None = None
+    allow_clear: bool = False
+
+    def __post_init__(self) -> None:
+        if self.password is not None and self.token is not None:
+            raise LocalProtocolError("a login has a password or a token, not both")
+        if self.mechanisms is not None:
+            given = (self.mechanisms,) if isinstance(self.mechanisms, str) else self.mechanisms
+            names = tuple(name.upper() for name in given)
+            unknown = [name for name in names if name not in MECHANISMS]
+            if unknown or not names:
+                there = ", ".join(sorted(MECHANISMS))
+                raise LocalProtocolError(
+                    f"no mechanism that is there: {', '.join(unknown) or 'none'}; there are {there}"
+                )
+            object.__setattr__(self, "mechanisms", names)
+
+    @property
+    def order(self) -> Sequence[str]:
+        """The mechanisms that may be used, the best first (C-AUT-29)."""
+        if self.mechanisms is not None:
+            return self.mechanisms
+        return _BY_PASSWORD if self.password is not None else _BY_TOKEN if self.token is not None else ("EXTERNAL",)
+
+    async def fetch(self) -> str | None:
+        """The token as it is now."""
+        source = self.token
+        if source is None or isinstance(source, str):
+            return source
+        token = source()
+        return await token if inspect.isawaitable(token) else token
+
+
+LoginLike: TypeAlias = Login | tuple[str, str]
+"""A :class:`Login`, or user name and password."""
+
+
+def login_of(given: LoginLike) -> Login:
+    """``given`` as a :class:`Login`.
+
+    Example::
+
+        login_of(("jane", password)).username  # "jane"
+    """
+    return given if isinstance(given, Login) else Login(*given)

@@ -1,0 +1,245 @@
+"""What a connection is to be, and how it is asked for: the arguments of ``connect`` and ``Pool`` of every backend,
+checked once. No I/O, no event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, NoReturn, TypedDict
+
+from ehlo._client.login import LoginLike, login_of
+from ehlo._core import ClientConfig, ProxyHeader
+from ehlo._errors import EhloError, LocalProtocolError, SMTPConnectError, SMTPTimeoutError
+from ehlo._tls import unverified_context
+
+__all__ = ["ConnectOptions", "Opening", "PoolOptions", "hostname_of", "tick_of"]
+
+# A backend looks at the time at least this often, in seconds.
+_TICK: Final = 30.0
+_POLICIES: Final = ("off", "opportunistic", "required", "implicit")
+
+
+class PoolOptions(TypedDict, total=False):
+    """The keyword arguments that ``connect`` and ``Pool`` have in common, on every backend.
+
+    Attributes:
+        config: how the engine speaks; its timers too, each with the RFC's span (RFC 5321 4.5.3.2).
+        hostname: what to say in EHLO; by default the config's, or where that is "localhost", this machine's domain name
+            or else the literal of the connection's own address (RFC 5321 4.1.4).
+        path: a Unix socket to connect to instead of a host.
+        source_address: the address, or address and port, to connect from.
+        tls: "off"; "opportunistic": STARTTLS where it is offered; "required": no MAIL, AUTH or content without it (RFC
+            3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default what ``config.tls`` says, which is
+            "off" if that says nothing. A handshake that fails is an error: whether to try again in clear is the
+            program's to say.
+        ssl_context: for the handshake. By default the certificate and the host name are verified (C-TLS-25, RFC 8314
+            5.3), but under "opportunistic" without ``auth`` they are not: see :func:`ehlo.unverified_context`.
+        server_hostname: the name to send (SNI) and to verify the certificate by; by default ``host``.
+        handshake_timeout: seconds until TLS must be established.
+        auth: a :class:`ehlo.Login`, or user name and password, to say AUTH with (RFC 4954) as soon as the hello is
+            done.
+        proxy: the header of the PROXY protocol to send first, before TLS too (C-PXY-12).
+        proxy_version: of that header, 1 or 2.
+        connect_timeout: seconds until TCP must be connected; ``None``: as long as the system tries.
+        trace: called with the new lines of the dialogue as they come, without content and secrets.
+    """
+
+    config: ClientConfig | None
+    hostname: str | None
+    path: str | os.PathLike[str] | None
+    source_address: str | tuple[str, int] | None
+    tls: Literal["off", "opportunistic", "required", "implicit"] | None
+    ssl_context: ssl.SSLContext | None
+    server_hostname: str | None
+    handshake_timeout: float
+    auth: LoginLike | None
+    proxy: ProxyHeader | None
+    proxy_version: Literal[1, 2]
+    connect_timeout: float | None
+    trace: Callable[[str], object] | None
+
+
+class ConnectOptions(PoolOptions, total=False):
+    """The keyword arguments of ``connect``.
+
+    Attributes:
+        sock: a connected stream socket to use instead of a host.
+    """
+
+    sock: socket.socket | None
+
+
+class Opening:
+    """All that is needed to open a connection, and to open it again. The arguments are those of ``connect``.
+
+    Raises:
+        LocalProtocolError: their combination makes no sense.
+
+    Example::
+
+        Opening("mx.example", 587, tls="required").where  # "mx.example:587"
+    """
+
+    __slots__ = (
+        "_context",
+        "auth",
+        "config",
+        "connect_timeout",
+        "fqdn",
+        "handshake_timeout",
+        "host",
+        "path",
+        "port",
+        "proxy",
+        "server_hostname",
+        "sock",
+        "source_address",
+        "tick",
+        "tls",
+        "trace",
+        "trusted",
+    )
+
+    def __init__(
+        self,
+        host: str | None,
+        port: int | None,
+        *,
+        config: ClientConfig | None = None,
+        hostname: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        sock: socket.socket | None = None,
+        source_address: str | tuple[str, int] | None = None,
+        tls: Literal["off", "opportunistic", "required", "implicit"] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        handshake_timeout: float = 60.0,
+        auth: LoginLike | None = None,
+        proxy: ProxyHeader | None = None,
+        proxy_version: Literal[1, 2] = 2,
+        connect_timeout: float | None = 30.0,
+        trace: Callable[[str], object] | None = None,
+    ) -> None:
+        if (host is not None) + (path is not None) + (sock is not None) != 1:
+            raise LocalProtocolError("connect: give a host, or path, or sock")
+        config = ClientConfig() if config is None else config
+        self.tls = config.tls if tls is None else tls
+        if self.tls not in _POLICIES:
+            raise LocalProtocolError(
+                f"connect: tls is one of {', '.join(_POLICIES)}, not {self.tls!r}; a context is given as ssl_context"
+            )
+        # Implicit TLS is there before the engine says a word.
+        config = config.replace(tls="off" if self.tls == "implicit" else self.tls)
+        # This machine's own name is asked for when it is needed.
+        self.fqdn: str | None = None if hostname is not None or config.hostname != "localhost" else ""
+        self.config = config if hostname is None else config.replace(hostname=hostname)
+        self.host = host
+        # LMTP has no port of its own; 25 it must not be (RFC 2033 5).
+        self.port = port if port is not None else 465 if self.tls == "implicit" else 24 if config.lmtp else 25
+        self.path = None if path is None else os.fspath(path)
+        self.sock = sock
+        self.source_address = (source_address, 0) if isinstance(source_address, str) else source_address
+        self.auth = None if auth is None else login_of(auth)
+        # Nobody verifies the server: good against those who only listen (RFC 7435), not for passwords.
+        self.trusted = ssl_context is not None or self.tls != "opportunistic" or auth is not None
+        self._context = ssl_context
+        name = server_hostname if server_hostname is not None else (host or "").partition("%")[0].rstrip(".")
+        self.server_hostname = name or None
+        if self.tls != "off" and not name and (ssl_context.check_hostname if ssl_context is not None else self.trusted):
+            raise LocalProtocolError("connect: TLS needs a server_hostname to verify the certificate by (RFC 8314 5.3)")
+        self.handshake_timeout = handshake_timeout
+        self.proxy = b""
+        if proxy is not None:
+            if proxy_version == 1 and not isinstance(proxy.source, tuple):
+                raise LocalProtocolError("connect: a PROXY header of version 1 has addresses, not UNKNOWN (2.1)")
+            self.proxy = proxy.to_bytes(proxy_version)
+        self.connect_timeout = connect_timeout
+        self.trace = trace
+        self.tick = min(tick_of(config), handshake_timeout if self.tls != "off" else _TICK)
+
+    @property
+    def where(self) -> str:
+        """For people."""
+        if self.host is not None:
+            return f"{self.host}:{self.port}"
+        return self.path if self.path is not None else "the socket's peer"
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For the handshake."""
+        if self._context is None:
+            self._context = ssl.create_default_context() if self.trusted else unverified_context()
+        return self._context
+
+    async def learn_own_name(self, in_thread: Callable[[Callable[[], str]], Awaitable[str]]) -> None:
+        """Ask for the name of this machine, if it is needed and nobody has asked before: it may take as long as the DNS
+        does.
+        """
+        global _own_name
+        if self.fqdn is not None:
+            if _own_name is None:
+                _own_name = await in_thread(socket.getfqdn)
+            self.fqdn = _own_name
+
+    def failed(self, exc: Exception) -> NoReturn:
+        """Raise what the program is to be told of a system's error, or of ``connect_timeout``."""
+        if not isinstance(exc, OSError) or isinstance(exc, TimeoutError):
+            own = self.connect_timeout is not None and getattr(exc, "errno", None) is None
+            late = f"no answer in {self.connect_timeout:g} s" if own else "no answer"
+            raise SMTPTimeoutError(f"cannot connect to {self.where}: {late}") from exc
+        cause: BaseException = exc
+        if exc.errno is None and isinstance(exc.__cause__, OSError | BaseExceptionGroup):  # one of several addresses
+            cause = exc.__cause__
+            while isinstance(cause, BaseExceptionGroup):
+                cause = cause.exceptions[0]
+        reason = (cause.strerror if isinstance(cause, OSError) else None) or cause
+        raise SMTPConnectError(f"cannot connect to {self.where}: {reason}") from cause
+
+
+_own_name: str | None = None
+
+
+def hostname_of(fqdn: str, address: object) -> str:
+    """What a client calls itself: its domain name, or the literal of its own address where it has none (C-CLI-05,
+    RFC 5321 4.1.4).
+
+    Arguments:
+        fqdn: what ``socket.getfqdn()`` gives.
+        address: what ``getsockname()`` of the connected socket gives.
+
+    Example::
+
+        hostname_of("box", ("192.0.2.1", 40000))  # "[192.0.2.1]"
+    """
+    name = fqdn.rstrip(".")
+    if "." in name and not name.startswith("localhost."):
+        try:
+            return ClientConfig(name).hostname
+        except (EhloError, ValueError):  # an underscore, or what else hosts are called
+            pass
+    if isinstance(address, tuple) and len(address) >= 2:
+        host = str(address[0]).partition("%")[0]
+        return f"[IPv6:{host}]" if ":" in host else f"[{host}]"
+    return "localhost"
+
+
+def tick_of(config: ClientConfig) -> float:
+    """Seconds between two looks of a timer at a connection, so that none of the config's timers is missed.
+
+    That of QUIT is left out: it is told with :meth:`ehlo._client.driver.ClientDriver.hurry`.
+    """
+    return min(
+        _TICK,
+        config.greeting_timeout,
+        config.hello_timeout,
+        config.mail_timeout,
+        config.rcpt_timeout,
+        config.data_timeout,
+        config.content_timeout,
+        config.end_of_data_timeout,
+        config.reset_timeout,
+        config.other_timeout,
+    )

@@ -1,0 +1,455 @@
+"""A listening server: what is the same whatever the event loop. Admission, counting, statistics, the end.
+
+A backend's ``Server`` inherits from :class:`Listener`; it has the listening sockets and the tasks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from math import inf
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar
+
+from ehlo._core import ReceiveBuffer, Reply, ServerConfig
+from ehlo._errors import LocalProtocolError
+from ehlo._server.connection import TICK, Connection, address_of
+from ehlo._server.driver import Event
+from ehlo._server.handler import Plan, plan_of
+from ehlo._server.limits import Limits, Statistics
+from ehlo._server.submission import submission_fields
+from ehlo._server.trust import Networks
+
+__all__ = ["Listener", "is_unix", "no_delay", "open_server", "send_lines"]
+
+log: Final = logging.getLogger("ehlo")
+
+C = TypeVar("C", bound=Connection)
+L = TypeVar("L", bound="Listener[Any]")
+
+
+class Listener(Generic[C]):
+    """What :class:`ehlo.asyncio.Server` and :class:`ehlo.trio.Server` have in common.
+
+    Arguments:
+        plan: the handler's methods.
+        config: what the engine offers and bears, completed by the plan.
+        limits: what the adapter bears.
+        tls: certificate and policy of TLS, where there is TLS.
+        trusted: networks whose clients may say who the client is.
+        now: the clock, in seconds; what it counts from does not matter.
+
+    Example::
+
+        print(server.port, server.connections, server.statistics.messages)
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: ServerConfig,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        trusted: Networks,
+        now: Callable[[], float],
+    ) -> None:
+        self._plan = plan
+        self._config = config
+        self._limits = limits
+        self._tls = tls
+        self._trusted = trusted
+        self._proxied = config.proxy
+        self._fronted = bool(config.xclient or config.xforward)
+        budgets = [limits.handler_seconds, limits.submission_handler_seconds if config.submission else None]
+        self._handler_seconds = min((seconds for seconds in budgets if seconds is not None), default=None)
+        self._slows = bool(config.auth) and limits.auth_delay_seconds > 0
+        self._now = now
+        spans = [config.command_timeout, config.content_timeout]
+        spans += [config.proxy_timeout] if config.proxy else []
+        spans += [config.handshake_timeout] if tls is not None else []
+        limited = (self._handler_seconds, limits.content_seconds, limits.session_seconds)
+        self._tick = min(TICK, *spans, *(seconds for seconds in limited if seconds is not None))
+        self._bye = Reply(421, "4.3.2", f"{config.hostname} Service shutting down")
+        self._full = Reply(421, "4.3.2", f"{config.hostname} Too many connections, try again later").to_bytes()
+        self._crowded = Reply(421, "4.7.0", f"{config.hostname} Too many connections from your network")
+        self._live: set[C] = set()
+        self._networks: dict[str, int] = {}
+        self._totals = Statistics()
+        self._sockets: list[socket.socket] = []
+        self._addresses: tuple[tuple[str, int] | str, ...] = ()
+        self._path: str | None = None
+        self._accepting = True
+        self._cut_at = inf
+        self._changed: Event | None = None
+        self._closed = self._make_event()
+
+    # ---- what the backend provides ---------------------------------------------------------------
+
+    _make_event: Callable[[], Event]
+    # What all connections read into; nothing is awaited between the filling and the emptying.
+    _buffer: ReceiveBuffer
+
+    # Until so many seconds went by.
+    _sleep: Callable[[float], Awaitable[object]]
+
+    async def _wait(self, event: Event, seconds: float) -> None:
+        """Until the event is set or so many seconds went by."""
+        raise NotImplementedError
+
+    def _stop_listening(self) -> None:
+        """Close the listening sockets."""
+        raise NotImplementedError
+
+    def _begin_to_close(self) -> None:
+        """See to it that :meth:`_drain` runs, and then that ``_closed`` is set. Called once."""
+        raise NotImplementedError
+
+    # ---- facts -----------------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int] | str, ...]:
+        """Where it listens: ``(address, port)`` for TCP, the path for a Unix socket."""
+        return self._addresses
+
+    @property
+    def port(self) -> int:
+        """The TCP port of the first listening socket.
+
+        Raises:
+            LocalProtocolError: it listens on a Unix socket only.
+
+        Example::
+
+            server = await ehlo.asyncio.serve(handler)     # port=0: the system chooses
+            smtplib.SMTP("127.0.0.1", server.port)
+        """
+        for address in self._addresses:
+            if isinstance(address, tuple):
+                return address[1]
+        raise LocalProtocolError("this server listens on a Unix socket: it has addresses, but no port")
+
+    @property
+    def connections(self) -> int:
+        """Sessions open now."""
+        return len(self._live)
+
+    @property
+    def config(self) -> ServerConfig:
+        """The config that sessions run with, completed by the handler's decisions."""
+        return self._config
+
+    @property
+    def limits(self) -> Limits:
+        """The limits it was given."""
+        return self._limits
+
+    @property
+    def statistics(self) -> Statistics:
+        """What it has done so far, open sessions included; a new object each time."""
+        total = self._totals + Statistics(handler_failures=self._plan.failures)
+        for connection in self._live:
+            _count(total, connection)
+        return total
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        interrupted = exc is not None and not isinstance(exc, Exception)
+        try:
+            await self.close(0.0 if interrupted else 30.0)
+        except BaseException:  # now it is: what goes on without us has no more time
+            self._cut_at = self._now()
+            self._signal()
+            raise
+
+    async def serve_forever(self) -> None:
+        """Wait until :meth:`close` was called and is done. Cancelling it closes nothing by itself.
+
+        Example::
+
+            async with await ehlo.asyncio.serve(handler, port=2525) as server:
+                await server.serve_forever()
+        """
+        await self._closed.wait()
+
+    async def close(self, deadline: float = 30.0) -> int:
+        """Stop: accept no more, tell the idle ``421 4.3.2``, let open transactions end, then cut (RFC 5321 3.8).
+
+        Safe to call again and from several tasks; a later call with a shorter deadline makes it end sooner. Cancelling
+        it does not stop the closing.
+
+        Arguments:
+            deadline: seconds that open transactions have to end.
+
+        Returns:
+            The number of sessions that were cut in the end.
+
+        Example::
+
+            cut = await server.close(deadline=5)
+        """
+        self._cut_at = min(self._cut_at, self._now() + deadline)
+        if self._accepting:
+            self._accepting = False
+            self._begin_to_close()
+        self._signal()
+        await self._closed.wait()
+        return self._totals.cut
+
+    async def _drain(self) -> None:
+        self._stop_listening()
+        self._unlink()
+        for connection in tuple(self._live):
+            connection.shutdown()
+        while self._live and (left := self._cut_at - self._now()) > 0:
+            await self._change(left)
+        self._totals.cut += sum([connection.cut() for connection in tuple(self._live)])
+        while self._live:  # they end in the next turns of the loop
+            await self._change()
+
+    def _unlink(self) -> None:
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            self._path = None
+
+    async def _change(self, seconds: float = inf) -> None:
+        """Until a session ended, the deadline was moved, or so many seconds went by."""
+        self._changed = event = self._make_event()
+        await self._wait(event, seconds)
+
+    def _signal(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    # ---- called by connections -------------------------------------------------------------------
+
+    def _admit(self, connection: C) -> bytes | None:
+        """Count a new connection in, or say the octets that refuse it (RFC 5321 3.1, 3.8): none to one who is not
+        trusted to say who the client is (PROXY protocol 2)."""
+        limits = self._limits
+        if self._proxied and not connection._is_trusted():  # S-PXY-01
+            self._totals.refused_proxy += 1
+            log.warning("closed the connection of %s: it is not among the trusted proxies", connection.peer())
+            return b""
+        if not self._accepting or (limits.max_connections is not None and len(self._live) >= limits.max_connections):
+            self._totals.refused += 1
+            return self._full
+        if not self._proxied:  # else it is known later which network the client is of
+            refusal = self._admit_client(connection, connection.peer())
+            if refusal is not None:
+                return refusal.to_bytes()
+        self._live.add(connection)
+        return None
+
+    def _admit_client(self, connection: Connection, peer: tuple[str, int] | None) -> Reply | None:
+        """Count a client in, or say the reply that refuses it instead of a greeting."""
+        limits = self._limits
+        if limits.max_connections_per_network is not None:
+            network = None if peer is None else limits.network_of(peer[0])
+            if network is not None:
+                count = self._networks.get(network, 0)
+                if count >= limits.max_connections_per_network:
+                    self._totals.refused_network += 1
+                    return self._crowded
+                self._networks[network] = count + 1
+                connection._network = network
+        self._totals.connections += 1
+        return None
+
+    def _forget(self, connection: C) -> None:
+        self._live.discard(connection)
+        _count(self._totals, connection)
+        network = connection._network
+        if network is not None:
+            count = self._networks[network] - 1
+            if count:
+                self._networks[network] = count
+            else:
+                del self._networks[network]
+        self._signal()
+
+
+def _count(total: Statistics, connection: Connection) -> None:
+    conn = connection._conn
+    total.messages += conn.messages
+    total.commands += conn.commands
+    total.errors += conn.errors
+    total.octets += connection._octets
+
+
+# ---- before it listens ---------------------------------------------------------------------------
+
+
+async def open_server(
+    kind: Callable[[Plan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
+    getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
+    handler: object,
+    host: str | Sequence[str] | None,
+    port: int,
+    config: ServerConfig | None,
+    limits: Limits | None,
+    sockets: Iterable[socket.socket] | None,
+    path: str | os.PathLike[str] | None,
+    reuse_port: bool,
+    tls: ssl.SSLContext | None,
+    trusted: Iterable[str],
+) -> L:
+    """Look at the arguments of ``serve``, and make a server of them. Its sockets are bound, but do not listen yet.
+
+    Arguments:
+        kind: the backend's ``Server``.
+        getaddrinfo: the backend's own, as :func:`socket.getaddrinfo` but awaitable.
+        handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted: as ``serve`` has them.
+
+    Raises:
+        LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
+        OSError: the address is taken, not ours or not allowed; the name is not known.
+
+    Example::
+
+        server = await open_server(Server, trio.socket.getaddrinfo, handler, host, 25, ...)
+    """
+    plan = plan_of(handler)
+    config = ServerConfig() if config is None else config
+    config = config.replace(decisions=plan.decisions, content=plan.content)
+    if tls is None and config.tls != "off":
+        raise LocalProtocolError(f'serve: ServerConfig(tls="{config.tls}") needs an ssl.SSLContext: give tls=')
+    if tls is not None and config.tls == "off":
+        config = config.replace(tls="starttls")
+    plan.hostname = config.hostname
+    given = None if sockets is None else list(sockets)
+    if given is not None and path is not None:
+        raise LocalProtocolError("serve: give sockets or path, not both")
+    if given == []:
+        raise LocalProtocolError("serve: sockets is empty; give at least one, or host and port")
+    if config.lmtp and path is None:
+        names = [("", port)] if given is None else [sock.getsockname() for sock in given]
+        if any(isinstance(name, tuple) and name[1] == 25 for name in names):  # B-LMT-10, RFC 2033 5
+            raise LocalProtocolError("serve: LMTP must not be served on port 25 (RFC 2033 5); choose another, as 24")
+    if config.submission:  # RFC 6409 8.2, 8.3
+        plan.complete = partial(_complete, config.hostname)
+    if config.auth and plan.on_auth is None:
+        raise LocalProtocolError("serve: ServerConfig(auth=…) needs a handler with on_auth, or nobody ever gets in")
+    networks = Networks(trusted)
+    # Whom the file of a Unix socket lets in is trusted; elsewhere somebody has to be named (S-PXY-01, S-PXY-13).
+    only_unix = path is not None or (given is not None and all(is_unix(sock) for sock in given))
+    fronts = [name for name in ("proxy", "xclient", "xforward") if getattr(config, name)]
+    if fronts and not networks and not only_unix:
+        raise LocalProtocolError(
+            f"serve: ServerConfig({fronts[0]}=…) is for clients of trusted networks only: name them, "
+            'as trusted=["127.0.0.1", "10.0.0.0/8"]'
+        )
+    server = kind(plan, config, limits if limits is not None else Limits(), tls, networks)
+    if given is not None:
+        for sock in given:
+            sock.setblocking(False)
+        server._sockets = given
+    elif path is not None:
+        server._path = os.fspath(path)
+        server._sockets = [_bind_path(server._path)]
+    else:
+        server._sockets = await _bind(getaddrinfo, host, port, reuse_port)
+    server._addresses = tuple(address_of(sock.getsockname()) for sock in server._sockets)
+    return server
+
+
+def _complete(hostname: str, content: bytes) -> bytes:
+    return submission_fields(content, domain=hostname, now=datetime.now(UTC)) + content
+
+
+def is_unix(sock: socket.socket) -> bool:
+    return sock.family == getattr(socket, "AF_UNIX", None)
+
+
+def _bind_path(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        # What a server left behind that had no time to remove it. Anything but a socket stays, and is an error.
+        if path[:1] != "\0" and stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    return _bound(socket.AF_UNIX, 0, path, False)
+
+
+async def _bind(
+    getaddrinfo: Callable[..., Awaitable[Sequence[Any]]], host: str | Sequence[str] | None, port: int, reuse_port: bool
+) -> list[socket.socket]:
+    infos: dict[tuple[Any, ...], None] = {}
+    for one in [host] if host is None or isinstance(host, str) else host:
+        found = await getaddrinfo(one or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        infos.update(dict.fromkeys((family, proto, address) for family, _, proto, _, address in found))
+    socks: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, proto, address in infos:
+            try:
+                socks.append(_bound(family, proto, address, reuse_port))
+            except OSError as exc:  # a machine whose resolver knows IPv6, and whose kernel does not
+                if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = exc
+        if not socks:
+            raise missing or OSError(errno.EADDRNOTAVAIL, f"{host!r} has no address")
+    except BaseException:
+        for sock in socks:
+            sock.close()
+        raise
+    return socks
+
+
+def _bound(family: int, proto: int, address: Any, reuse_port: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM, proto)
+    try:
+        sock.setblocking(False)
+        if not is_unix(sock):
+            if os.name == "posix":  # elsewhere this option lets two programs have the same port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind(address)
+        except OSError as exc:
+            raise OSError(exc.errno, f"cannot listen on {address!r}: {exc.strerror}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def send_lines(sock: socket.socket, pieces: Sequence[bytes]) -> int:
+    """Send several in one call, without a copy where the system can (``sendmsg`` is not everywhere); how many octets
+    it took.
+
+    Example::
+
+        send_lines(sock, (envelope, content))
+    """
+    if len(pieces) == 1:
+        return sock.send(pieces[0])
+    return sock.sendmsg(pieces) if hasattr(sock, "sendmsg") else sock.send(b"".join(pieces))
+
+
+def no_delay(sock: Any) -> None:
+    """Replies leave at once: each write is whole, there is nothing to wait for (TCP_NODELAY). Never raises.
+
+    Example::
+
+        no_delay(transport.get_extra_info("socket"))
+    """
+    if sock is not None and not is_unix(sock):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,193 @@
+"""Reads, writes, one timer and the tasks of one connection, on asyncio: the backend of :mod:`ehlo._server.connection`.
+
+No protocol decision is made here. What costs is kept off the usual path: a wake-up is one ``receive_from``, one
+``next_event``, one ``data_to_send`` and one ``transport.write``; a task exists only while a handler really waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from ehlo._server.connection import WRITING, Connection
+from ehlo._server.driver import Call
+from ehlo._server.listener import no_delay
+from ehlo.asyncio._loop import spawn
+
+if TYPE_CHECKING:
+    from ehlo.asyncio._server import Server
+
+__all__ = ["ServerProtocol"]
+
+# Why reading is paused, beside ehlo._server.connection's reasons: the others' turn.
+_TURN: Final = 4
+# Full reads until the others have theirs.
+_READS: Final = 4
+
+
+class ServerProtocol(Connection, asyncio.BufferedProtocol):
+    """One connection. Private: a :class:`Server` makes them."""
+
+    __slots__ = ("_buffer", "_reads", "_timer", "_transport", "_view", "_write")
+
+    _server: Server
+    _transport: asyncio.Transport
+    _write: Callable[[bytes], object]
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self._buffer = server._buffer
+        self._view = server._view
+        self._reads = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # ---- asyncio's side --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._write = self._transport.write
+        server = self._server
+        refusal = server._admit(self)
+        if refusal is not None:
+            self._closing = True
+            self._write(refusal)
+            self._transport.close()
+            return
+        no_delay(transport.get_extra_info("socket"))
+        self._open()
+        self._arm(server._tick)
+        self._advance()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._closing:
+            return
+        self._octets += nbytes
+        if nbytes == self._server._full_read:
+            self._give_way()
+        if self._tls is not None:
+            self._receive_tls(self._view[:nbytes])
+            return
+        self._seen = monotonic()
+        conn = self._conn
+        conn.receive_from(self._buffer, nbytes)
+        event = None
+        if not self._driver.blocked:
+            event = conn.next_event()
+            if event is None:
+                # The usual path: all was answered by the engine. It is _advance without what cannot have happened,
+                # since the end of a session is an event, too.
+                out = conn.data_to_send()
+                if out:
+                    self._write(out)
+                return
+        self._advance(event)
+
+    def _give_way(self) -> None:
+        self._reads += 1
+        if self._reads == _READS:
+            self._reads = 0
+            self._pause(_TURN)
+            self._server._loop.call_soon(self._resume, _TURN)
+
+    def eof_received(self) -> bool:
+        if self._closing:
+            return False
+        self._end_of_input()
+        return True  # it is for us to close
+
+    def pause_writing(self) -> None:
+        self._pause(WRITING)
+
+    def resume_writing(self) -> None:
+        self._resume(WRITING)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is None:  # it was refused
+            return
+        self._timer.cancel()
+        self._gone("the client's connection was lost" if exc is None else f"connection lost: {exc}")
+        self._watch_rest()
+
+    # ---- for Connection --------------------------------------------------------------------------
+
+    def _name(self, end: str) -> Any:
+        return self._transport.get_extra_info(end)
+
+    def _start(self, call: Call) -> None:
+        task = spawn(self._server._loop, self._run(call))
+        if not task.done():
+            call.cancel = task.cancel
+            self._server._tasks.add(task)
+            task.add_done_callback(partial(self._ended, call))
+
+    async def _run(self, call: Call) -> None:
+        try:
+            result = await call.awaitable
+        except (Exception, asyncio.CancelledError) as exc:
+            call.fail(exc)
+        else:
+            call.resume(result)
+        self._called()
+
+    def _ended(self, call: Call, task: asyncio.Task[None]) -> None:
+        self._server._tasks.discard(task)
+        if task.cancelled():  # before it ran at all, so that _run could not say it
+            if isinstance(call.awaitable, Coroutine):
+                call.awaitable.close()
+            call.fail(asyncio.CancelledError())
+            self._called()
+
+    def _dispose(self) -> None:
+        super()._dispose()
+        if self._lost and not self._driver.busy and self._timer is not None:
+            self._timer.cancel()
+
+    def _stop_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def _go_on_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def _close(self, linger: float) -> None:
+        transport = self._transport
+        if linger <= 0 or not transport.can_write_eof():
+            transport.close()
+            return
+        with contextlib.suppress(OSError, RuntimeError):
+            transport.write_eof()
+        if self._pauses:
+            self._pauses = 0
+            transport.resume_reading()
+        self._arm(linger)
+
+    def _abort(self) -> None:
+        self._transport.abort()
+
+    # ---- time ------------------------------------------------------------------------------------
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._server._loop.call_later(seconds, self._on_timer)
+
+    def _watch_rest(self) -> None:
+        left = self._judge_rest(monotonic())
+        if left is not None:
+            self._arm(left)
+
+    def _on_timer(self) -> None:
+        if self._lost:
+            self._watch_rest()
+            return
+        if self._closing:  # lingered long enough, or the peer does not take what we wrote
+            self._transport.abort()
+            return
+        self._arm(self._judge(monotonic()))
+        self._advance()

@@ -1,0 +1,722 @@
+"""The command ``ehlo serve``, run as users run it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ehlo
+import ehlo.cli
+from ehlo.cli._receive import UsageError
+from ehlo.cli._serve import answers_of, worst_of
+from ehlo.cli._serve_config import parse_address, read_settings
+from ehlo.cli._users import Users, hash_line
+from ehlo.testing import SMTPServer
+
+trustme = pytest.importorskip("trustme")
+
+PASSWORD = "pencil, sharp"  # nothing but a test's
+MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
+LISTENING = re.compile(r"ehlo serve: listening on (?:[0-9.]+:(?P<port>\d+)|(?P<path>/\S+)) \((?P<words>.*)\)\n")
+LOOPS = ["asyncio", "trio"]
+
+
+class Place:
+    """A directory with all that a server needs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ca = trustme.CA()
+        self.new_certificate()
+        (path / "users").write_text(f"# who may come in\n\n{hash_line('jane', PASSWORD, scram=True)}\n")
+
+    def new_certificate(self) -> None:
+        certificate = self.ca.issue_cert("mx.example", "127.0.0.1")
+        certificate.private_key_pem.write_to_path(str(self.path / "key.pem"))
+        for number, part in enumerate(certificate.cert_chain_pems):
+            part.write_to_path(str(self.path / "cert.pem"), append=number > 0)
+
+    def client(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        return context
+
+    def write(self, text: str) -> str:
+        file = self.path / "serve.toml"
+        file.write_text(text)
+        return str(file)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+TLS_AND_USERS = """
+hostname = "mx.example"
+[tls]
+certificate = "cert.pem"
+key = "key.pem"
+[auth]
+users = "users"
+"""
+
+ALL = f"""{TLS_AND_USERS}
+[deliver]
+maildir = "box"
+domains = ["d.example"]
+[[listener]]
+port = 0
+[[listener]]
+protocol = "submission"
+port = 0
+[[listener]]
+protocol = "submissions"
+port = 0
+[[listener]]
+protocol = "lmtp"
+path = "lmtp"
+mode = "600"
+"""
+
+
+class Serve:
+    def __init__(self, process: subprocess.Popen[str], count: int) -> None:
+        self.process = process
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.ports: list[int] = []
+        self.words: list[str] = []
+        for _ in range(count):
+            line = process.stdout.readline()
+            match = LISTENING.fullmatch(line)
+            assert match is not None, line + process.stderr.read()
+            self.ports.append(int(match["port"] or 0))
+            self.words.append(match["words"])
+
+    def smtp(self, number: int = 0) -> smtplib.SMTP:
+        return smtplib.SMTP("127.0.0.1", self.ports[number], "client.example", timeout=20)
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[list[str], str]:
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        assert self.process.returncode == 0, err
+        return out.splitlines(), err
+
+
+@contextmanager
+def serve(*arguments: str, count: int = 1) -> Iterator[Serve]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ehlo", "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield Serve(process, count)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def delivered(path: Path) -> list[bytes]:
+    return [file.read_bytes() for file in (path / "new").iterdir()]
+
+
+# ---- everything at once --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_s_sub_09_submission_on_both_ports(place: Place, loop: str) -> None:
+    # S-SUB-09, RFC 8314 3.3: 587 with STARTTLS and 465 with implicit TLS; an MX and a delivery agent beside them.
+    with serve(place.write(ALL), "--loop", loop, count=4) as server:
+        assert server.words == ["SMTP, STARTTLS", "submission, STARTTLS", "submissions, TLS", "LMTP"]
+        with server.smtp() as client:  # the MX: for its domain, without users
+            client.ehlo()
+            assert client.has_extn("starttls")
+            assert not client.has_extn("auth")
+            refused = client.sendmail("a@b.example", ["c@D.example", "c@e.example"], MESSAGE)
+            assert refused == {"c@e.example": (550, b"5.7.1 No mail for that domain here")}
+        with server.smtp(1) as client:
+            client.ehlo()
+            assert client.mail("a@b.example")[0] == 530
+            client.starttls(context=place.client())
+            client.ehlo()
+            assert set(client.esmtp_features["auth"].split()) == {"SCRAM-SHA-256", "PLAIN", "LOGIN"}
+            with pytest.raises(smtplib.SMTPAuthenticationError):
+                client.login("jane", "wrong")
+            client.login("jane", PASSWORD)
+            assert client.sendmail("a@b.example", ["c@elsewhere.example"], MESSAGE) == {}
+        with smtplib.SMTP_SSL(
+            "127.0.0.1", server.ports[2], "client.example", context=place.client(), timeout=20
+        ) as client:
+            client.login("jane", PASSWORD)
+            client.sendmail("a@b.example", ["c@elsewhere.example"], MESSAGE)
+        assert (place.path / "lmtp").stat().st_mode & 0o777 == 0o600
+        with smtplib.LMTP(str(place.path / "lmtp")) as client:
+            client.sendmail("a@b.example", ["c@d.example"], MESSAGE)
+        lines, err = server.stop()
+    assert err == ""
+    assert lines[-1].startswith("ehlo serve: received 4 messages, ")
+    found = sorted(delivered(place.path / "box"))
+    assert len(found) == 4
+    by = {re.search(rb"with (\w+)", octets.replace(b"\n", b""))[1]: octets for octets in found}  # type: ignore[index]
+    assert set(by) == {b"ESMTP", b"ESMTPSA", b"LMTP"}
+    # B-TRC-12; S-SUB-07: Date and Message-ID for what was submitted, and for that alone; B-TRC-10: the tls clause
+    assert by[b"ESMTP"].startswith(b"Return-Path: <a@b.example>\nReceived: from client.example")
+    assert b"Message-ID: <" not in by[b"ESMTP"]
+    assert re.search(rb"\nDate: .*\nMessage-ID: <[0-9.a-f]+@mx\.example>\nSubject: x\n\nhello\n$", by[b"ESMTPSA"])
+    assert re.search(rb"\stls\sTLS_\w+;", by[b"ESMTPSA"])
+    assert b"\nMessage-ID" not in by[b"LMTP"]
+
+
+def test_our_client_by_scram(place: Place) -> None:
+    # The stored keys are enough: the password never comes over.
+    import asyncio
+
+    import ehlo.asyncio
+
+    async def send(port: int) -> None:
+        login = ehlo.Login("jane", PASSWORD, mechanisms=["SCRAM-SHA-256"])
+        options: dict[str, Any] = {"tls": "implicit", "ssl_context": place.client(), "auth": login}
+        async with ehlo.asyncio.connect("127.0.0.1", port, **options) as client:
+            await client.send(MESSAGE, "a@b.example", ["c@d.example"])
+
+    arguments = ["--submissions", "0", "--discard", "--cert", str(place.path / "cert.pem")]
+    arguments += ["--key", str(place.path / "key.pem"), "--users", str(place.path / "users")]
+    with serve(*arguments) as server:
+        asyncio.run(send(server.ports[0]))
+        for user, password in (("jane", "wrong"), ("joe", PASSWORD)):
+            login = ehlo.Login(user, password, mechanisms=["SCRAM-SHA-256"])
+
+            async def fail(login: ehlo.Login) -> None:
+                options: dict[str, Any] = {"tls": "implicit", "ssl_context": place.client(), "auth": login}
+                async with ehlo.asyncio.connect("127.0.0.1", server.ports[0], **options):
+                    pass
+
+            with pytest.raises(ehlo.SMTPAuthenticationError):
+                asyncio.run(fail(login))
+        lines, err = server.stop()
+    assert err == ""
+    assert "<a@b.example> -> <c@d.example>" in lines[0]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_sighup_reads_certificate_and_users_again(place: Place, loop: str) -> None:
+    with serve(place.write(ALL), "--loop", loop, count=4) as server:
+
+        def serial() -> int:
+            plain = socket.create_connection(("127.0.0.1", server.ports[2]), 20)
+            with place.client().wrap_socket(plain, server_hostname="mx.example") as sock:
+                certificate = sock.getpeercert()
+                assert certificate is not None
+                return int(str(certificate["serialNumber"]), 16)
+
+        before = serial()
+        assert serial() == before
+        place.new_certificate()
+        (place.path / "users").write_text(hash_line("joe", PASSWORD, scram=True))
+        server.process.send_signal(signal.SIGHUP)
+        assert server.line() == "ehlo serve: read certificate and users again\n"
+        after = serial()
+        assert after != before
+        with smtplib.SMTP_SSL("127.0.0.1", server.ports[2], "c.example", context=place.client(), timeout=20) as client:
+            with pytest.raises(smtplib.SMTPAuthenticationError):
+                client.login("jane", PASSWORD)
+            client.login("joe", PASSWORD)
+        (place.path / "cert.pem").write_text("nonsense")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        assert server.process.stderr.readline().startswith("ehlo serve: nothing was changed: tls.certificate ")
+        assert serial() == after  # what is wrong changes nothing
+        server.stop()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_second_signal_cuts_at_once(loop: str) -> None:
+    with serve("--smtp", "0", "--lmtp", "0", "--discard", "--deadline", "3600", "--loop", loop, count=2) as server:
+        client, idle = server.smtp(0), server.smtp(1)
+        client.ehlo()
+        client.mail("a@b.example")
+        server.process.send_signal(signal.SIGINT)
+        assert idle.getreply()[0] == 421  # the first was heard, by both
+        lines, _ = server.stop()
+        client.close()
+        idle.close()
+    assert lines[-1].endswith("2 connections, 1 cut")
+
+
+def test_mbox_and_limits(tmp_path: Path) -> None:
+    with serve("--smtp", "0", "--mbox", str(tmp_path / "box"), "--max-size", "1000", "--quiet") as server:
+        with server.smtp() as client:
+            client.ehlo()
+            assert client.esmtp_features["size"] == "1000"
+            client.sendmail("a@b.example", ["c@d.example"], MESSAGE)
+        lines, err = server.stop()
+    assert err == ""
+    assert len(lines) == 1
+    assert (tmp_path / "box").read_bytes().startswith(b"From a@b.example ")
+
+
+def test_a_proxy_in_front(place: Place) -> None:
+    settings = """
+    hostname = "mx.example"
+    [deliver]
+    maildir = "box"
+    [[listener]]
+    port = 0
+    proxy = true
+    xclient = true
+    trusted = ["127.0.0.0/8"]
+    """
+    with serve(place.write(settings)) as server:
+        assert server.words == ["SMTP, PROXY"]
+        with socket.create_connection(("127.0.0.1", server.ports[0]), 20) as sock, sock.makefile("rb") as file:
+            sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 25\r\nEHLO c.example\r\nMAIL FROM:<a@b>\r\n")
+            sock.sendall(b"RCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n")
+            assert file.read().endswith(b"221 2.0.0 Bye\r\n")
+        lines, _ = server.stop()
+    assert " [192.0.2.7]:56324 <a@b> -> " in lines[0]
+    assert b"([192.0.2.7])" in delivered(place.path / "box")[0]
+
+
+# ---- the next hop --------------------------------------------------------------------------------
+
+
+class Hop(ehlo.Handler):
+    """Has its own view of each recipient."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[ehlo.Envelope, bytes]] = []
+
+    def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> str | None:
+        local = str(recipient.path).partition("@")[0].strip("<")
+        return {"gone": "550 5.1.1 gone", "later": "452 4.2.2 full", "bye": "421 4.3.2 bye"}.get(local)
+
+    def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> Any:
+        self.kept.append((envelope, content))
+        if session.protocol == "LMTP":
+            return ["250 2.0.0 kept by the hop"] * len(envelope.recipients)
+        return "250 2.0.0 queued by the hop"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_smtp_to_smtp(loop: str) -> None:
+    # B-TRC-13: Received and nothing else. The reply is the next hop's, the worst of them.
+    hop = Hop()
+    with SMTPServer(hop) as next_hop:
+        arguments = ["--smtp", "0", "--to-smtp", f"127.0.0.1:{next_hop.port}", "--domain", "d.example", "--loop", loop]
+        with serve(*arguments, "--hostname", "mx.example") as server:
+            with server.smtp() as client:
+                client.ehlo()
+                for recipients, said in (
+                    (["c@d.example"], (250, b"2.0.0 queued by the hop")),
+                    (["c@d.example", "gone@d.example"], (550, b"5.1.1 gone")),
+                    (["c@d.example", "later@d.example"], (452, b"4.2.2 full")),
+                    (["gone@d.example", "later@d.example"], (550, b"5.1.1 gone")),
+                    (["bye@d.example"], (451, b"4.3.0 The next hop did not take it; try again later")),
+                ):
+                    assert client.mail("a@b.example", ["RET=HDRS", "ENVID=1"])[0] == 250
+                    for recipient in recipients:
+                        assert client.rcpt(recipient, ["NOTIFY=NEVER"])[0] == 250
+                    assert client.data(MESSAGE) == said
+            lines, err = server.stop()
+    assert "the next hop did not take a message: " in err
+    assert len(lines) == 4  # three were taken, by somebody
+    envelope, content = hop.kept[0]
+    assert re.fullmatch(
+        rb"Received: from client\.example \(\[127\.0\.0\.1\]\) by mx\.example with ESMTP id \w+"
+        rb"\s+for <c@d\.example>;[^;]*\r\n" + MESSAGE,
+        content.replace(b"\r\n ", b" "),
+    )
+    assert (envelope.sender.ret, envelope.sender.envid) == ("HDRS", "1")
+    assert envelope.recipients[0].notify is not None
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_lmtp_to_lmtp_each_recipient_has_its_own_reply(tmp_path: Path, loop: str) -> None:
+    hop, path = Hop(), str(tmp_path / "in")
+    with SMTPServer(hop, config=ehlo.ServerConfig("hop.example", lmtp=True)) as next_hop:
+        arguments = ["--lmtp", f"unix:{path}", "--to-lmtp", f"127.0.0.1:{next_hop.port}", "--loop", loop]
+        with serve(*arguments) as server:
+            with smtplib.LMTP(path) as client:
+                client.ehlo()
+                client.mail("a@b.example")
+                for name in ("c", "gone", "later"):
+                    client.rcpt(f"{name}@d.example")
+                client.putcmd("data")
+                assert client.getreply()[0] == 354
+                client.send(MESSAGE + b".\r\n")
+                replies = [client.getreply() for _ in range(3)]
+            server.stop()
+    assert replies == [(250, b"2.0.0 kept by the hop"), (550, b"5.1.1 gone"), (452, b"4.2.2 full")]
+    assert len(hop.kept) == 1
+
+
+def test_the_next_hop_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with serve("--smtp", "0", "--to-smtp", f"127.0.0.1:{port}", "--domain", "d.example") as server:
+        with server.smtp() as client:
+            with pytest.raises(smtplib.SMTPDataError) as caught:
+                client.sendmail("a@b.example", ["c@d.example"], MESSAGE)
+            assert caught.value.smtp_code == 451
+            assert b"4.4.1" in caught.value.smtp_error  # type: ignore[operator]
+        _, err = server.stop()
+    assert err.startswith("ehlo serve: the next hop did not take a message: ")
+
+
+def test_a_smarthost_with_a_password(place: Place) -> None:
+    class Smart(Hop):
+        def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            assert isinstance(credentials, ehlo.PasswordCredentials)
+            return credentials.check(PASSWORD)
+
+        def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+            self.kept.append((envelope, content))
+            assert session.identity == "us"
+
+    (place.path / "secret").write_text(PASSWORD + "\n")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(place.path / "cert.pem", place.path / "key.pem")
+    config = ehlo.ServerConfig("hop.example", auth=["PLAIN"], submission=True, tls="implicit")
+    place.ca.cert_pem.write_to_path(str(place.path / "ca.pem"))
+    with SMTPServer(smart := Smart(), config=config, tls=context) as next_hop:
+        settings = f"""{TLS_AND_USERS}
+        [deliver]
+        smtp = "127.0.0.1:{next_hop.port}"
+        tls = "implicit"
+        user = "us"
+        password_file = "secret"
+        [[listener]]
+        protocol = "submissions"
+        port = 0
+        """
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SSL_CERT_FILE", str(place.path / "ca.pem"))  # whom the system trusts
+            with serve(place.write(settings)) as server:
+                with smtplib.SMTP_SSL("127.0.0.1", server.ports[0], "c.example", context=place.client()) as client:
+                    client.login("jane", PASSWORD)
+                    client.sendmail("a@b.example", ["c@d.example"], MESSAGE)
+                _, err = server.stop()
+    assert err == ""
+    assert len(smart.kept) == 1
+
+
+def test_answers() -> None:
+    assert [reply.code for reply in answers_of(None, ehlo.OutcomeUnknown(), 2)] == [451, 451]
+    assert answers_of(None, ehlo.SMTPConnectError(), 1)[0].enhanced == "4.4.1"
+    assert answers_of(None, ehlo.SMTPAuthenticationError(), 1)[0].code == 451
+    codes = [250, 452, 550, 451, 554]
+    assert worst_of([ehlo.Reply(code) for code in codes]).code == 550
+    assert worst_of([ehlo.Reply(code) for code in codes[:2]]).code == 452
+    assert worst_of([ehlo.Reply(250, None, "first"), ehlo.Reply(250)]).text == "first"
+
+
+# ---- users ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scram", [False, True])
+def test_users(scram: bool) -> None:
+    users = Users(f"# comment\n\n{hash_line('jane', PASSWORD, scram=scram)}\n", "users")
+    assert users.check("jane", PASSWORD)
+    assert not users.check("jane", "wrong")
+    assert not users.check("joe", PASSWORD)
+    assert users.all_scram is scram
+    assert len(users) == 1
+    if scram:
+        assert users.keys("jane") == users.keys("jane")
+        assert users.keys("joe").salt == users.keys("joe").salt != users.keys("jim").salt  # RFC 5802 9
+        assert users.keys("joe").iterations == users.keys("jane").iterations
+
+
+def test_two_ways_of_typing_are_one_password() -> None:
+    # RFC 4013, by RFC 4616 2
+    assert Users(hash_line("jane", "I\u00adX"), "users").check("jane", "IX")
+
+
+def test_hashes_of_others_are_read() -> None:
+    # RFC 7914 12: scrypt("password", "NaCl", N=1024, r=8, p=16)
+    digest = bytes.fromhex(
+        "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
+        "2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640"
+    )
+    text = base64.b64encode(digest).decode().rstrip("=")
+    assert Users(f"jane:$scrypt$ln=10,r=8,p=16$TmFDbA${text}", "users").check("jane", "password")
+    # RFC 7677 3: user, pencil
+    keys = ehlo.ScramKeys.from_password("pencil", salt=base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="), iterations=4096)
+    parts = (base64.b64encode(part).decode().rstrip("=") for part in (keys.salt, keys.stored_key, keys.server_key))
+    users = Users("user:$scram-sha-256$i=4096$" + "$".join(parts), "users")
+    assert users.check("user", "pencil")
+    assert users.keys("user") == keys
+
+
+GOOD = hash_line("jane", "x", scram=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "users has no user; add a line"),
+        ("jane", "users line 1: a line is NAME:HASH"),
+        (":x", "a line is NAME:HASH"),
+        ("jane:secret", "neither $scrypt$… nor $scram-sha-256$…"),
+        (f"{GOOD}\n{GOOD}", "users line 2: jane is there twice"),
+        ("jane:$scrypt$ln=30,r=8,p=1$YWJj$YWJjYWJjYWJjYWJjYWJj", "scrypt takes ln up to 20"),
+        ("jane:$scrypt$ln=15,r=8,p=1$YWJj$YWJj", "the hash is too short"),
+        ("jane:$scrypt$ln=15,r=8,p=1$YWJjY$YWJjYWJjYWJjYWJjYWJjYW", "its base64 is broken"),
+        ("jane:$scram-sha-256$i=4096$YWJj$YWJj$YWJj", "has 32 octets"),
+        (GOOD.replace("i=10000", "i=100"), "SCRAM needs 4096 iterations"),
+    ],
+)
+def test_users_that_are_wrong(text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Users(text, "users")
+    assert says in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scram", [False, True])
+def test_hash_password(scram: bool) -> None:
+    command = [sys.executable, "-m", "ehlo", "serve", "--hash-password", "jane", *(["--scram"] if scram else [])]
+    done = subprocess.run(command, input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.startswith("jane:$scram-sha-256$i=" if scram else "jane:$scrypt$ln=")
+    assert Users(done.stdout, "users").check("jane", PASSWORD)
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "address"),
+    [
+        ("2525", None, ("127.0.0.1", 2525, None)),
+        ("0.0.0.0:25", None, ("0.0.0.0", 25, None)),
+        ("[::1]:25", None, ("::1", 25, None)),
+        ("unix:/run/s", None, ("127.0.0.1", 0, "/run/s")),
+        ("mx.example", 25, ("mx.example", 25, None)),
+        ("[2001:db8::1]", 24, ("2001:db8::1", 24, None)),
+    ],
+)
+def test_addresses(text: str, port: int | None, address: tuple[str, int, str | None]) -> None:
+    found = parse_address(text, "--smtp", port)
+    assert (found.host, found.port, found.path) == address
+
+
+@pytest.mark.parametrize("text", ["", "x", "127.0.0.1:", "127.0.0.1:70000", "::1:25", "unix:", "a b:25", ":25"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(UsageError, match="is no address; say it like"):
+        parse_address(text, "--smtp")
+
+
+BASE: dict[str, Any] = {"hostname": "mx.example", "deliver": {"discard": True}, "listener": [{"port": 0}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"listener": []}, "no listener; give one with --smtp"),
+        ({"listener": {}}, "listener is a list of tables; write each as [[listener]]"),
+        ({"listener": [{"prot": 25}]}, "listener 1.prot is no setting"),
+        ({"listener": [{"port": 70000}]}, "listener 1.port is a whole number from 0 to 65535"),
+        ({"listener": [{"port": "25"}]}, "listener 1.port is a whole number"),
+        ({"listener": [{"port": True}]}, "listener 1.port is a whole number"),
+        ({"listener": [{"protocol": "imap"}]}, "is one of smtp, submission, submissions, lmtp"),
+        ({"listener": [{"path": "x", "port": 25}]}, "has a path and a host or port"),
+        ({"listener": [{"protocol": "lmtp", "port": 25}]}, "must not be served on port 25"),  # B-LMT-10
+        ({"listener": [{"mode": "660"}]}, "listener 1.mode is for a path"),
+        ({"listener": [{"path": "x", "mode": "rw"}]}, "listener 1.mode is for a path, and like"),
+        ({"listener": [{"proxy": True}]}, "listener 1.proxy needs listener 1.trusted"),
+        ({"listener": [{"trusted": ["10.0.0.1/8"]}]}, "is no network"),
+        ({"listener": [{"trusted": "10.0.0.0/8"}]}, "is a list of strings"),
+        ({"listener": [{"protocol": "submission"}]}, "needs users; give --users FILE"),
+        ({"listener": [{"require_tls": True}]}, "needs a certificate"),
+        ({"deliver": {}}, "mail goes to no place; choose one of maildir"),
+        ({"deliver": {"maildir": "a", "mbox": "b"}}, "mail goes to maildir and mbox; choose one"),
+        ({"deliver": {"discard": False}}, "deliver.discard is true"),
+        ({"deliver": {"smtp": "a.example:25"}}, "listener 1 would relay for everybody; name the domains"),
+        ({"deliver": {"smtp": "a.example:0"}}, "no port 0"),
+        ({"deliver": {"lmtp": "a b"}}, "deliver.lmtp 'a b' is no address"),
+        ({"deliver": {"lmtp": "unix:x", "user": "a"}}, "go together"),
+        ({"deliver": {"lmtp": "unix:x", "tls": "maybe"}}, "is one of off, opportunistic"),
+        ({"deliver": {"maildir": "x", "folder": "y"}}, "deliver.folder is no setting"),
+        ({"deliver": "x"}, "deliver is a table; write it as [deliver]"),
+        ({"hostname": "a b"}, "hostname 'a b' is no domain name"),
+        ({"hostname": 5}, "hostname is a string"),
+        ({"loop": "gevent"}, "loop is one of asyncio, uvloop, trio"),
+        ({"deadline": -1}, "deadline is a number, 0 or more"),
+        ({"quiet": 1}, "quiet is true or false"),
+        ({"tls": {"key": "x"}}, "tls.key is there, but not tls.certificate"),
+        ({"tls": {"certificate": "/nonexistent"}}, "name files that can be read"),
+        ({"tls": {"certificate": __file__}}, "name PEM files that belong together"),
+        ({"auth": {"users": "/nonexistent"}}, "name a file that can be read"),
+        ({"limits": {"max_conections": 1}}, "limits.max_conections is no setting"),
+        ({"limits": {"max_recipients": 0}}, "[limits]: "),
+        ({"colour": "red"}, "colour is no setting"),
+    ],
+)
+def test_settings_that_are_wrong(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_settings(BASE | changes, "/")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_submission_needs_tls(place: Place) -> None:
+    values = BASE | {"auth": {"users": "users"}, "listener": [{"protocol": "submission"}]}
+    with pytest.raises(UsageError, match="needs a certificate"):
+        read_settings(values, str(place.path))
+    # Unless somebody else ends TLS for us.
+    values["auth"] = {"users": "users", "in_clear": True}
+    settings = read_settings(values, str(place.path))
+    assert settings.listeners[0].config.auth_in_clear == ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+    assert settings.listeners[0].config.submission
+
+
+def test_a_key_with_a_password_is_not_asked_for(place: Place) -> None:
+    openssl = shutil.which("openssl") or pytest.skip("openssl is not installed")
+    key, locked = str(place.path / "key.pem"), str(place.path / "locked.pem")
+    subprocess.run([openssl, "rsa", "-aes128", "-passout", "pass:x", "-in", key, "-out", locked], check=False)
+    if not os.path.exists(locked):
+        subprocess.run([openssl, "ec", "-aes128", "-passout", "pass:x", "-in", key, "-out", locked], check=True)
+    with pytest.raises(UsageError, match="has a password; store the key without one"):
+        read_settings(BASE | {"tls": {"certificate": "cert.pem", "key": "locked.pem"}}, str(place.path))
+
+
+def test_limits() -> None:
+    limits = {"max_connections": 5, "max_size": 0, "command_seconds": 1.5, "handler_seconds": 0, "max_recipients": 100}
+    settings = read_settings(BASE | {"limits": limits}, "/")
+    config = settings.listeners[0].config
+    assert (settings.limits.max_connections, settings.limits.handler_seconds) == (5, None)
+    assert (config.max_message_size, config.command_timeout, config.max_recipients) == (None, 1.5, 100)
+
+
+# ---- usage ---------------------------------------------------------------------------------------
+
+
+def test_check(place: Place, capsys: pytest.CaptureFixture[str], usage: Callable[..., str]) -> None:
+    file = place.write(ALL)
+    assert ehlo.cli.main(["serve", file, "--check"]) == 0
+    assert capsys.readouterr().out == "ehlo serve: the settings are good: 4 listeners, maildir\n"
+    assert not (place.path / "box").exists()  # it only looks
+    assert "cannot be written to" in usage("serve", file, "--check", "--maildir", "/nonexistent/dir/box")
+    assert "is no TOML" in usage("serve", place.write("x"), "--check")
+    assert "name a TOML file that can be read" in usage("serve", "/nonexistent", "--check")
+
+
+def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    (place.path / "cert.pem").rename(place.path / "fullchain.pem")
+    (place.path / "key.pem").rename(place.path / "privkey.pem")
+    assert ehlo.cli.main(["serve", place.write(settings), "--check"]) == 0
+    assert capsys.readouterr().out == "ehlo serve: the settings are good: 4 listeners, maildir\n"
+
+
+def test_options_go_before_the_file(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    file = place.write(ALL)
+    assert ehlo.cli.main(["serve", file, "--check", "--discard", "--smtp", "0"]) == 0
+    assert capsys.readouterr().out == "ehlo serve: the settings are good: 1 listener, discard\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "mail goes to no place"),
+        (("--discard",), "no listener"),
+        (("--discard", "--smtp", "x y"), "--smtp 'x y' is no address"),
+        (("--discard", "--submission", "0"), "--submission 0: submission needs users"),
+        (("--discard", "--maildir", "x"), "not allowed with"),
+        (("--to-smtp", "a.example", "--smtp", "0"), "--smtp 0 would relay for everybody"),
+        (("--maildir", "/dev/null/x", "--smtp", "0"), "name a place that can be"),
+        (("--scram",), "--scram goes with --hash-password"),
+        (("--hash-password", "a:b"), "cannot be a user's name"),
+        (("--nonsense",), "unrecognized arguments"),
+    ],
+)
+def test_bad_usage(usage: Callable[..., str], arguments: tuple[str, ...], says: str) -> None:
+    assert says in usage("serve", *arguments)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_port_taken(usage: Callable[..., str], loop: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = usage("serve", "--discard", "--lmtp", "0", "--smtp", port, "--loop", loop)
+    assert f"port {port} on 127.0.0.1 is taken; choose another with --smtp" in said
+
+
+# ---- strangers -----------------------------------------------------------------------------------
+
+
+def test_msmtp(place: Place) -> None:
+    msmtp = shutil.which("msmtp") or pytest.skip("msmtp is not installed")
+    place.ca.cert_pem.write_to_path(str(place.path / "ca.pem"))
+    with serve(place.write(ALL), count=4) as server:
+        for port, implicit in ((server.ports[1], "off"), (server.ports[2], "on")):
+            command = [msmtp, "--host=127.0.0.1", f"--port={port}", "--auth=plain", "--user=jane", "--tls=on"]
+            command += [f"--tls-starttls={'off' if implicit == 'on' else 'on'}", "--from=a@b.example"]
+            command += [f"--tls-trust-file={place.path / 'ca.pem'}", f"--passwordeval=echo '{PASSWORD}'", "c@d.example"]
+            subprocess.run(command, input=MESSAGE.replace(b"\r\n", b"\n"), timeout=30, check=True)
+        server.stop()
+    assert len(delivered(place.path / "box")) == 2
+
+
+def test_mutt(place: Place) -> None:
+    mutt = shutil.which("mutt") or pytest.skip("mutt is not installed")
+    place.ca.cert_pem.write_to_path(str(place.path / "ca.pem"))
+    with serve(place.write(ALL), count=4) as server:
+        (place.path / "muttrc").write_text(
+            f'set smtp_url="smtps://jane@127.0.0.1:{server.ports[2]}"\nset smtp_pass="{PASSWORD}"\n'
+            f'set certificate_file="{place.path}/ca.pem"\nset ssl_ca_certificates_file="{place.path}/ca.pem"\n'
+            f'set from="a@b.example"\nset copy=no\nset ssl_usesystemcerts=no\n'
+        )
+        command = [mutt, "-n", "-F", str(place.path / "muttrc"), "-s", "x", "c@d.example"]
+        subprocess.run(command, input=b"hello\n", timeout=30, check=True, env=os.environ | {"HOME": str(place.path)})
+        server.stop()
+    assert len(delivered(place.path / "box")) == 1
+
+
+def test_swaks(place: Place) -> None:
+    swaks = shutil.which("swaks") or pytest.skip("swaks is not installed")
+    with serve(place.write(ALL), count=4) as server:
+        for port, option in ((server.ports[1], "--tls"), (server.ports[2], "--tls-on-connect")):
+            command = [swaks, "--server", "127.0.0.1", "--port", str(port), "--from", "a@b.example", option]
+            command += ["--to", "c@d.example", "--auth", "PLAIN", "--auth-user", "jane", "--auth-password", PASSWORD]
+            done = subprocess.run(
+                command, capture_output=True, timeout=30, check=False, text=True, stdin=subprocess.DEVNULL
+            )
+            if "Net::SSLeay" in done.stdout + done.stderr:
+                pytest.skip("this swaks has no TLS: it lacks Net::SSLeay")
+            assert done.returncode == 0, done.stdout
+        server.stop()
+    assert len(delivered(place.path / "box")) == 2
+
+
+def test_curl(place: Place) -> None:
+    place.ca.cert_pem.write_to_path(str(place.path / "ca.pem"))
+    curl = shutil.which("curl") or pytest.skip("curl is not installed")
+    with serve(place.write(ALL), count=4) as server:
+        for url in (f"smtp://127.0.0.1:{server.ports[1]}", f"smtps://127.0.0.1:{server.ports[2]}"):
+            command = [curl, "--silent", "--show-error", "--ssl-reqd", "--cacert", str(place.path / "ca.pem"), url]
+            command += ["--user", f"jane:{PASSWORD}", "--mail-from", "a@b.example", "--mail-rcpt", "c@d.example"]
+            subprocess.run([*command, "--upload-file", "-"], input=MESSAGE, timeout=30, check=True)
+        server.stop()
+    assert len(delivered(place.path / "box")) == 2

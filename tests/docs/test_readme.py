@@ -1,0 +1,138 @@
+"""What the README shows, works."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import re
+import smtplib
+import socket
+import ssl
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+import ehlo
+import ehlo.asyncio
+from ehlo.testing import SMTPServer
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+HANDLER, ON_TRIO, SENDING, SEND_MANY, TESTING, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {"__name__": "readme"}
+    exec(HANDLER, names)
+    handler = names["Mailroom"]()  # type: ignore[operator]
+
+    def send(port: int) -> dict[str, tuple[int, bytes]]:
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=30) as client:
+            recipients = ["b@Example.org", "x@example.net"]
+            return client.sendmail("a@client.example", recipients, b"Subject: hi\r\n\r\nhello\r\n")
+
+    async def main() -> dict[str, tuple[int, bytes]]:
+        async with await ehlo.asyncio.serve(handler, "127.0.0.1", 0) as server:
+            return await asyncio.to_thread(send, server.port)
+
+    assert asyncio.run(main()) == {"x@example.net": (550, b"5.7.1 we do not relay")}
+    assert capsys.readouterr().out == "a@client.example sent 22 octets to 1\n"
+
+
+def test_on_trio(capsys: pytest.CaptureFixture[str]) -> None:
+    trio = pytest.importorskip("trio")
+    names: dict[str, object] = {"__name__": "readme"}
+    exec(HANDLER, names)
+    exec(ON_TRIO.replace(", 2525", ", 0"), names)
+    main: Any = names["main"]
+
+    async def patient() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(main)
+            while not (said := capsys.readouterr().out):
+                await trio.lowlevel.checkpoint()
+            assert said.startswith("listening on port ")
+            with socket.create_connection(("127.0.0.1", int(said.split()[-1])), 30) as client:
+                reply = await trio.to_thread.run_sync(client.recv, 100)
+            assert reply.startswith(b"220 ")
+            nursery.cancel_scope.cancel()
+
+    trio.run(patient)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_sending(backend: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's code to the letter, but for the place, and for who is trusted."""
+    trustme = pytest.importorskip("trustme")
+    pytest.importorskip(backend)
+    adapter = importlib.import_module(f"ehlo.{backend}")
+    ca = trustme.CA()
+    ours, theirs = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.configure_trust(ours)
+    ca.issue_cert("smtp.example.org").configure_cert(theirs)
+    monkeypatch.setenv("SMTP_PASSWORD", "secret")
+
+    class Users(ehlo.Handler):
+        def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> bool:
+            return isinstance(credentials, ehlo.PasswordCredentials) and credentials.check("secret")
+
+    config = ehlo.ServerConfig("smtp.example.org", tls="starttls", auth=["PLAIN"], require_auth=True)
+    with SMTPServer(Users(), config=config, tls=theirs) as server:
+        real = adapter.connect
+
+        def connect(host: str, port: int, **options: Any) -> Any:
+            assert (host, port) == ("smtp.example.org", 587)
+            return real(server.host, server.port, ssl_context=ours, server_hostname=host, **options)
+
+        monkeypatch.setattr(adapter, "connect", connect)
+        names: dict[str, Any] = {"__name__": "readme"}
+        exec(SENDING.replace("asyncio.connect", f"{backend}.connect"), names)
+        names["ehlo"] = ehlo
+        loop = importlib.import_module(backend)
+        loop.run(names["main"]() if backend == "asyncio" else names["main"])
+        assert capsys.readouterr().out == "joe@example.net 250 2.0.0 OK\n"
+
+        exec(SEND_MANY, names)
+
+        async def many() -> None:
+            async with real(
+                server.host,
+                server.port,
+                tls="required",
+                ssl_context=ours,
+                server_hostname="smtp.example.org",
+                auth=("x", "secret"),
+            ) as client:
+                await names["deliver"](client, [(b"x\r\n", "a@b.example", ["c@d.example"])] * 3)
+
+        loop.run(many() if backend == "asyncio" else many)
+        assert len(server.messages) == 4
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_testing(backend: Literal["asyncio", "trio"]) -> None:
+    pytest.importorskip(backend)
+    names: dict[str, Any] = {}
+    exec(TESTING, names)
+    with SMTPServer(backend=backend) as server:
+        names["test_mail_goes_out"](server)
+
+
+def test_without_io(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(WITHOUT_IO, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["220 mx.example.org ESMTP", "250-mx.example.org"]
+    replies = ["354 End data with <CRLF>.<CRLF>", "250 2.0.0 OK", "221 2.0.0 Bye"]
+    assert [line for line in lines if line][-3:] == replies
+
+
+def test_its_commands_are_single_lines_that_make_their_own_environment() -> None:
+    for name in ("sink", "tests"):
+        (command,) = re.findall(rf"<!-- the {name} -->\n```sh\n(.*?)\n```\n<!-- end -->", README, re.DOTALL)
+        assert command.startswith("python3 -m venv .venv && ")
+        assert "\n" not in command
+
+
+def test_its_links_lead_somewhere() -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (Path(__file__).resolve().parents[2] / link).exists(), link
