@@ -69,6 +69,7 @@ from ehlo._core import (
 from ehlo._errors import (
     CommandSyntaxError,
     EhloError,
+    InvalidAddressError,
     LocalProtocolError,
     OutcomeUnknown,
     RemoteProtocolError,
@@ -143,6 +144,7 @@ __all__ = [
     "Handler",
     "Hello",
     "Identity",
+    "InvalidAddressError",
     "Limits",
     "LocalProtocolError",
     "Login",

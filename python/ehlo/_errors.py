@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CommandSyntaxError",
     "EhloError",
+    "InvalidAddressError",
     "LocalProtocolError",
     "OutcomeUnknown",
     "RemoteProtocolError",
@@ -43,6 +44,22 @@ class LocalProtocolError(EhloError):
         Traceback (most recent call last):
         ehlo.LocalProtocolError: ...
     """
+
+
+class InvalidAddressError(LocalProtocolError):
+    """An address that the program gave is no mailbox (RFC 5321 4.1.2). Nothing was sent to anybody.
+
+    Attributes:
+        address: the one that is wrong, as the program gave it.
+
+    Example::
+
+        except ehlo.InvalidAddressError as exc: recipients.remove(exc.address)
+    """
+
+    def __init__(self, message: str = "", address: object = None) -> None:
+        super().__init__(message)
+        self.address = address
 
 
 class SMTPException(EhloError):

@@ -32,7 +32,7 @@ def reason_of(exc: BaseException) -> str:
     """
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"the certificate was not accepted: {exc.verify_message}"
-    if isinstance(exc, ssl.SSLError) and exc.reason:
+    if isinstance(exc, ssl.SSLError) and getattr(exc, "reason", None):  # one made by hand has none
         return exc.reason.replace("_", " ").lower()
     return str(exc) or type(exc).__name__
 

@@ -20,7 +20,15 @@ from typing import Any, Final, Self, TypeAlias
 from ehlo._client.auth import authenticate
 from ehlo._client.driver import ClientDriver
 from ehlo._client.login import Login, LoginLike, login_of
-from ehlo._client.message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, is_plain
+from ehlo._client.message import (
+    Letter,
+    RecipientLike,
+    Recipients,
+    SendableMessage,
+    SenderLike,
+    is_plain,
+    naming_address,
+)
 from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult, xtext_encode
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPNotSupportedError
 from ehlo._server.driver import Event
@@ -161,7 +169,10 @@ class BaseClient:
         letter = None
         if type(message) is bytes and is_plain(sender, recipients) and not link.limited and link.disconnect is None:
             # The usual case, without the detours of the others.
-            link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+            try:
+                link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+            except LocalProtocolError as exc:
+                raise naming_address(exc, sender, recipients) from None  # type: ignore[arg-type]
             results = link.results
             self._busy = "send"
             try:
@@ -753,7 +764,10 @@ class SendMany:
                     continue
                 letter = Letter(message, sender, recipients)
                 number = letter.queue(conn)
-            except Exception as exc:  # the program's mistake: told after the results of what was queued before
+            except LocalProtocolError as exc:  # the program's mistake: told after the results of earlier messages
+                self._fail(naming_address(exc, sender, recipients) if is_plain(sender, recipients) else exc)  # type: ignore[arg-type]
+                break
+            except Exception as exc:
                 self._fail(exc)
                 break
             if letter.source is not None:

@@ -218,6 +218,13 @@ class ClientDriver:
             self.drop()
             self.advance()
 
+    def leave(self) -> None:
+        """Say QUIT, and close without waiting for its reply."""
+        if not self.conn.closed:
+            self.conn.quit()
+            self.advance()
+        self.abort()
+
     async def give_up(self, why: BaseException | None = None) -> None:
         """:meth:`abort`, since the program was interrupted: what it was sending from is not wanted any more, either."""
         self.abort()
@@ -362,7 +369,12 @@ class ClientDriver:
     def _begin_tls(self) -> None:
         """From here on what comes is the server's part of the handshake, or nothing (RFC 3207 4, RFC 8314 3.3)."""
         opening = self.opening
-        self.tls = tls = Tls(opening.context, server_side=False, server_hostname=opening.server_hostname)
+        try:
+            tls = Tls(opening.context, server_side=False, server_hostname=opening.server_hostname)
+        except (ssl.SSLError, ValueError, TypeError, OSError) as exc:
+            self._fail(SMTPConnectError, f"TLS cannot begin: {reason_of(exc)}", exc)
+            return
+        self.tls = tls
         self.since = self.now()
         self._shake_hands(tls)
 

@@ -6,6 +6,8 @@ No I/O but the reading of file objects that the program hands over; no event loo
 from __future__ import annotations
 
 import copy
+import io
+import os
 import sys
 import types
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
@@ -13,14 +15,23 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from ehlo._client.idna import a_label
 from ehlo._core import Address, ClientConnection, NullPath, Postmaster, Recipient, Sender
-from ehlo._errors import LocalProtocolError
+from ehlo._errors import InvalidAddressError, LocalProtocolError
 
 if TYPE_CHECKING:
     from email.message import Message
 
     from typing_extensions import Buffer
 
-__all__ = ["Letter", "RecipientLike", "Recipients", "SendableMessage", "SenderLike", "Source", "ascii_path"]
+__all__ = [
+    "Letter",
+    "RecipientLike",
+    "Recipients",
+    "SendableMessage",
+    "SenderLike",
+    "Source",
+    "ascii_path",
+    "naming_address",
+]
 
 
 class _Readable(Protocol):
@@ -80,6 +91,25 @@ def ascii_path(path: Any) -> Any:
     if isinstance(path, Recipient) and isinstance(path.path, Address) and not path.path.is_ascii:
         return Recipient(a_label(path.path.mailbox), notify=path.notify, orcpt=path.orcpt, rrvs=path.rrvs)
     return path
+
+
+def naming_address(
+    error: LocalProtocolError, sender: SenderLike, recipients: Iterable[RecipientLike]
+) -> LocalProtocolError:
+    """``error``, or the same with the address that caused it.
+
+    Example::
+
+        except LocalProtocolError as exc: raise naming_address(exc, sender, recipients) from None
+    """
+    checks: list[tuple[Any, Any]] = [(Sender, sender), *((Recipient, one) for one in recipients)]
+    for kind, address in checks:
+        try:
+            if not isinstance(address, kind):
+                kind(address)
+        except LocalProtocolError as exc:
+            return InvalidAddressError(str(exc), address)
+    return error
 
 
 def is_plain(sender: object, recipients: object) -> bool:
@@ -166,6 +196,19 @@ def _read_file(file: _Readable) -> bytes | Iterator[bytes]:
     return _go_on(file, parts)
 
 
+def _octets_left(file: _Readable) -> int | None:
+    """Octets between here and the end of a file, where the file knows it at no cost. Line ends may add to them."""
+    try:
+        if isinstance(file, io.BytesIO):
+            return file.getbuffer().nbytes - file.tell()
+        raw = file.raw if isinstance(file, io.BufferedReader | io.BufferedRandom) else file
+        if isinstance(raw, io.FileIO) and isinstance(file, io.BufferedIOBase | io.FileIO) and file.seekable():
+            return max(os.fstat(file.fileno()).st_size - file.tell(), 0)
+    except (OSError, ValueError):  # closed, or no file behind it: reading will tell
+        pass
+    return None
+
+
 def _go_on(file: _Readable, parts: list[bytes]) -> Iterator[bytes]:
     while parts:
         yield parts.pop(0)
@@ -193,7 +236,7 @@ class Letter:
         identifier = Letter(b"Subject: hi\\r\\n\\r\\n", "a@b.example", ["c@d.example"]).queue(conn)
     """
 
-    __slots__ = ("_content", "_facts", "_message", "recipients", "sender", "source")
+    __slots__ = ("_content", "_eight_bit", "_message", "_size", "_utf8_header", "recipients", "sender", "source")
 
     def __init__(
         self,
@@ -207,7 +250,9 @@ class Letter:
         self.source: Source | None = None
         self._message: Message[Any, Any] | None = None
         self._content: Buffer | None = None
-        self._facts = (size, eight_bit, utf8_header)
+        self._size = size
+        self._eight_bit = eight_bit
+        self._utf8_header = utf8_header
         if type(message) is bytes:
             self._content = message
         elif (email := sys.modules.get("email.message")) is not None and isinstance(message, email.Message):
@@ -232,6 +277,8 @@ class Letter:
         if isinstance(message, AsyncIterable):
             self.source = Source(message)
         elif hasattr(message, "read"):
+            if self._size is None:  # a lower bound: enough to know that a message is too large (RFC 1870 6.1)
+                self._size = _octets_left(message)
             found = _read_file(message)
             if isinstance(found, bytes):
                 self._content = found
@@ -273,11 +320,21 @@ class Letter:
             if self._message is not None:
                 from ehlo._client.email import flatten
 
-                content = flatten(self._message, conn.capabilities, international=self._international)
+                international = self._utf8_header or self._international
+                content = flatten(self._message, conn.capabilities, international=international)
             assert content is not None
-            return conn.send_message(self.sender, self.recipients, content)
-        size, eight_bit, utf8_header = self._facts
-        return conn.start_message(self.sender, self.recipients, size=size, eight_bit=eight_bit, utf8_header=utf8_header)
+        try:
+            if source is None:
+                return conn.send_message(self.sender, self.recipients, content)  # type: ignore[arg-type]
+            return conn.start_message(
+                self.sender,
+                self.recipients,
+                size=self._size,
+                eight_bit=self._eight_bit,
+                utf8_header=self._utf8_header,
+            )
+        except LocalProtocolError as exc:
+            raise naming_address(exc, self.sender, self.recipients) from None
 
     @property
     def _international(self) -> bool:

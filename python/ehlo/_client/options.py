@@ -10,15 +10,18 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NoReturn, TypedDict
 
+from ehlo._client.idna import domain_to_ascii
 from ehlo._client.login import LoginLike, login_of
 from ehlo._core import ClientConfig, ProxyHeader
 from ehlo._errors import EhloError, LocalProtocolError, SMTPConnectError, SMTPTimeoutError
-from ehlo._tls import unverified_context
+from ehlo._tls import Tls, reason_of, unverified_context
 
-__all__ = ["ConnectOptions", "Opening", "PoolOptions", "hostname_of", "tick_of"]
+__all__ = ["NAME_SECONDS", "ConnectOptions", "Opening", "PoolOptions", "hostname_of", "tick_of"]
 
 # A backend looks at the time at least this often, in seconds.
 _TICK: Final = 30.0
+# This machine's name is waited for no longer, in seconds. A client without a name says its address (RFC 5321 4.1.4).
+NAME_SECONDS: Final = 3.0
 _POLICIES: Final = ("off", "opportunistic", "required", "implicit")
 
 
@@ -125,6 +128,10 @@ class Opening:
     ) -> None:
         if (host is not None) + (path is not None) + (sock is not None) != 1:
             raise LocalProtocolError("connect: give a host, or path, or sock")
+        if host is not None:
+            host = _checked_host(host)
+        if port is not None and not 0 < port <= 65535:
+            raise LocalProtocolError(f"connect: port must be 1 to 65535, not {port}")
         config = ClientConfig() if config is None else config
         self.tls = config.tls if tls is None else tls
         if self.tls not in _POLICIES:
@@ -147,9 +154,12 @@ class Opening:
         self.trusted = ssl_context is not None or self.tls != "opportunistic" or auth is not None
         self._context = ssl_context
         name = server_hostname if server_hostname is not None else (host or "").partition("%")[0].rstrip(".")
+        name = domain_to_ascii(name) or name
         self.server_hostname = name or None
         if self.tls != "off" and not name and (ssl_context.check_hostname if ssl_context is not None else self.trusted):
             raise LocalProtocolError("connect: TLS needs a server_hostname to verify the certificate by (RFC 8314 5.3)")
+        if self.tls != "off":
+            _check_tls(ssl_context, self.server_hostname)
         self.handshake_timeout = handshake_timeout
         self.proxy = b""
         if proxy is not None:
@@ -175,13 +185,20 @@ class Opening:
         return self._context
 
     async def learn_own_name(self, in_thread: Callable[[Callable[[], str]], Awaitable[str]]) -> None:
-        """Ask for the name of this machine, if it is needed and nobody has asked before: it may take as long as the DNS
-        does.
+        """Ask for the name of this machine, if it is needed and nobody has asked before. The DNS may be slow: after
+        some seconds the client goes on without a name.
+
+        Arguments:
+            in_thread: runs a function in a thread, and waits for it at most :data:`NAME_SECONDS`; raises
+                :class:`TimeoutError` when that is over.
         """
         global _own_name
         if self.fqdn is not None:
             if _own_name is None:
-                _own_name = await in_thread(socket.getfqdn)
+                try:
+                    _own_name = await in_thread(socket.getfqdn)
+                except TimeoutError:
+                    return  # the next connection asks again
             self.fqdn = _own_name
 
     def failed(self, exc: Exception) -> NoReturn:
@@ -200,6 +217,29 @@ class Opening:
 
 
 _own_name: str | None = None
+
+
+def _checked_host(host: str) -> str:
+    """``host`` in ASCII, if it can be a name or an address at all (RFC 1035 2.3.4)."""
+    name = domain_to_ascii(host)
+    if name is None:
+        raise LocalProtocolError(f"connect: {host!r} is no host name: it has no A-labels (RFC 5891)")
+    labels = name.removesuffix(".").split(".")
+    if not all(0 < len(label) < 64 for label in labels) or len(name) > 254:
+        raise LocalProtocolError(f"connect: {host!r} is no host name: a label has 1 to 63 octets (RFC 1035 2.3.4)")
+    if not name.isprintable() or " " in name:
+        raise LocalProtocolError(f"connect: {host!r} is no host name: it has a space or a control character")
+    return name
+
+
+def _check_tls(context: ssl.SSLContext | None, server_hostname: str | None) -> None:
+    """Whether a handshake can begin: what is wrong here is the program's mistake, not the server's."""
+    if context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # this one costs little: it has no certificates
+    try:
+        Tls(context, server_side=False, server_hostname=server_hostname)
+    except (ssl.SSLError, ValueError, TypeError, OSError) as exc:
+        raise LocalProtocolError(f"connect: TLS cannot begin with these arguments: {reason_of(exc)}") from exc
 
 
 def hostname_of(fqdn: str, address: object) -> str:

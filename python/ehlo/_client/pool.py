@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
@@ -19,6 +19,7 @@ from ehlo._server.driver import Event
 __all__ = ["BasePool", "PoolStatistics"]
 
 ClientT = TypeVar("ClientT", bound=BaseClient)
+T = TypeVar("T")
 
 
 @dataclass
@@ -64,6 +65,8 @@ class BasePool(Generic[ClientT]):
         idle: seconds after which a connection that nobody uses is closed, 60 by default; ``None``: never.
         check_after: seconds after which a kept connection is asked with NOOP before it is used, 20 by default;
             ``None``: never.
+        check_seconds: how long the reply to this NOOP is waited for, 3 by default; after that the connection counts
+            as dead, and a new one is made.
 
     Raises:
         LocalProtocolError: the combination of arguments makes no sense.
@@ -82,6 +85,7 @@ class BasePool(Generic[ClientT]):
         max_messages: int | None,
         idle: float | None,
         check_after: float | None,
+        check_seconds: float,
     ) -> None:
         if max_connections < 1 or (max_messages is not None and max_messages < 1):
             raise LocalProtocolError("a pool needs max_connections and max_messages of at least 1")
@@ -91,11 +95,15 @@ class BasePool(Generic[ClientT]):
         self._max_messages = max_messages
         self._idle_seconds = idle
         self._check_after = check_after
+        self._check_seconds = check_seconds
         # The one used last is at the right, and is used next: those beyond the load grow old and are closed.
         self._idle: deque[_Idle[ClientT]] = deque()
         self._busy: dict[ClientT, int] = {}
         self._slots = max_connections
         self._waiting: deque[Event] = deque()
+        # Those that are not used again: QUIT is said to them beside, so that no send waits for its reply.
+        self._leaving: set[ClientT] = set()
+        self._all_left: Event | None = None
         self._closed = False
         self._sweeping = False
         self._statistics = PoolStatistics()
@@ -105,6 +113,14 @@ class BasePool(Generic[ClientT]):
     _make_event: Callable[[], Event]
     # Seconds.
     _sleep: Callable[[float], Awaitable[object]]
+
+    async def _within(self, seconds: float, function: Callable[[], Awaitable[T]]) -> T | None:
+        """What the function gives; ``None`` if it takes longer than so many seconds, and then it is cancelled."""
+        raise NotImplementedError
+
+    def _run_beside(self, function: Callable[[ClientT], Coroutine[Any, Any, None]], client: ClientT) -> bool:
+        """Start it as a task of its own; False if nothing can run beside."""
+        raise NotImplementedError
 
     def _start_sweeping(self) -> bool:
         """Run :meth:`_sweep` beside; False if nothing can be run."""
@@ -158,6 +174,9 @@ class BasePool(Generic[ClientT]):
         try:
             while self._idle:
                 await self._discard(self._idle.pop().client)
+            if self._leaving:
+                self._all_left = self._make_event()
+                await self._all_left.wait()
         except BaseException:
             self.abort()  # nobody comes back for the rest
             raise
@@ -173,7 +192,7 @@ class BasePool(Generic[ClientT]):
         self._stop_sweeping()
         for event in self._waiting:
             event.set()
-        for client in (*(idle.client for idle in self._idle), *self._busy):
+        for client in (*(idle.client for idle in self._idle), *self._leaving, *self._busy):
             client.abort()
         self._idle.clear()
 
@@ -278,7 +297,7 @@ class BasePool(Generic[ClientT]):
                 ):
                     return kept.client
                 self._statistics.dropped += 1
-                await self._discard(kept.client)
+                self._let_go(kept.client)
             return await self._new()
         except BaseException:
             self._free_slot()
@@ -294,7 +313,8 @@ class BasePool(Generic[ClientT]):
         """Ask with NOOP (RFC 5321 4.1.1.9)."""
         self._statistics.checked += 1
         try:
-            return (await client.noop()).is_positive
+            reply = await self._within(self._check_seconds, client.noop)
+            return reply is not None and reply.is_positive
         except SMTPException:
             return False
         except BaseException:
@@ -321,7 +341,25 @@ class BasePool(Generic[ClientT]):
                     self._sweeping = False
         self._free_slot()
         if not keep:
-            await self._discard(client)
+            self._let_go(client)
+
+    def _let_go(self, client: ClientT) -> None:
+        """Say QUIT beside and close. A result is never kept waiting for the server's answer to QUIT."""
+        self._busy.pop(client, None)
+        self._leaving.add(client)
+        if client.is_closed or not self._run_beside(self._say_goodbye, client):
+            self._leaving.discard(client)
+            client._link.leave()
+
+    async def _say_goodbye(self, client: ClientT) -> None:
+        try:
+            with contextlib.suppress(SMTPException, OSError):
+                await client.close()
+        finally:
+            client.abort()
+            self._leaving.discard(client)
+            if self._all_left is not None and not self._leaving:
+                self._all_left.set()
 
     def _drop(self, client: ClientT) -> None:
         client.abort()

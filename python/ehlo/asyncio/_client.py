@@ -9,9 +9,10 @@ from typing import Any, Unpack
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
 from ehlo._client.driver import ClientDriver
-from ehlo._client.options import ConnectOptions, Opening
+from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo.asyncio._client_connection import ClientProtocol
 from ehlo.asyncio._dial import connected
+from ehlo.asyncio._loop import in_thread
 
 __all__ = ["Client", "connect", "dial"]
 
@@ -42,13 +43,13 @@ async def dial(opening: Opening) -> ClientProtocol:
         link = await dial(Opening("127.0.0.1", 2525))
     """
     loop = asyncio.get_running_loop()
-    await opening.learn_own_name(lambda function: loop.run_in_executor(None, function))
 
     def factory() -> ClientProtocol:
         return ClientProtocol(loop, opening)
 
     try:
         async with asyncio.timeout(opening.connect_timeout):
+            await opening.learn_own_name(lambda function: asyncio.wait_for(in_thread(function), NAME_SECONDS))
             if opening.path is not None:
                 _, link = await loop.create_unix_connection(factory, opening.path)
             else:

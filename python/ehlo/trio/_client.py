@@ -11,7 +11,7 @@ import trio
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
 from ehlo._client.driver import ClientDriver
-from ehlo._client.options import ConnectOptions, Opening
+from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._errors import LocalProtocolError
 from ehlo._server.listener import no_delay
 from ehlo.trio._client_connection import ClientSocket
@@ -46,6 +46,13 @@ class Client(Nursed, BaseClient):
         return scope.cancel
 
 
+async def _in_thread(function: Callable[[], str]) -> str:
+    """Run it in a thread that nobody waits for when the time is up."""
+    with trio.move_on_after(NAME_SECONDS):
+        return await trio.to_thread.run_sync(function, abandon_on_cancel=True)
+    raise TimeoutError
+
+
 async def dial(opening: Opening) -> ClientSocket:
     """A connection over which nothing but a PROXY header, and the beginning of implicit TLS, has gone.
 
@@ -53,9 +60,9 @@ async def dial(opening: Opening) -> ClientSocket:
 
         link = await dial(Opening("127.0.0.1", 2525))
     """
-    await opening.learn_own_name(trio.to_thread.run_sync)
     try:
         with trio.fail_after(inf if opening.connect_timeout is None else opening.connect_timeout):
+            await opening.learn_own_name(_in_thread)
             if opening.path is not None:
                 sock = plain(await trio.open_unix_socket(opening.path))
             elif opening.sock is not None:

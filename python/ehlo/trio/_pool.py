@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, Unpack
 
 import trio
 
@@ -12,6 +13,8 @@ from ehlo.trio._client import Client, connect
 from ehlo.trio._nursed import Nursed
 
 __all__ = ["Pool"]
+
+T = TypeVar("T")
 
 
 class Pool(Nursed, BasePool[Client]):
@@ -29,11 +32,23 @@ class Pool(Nursed, BasePool[Client]):
         max_messages: int | None = 1000,
         idle: float | None = 60.0,
         check_after: float | None = 20.0,
+        check_seconds: float = 3.0,
         **options: Unpack[PoolOptions],
     ) -> None:
         opening = connect(host, port, **options)
-        super().__init__(opening, trio.current_time, max_connections, max_messages, idle, check_after)
+        super().__init__(opening, trio.current_time, max_connections, max_messages, idle, check_after, check_seconds)
         self._nursery = None
+
+    async def _within(self, seconds: float, function: Callable[[], Awaitable[T]]) -> T | None:
+        with trio.move_on_after(seconds):
+            return await function()
+        return None
+
+    def _run_beside(self, function: Callable[[Client], Coroutine[Any, Any, None]], client: Client) -> bool:
+        if self._nursery is None:
+            return False
+        self._nursery.start_soon(function, client)
+        return True
 
     def _start_sweeping(self) -> bool:
         # Without ``async with`` there is nowhere to run it: then the idle are closed when a connection is next asked

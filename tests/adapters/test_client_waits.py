@@ -1,0 +1,202 @@
+"""No wait of a client is without a bound, and none delays the result of a message (FAULTS A5, B1, B6, B7)."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from typing import Any
+
+import pytest
+
+import ehlo
+from backends import Backend, Peer, Script
+from ehlo._client import options
+
+A, B = "a@b.example", "c@d.example"
+CONTENT = b"Subject: hi\r\n\r\nhello\r\n"
+SOON = 0.05
+"""A time limit for what never comes, in seconds."""
+
+
+def config(**changes: Any) -> ehlo.ClientConfig:
+    return ehlo.ClientConfig("client.example", **changes)
+
+
+def one_message(then: Script) -> Script:
+    async def script(peer: Peer) -> None:
+        await peer.hello()
+        await peer.envelope()
+        await peer.content()
+        peer.say(b"250 ok\r\n")
+        await then(peer)
+
+    return script
+
+
+@pytest.mark.parametrize("tls", ["implicit", "required"])
+@pytest.mark.parametrize("wrong", ["context for the wrong side", "server name that TLS refuses"])
+def test_faults_b1_tls_that_cannot_begin_is_an_error_at_once(backend: Backend, tls: Any, wrong: str) -> None:
+    async def main() -> None:
+        if wrong == "context for the wrong side":
+            arguments = {"ssl_context": ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)}
+        else:
+            arguments = {"ssl_context": ehlo.unverified_context(), "server_hostname": ".mx.example"}
+        with pytest.raises(ehlo.LocalProtocolError, match="TLS cannot begin"):
+            await backend.adapter.connect("127.0.0.1", 1, tls=tls, config=config(), **arguments)
+
+    backend.run(main)
+
+
+def test_faults_b1_a_context_that_goes_wrong_later(backend: Backend) -> None:
+    """What is wrong is found before anything is sent; should it come later, the wait still ends."""
+
+    class Moody(ssl.SSLContext):
+        calls = 0
+
+        def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+            Moody.calls += 1
+            if Moody.calls > 1:
+                raise ssl.SSLError("not today")
+            return super().wrap_bio(*args, **options)
+
+    async def server(peer: Peer) -> None:
+        await peer.hello(b"250-mx.example\r\n250 STARTTLS\r\n")
+        assert await peer.line() == b"STARTTLS"
+        peer.say(b"220 go\r\n")
+        await peer.farewell()
+
+    async def main() -> None:
+        Moody.calls = 0
+        context = Moody(ssl.PROTOCOL_TLS_CLIENT)
+        async with backend.scripted(server) as port:
+            with pytest.raises(ehlo.SMTPConnectError, match=r"TLS cannot begin: .*not today"):
+                await backend.adapter.connect(
+                    "127.0.0.1", port, tls="required", ssl_context=context, server_hostname="mx", config=config()
+                )
+
+    backend.run(main)
+
+
+def test_faults_b6_the_name_of_this_machine_is_waited_for_inside_the_limit(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def slow_name() -> str:
+        answered.wait()
+        return "box.example"
+
+    monkeypatch.setattr(options, "_own_name", None)
+    monkeypatch.setattr("socket.getfqdn", slow_name)
+
+    async def main() -> None:
+        with pytest.raises(ehlo.SMTPTimeoutError, match="no answer in"):
+            await backend.adapter.connect("127.0.0.1", 1, connect_timeout=SOON)
+
+    try:
+        backend.run(main)
+    finally:
+        answered.set()
+
+
+def test_faults_b6_without_a_name_the_client_says_its_address(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+    hello: list[bytes] = []
+
+    def slow_name() -> str:
+        answered.wait()
+        return "box.example"
+
+    monkeypatch.setattr(options, "_own_name", None)
+    monkeypatch.setattr("socket.getfqdn", slow_name)
+    monkeypatch.setattr(f"{backend.adapter.__name__}._client.NAME_SECONDS", SOON)
+
+    async def server(peer: Peer) -> None:
+        hello.append(await peer.hello())
+        await peer.farewell()
+
+    async def main() -> None:
+        async with backend.scripted(server) as port, backend.adapter.connect("127.0.0.1", port):
+            answered.set()
+
+    try:
+        backend.run(main)
+    finally:
+        answered.set()
+    assert hello[0] in (b"EHLO [127.0.0.1]", b"EHLO localhost")
+
+
+def test_faults_a5_the_result_does_not_wait_for_quit(backend: Backend) -> None:
+    """A connection that is worn says QUIT beside: the server may be slow to answer it."""
+
+    async def main() -> None:
+        got_result = backend.event()
+
+        async def slow_goodbye(peer: Peer) -> None:
+            assert await peer.line() == b"QUIT"
+            await got_result.wait()
+            peer.say(b"221 bye\r\n")
+
+        async with (
+            backend.scripted(one_message(slow_goodbye)) as port,
+            backend.adapter.Pool("127.0.0.1", port, max_messages=1, config=config()) as pool,
+        ):
+            result = await pool.send(CONTENT, A, B)
+            assert result.all_accepted
+            got_result.set()
+
+    backend.run(main)
+
+
+def test_faults_a5_a_silent_server_does_not_unsay_a_result(backend: Backend) -> None:
+    async def main() -> None:
+        async def silent(peer: Peer) -> None:
+            assert await peer.line() == b"QUIT"
+            await peer.rest()
+
+        settings = config(quit_timeout=SOON)
+        async with (
+            backend.scripted(one_message(silent)) as port,
+            backend.adapter.Pool("127.0.0.1", port, max_messages=1, config=settings) as pool,
+        ):
+            assert (await pool.send(CONTENT, A, B)).all_accepted
+
+    backend.run(main)
+
+
+def test_faults_a5_outside_of_async_with_nothing_waits_either(backend: Backend) -> None:
+    async def main() -> None:
+        async def silent(peer: Peer) -> None:
+            assert await peer.line() == b"QUIT"
+            await peer.rest()
+
+        async with backend.scripted(one_message(silent)) as port:
+            pool = backend.adapter.Pool("127.0.0.1", port, max_messages=1, config=config(quit_timeout=SOON))
+            assert (await pool.send(CONTENT, A, B)).all_accepted
+            await pool.close()
+            assert pool.connections == 0
+
+    backend.run(main)
+
+
+def test_faults_b7_a_dead_connection_is_found_by_a_short_probe(backend: Backend) -> None:
+    async def main() -> None:
+        async def dead(peer: Peer) -> None:
+            assert await peer.line() == b"NOOP"
+            await peer.rest()
+
+        async def alive(peer: Peer) -> None:
+            await peer.farewell()
+
+        async with (
+            backend.scripted(one_message(dead), one_message(alive)) as port,
+            backend.adapter.Pool("127.0.0.1", port, check_after=0.0, check_seconds=SOON, config=config()) as pool,
+        ):
+            assert (await pool.send(CONTENT, A, B)).all_accepted
+            assert (await pool.send(CONTENT, A, B)).all_accepted
+            statistics = pool.statistics
+            assert (statistics.checked, statistics.dropped, statistics.connections) == (1, 1, 2)
+
+    backend.run(main)
