@@ -23,7 +23,7 @@ from ehlo._client.login import Login, LoginLike, login_of
 from ehlo._client.message import Letter, RecipientLike, Recipients, SendableMessage, SenderLike, is_plain
 from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult, xtext_encode
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPNotSupportedError
-from ehlo._server.driver import Event
+from ehlo._types import Wakeup
 
 __all__ = ["BaseClient", "Item", "SendMany"]
 
@@ -57,7 +57,7 @@ class BaseClient:
 
     # ---- what the backend provides ---------------------------------------------------------------
 
-    _make_event: Callable[[], Event]
+    _make_event: Callable[[], Wakeup]
 
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
         """Run it beside; gives what cancels it. It raises nothing."""
@@ -829,7 +829,7 @@ class _Pump:
     def __init__(self, client: BaseClient) -> None:
         self._client = client
         self._pulled: deque[Item] = deque()
-        self._room: Event | None = None
+        self._room: Wakeup | None = None
         self._error: Exception | None = None
         self.ended = False
 

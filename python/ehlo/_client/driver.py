@@ -43,8 +43,8 @@ from ehlo._errors import (
     SMTPTimeoutError,
     one_line,
 )
-from ehlo._server.handler import path_text
 from ehlo._tls import Tls, reason_of
+from ehlo._types import path_text
 
 __all__ = ["ClientDriver"]
 

@@ -7,20 +7,20 @@ no leading "backend" remark here, and provides what has one. No I/O, no event lo
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import ClientAttributes, ProxyHeader, Reply, ServerConnection
-from ehlo._server.driver import Call, Event, ServerDriver
+from ehlo._server.driver import Call, ServerDriver
+from ehlo._sockets import address_of
 from ehlo._tls import Tls, reason_of
-from ehlo._types import ServerEvent
+from ehlo._types import ServerEvent, Wakeup
 
 if TYPE_CHECKING:
     from ehlo._server.listener import Listener
 
-__all__ = ["HANDLER", "TICK", "WRITING", "Connection", "address_of"]
+__all__ = ["HANDLER", "TICK", "WRITING", "Connection"]
 
 log: Final = logging.getLogger("ehlo")
 
@@ -32,16 +32,6 @@ _QUEUE: Final = 65536
 _CLEAN: Final = frozenset(("quit", "eof", "shutdown", "tls"))
 # Why reading is paused; bits of Connection._pauses. The values from 4 on are the backend's own.
 WRITING, HANDLER = 1, 2
-
-
-def address_of(name: Any) -> tuple[str, int] | str:
-    """The name of a socket as the program sees it: ``(address, port)``, or the path of a Unix socket.
-
-    Example::
-
-        address_of(sock.getsockname())
-    """
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else os.fsdecode(name or "")
 
 
 class Connection:
@@ -129,7 +119,7 @@ class Connection:
     def local(self) -> tuple[str, int] | str | None:
         return address_of(self._name("sockname")) or None
 
-    def make_event(self) -> Event:
+    def make_event(self) -> Wakeup:
         return self._server._make_event()
 
     def wake(self) -> None:

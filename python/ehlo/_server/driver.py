@@ -41,12 +41,12 @@ from ehlo._core import (
 from ehlo._errors import LocalProtocolError
 from ehlo._sasl.mechanisms import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step, Verdict
 from ehlo._server.handler import Answer, ContentAbortedError, Method, Plan, Result, Session
-from ehlo._types import ServerEvent
+from ehlo._types import ServerEvent, Wakeup
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["Adapter", "Body", "Call", "Event", "ServerDriver"]
+__all__ = ["Adapter", "Body", "Call", "ServerDriver"]
 
 log: Final = logging.getLogger("ehlo")
 
@@ -57,14 +57,6 @@ _AUTH_FAILED: Final = Reply(454, "4.7.0", "Temporary authentication failure")
 _OK: Final = Reply(250, "2.0.0", "Ok")
 
 
-class Event(Protocol):
-    """What a backend gives the driver to wait with; ``asyncio.Event`` and ``trio.Event`` are two. Set at most once."""
-
-    def set(self) -> None: ...
-
-    async def wait(self) -> object: ...
-
-
 class Adapter(Protocol):
     """What the driver asks of the adapter above it."""
 
@@ -72,7 +64,7 @@ class Adapter(Protocol):
 
     def local(self) -> tuple[str, int] | str | None: ...
 
-    def make_event(self) -> Event: ...
+    def make_event(self) -> Wakeup: ...
 
     def wake(self) -> None:
         """The driver can go on though nothing was received: step soon, or now."""
@@ -87,7 +79,7 @@ class _Gone:
     def local(self) -> tuple[str, int] | str | None:
         return None
 
-    def make_event(self) -> Event:
+    def make_event(self) -> Wakeup:
         raise LocalProtocolError("this session is over")
 
     def wake(self) -> None:
@@ -166,7 +158,7 @@ class Body(AsyncIterator[bytes]):
         self._driver = driver
         self._recipients = recipients
         self._chunk: bytes | None = None
-        self._waiter: Event | None = None
+        self._waiter: Wakeup | None = None
         self._call: Call | None = None
         self._error: str | None = None
         self._answer: Answer = None

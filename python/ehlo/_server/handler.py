@@ -20,7 +20,7 @@ from ehlo._core import (
 )
 from ehlo._errors import EhloError, LocalProtocolError
 from ehlo._sasl.mechanisms import Credentials, Verdict
-from ehlo._types import Decision, ForwardPath
+from ehlo._types import Decision
 
 __all__ = [
     "Answer",
@@ -446,11 +446,3 @@ def decisions_of(handler: object) -> tuple[frozenset[Decision], ContentMode]:
     """
     plan = plan_of(handler)
     return plan.decisions, plan.content
-
-
-def path_text(path: ForwardPath | object) -> str:
-    """A path as it stands between ``<`` and ``>``: the mailbox, ``""`` for the null path, ``Postmaster``."""
-    mailbox = getattr(path, "mailbox", None)
-    if mailbox is not None:
-        return str(mailbox)
-    return str(getattr(path, "as_written", "")).strip("<>")

@@ -13,11 +13,12 @@ from math import inf
 from time import monotonic
 
 from ehlo._core import ServerConfig
-from ehlo._server.driver import Event
 from ehlo._server.handler import Plan
 from ehlo._server.limits import Limits
-from ehlo._server.listener import Listener, is_unix, open_server
+from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
+from ehlo._sockets import is_unix
+from ehlo._types import Wakeup
 from ehlo.asyncio._loop import buffer_of
 from ehlo.asyncio._server_connection import ServerProtocol
 
@@ -49,7 +50,7 @@ class Server(Listener[ServerProtocol]):
         self._listeners: list[asyncio.Server] = []
         self._closer: asyncio.Task[None] | None = None
 
-    async def _wait(self, event: Event, seconds: float) -> None:
+    async def _wait(self, event: Wakeup, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == inf else seconds):
                 await event.wait()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.driver import Call
-from ehlo._server.listener import no_delay
+from ehlo._sockets import no_delay
 from ehlo.asyncio._loop import spawn
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from ehlo._errors import (
     SMTPTimeoutError,
 )
 from ehlo._sasl.mechanisms import MECHANISMS
-from ehlo._server.handler import path_text
 from ehlo._tls import unverified_context
+from ehlo._types import path_text
 from ehlo.cli._receive import TIMERS, UsageError, count, first_line, printable, printable_line, seconds
 
 __all__ = ["add_parser", "run"]
