@@ -39,7 +39,8 @@ from ehlo._core import (
     Xclient,
 )
 from ehlo._errors import LocalProtocolError
-from ehlo._sasl.mechanisms import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step, Verdict
+from ehlo._sasl.credentials import Verdict
+from ehlo._sasl.server import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step
 from ehlo._server.handler import Answer, ContentAbortedError, Method, Plan, Result, Session
 from ehlo._types import ServerEvent, Wakeup
 

@@ -19,7 +19,7 @@ from ehlo._core import (
     ServerConnection,
 )
 from ehlo._errors import EhloError, LocalProtocolError
-from ehlo._sasl.mechanisms import Credentials, Verdict
+from ehlo._sasl.credentials import Credentials, Verdict
 from ehlo._types import Decision
 
 __all__ = [
