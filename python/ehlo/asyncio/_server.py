@@ -45,7 +45,7 @@ class Server(Listener[ServerProtocol]):
         self._buffer = buffer_of(loop)
         self._view = self._buffer.view
         # uvloop reads from one transport up to 32 times in a turn, and all others wait; asyncio itself reads once.
-        self._full_read = -1 if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
+        self._full_read = None if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []
         self._closer: asyncio.Task[None] | None = None
