@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ehlo._core import ClientAttributes, ProxyHeader, ReceiveBuffer, Reply, ServerConfig, ServerConnection
-from ehlo._server.driver import Call, ServerDriver
-from ehlo._server.handler import Plan
+from ehlo._server.answers import Call
+from ehlo._server.driver import ServerDriver
+from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.trust import Networks
 from ehlo._sockets import address_of
@@ -39,7 +40,7 @@ class Owner(Protocol):
     one; there all of this is explained.
     """
 
-    _plan: Plan
+    _plan: HandlerPlan
     _config: ServerConfig
     _limits: Limits
     _tls: ssl.SSLContext | None

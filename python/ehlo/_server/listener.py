@@ -22,7 +22,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 from ehlo._core import ReceiveBuffer, Reply, ServerConfig
 from ehlo._errors import LocalProtocolError
 from ehlo._server.connection import TICK, Connection
-from ehlo._server.handler import Plan, plan_of
+from ehlo._server.handler import HandlerPlan, plan_of
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.submission import submission_fields
 from ehlo._server.trust import Networks
@@ -55,7 +55,7 @@ class Listener(Generic[C]):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: HandlerPlan,
         config: ServerConfig,
         limits: Limits,
         tls: ssl.SSLContext | None,
@@ -296,7 +296,7 @@ def _count(total: Statistics, connection: Connection) -> None:
 
 
 async def open_server(
-    kind: Callable[[Plan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
+    kind: Callable[[HandlerPlan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
     getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
     handler: object,
     host: str | Sequence[str] | None,

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 
 from ehlo._core import ServerConfig
-from ehlo._server.handler import Plan
+from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Limits
 from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
@@ -38,7 +38,12 @@ class Server(Listener[ServerProtocol]):
     _sleep = staticmethod(asyncio.sleep)
 
     def __init__(
-        self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None, trusted: Networks
+        self,
+        plan: HandlerPlan,
+        config: ServerConfig,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        trusted: Networks,
     ) -> None:
         super().__init__(plan, config, limits, tls, trusted, monotonic)
         self._loop = loop = asyncio.get_running_loop()

@@ -13,8 +13,8 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, Protocol
 
+from ehlo._server.answers import Call
 from ehlo._server.connection import WRITING, Connection, Owner
-from ehlo._server.driver import Call
 from ehlo._sockets import no_delay
 from ehlo.asyncio._loop import spawn
 

@@ -14,7 +14,7 @@ import trio
 from trio.lowlevel import notify_closing, wait_readable
 
 from ehlo._core import ReceiveBuffer, ServerConfig
-from ehlo._server.handler import Plan
+from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Limits
 from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
@@ -43,7 +43,12 @@ class Server(Listener[ServerTask]):
     _sleep = staticmethod(trio.sleep)
 
     def __init__(
-        self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None, trusted: Networks
+        self,
+        plan: HandlerPlan,
+        config: ServerConfig,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        trusted: Networks,
     ) -> None:
         super().__init__(plan, config, limits, tls, trusted, trio.lowlevel.current_clock().current_time)
         self._buffer = ReceiveBuffer()

@@ -16,8 +16,8 @@ from typing import Any, Final
 import trio
 from trio.lowlevel import current_task, wait_readable, wait_writable
 
+from ehlo._server.answers import Call
 from ehlo._server.connection import WRITING, Connection, Owner
-from ehlo._server.driver import Call
 
 __all__ = ["ServerTask"]
 
