@@ -28,7 +28,7 @@ import pytest
 
 import ehlo
 import ehlo.asyncio
-from ehlo._server.listener import no_delay
+from ehlo._sockets import no_delay
 
 PATIENCE = 20.0
 """Real seconds after which a test has failed."""

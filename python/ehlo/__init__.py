@@ -85,19 +85,18 @@ from ehlo._errors import (
     SMTPServerDisconnected,
     SMTPTimeoutError,
 )
-from ehlo._sasl.mechanisms import (
-    ClientMechanism,
+from ehlo._sasl.client import ClientMechanism, client_mechanism
+from ehlo._sasl.common import SaslError
+from ehlo._sasl.credentials import (
     CramCredentials,
     Credentials,
     ExternalCredentials,
     Identity,
     OAuthError,
     PasswordCredentials,
-    SaslError,
     ScramCredentials,
     ScramKeys,
     TokenCredentials,
-    client_mechanism,
 )
 from ehlo._server.handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
 from ehlo._server.limits import Limits, Statistics

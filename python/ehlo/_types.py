@@ -1,8 +1,8 @@
-"""Names for types that are shared; the extension itself holds only classes."""
+"""Types that both wings of the package need, and the text of a path. The extension itself holds only classes."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ehlo._core import (
     Address,
@@ -29,7 +29,7 @@ from ehlo._core import (
     Xclient,
 )
 
-__all__ = ["BareNewlines", "Decision", "ForwardPath", "ReversePath", "ServerEvent"]
+__all__ = ["BareNewlines", "Decision", "ForwardPath", "ReversePath", "ServerEvent", "Wakeup", "path_text"]
 
 ReversePath: TypeAlias = Address | NullPath
 """What MAIL names (RFC 5321 4.1.2)."""
@@ -65,3 +65,32 @@ ServerEvent: TypeAlias = (
     | Disconnect
 )
 """What :meth:`ehlo.ServerConnection.next_event` gives."""
+
+
+class Wakeup(Protocol):
+    """One task waits for it until another task sets it. ``asyncio.Event`` and ``trio.Event`` are such objects.
+
+    It is set at most once.
+    """
+
+    def set(self) -> None: ...
+
+    async def wait(self) -> object: ...
+
+
+def path_text(path: ForwardPath | ReversePath) -> str:
+    """Return a path as it stands between ``<`` and ``>`` (RFC 5321 4.1.2).
+
+    Arguments:
+        path: the path of an envelope. The null reverse-path gives ``""``, the postmaster without a domain gives
+            ``"Postmaster"`` as it was written.
+
+    Example::
+
+        >>> path_text(ehlo.Address("<a@b.example>"))
+        'a@b.example'
+    """
+    mailbox = getattr(path, "mailbox", None)
+    if mailbox is not None:
+        return str(mailbox)
+    return str(getattr(path, "as_written", "")).strip("<>")

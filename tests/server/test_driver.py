@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import ehlo
-from ehlo._server.driver import Call, ServerDriver
+from ehlo._server.answers import Call
+from ehlo._server.driver import ServerDriver
 from ehlo._server.handler import plan_of
 
 MAIL = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"

@@ -14,18 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ehlo
-from ehlo._sasl.mechanisms import (
-    MAX_ITERATIONS,
-    MECHANISMS,
-    Accept,
-    Ask,
-    Refuse,
-    SaslContext,
-    Send,
-    ServerExchange,
-    Step,
-    saslprep,
-)
+from ehlo._sasl.common import MAX_ITERATIONS, MECHANISMS, saslprep
+from ehlo._sasl.server import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step
 
 USERS = {"test": "1234", "tim": "tanstaaftanstaaf", "user": "pencil", "Jürgen": "Geheimnis Ω"}
 BINDING = ("tls-exporter", bytes(range(32)))

@@ -1,6 +1,6 @@
 """AUTH, the client's side (RFC 4954): which mechanism, in what order, and when to stop. No I/O, no event loop.
 
-A mechanism leads the exchange (:mod:`ehlo._sasl.mechanisms`), and the engine writes and reads its lines. No ``repr``,
+A mechanism leads the exchange (:mod:`ehlo._sasl.client`), and the engine writes and reads its lines. No ``repr``,
 transcript or exception holds a secret.
 """
 
@@ -13,7 +13,8 @@ from ehlo._client.driver import ClientDriver
 from ehlo._client.login import Login
 from ehlo._core import Reply
 from ehlo._errors import LocalProtocolError, SMTPAuthenticationError, SMTPNotSupportedError, one_line
-from ehlo._sasl.mechanisms import ClientMechanism, SaslError, client_mechanism
+from ehlo._sasl.client import ClientMechanism, client_mechanism
+from ehlo._sasl.common import SaslError
 
 __all__ = ["authenticate"]
 

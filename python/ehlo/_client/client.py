@@ -1,4 +1,4 @@
-"""Clients without I/O, event loop and clock: what a backend (:mod:`ehlo.asyncio`) and the engine have between them.
+"""The methods that a program calls to send mail, without I/O, event loop and clock.
 
 A backend has two classes of its own: a :class:`ehlo._client.driver.ClientDriver` moves octets and keeps the time, and a
 :class:`BaseClient` runs tasks. Everything that a program calls stands here. It awaits two methods of the driver only,
@@ -9,13 +9,10 @@ No protocol decision is made here either: what is sent when is the engine's.
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
-import types
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Self
 
 from ehlo._client.auth import authenticate
 from ehlo._client.driver import ClientDriver
@@ -29,17 +26,13 @@ from ehlo._client.message import (
     is_plain,
     naming_address,
 )
-from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult, xtext_encode
-from ehlo._errors import LocalProtocolError, SMTPException, SMTPNotSupportedError
-from ehlo._server.driver import Event
+from ehlo._client.send_many import Item, SendMany
+from ehlo._client.xclient import tell_client
+from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult
+from ehlo._errors import LocalProtocolError, SMTPException
+from ehlo._types import Wakeup
 
-__all__ = ["BaseClient", "Item", "SendMany"]
-
-Item: TypeAlias = tuple[SendableMessage, SenderLike | None, Recipients | None]
-"""What ``send_many`` takes: a message, its sender, its recipients."""
-
-# Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4).
-_LINE: Final = 512
+__all__ = ["BaseClient"]
 
 
 class BaseClient:
@@ -65,10 +58,12 @@ class BaseClient:
 
     # ---- what the backend provides ---------------------------------------------------------------
 
-    _make_event: Callable[[], Event]
+    _make_event: Callable[[], Wakeup]
 
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
-        """Run it beside; gives what cancels it. It raises nothing."""
+        """Start ``function(*args)`` as a background task, and return a callable that cancels it. ``function`` must not
+        raise.
+        """
         raise NotImplementedError
 
     # ---- facts -----------------------------------------------------------------------------------
@@ -300,7 +295,7 @@ class BaseClient:
         """
         reply = await self._attribute_command("XCLIENT", attributes)
         if reply.is_positive:
-            self._again = [lambda link: _tell_client(link, "XCLIENT", attributes)]
+            self._again = [lambda link: tell_client(link, "XCLIENT", attributes)]
         return reply
 
     async def xforward(self, **attributes: str | int | None) -> Reply:
@@ -518,360 +513,13 @@ class BaseClient:
     async def _command(self, name: str, command: Callable[..., int], *arguments: str) -> Reply:
         link = self._begin(name)
         try:
-            return await _ask(link, command(link.conn, *arguments))
+            return await link.ask(command(link.conn, *arguments))
         finally:
             self._busy = None
 
     async def _attribute_command(self, name: str, attributes: dict[str, str | int | None]) -> Reply:
         link = self._begin(name)
         try:
-            return await _tell_client(link, name, attributes)
+            return await tell_client(link, name, attributes)
         finally:
             self._busy = None
-
-
-async def _ask(link: ClientDriver, number: int) -> Reply:
-    """The reply to a command that was queued."""
-    try:
-        while number not in link.replies:
-            await link.progress()
-    except BaseException:
-        link.abort()
-        raise
-    reply = link.replies.pop(number)
-    if reply is None:
-        raise link.error()
-    return reply
-
-
-async def _tell_client(link: ClientDriver, name: str, attributes: dict[str, str | int | None]) -> Reply:
-    """XCLIENT or XFORWARD, in as many commands as it takes, until one is refused: the last reply."""
-    reply = None
-    for part in _parts(link, name, attributes):
-        if name == "XFORWARD":
-            reply = await _ask(link, link.conn.xforward(part))
-        else:
-            link.ready = False
-            reply = await _ask(link, link.conn.xclient(part))
-            if reply.is_positive:
-                await _hello_again(link)
-            else:
-                link.ready = True
-        if not reply.is_positive:
-            break
-    assert reply is not None
-    return reply
-
-
-async def _hello_again(link: ClientDriver) -> None:
-    try:
-        await link.until_ready()
-    except BaseException:
-        link.abort()
-        raise
-
-
-def _parts(link: ClientDriver, name: str, given: dict[str, str | int | None]) -> list[list[tuple[str, str]]]:
-    """What the server lists of the attributes, in lines that it can take, the address last: after it the server may
-    trust us no more (C-PXY-20, XCLIENT_README).
-    """
-    text = next((text for keyword, text in link.conn.capabilities.keywords if keyword.upper() == name), "")
-    listed = text.upper().split()
-    attributes = {key.upper(): _value(key, value) for key, value in given.items()}
-    attributes = {key: attributes[key] for key in sorted(attributes, key="ADDR".__eq__) if key in listed}
-    if not attributes:
-        offer = f"only {name} {' '.join(listed)}" if listed else f"no {name}"
-        raise SMTPNotSupportedError(f"the server offers {offer}", transcript=link.transcript)
-    parts: list[list[tuple[str, str]]] = []
-    room, whole = 0, _LINE - len(f"{name}\r\n")
-    for key, value in attributes.items():
-        size = len(f" {key}={xtext_encode(value.encode())}")
-        if size > whole:
-            raise LocalProtocolError(f"{name}: the value of {key} does not fit in a line of {_LINE} octets")
-        if size > room:
-            parts.append([])
-            room = whole
-        parts[-1].append((key, value))
-        room -= size
-    return parts
-
-
-def _value(key: str, value: str | int | None) -> str:
-    if value is None:
-        return "[UNAVAILABLE]"
-    text = str(value)
-    if key.upper() in ("ADDR", "DESTADDR"):
-        try:
-            return f"IPV6:{text}" if ipaddress.ip_address(text).version == 6 else text
-        except ValueError:
-            pass
-    return text
-
-
-class SendMany:
-    """What :meth:`BaseClient.send_many` gives: an async iterator of results, in the order of the items.
-
-    Example::
-
-        sending = client.send_many(items)
-        async for result in sending: ...
-    """
-
-    __slots__ = (
-        "_budget",
-        "_client",
-        "_error",
-        "_held",
-        "_items",
-        "_kept",
-        "_late",
-        "_more",
-        "_open",
-        "_over",
-        "_pulled",
-        "_pump",
-        "_window",
-    )
-
-    def __init__(self, client: BaseClient, items: Iterable[Item] | AsyncIterable[Item]) -> None:
-        self._client = client
-        self._items = items
-        # Where items are taken from: an iterator, or what a task beside took from an async one.
-        self._pulled: Iterator[Item] | None = None
-        self._pump: _Pump | None = None
-        self._held: Item | None = None
-        self._more = True
-        self._open = 0
-        self._over = False
-        self._window = 0
-        self._error: BaseException | None = None
-        # For servers that limit the transactions of a connection.
-        self._budget = 0
-        self._kept: dict[int, Letter] = {}
-        self._late: deque[SendResult] = deque()
-
-    def __aiter__(self) -> AsyncIterator[SendResult]:
-        return self
-
-    async def __anext__(self) -> SendResult:
-        client = self._client
-        if self._over:
-            raise StopAsyncIteration
-        if self._pulled is None:
-            self._start()
-        link = client._link
-        results = link.results
-        try:
-            while True:
-                if self._late:
-                    return self._late.popleft()
-                while not results:
-                    if self._more:
-                        self._fill(link)
-                    if self._open == 0:
-                        if not self._more:
-                            raise self._end()
-                        if link.limited and self._budget == 0:
-                            if self._held is None:
-                                self._held = self._take()
-                            if self._held is not None:  # only for what there is a new connection
-                                await client._reopen()
-                                link = client._link
-                                results = link.results
-                                continue
-                            if self._pump is None or self._pump.ended:
-                                continue  # there is nothing to wait for: it was the end
-                    if link.sources:
-                        await link.feed()
-                    await link.progress()
-                self._open -= 1
-                result = results.popleft()
-                if link.sources or link.failures:
-                    error = await link.settle(result)
-                    if error is not None:
-                        self._fail(error)
-                        continue
-                if link.limited:
-                    letter = self._kept.pop(result.id)
-                    if result.failure == "mailmax" and client._open is not None:
-                        await self._reorder(letter, result)
-                        link = client._link
-                        results = link.results
-                        continue
-                return result
-        except BaseException as exc:
-            self._leave()
-            if self._open and not isinstance(exc, StopAsyncIteration):
-                await client._link.give_up(exc)
-            raise
-
-    async def aclose(self) -> None:
-        """Leave before the end: the connection is closed, since messages are on their way whose results nobody takes.
-
-        Example::
-
-            await sending.aclose()
-        """
-        if self._is_going_on:
-            self._leave()
-            await self._client._link.give_up()
-
-    def __del__(self) -> None:
-        if self._is_going_on:
-            self._leave()
-            self._client._link.abort()
-
-    # ---- the engine room -------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        client = self._client
-        client._free_link()
-        self._window = client.config.window
-        items = self._items
-        if isinstance(items, AsyncIterable):
-            pump = _Pump(client)
-            pump.stop = client._spawn(pump.run, items)
-            self._pulled = self._pump = pump
-        else:
-            self._pulled = iter(items)
-        client._busy = "send_many"
-
-    def _fill(self, link: ClientDriver) -> None:
-        """Queue messages until the window is full."""
-        conn = link.conn
-        room = self._window - self._open
-        if link.limited:
-            if self._open == 0:
-                left = conn.mail_left
-                self._budget = room if left is None or self._client._open is None else left
-            room = min(room, self._budget)
-        while room > 0:
-            item = self._held
-            if item is None:
-                item = self._take()
-                if item is None:
-                    break
-            self._held = None
-            if link.disconnect is not None:
-                self._fail(link.error())
-                break
-            try:
-                message, sender, recipients = item
-                if type(message) is bytes and not link.limited and is_plain(sender, recipients):
-                    conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
-                    self._open += 1
-                    room -= 1
-                    continue
-                letter = Letter(message, sender, recipients)
-                number = letter.queue(conn)
-            except LocalProtocolError as exc:  # the program's mistake: told after the results of earlier messages
-                self._fail(naming_address(exc, sender, recipients) if is_plain(sender, recipients) else exc)  # type: ignore[arg-type]
-                break
-            except Exception as exc:
-                self._fail(exc)
-                break
-            if letter.source is not None:
-                link.sources[number] = letter.source
-            if link.limited:
-                self._kept[number] = letter
-                self._budget -= 1
-            self._open += 1
-            room -= 1
-
-    def _take(self) -> Item | None:
-        """The next item; ``None`` at the end, and where an async iterable has none yet."""
-        assert self._pulled is not None
-        try:
-            return next(self._pulled)
-        except StopIteration:
-            self._more = self._pump is not None and not self._pump.ended
-        except Exception as exc:
-            self._fail(exc)
-        return None
-
-    async def _reorder(self, letter: Letter, result: SendResult) -> None:
-        """A message needs more transactions than the server takes on this connection: take the results of those behind
-        it first, then send the rest of each over new connections.
-        """
-        client = self._client
-        link = client._link
-        waiting = [(letter, result)]
-        while self._open:
-            while not link.results:
-                if link.sources:
-                    await link.feed()
-                await link.progress()
-            self._open -= 1
-            result = link.results.popleft()
-            if (error := await link.settle(result)) is not None:
-                self._fail(error)
-            else:
-                waiting.append((self._kept.pop(result.id), result))
-        for letter, result in waiting:
-            if result.failure == "mailmax":
-                result = await client._complete(letter, result)
-            self._late.append(result)
-
-    def _fail(self, error: BaseException) -> None:
-        """No more items; to be raised when all results were taken."""
-        self._more = False
-        if self._error is None:
-            self._error = error
-
-    def _end(self) -> BaseException:
-        error, self._error = self._error, None
-        return StopAsyncIteration() if error is None else error
-
-    def _leave(self) -> None:
-        self._over = True
-        self._client._busy = None
-        if self._pump is not None and not self._pump.ended:
-            self._pump.stop()
-
-    @property
-    def _is_going_on(self) -> bool:
-        return self._pulled is not None and not self._over
-
-
-class _Pump:
-    """Takes items from an async iterable beside, no more of them than fit in the window. An iterator of what it has."""
-
-    __slots__ = ("_client", "_error", "_pulled", "_room", "ended", "stop")
-
-    stop: Callable[[], object]
-
-    def __init__(self, client: BaseClient) -> None:
-        self._client = client
-        self._pulled: deque[Item] = deque()
-        self._room: Event | None = None
-        self._error: Exception | None = None
-        self.ended = False
-
-    def __iter__(self) -> Iterator[Item]:
-        return self
-
-    def __next__(self) -> Item:
-        if not self._pulled:
-            if self._error is not None:
-                raise self._error
-            raise StopIteration
-        if self._room is not None:
-            self._room.set()
-        return self._pulled.popleft()
-
-    async def run(self, items: AsyncIterable[Item]) -> None:
-        client = self._client
-        try:
-            async for item in items:
-                self._pulled.append(item)
-                client._link.wake()
-                while len(self._pulled) >= client.config.window:
-                    self._room = client._make_event()
-                    await self._room.wait()
-        except Exception as exc:
-            self._error = exc
-        finally:
-            self.ended = True
-            client._link.wake()
-            if isinstance(items, types.AsyncGeneratorType):  # it may clean up
-                await items.aclose()

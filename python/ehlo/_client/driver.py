@@ -10,10 +10,11 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from ehlo._client.message import SenderLike, Source
 from ehlo._client.options import Opening, hostname_of
+from ehlo._client.outcomes import ConnectionFault, connection_error, message_error
 from ehlo._core import (
     Challenge,
     ClientConnection,
@@ -22,28 +23,10 @@ from ehlo._core import (
     Ready,
     ReceiveBuffer,
     Reply,
-    Sender,
     SendResult,
     StartTls,
 )
-from ehlo._errors import (
-    EhloError,
-    LocalProtocolError,
-    OutcomeUnknown,
-    RemoteProtocolError,
-    SMTPConnectError,
-    SMTPDataError,
-    SMTPException,
-    SMTPHeloError,
-    SMTPNotSupportedError,
-    SMTPRecipientsRefused,
-    SMTPResponseException,
-    SMTPSenderRefused,
-    SMTPServerDisconnected,
-    SMTPTimeoutError,
-    one_line,
-)
-from ehlo._server.handler import path_text
+from ehlo._errors import EhloError, SMTPConnectError, SMTPException, SMTPServerDisconnected, SMTPTimeoutError
 from ehlo._tls import Tls, reason_of
 
 __all__ = ["ClientDriver"]
@@ -51,7 +34,7 @@ __all__ = ["ClientDriver"]
 log: Final = logging.getLogger("ehlo")
 
 # Characters of the dialogue that are kept beside a trace.
-_TOLD: Final = 16384
+_TRACED: Final = 16384
 
 
 class ClientDriver:
@@ -68,7 +51,7 @@ class ClientDriver:
         failures: what a source raised, by the number of its message.
         ready: the hello is done.
         disconnect: why it is over, as the engine says it.
-        fault: the same where the engine cannot know: class and text of an exception, and its cause.
+        fault: the same where the engine cannot know.
         news: something was added since somebody looked.
         served: it has carried a message before.
         limited: the server limits the transactions of a connection (RFC 9422).
@@ -103,8 +86,8 @@ class ClientDriver:
         "since",
         "sources",
         "tls",
-        "told",
         "trace",
+        "traced",
     )
 
     conn: ClientConnection
@@ -120,7 +103,7 @@ class ClientDriver:
         self.buffer = buffer
         self.now = now
         self.trace = opening.trace
-        self.told = ""
+        self.traced = ""
         self.results: deque[SendResult] = deque()
         self.replies: dict[int, Reply | None] = {}
         self.challenge: Challenge | None = None
@@ -128,7 +111,7 @@ class ClientDriver:
         self.failures: dict[int, Exception] = {}
         self.ready = False
         self.disconnect: ClientDisconnect | None = None
-        self.fault: tuple[type[SMTPException], str, BaseException | None] | None = None
+        self.fault: ConnectionFault | None = None
         self.news = False
         self.limited = False
         self.served = False
@@ -197,6 +180,23 @@ class ClientDriver:
             if self.disconnect is not None:
                 raise self.error()
             await self.progress()
+
+    async def ask(self, number: int) -> Reply:
+        """Wait for the reply to a command that was queued.
+
+        Arguments:
+            number: the number that the engine gave to the command.
+        """
+        try:
+            while number not in self.replies:
+                await self.progress()
+        except BaseException:
+            self.abort()
+            raise
+        reply = self.replies.pop(number)
+        if reply is None:
+            raise self.error()
+        return reply
 
     async def quit(self) -> Reply | None:
         """QUIT, and wait for its reply (C-CLI-31)."""
@@ -314,13 +314,13 @@ class ClientDriver:
     def tell(self) -> None:
         """Give the new lines of the dialogue to ``trace``."""
         if self.trace is not None and (lines := self.conn.take_transcript()):
-            self.told = (self.told + lines)[-_TOLD:]
+            self.traced = (self.traced + lines)[-_TRACED:]
             self.trace(lines)
 
     @property
     def transcript(self) -> str:
         """The latest lines of the dialogue."""
-        return self.told + self.conn.transcript
+        return self.traced + self.conn.transcript
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -418,7 +418,7 @@ class ClientDriver:
     def _fail(self, kind: type[SMTPException], text: str, cause: BaseException | None) -> None:
         """It is over, and the engine does not know why."""
         if self.disconnect is None and self.fault is None:
-            self.fault = (kind, text, cause)
+            self.fault = ConnectionFault(kind, text, cause)
         self.conn.receive_eof()
         self.advance()
 
@@ -456,67 +456,11 @@ class ClientDriver:
 
     def error(self, result: SendResult | None = None) -> EhloError:
         """Why the connection is over, as an exception."""
-        end = self.disconnect
-        told: dict[str, Any] = {"transcript": self.transcript, "result": result}
-        if self.fault is not None:
-            kind, text, cause = self.fault
-            error = kind(text, **told)
-            error.__cause__ = cause
-            return error
-        if end is None:
-            return SMTPServerDisconnected("the connection is closed", **told)
-        text = one_line(end.explanation)
-        match end.reason:
-            case "greeting":
-                return SMTPConnectError(text, reply=end.reply, **told)
-            case "hello":
-                return SMTPHeloError(text, reply=end.reply, **told)
-            case "tls" if end.reply is None:
-                return SMTPNotSupportedError(text, **told)
-            case "tls":
-                return SMTPResponseException(text, reply=end.reply, **told)
-            case "protocol":
-                return RemoteProtocolError(text, reply=end.reply, **told)
-            case "timeout":
-                return SMTPTimeoutError(text, **told)
-        return SMTPServerDisconnected(text, reply=end.reply, **told)
+        return connection_error(self.disconnect, self.fault, self.transcript, result)
 
     def error_of(self, result: SendResult, sender: SenderLike) -> EhloError:
         """Why nobody gets the message, as an exception."""
-        told: dict[str, Any] = {"transcript": self.transcript, "result": result}
-        why = one_line(result.explanation or "")
-        match result.failure:
-            case "unknown":
-                end = "" if self.disconnect is None else f" ({one_line(self.disconnect.explanation)})"
-                return OutcomeUnknown(f"{why}{end}", **told)
-            case "lost":
-                return self.error(result)
-            case "need" | "8bit":
-                return SMTPNotSupportedError(why, **told)
-            case "mailmax":
-                return SMTPServerDisconnected(why, **told)
-            case "newline" | "aborted" | "unwritable":
-                return LocalProtocolError(why)
-        reply = result.reply
-        assert reply is not None
-        stages = {one.stage for one in result.recipients}
-        if "content" in stages or "data" in stages:
-            return SMTPDataError(f"the server refused the message: {one_line(reply)}", reply=reply, **told)
-        if "rcpt" in stages:
-            refused = {path_text(one.path): one.reply for one in result.recipients if one.reply is not None}
-            who = f"<{next(iter(refused))}>" if len(refused) == 1 else f"all {len(refused)} recipients, the last one"
-            text = f"the server refused {who}: {one_line(reply)}"
-            return SMTPRecipientsRefused(text, reply=reply, recipients=refused, **told)
-        name = _sender_text(sender)
-        error = SMTPSenderRefused(f"the server refused the sender <{name}>: {one_line(reply)}", reply=reply, **told)
-        error.sender = name
-        return error
-
-
-def _sender_text(sender: SenderLike) -> str:
-    if isinstance(sender, str):
-        return sender.strip("<>")
-    return path_text(sender.path if isinstance(sender, Sender) else sender)
+        return message_error(result, sender, self.disconnect, self.fault, self.transcript)
 
 
 def _nowhere(octets: bytes | Sequence[bytes]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, TypeAlias
 
 from ehlo._errors import LocalProtocolError
-from ehlo._sasl.mechanisms import MECHANISMS
+from ehlo._sasl.common import MECHANISMS
 
 __all__ = ["Login", "LoginLike", "TokenSource", "check_text", "login_of"]
 

@@ -14,7 +14,7 @@ from ehlo._client.connecting import Connecting
 from ehlo._client.message import Letter, Recipients, SendableMessage, SenderLike
 from ehlo._core import SendResult
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPServerDisconnected
-from ehlo._server.driver import Event
+from ehlo._types import Wakeup
 
 __all__ = ["BasePool", "PoolStatistics"]
 
@@ -100,17 +100,17 @@ class BasePool(Generic[ClientT]):
         self._idle: deque[_Idle[ClientT]] = deque()
         self._busy: dict[ClientT, int] = {}
         self._slots = max_connections
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[Wakeup] = deque()
         # Those that are not used again: QUIT is said to them beside, so that no send waits for its reply.
         self._leaving: set[ClientT] = set()
-        self._all_left: Event | None = None
+        self._all_left: Wakeup | None = None
         self._closed = False
         self._sweeping = False
         self._statistics = PoolStatistics()
 
     # ---- what the backend provides ---------------------------------------------------------------
 
-    _make_event: Callable[[], Event]
+    _make_event: Callable[[], Wakeup]
     # Seconds.
     _sleep: Callable[[float], Awaitable[object]]
 

@@ -7,20 +7,21 @@ no leading "backend" remark here, and provides what has one. No I/O, no event lo
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ehlo._core import ClientAttributes, ProxyHeader, Reply, ServerConnection
-from ehlo._server.driver import Call, Event, ServerDriver
+from ehlo._core import ClientAttributes, ProxyHeader, ReceiveBuffer, Reply, ServerConfig, ServerConnection
+from ehlo._server.answers import Call
+from ehlo._server.driver import ServerDriver
+from ehlo._server.handler import HandlerPlan
+from ehlo._server.limits import Limits, Statistics
+from ehlo._server.trust import Networks
+from ehlo._sockets import address_of
 from ehlo._tls import Tls, reason_of
-from ehlo._types import ServerEvent
+from ehlo._types import ServerEvent, Wakeup
 
-if TYPE_CHECKING:
-    from ehlo._server.listener import Listener
-
-__all__ = ["HANDLER", "TICK", "WRITING", "Connection", "address_of"]
+__all__ = ["HANDLER", "TICK", "WRITING", "Connection", "Owner"]
 
 log: Final = logging.getLogger("ehlo")
 
@@ -34,14 +35,39 @@ _CLEAN: Final = frozenset(("quit", "eof", "shutdown", "tls"))
 WRITING, HANDLER = 1, 2
 
 
-def address_of(name: Any) -> tuple[str, int] | str:
-    """The name of a socket as the program sees it: ``(address, port)``, or the path of a Unix socket.
-
-    Example::
-
-        address_of(sock.getsockname())
+class Owner(Protocol):
+    """The server that a connection belongs to, as the connection sees it. :class:`ehlo._server.listener.Listener` is
+    one; there all of this is explained.
     """
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else os.fsdecode(name or "")
+
+    _plan: HandlerPlan
+    _config: ServerConfig
+    _limits: Limits
+    _tls: ssl.SSLContext | None
+    _trusted: Networks
+    _proxied: bool
+    _fronted: bool
+    _slows: bool
+    _handler_seconds: float | None
+    _tick: float
+    _bye: Reply
+    _totals: Statistics
+    _buffer: ReceiveBuffer
+
+    @property
+    def _now(self) -> Callable[[], float]: ...
+
+    @property
+    def _make_event(self) -> Callable[[], Wakeup]: ...
+
+    @property
+    def _sleep(self) -> Callable[[float], Awaitable[object]]: ...
+
+    def _admit(self, connection: Any) -> bytes | None: ...
+
+    def _admit_client(self, connection: Any, peer: tuple[str, int] | None) -> Reply | None: ...
+
+    def _forget(self, connection: Any) -> None: ...
 
 
 class Connection:
@@ -76,7 +102,7 @@ class Connection:
     _conn: ServerConnection
     _driver: ServerDriver
 
-    def __init__(self, server: Listener[Any]) -> None:
+    def __init__(self, server: Owner) -> None:
         self._server = server
         self._advancing = False
         self._closing = False
@@ -88,7 +114,7 @@ class Connection:
         self._held_since = 0.0
         self._content_since = 0.0
         self._content_base = 0
-        self._content_mark = -1
+        self._content_mark: int | None = None
         self._network: str | None = None
         self._tls: Tls | None = None
 
@@ -129,7 +155,7 @@ class Connection:
     def local(self) -> tuple[str, int] | str | None:
         return address_of(self._name("sockname")) or None
 
-    def make_event(self) -> Event:
+    def make_event(self) -> Wakeup:
         return self._server._make_event()
 
     def wake(self) -> None:
@@ -359,7 +385,7 @@ class Connection:
                     self._handler_late(call, server._handler_seconds)
                 else:
                     wait = min(wait, left)
-            self._content_mark = -1
+            self._content_mark = None
         else:
             timeout = conn.timeout
             if timeout is not None:

@@ -1,17 +1,20 @@
-"""Events → handler calls → replies. No I/O, no event loop, no clock: both adapters drive this one class.
+"""A server's session between the engine and the program: events become handler calls, results become replies.
+
+It has no I/O, no event loop and no clock. The adapters for asyncio and trio drive this one class.
 
 The adapter gives octets to ``driver.conn``, calls :meth:`ServerDriver.step` until it returns ``None``, then sends
 ``conn.data_to_send()`` in one write. A handler whose result is not awaitable is answered inside ``step``. Otherwise
-``step`` returns a :class:`Call`: the adapter awaits ``call.awaitable`` somewhere, says ``call.resume(result)`` or
-``call.fail(exc)``, and steps again. ``driver.blocked`` is true while the session waits for a handler.
+``step`` returns a :class:`ehlo._server.answers.Call`: the adapter awaits ``call.awaitable`` somewhere, says
+``call.resume(result)`` or ``call.fail(exc)``, and steps again. ``driver.blocked`` is true while the session waits for
+a handler.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 from ehlo._core import (
     Auth,
@@ -39,169 +42,23 @@ from ehlo._core import (
     Xclient,
 )
 from ehlo._errors import LocalProtocolError
-from ehlo._sasl.mechanisms import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step, Verdict
-from ehlo._server.handler import Answer, ContentAbortedError, Method, Plan, Result, Session
-from ehlo._types import ServerEvent
+from ehlo._sasl.credentials import Verdict
+from ehlo._sasl.server import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step
+from ehlo._server.adapter import GONE, Adapter
+from ehlo._server.answers import AUTH_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
+from ehlo._server.handler import Answer, ContentAbortedError, HandlerPlan, Method, Session
+from ehlo._types import ServerEvent, Wakeup
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
-__all__ = ["Adapter", "Body", "Call", "Event", "ServerDriver"]
+__all__ = ["ServerDriver"]
 
 log: Final = logging.getLogger("ehlo")
 
-# RFC 5321 4.2.3: 451 "Requested action aborted: local error in processing". Nothing of the exception goes out.
-_FAILED: Final = Reply(451, "4.3.0", "Local error in processing")
-# RFC 4954 6: the same for AUTH.
-_AUTH_FAILED: Final = Reply(454, "4.7.0", "Temporary authentication failure")
-_OK: Final = Reply(250, "2.0.0", "Ok")
-
-
-class Event(Protocol):
-    """What a backend gives the driver to wait with; ``asyncio.Event`` and ``trio.Event`` are two. Set at most once."""
-
-    def set(self) -> None: ...
-
-    async def wait(self) -> object: ...
-
-
-class Adapter(Protocol):
-    """What the driver asks of the adapter above it."""
-
-    def peer(self) -> tuple[str, int] | None: ...
-
-    def local(self) -> tuple[str, int] | str | None: ...
-
-    def make_event(self) -> Event: ...
-
-    def wake(self) -> None:
-        """The driver can go on though nothing was received: step soon, or now."""
-
-
-class _Gone:
-    """Stands for the adapter of a session that is over."""
-
-    def peer(self) -> tuple[str, int] | None:
-        return None
-
-    def local(self) -> tuple[str, int] | str | None:
-        return None
-
-    def make_event(self) -> Event:
-        raise LocalProtocolError("this session is over")
-
-    def wake(self) -> None:
-        pass
-
-
-_GONE: Final = _Gone()
-_DECISION, _NOTICE, _BODY, _AUTH, _DELAY = 0, 1, 2, 3, 4
-
-
-class Call:
-    """A handler call that is not finished. The adapter awaits ``awaitable``, then calls :meth:`resume` or :meth:`fail`.
-
-    Attributes:
-        awaitable: what the handler returned.
-        cancel: put here by the adapter: cancels what awaits, given the reason.
-        done: it was answered; what comes later is ignored.
-
-    Example::
-
-        while (call := driver.step()) is not None:
-            call.resume(await call.awaitable)
-    """
-
-    __slots__ = ("_driver", "_kind", "_method", "_recipients", "awaitable", "cancel", "done")
-
-    def __init__(
-        self, driver: ServerDriver, kind: int, method: Method, awaitable: Awaitable[Any], recipients: int = -1
-    ) -> None:
-        self._driver = driver
-        self._kind = kind
-        self._method = method
-        self._recipients = recipients
-        self.awaitable = awaitable
-        self.cancel: Callable[[str], object] | None = None
-        self.done = False
-
-    def resume(self, result: Any) -> None:
-        """The handler returned ``result``. Never raises; a result of the wrong type is logged and answered 451."""
-        if not self.done:
-            self.done = True
-            self._driver._resume(self, result)
-
-    def fail(self, exc: BaseException) -> None:
-        """The handler raised ``exc``: logged, and answered ``451 4.3.0`` if the peer waits. Never raises."""
-        if not self.done:
-            self.done = True
-            self._driver._fail(self, exc)
-
-
-class Body(AsyncIterator[bytes]):
-    """The content as :meth:`ehlo.Handler.on_body` reads it. Holds one chunk at most.
-
-    Raises :class:`ehlo.ContentAbortedError` out of the iteration when the content will not become a message.
-
-    Example::
-
-        async for chunk in body:
-            digest.update(chunk)
-    """
-
-    __slots__ = (
-        "_answer",
-        "_call",
-        "_chunk",
-        "_driver",
-        "_ended",
-        "_error",
-        "_finished",
-        "_recipients",
-        "_told",
-        "_waiter",
-    )
-
-    def __init__(self, driver: ServerDriver, recipients: int) -> None:
-        self._driver = driver
-        self._recipients = recipients
-        self._chunk: bytes | None = None
-        self._waiter: Event | None = None
-        self._call: Call | None = None
-        self._error: str | None = None
-        self._answer: Answer = None
-        self._ended = False
-        self._finished = False
-        self._told = False
-
-    def __aiter__(self) -> Body:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while True:
-            if self._error is not None:
-                self._told = True
-                raise ContentAbortedError(self._error)
-            chunk = self._chunk
-            if chunk is not None:
-                self._chunk = None
-                self._driver._taken()
-                return chunk
-            if self._ended:
-                raise StopAsyncIteration
-            if self._finished:
-                raise LocalProtocolError("the body of a message is read inside on_body, not after it returned")
-            if self._waiter is not None:
-                raise LocalProtocolError("the body of a message has one reader; two tasks iterate it at once")
-            self._waiter = waiter = self._driver._adapter.make_event()
-            try:
-                await waiter.wait()
-            finally:
-                self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None:
-            self._waiter.set()
+# Bound here, since a name of the module is found faster than a member of an enum.
+_DECISION: Final = CallKind.DECISION
+_NOTICE: Final = CallKind.NOTICE
+_BODY: Final = CallKind.BODY
+_AUTH: Final = CallKind.AUTH
+_DELAY: Final = CallKind.DELAY
 
 
 class ServerDriver:
@@ -252,7 +109,7 @@ class ServerDriver:
         "slow_down",
     )
 
-    def __init__(self, conn: ServerConnection, plan: Plan, adapter: Adapter) -> None:
+    def __init__(self, conn: ServerConnection, plan: HandlerPlan, adapter: Adapter) -> None:
         self.conn = conn
         self.blocked = False
         self.reason: str | None = None
@@ -264,7 +121,7 @@ class ServerDriver:
         self._said = False
         self._lost = False
         self._sasl: ServerExchange | None = None
-        self._refusal = _AUTH_FAILED
+        self._refusal = AUTH_FAILED
         self._next_call: Call | None = None
         self._tls: object = None
         self._certificate: object = None
@@ -287,7 +144,7 @@ class ServerDriver:
     def waiting_for(self) -> Call | None:
         """The handler's call that keeps the session waiting, if one does."""
         if self._pending is not None:
-            return None if self._pending._kind == _DELAY else self._pending
+            return None if self._pending._kind is _DELAY else self._pending
         return self._body._call if self.blocked and self._body is not None else None
 
     @property
@@ -336,7 +193,7 @@ class ServerDriver:
                 body._error = "disconnected"
             if body._waiter is not None:
                 body._wake()
-            elif not body._told:  # one that knows is on its way out, and may have something to clean up
+            elif not body._error_seen:  # one that knows is on its way out, and may have something to clean up
                 calls.append(body._call)
         if self.reason is None:
             self.reason = "eof"
@@ -345,7 +202,7 @@ class ServerDriver:
 
     def detach(self) -> None:
         """After the last call: forget the adapter, so that no reference cycle is left."""
-        self._adapter = _GONE
+        self._adapter = GONE
         self.judge_proxy = self.judge_xclient = self.slow_down = None
 
     # ---- TLS -------------------------------------------------------------------------------------
@@ -371,8 +228,7 @@ class ServerDriver:
 
             driver.tls_established(transport.get_extra_info("ssl_object"))
         """
-        binding, certified = bool(channel_bindings), certificate is not None
-        self.conn.tls_established(channel_binding=binding, client_certificate=certified)
+        self.conn.tls_established(channel_binding=bool(channel_bindings), client_certificate=certificate is not None)
         self._tls, self._certificate, self._channel_bindings = tls, certificate, channel_bindings
         self._sasl = None
         if self._session is not None:
@@ -395,7 +251,7 @@ class ServerDriver:
 
     def _auth(self, event: Auth) -> Call | None:
         if self._plan.on_auth is None:
-            self.conn.send_reply(_AUTH_FAILED)
+            self.conn.send_reply(AUTH_FAILED)
             return None
         bindings, config = self._channel_bindings, self.conn.config
         context = SaslContext(
@@ -410,7 +266,7 @@ class ServerDriver:
     def _auth_response(self, event: AuthResponse) -> Call | None:
         exchange = self._sasl
         if exchange is None:
-            self.conn.send_reply(_AUTH_FAILED)
+            self.conn.send_reply(AUTH_FAILED)
             return None
         return self._sasl_step(exchange.respond(event.data))
 
@@ -442,8 +298,8 @@ class ServerDriver:
             result = method(self.session, step.credentials)
         except Exception as exc:
             self._log_failure(method, exc)
-            result = _AUTH_FAILED
-        if _is_awaitable(result):
+            result = AUTH_FAILED
+        if is_awaitable(result):
             return self._wait_for(_AUTH, method, result)
         return self._verdict(method, result)
 
@@ -456,7 +312,7 @@ class ServerDriver:
             step = exchange.decide(result)
         except Exception as exc:
             self._log_failure(method, exc)
-            step = Refuse(_AUTH_FAILED)
+            step = Refuse(AUTH_FAILED)
         return self._sasl_step(step)
 
     def _starttls(self, event: StartTls) -> Call | None:
@@ -539,9 +395,9 @@ class ServerDriver:
             result = method(self.session, envelope, body)
         except Exception as exc:
             self._log_failure(method, exc)
-            self._body_over(body, _FAILED)
+            self._body_over(body, FAILED)
             return None
-        if _is_awaitable(result):
+        if is_awaitable(result):
             body._call = call = Call(self, _BODY, method, result)
             return call
         self._body_over(body, result)
@@ -576,7 +432,7 @@ class ServerDriver:
 
     # ---- calls -----------------------------------------------------------------------------------
 
-    def _decide(self, method: Method, *args: object, recipients: int = -1) -> Call | None:
+    def _decide(self, method: Method, *args: object, recipients: int | None = None) -> Call | None:
         if method is None:  # the config asks for more than the handler answers
             self.conn.accept()
             return None
@@ -584,11 +440,11 @@ class ServerDriver:
             result = method(*args)
         except Exception as exc:
             self._log_failure(method, exc)
-            self.conn.send_reply(_FAILED)
+            self.conn.send_reply(FAILED)
             return None
         if result is None:
             self.conn.accept()
-        elif _is_awaitable(result):
+        elif is_awaitable(result):
             return self._wait_for(_DECISION, method, result, recipients)
         else:
             self._answer(method, result, recipients)
@@ -602,19 +458,25 @@ class ServerDriver:
         except Exception as exc:
             self._log_failure(method, exc)
             return None
-        if _is_awaitable(result):
+        if is_awaitable(result):
             return self._wait_for(_NOTICE, method, result)
         return None
 
-    def _wait_for(self, kind: int, method: Method, awaitable: Awaitable[Any], recipients: int = -1) -> Call:
+    def _wait_for(
+        self, kind: CallKind, method: Method, awaitable: Awaitable[Any], recipients: int | None = None
+    ) -> Call:
         """The session waits until this is over."""
-        self._pending = call = Call(self, kind, method, awaitable, recipients)
         self.blocked = True
+        self._pending = call = Call(self, kind, method, awaitable, recipients)
         return call
 
     def _go_on(self) -> None:
         """Nothing more to wait for, unless a decision is open or it is all over."""
         self.blocked = self.reason is not None or self._pending is not None
+
+    def make_event(self) -> Wakeup:
+        """An event of the adapter's loop, for a body that waits."""
+        return self._adapter.make_event()
 
     def _say_goodbye(self) -> Call | None:
         if self.busy:
@@ -624,8 +486,8 @@ class ServerDriver:
             return None
         return self._notify(self._plan.on_disconnect, self.session, self.reason)
 
-    def _resume(self, call: Call, result: Any) -> None:
-        if call._kind == _BODY:
+    def resume_call(self, call: Call, result: Any) -> None:
+        if call._kind is _BODY:
             body = self._body
             if body is not None and body._call is call:
                 self._body_over(body, result)
@@ -633,26 +495,26 @@ class ServerDriver:
         if self._pending is not call:
             return
         self._pending = None
-        if call._kind == _AUTH:
+        if call._kind is _AUTH:
             self._next_call = self._verdict(call._method, result)
-        elif call._kind == _DELAY:
+        elif call._kind is _DELAY:
             if not self._lost:
                 self.conn.send_reply(self._refusal)
-        elif call._kind == _DECISION:
+        elif call._kind is _DECISION:
             if self._session is not None:
                 self._session._message = None
             self._answer(call._method, result, call._recipients)
         self._go_on()
 
-    def _fail(self, call: Call, exc: BaseException) -> None:
-        if call._kind == _BODY:
+    def fail_call(self, call: Call, exc: BaseException) -> None:
+        if call._kind is _BODY:
             body = self._body
             if body is not None and body._error is not None and isinstance(exc, ContentAbortedError):
                 self._body_over(body, None)
                 return
         if isinstance(exc, Exception) or not self._lost:  # a call cancelled because the client left is no failure
             self._log_failure(call._method, exc)
-        self._resume(call, _AUTH_FAILED if call._kind == _AUTH else _FAILED)
+        self.resume_call(call, AUTH_FAILED if call._kind is _AUTH else FAILED)
 
     def _body_over(self, body: Body, result: Answer) -> None:
         """The handler's word on a body is known."""
@@ -669,28 +531,28 @@ class ServerDriver:
         # A decision on another command (VRFY between two BDAT chunks) may be open at the same time.
         self._go_on()
 
-    def _early(self, result: Answer, recipients: int) -> Answer:
+    def _early(self, result: Answer, recipients: int | None) -> Answer:
         """An answer before the content's end: a refusal is given to the engine, which drains the rest (S-DAT-15)."""
         try:
             if isinstance(result, str):
                 result = Reply.parse(result)
             elif result is not None and not isinstance(result, Reply):
-                result = _replies(result, recipients)
+                result = replies_of(result, recipients)
         except Exception as exc:
             self._log_failure(self._plan.on_body, exc)
-            result = _FAILED
+            result = FAILED
         if isinstance(result, Reply) and not result.is_positive and not self._lost:
             # If all of it has come by now, the answer waits for its event as it does anyway.
             with contextlib.suppress(LocalProtocolError):
                 self.conn.refuse_content(result)
         return result
 
-    def _taken(self) -> None:
-        """The handler took the chunk: the session can go on."""
+    def chunk_taken(self) -> None:
+        """The handler took the chunk that the body held: the session can go on."""
         self._go_on()
         self._adapter.wake()
 
-    def _answer(self, method: Method, result: Answer, recipients: int) -> None:
+    def _answer(self, method: Method, result: Answer, recipients: int | None) -> None:
         """Give the engine the answer for its open decision."""
         if self._lost:
             return
@@ -703,40 +565,16 @@ class ServerDriver:
             elif isinstance(result, str):
                 conn.send_reply(Reply.parse(result))
             else:
-                conn.reply_recipients(_replies(result, recipients))
+                conn.reply_recipients(replies_of(result, recipients))
         except Exception as exc:
             self._log_failure(method, exc)
             if conn.decision_open:
-                conn.send_reply(_FAILED)
+                conn.send_reply(FAILED)
 
     def _log_failure(self, method: Method, exc: BaseException) -> None:
         self._plan.failures += 1
         name = getattr(method, "__qualname__", None) or type(method).__name__
         log.error("handler %s failed for the client at %s", name, self.session.peer, exc_info=exc)
-
-
-def _is_awaitable(result: Result) -> TypeIs[Awaitable[Answer]]:
-    return hasattr(type(result), "__await__")
-
-
-def _replies(result: object, recipients: int) -> list[Reply]:
-    """One reply a recipient, for LMTP (RFC 2033 4.2)."""
-    if not isinstance(result, Sequence) or isinstance(result, bytes | bytearray | memoryview):
-        raise TypeError(f"a handler answers with None, str or ehlo.Reply, not {type(result).__name__}")
-    if recipients < 0:
-        raise TypeError("only on_message and on_body may answer with a sequence, and only in LMTP")
-    if len(result) != recipients:
-        raise LocalProtocolError(f"expected {recipients} answers, one a recipient; the handler gave {len(result)}")
-    replies = []
-    for one in result:
-        if isinstance(one, str):
-            one = Reply.parse(one)
-        elif one is None:
-            one = _OK
-        elif not isinstance(one, Reply):
-            raise TypeError(f"an answer for a recipient is None, str or ehlo.Reply, not {type(one).__name__}")
-        replies.append(one)
-    return replies
 
 
 _DISPATCH: Final[dict[type, Callable[[ServerDriver, Any], Call | None]]] = {

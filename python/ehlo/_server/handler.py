@@ -19,14 +19,14 @@ from ehlo._core import (
     ServerConnection,
 )
 from ehlo._errors import EhloError, LocalProtocolError
-from ehlo._sasl.mechanisms import Credentials, Verdict
-from ehlo._types import Decision, ForwardPath
+from ehlo._sasl.credentials import Credentials, Verdict
+from ehlo._types import Decision
 
 __all__ = [
     "Answer",
     "ContentAbortedError",
     "Handler",
-    "Plan",
+    "HandlerPlan",
     "Result",
     "Session",
     "decisions_of",
@@ -98,17 +98,17 @@ class Session:
         """``(address, port)`` of the client, ``None`` on a Unix socket. XCLIENT and a PROXY header have the last word
         on it; the port is 0 where they do not know it.
         """
-        told = self._conn.client_address
-        return self._peer if told is None else (told[0], told[1] or 0)
+        address = self._conn.client_address
+        return self._peer if address is None else (address[0], address[1] or 0)
 
     @property
     def local(self) -> tuple[str, int] | str | None:
         """``(address, port)`` that the client reached, or the path of a Unix socket. XCLIENT (DESTADDR, DESTPORT) and a
         PROXY header have the last word on it; the port is 0 where they do not know it.
         """
-        told = self._conn.xclient
-        if told is not None and told.dest_addr is not None:
-            return told.dest_addr, told.dest_port or 0
+        xclient = self._conn.xclient
+        if xclient is not None and xclient.dest_addr is not None:
+            return xclient.dest_addr, xclient.dest_port or 0
         header = self._conn.proxy
         reached = None if header is None else header.destination
         if reached is None:
@@ -358,7 +358,7 @@ Method: TypeAlias = Callable[..., Result] | None
 
 
 @dataclass(slots=True)
-class Plan:
+class HandlerPlan:
     """Which methods a handler really has (``None`` where the default stands), looked up once for all sessions.
 
     Attributes:
@@ -405,7 +405,7 @@ def method_of(handler: object, name: str) -> Method:
     return method  # type: ignore[no-any-return]
 
 
-def plan_of(handler: object) -> Plan:
+def plan_of(handler: object) -> HandlerPlan:
     """What ``handler`` (any object with methods of :class:`Handler`) decides.
 
     Raises:
@@ -430,7 +430,7 @@ def plan_of(handler: object) -> Plan:
         content = "collect"
     decisions = frozenset(decision for name, decision in _DECISIONS if methods[name] is not None)
     on_auth, on_disconnect = method_of(handler, "on_auth"), method_of(handler, "on_disconnect")
-    return Plan(decisions, content, on_auth=on_auth, on_disconnect=on_disconnect, **methods)
+    return HandlerPlan(decisions, content, on_auth=on_auth, on_disconnect=on_disconnect, **methods)
 
 
 def decisions_of(handler: object) -> tuple[frozenset[Decision], ContentMode]:
@@ -446,11 +446,3 @@ def decisions_of(handler: object) -> tuple[frozenset[Decision], ContentMode]:
     """
     plan = plan_of(handler)
     return plan.decisions, plan.content
-
-
-def path_text(path: ForwardPath | object) -> str:
-    """A path as it stands between ``<`` and ``>``: the mailbox, ``""`` for the null path, ``Postmaster``."""
-    mailbox = getattr(path, "mailbox", None)
-    if mailbox is not None:
-        return str(mailbox)
-    return str(getattr(path, "as_written", "")).strip("<>")

@@ -21,14 +21,15 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from ehlo._core import ReceiveBuffer, Reply, ServerConfig
 from ehlo._errors import LocalProtocolError
-from ehlo._server.connection import TICK, Connection, address_of
-from ehlo._server.driver import Event
-from ehlo._server.handler import Plan, plan_of
+from ehlo._server.connection import TICK, Connection
+from ehlo._server.handler import HandlerPlan, plan_of
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.submission import submission_fields
 from ehlo._server.trust import Networks
+from ehlo._sockets import address_of, is_unix
+from ehlo._types import Wakeup
 
-__all__ = ["Listener", "is_unix", "no_delay", "open_server", "send_lines"]
+__all__ = ["Listener", "open_server"]
 
 log: Final = logging.getLogger("ehlo")
 
@@ -54,7 +55,7 @@ class Listener(Generic[C]):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: HandlerPlan,
         config: ServerConfig,
         limits: Limits,
         tls: ssl.SSLContext | None,
@@ -88,19 +89,19 @@ class Listener(Generic[C]):
         self._path: str | None = None
         self._accepting = True
         self._cut_at = inf
-        self._changed: Event | None = None
+        self._changed: Wakeup | None = None
         self._closed = self._make_event()
 
     # ---- what the backend provides ---------------------------------------------------------------
 
-    _make_event: Callable[[], Event]
+    _make_event: Callable[[], Wakeup]
     # What all connections read into; nothing is awaited between the filling and the emptying.
     _buffer: ReceiveBuffer
 
     # Until so many seconds went by.
     _sleep: Callable[[float], Awaitable[object]]
 
-    async def _wait(self, event: Event, seconds: float) -> None:
+    async def _wait(self, event: Wakeup, seconds: float) -> None:
         """Until the event is set or so many seconds went by."""
         raise NotImplementedError
 
@@ -295,7 +296,7 @@ def _count(total: Statistics, connection: Connection) -> None:
 
 
 async def open_server(
-    kind: Callable[[Plan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
+    kind: Callable[[HandlerPlan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
     getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
     handler: object,
     host: str | Sequence[str] | None,
@@ -371,10 +372,6 @@ def _complete(hostname: str, content: bytes) -> bytes:
     return submission_fields(content, domain=hostname, now=datetime.now(UTC)) + content
 
 
-def is_unix(sock: socket.socket) -> bool:
-    return sock.family == getattr(socket, "AF_UNIX", None)
-
-
 def _bind_path(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         # What a server left behind that had no time to remove it. Anything but a socket stays, and is an error.
@@ -428,28 +425,3 @@ def _bound(family: int, proto: int, address: Any, reuse_port: bool) -> socket.so
         sock.close()
         raise
     return sock
-
-
-def send_lines(sock: socket.socket, pieces: Sequence[bytes]) -> int:
-    """Send several in one call, without a copy where the system can (``sendmsg`` is not everywhere); how many octets
-    it took.
-
-    Example::
-
-        send_lines(sock, (envelope, content))
-    """
-    if len(pieces) == 1:
-        return sock.send(pieces[0])
-    return sock.sendmsg(pieces) if hasattr(sock, "sendmsg") else sock.send(b"".join(pieces))
-
-
-def no_delay(sock: Any) -> None:
-    """Replies leave at once: each write is whole, there is nothing to wait for (TCP_NODELAY). Never raises.
-
-    Example::
-
-        no_delay(transport.get_extra_info("socket"))
-    """
-    if sock is not None and not is_unix(sock):
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

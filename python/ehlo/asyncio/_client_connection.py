@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
-from ehlo._server.listener import no_delay
+from ehlo._sockets import no_delay
 from ehlo.asyncio._loop import buffer_of
 
 __all__ = ["ClientProtocol"]

@@ -13,11 +13,12 @@ from math import inf
 from time import monotonic
 
 from ehlo._core import ServerConfig
-from ehlo._server.driver import Event
-from ehlo._server.handler import Plan
+from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Limits
-from ehlo._server.listener import Listener, is_unix, open_server
+from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
+from ehlo._sockets import is_unix
+from ehlo._types import Wakeup
 from ehlo.asyncio._loop import buffer_of
 from ehlo.asyncio._server_connection import ServerProtocol
 
@@ -37,19 +38,24 @@ class Server(Listener[ServerProtocol]):
     _sleep = staticmethod(asyncio.sleep)
 
     def __init__(
-        self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None, trusted: Networks
+        self,
+        plan: HandlerPlan,
+        config: ServerConfig,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        trusted: Networks,
     ) -> None:
         super().__init__(plan, config, limits, tls, trusted, monotonic)
         self._loop = loop = asyncio.get_running_loop()
         self._buffer = buffer_of(loop)
         self._view = self._buffer.view
         # uvloop reads from one transport up to 32 times in a turn, and all others wait; asyncio itself reads once.
-        self._full_read = -1 if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
+        self._full_read = None if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []
         self._closer: asyncio.Task[None] | None = None
 
-    async def _wait(self, event: Event, seconds: float) -> None:
+    async def _wait(self, event: Wakeup, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == inf else seconds):
                 await event.wait()

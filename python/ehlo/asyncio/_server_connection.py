@@ -11,17 +11,14 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
-from ehlo._server.connection import WRITING, Connection
-from ehlo._server.driver import Call
-from ehlo._server.listener import no_delay
+from ehlo._server.answers import Call
+from ehlo._server.connection import WRITING, Connection, Owner
+from ehlo._sockets import no_delay
 from ehlo.asyncio._loop import spawn
 
-if TYPE_CHECKING:
-    from ehlo.asyncio._server import Server
-
-__all__ = ["ServerProtocol"]
+__all__ = ["AsyncioOwner", "ServerProtocol"]
 
 # Why reading is paused, beside ehlo._server.connection's reasons: the others' turn.
 _TURN: Final = 4
@@ -29,16 +26,32 @@ _TURN: Final = 4
 _READS: Final = 4
 
 
+class AsyncioOwner(Owner, Protocol):
+    """The server that a connection belongs to, with the things of its event loop.
+
+    Attributes:
+        _loop: the running loop.
+        _view: the buffer that all connections read into.
+        _full_read: octets of a read after which more is likely to wait; ``None`` where the loop is fair by itself.
+        _tasks: the tasks that await handlers, so that the loop's weak references are not their only ones.
+    """
+
+    _loop: asyncio.AbstractEventLoop
+    _view: memoryview
+    _full_read: int | None
+    _tasks: set[asyncio.Task[None]]
+
+
 class ServerProtocol(Connection, asyncio.BufferedProtocol):
     """One connection. Private: a :class:`Server` makes them."""
 
     __slots__ = ("_buffer", "_reads", "_timer", "_transport", "_view", "_write")
 
-    _server: Server
+    _server: AsyncioOwner
     _transport: asyncio.Transport
     _write: Callable[[bytes], object]
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: AsyncioOwner) -> None:
         super().__init__(server)
         self._buffer = server._buffer
         self._view = server._view

@@ -15,9 +15,10 @@ from typing import Final, Literal
 
 from ehlo._core import Envelope, ServerConfig
 from ehlo._errors import EhloError
-from ehlo._server.handler import Handler, Session, path_text
+from ehlo._server.handler import Handler, Session
 from ehlo._server.limits import Statistics
 from ehlo._server.trace_fields import count_received
+from ehlo._types import path_text
 from ehlo.cli._store import MaildirStore, MboxStore, Store, trace_of
 
 __all__ = [

@@ -26,9 +26,9 @@ from ehlo._errors import (
     SMTPException,
     SMTPTimeoutError,
 )
-from ehlo._sasl.mechanisms import MECHANISMS
-from ehlo._server.handler import path_text
+from ehlo._sasl.common import MECHANISMS
 from ehlo._tls import unverified_context
+from ehlo._types import path_text
 from ehlo.cli._receive import TIMERS, UsageError, count, first_line, printable, printable_line, seconds
 
 __all__ = ["add_parser", "run"]

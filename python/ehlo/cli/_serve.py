@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ehlo._core import Envelope, Recipient, RecipientResult, Reply, Sender, SendResult
 from ehlo._errors import LocalProtocolError, OutcomeUnknown, SMTPConnectError, SMTPException
-from ehlo._sasl.mechanisms import Credentials, PasswordCredentials, ScramCredentials, Verdict
+from ehlo._sasl.credentials import Credentials, PasswordCredentials, ScramCredentials, Verdict
 from ehlo._server.handler import Answer, Handler, Result, Session
 from ehlo._server.listener import Listener
 from ehlo.cli._receive import StoreHandler, UsageError, cannot_listen, open_store, printable, say, seconds, size, totals

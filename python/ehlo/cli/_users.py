@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ehlo._errors import LocalProtocolError
-from ehlo._sasl.mechanisms import ScramKeys, saslprep
+from ehlo._sasl.common import saslprep
+from ehlo._sasl.credentials import ScramKeys
 from ehlo.cli._receive import UsageError
 
 __all__ = ["Users", "hash_line"]

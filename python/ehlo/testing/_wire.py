@@ -8,8 +8,9 @@ from typing import Protocol, Self, TypeAlias
 
 from ehlo._core import ClientConnection, Message, ServerConnection
 from ehlo._errors import LocalProtocolError
-from ehlo._server.driver import Event, ServerDriver
+from ehlo._server.driver import ServerDriver
 from ehlo._server.handler import Handler, plan_of
+from ehlo._types import Wakeup
 from ehlo.testing._script import ScriptedPeer
 from ehlo.testing._transcript import Party, Transcript
 
@@ -213,7 +214,7 @@ class _Adapter:
     def local(self) -> tuple[str, int] | str | None:
         return ("192.0.2.2", 25)
 
-    def make_event(self) -> Event:
+    def make_event(self) -> Wakeup:
         raise LocalProtocolError("the handler of a Wire reads no body: use on_message")
 
     def wake(self) -> None:

@@ -13,7 +13,7 @@ from ehlo._client.connecting import Connecting
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._errors import LocalProtocolError
-from ehlo._server.listener import no_delay
+from ehlo._sockets import no_delay
 from ehlo.trio._client_connection import ClientSocket
 from ehlo.trio._dial import connected, plain
 from ehlo.trio._nursed import Nursed

@@ -18,7 +18,7 @@ from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writab
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
 from ehlo._core import ReceiveBuffer
-from ehlo._server.listener import send_lines
+from ehlo._sockets import send_lines
 
 __all__ = ["ClientSocket"]
 

@@ -14,11 +14,12 @@ import trio
 from trio.lowlevel import notify_closing, wait_readable
 
 from ehlo._core import ReceiveBuffer, ServerConfig
-from ehlo._server.driver import Event
-from ehlo._server.handler import Plan
+from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Limits
-from ehlo._server.listener import Listener, no_delay, open_server
+from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
+from ehlo._sockets import no_delay
+from ehlo._types import Wakeup
 from ehlo.trio._server_connection import ServerTask
 
 __all__ = ["Server", "serve"]
@@ -42,13 +43,18 @@ class Server(Listener[ServerTask]):
     _sleep = staticmethod(trio.sleep)
 
     def __init__(
-        self, plan: Plan, config: ServerConfig, limits: Limits, tls: ssl.SSLContext | None, trusted: Networks
+        self,
+        plan: HandlerPlan,
+        config: ServerConfig,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        trusted: Networks,
     ) -> None:
         super().__init__(plan, config, limits, tls, trusted, trio.lowlevel.current_clock().current_time)
         self._buffer = ReceiveBuffer()
         self._nursery: trio.Nursery
 
-    async def _wait(self, event: Event, seconds: float) -> None:
+    async def _wait(self, event: Wakeup, seconds: float) -> None:
         with trio.move_on_after(seconds):
             await event.wait()
 

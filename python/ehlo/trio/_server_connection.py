@@ -11,22 +11,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import trio
 from trio.lowlevel import current_task, wait_readable, wait_writable
 
-from ehlo._server.connection import WRITING, Connection
-from ehlo._server.driver import Call
-
-if TYPE_CHECKING:
-    from ehlo.trio._server import Server
+from ehlo._server.answers import Call
+from ehlo._server.connection import WRITING, Connection, Owner
 
 __all__ = ["ServerTask"]
 
 log: Final = logging.getLogger("ehlo")
 
-# Why reading is paused, beside WRITING and HANDLER of ehlo._connection.
+# Why reading is paused, beside WRITING and HANDLER of ehlo._server.connection.
 _EOF, _BROKEN = 4, 8
 
 
@@ -35,10 +32,9 @@ class ServerTask(Connection):
 
     __slots__ = ("_linger", "_nursery", "_peername", "_scope", "_socket", "_task", "_unsent")
 
-    _server: Server
     _nursery: trio.Nursery
 
-    def __init__(self, server: Server, sock: socket.socket, peername: Any) -> None:
+    def __init__(self, server: Owner, sock: socket.socket, peername: Any) -> None:
         super().__init__(server)
         self._advancing = True  # nothing moves before its task runs
         self._linger = 0.0

@@ -1,0 +1,82 @@
+"""XCLIENT and XFORWARD: the commands that say who the real client is (Postfix XCLIENT_README, XFORWARD_README).
+
+The engine writes one command and reads its reply. Here the attributes are put into as many commands as they need.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from ehlo._client.driver import ClientDriver
+from ehlo._core import Reply, xtext_encode
+from ehlo._errors import LocalProtocolError, SMTPNotSupportedError
+
+__all__ = ["tell_client"]
+
+# Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4).
+_LINE: Final = 512
+
+
+async def tell_client(link: ClientDriver, name: str, attributes: dict[str, str | int | None]) -> Reply:
+    """XCLIENT or XFORWARD, in as many commands as it takes, until one is refused: the last reply."""
+    reply = None
+    for part in _parts(link, name, attributes):
+        if name == "XFORWARD":
+            reply = await link.ask(link.conn.xforward(part))
+        else:
+            link.ready = False
+            reply = await link.ask(link.conn.xclient(part))
+            if reply.is_positive:
+                await _hello_again(link)
+            else:
+                link.ready = True
+        if not reply.is_positive:
+            break
+    assert reply is not None
+    return reply
+
+
+async def _hello_again(link: ClientDriver) -> None:
+    try:
+        await link.until_ready()
+    except BaseException:
+        link.abort()
+        raise
+
+
+def _parts(link: ClientDriver, name: str, given: dict[str, str | int | None]) -> list[list[tuple[str, str]]]:
+    """What the server lists of the attributes, in lines that it can take, the address last: after it the server may
+    trust us no more (C-PXY-20, XCLIENT_README).
+    """
+    text = next((text for keyword, text in link.conn.capabilities.keywords if keyword.upper() == name), "")
+    listed = text.upper().split()
+    attributes = {key.upper(): _value(key, value) for key, value in given.items()}
+    attributes = {key: attributes[key] for key in sorted(attributes, key="ADDR".__eq__) if key in listed}
+    if not attributes:
+        offer = f"only {name} {' '.join(listed)}" if listed else f"no {name}"
+        raise SMTPNotSupportedError(f"the server offers {offer}", transcript=link.transcript)
+    parts: list[list[tuple[str, str]]] = []
+    room, whole = 0, _LINE - len(f"{name}\r\n")
+    for key, value in attributes.items():
+        size = len(f" {key}={xtext_encode(value.encode())}")
+        if size > whole:
+            raise LocalProtocolError(f"{name}: the value of {key} does not fit in a line of {_LINE} octets")
+        if size > room:
+            parts.append([])
+            room = whole
+        parts[-1].append((key, value))
+        room -= size
+    return parts
+
+
+def _value(key: str, value: str | int | None) -> str:
+    if value is None:
+        return "[UNAVAILABLE]"
+    text = str(value)
+    if key.upper() in ("ADDR", "DESTADDR"):
+        try:
+            return f"IPV6:{text}" if ipaddress.ip_address(text).version == 6 else text
+        except ValueError:
+            pass
+    return text
