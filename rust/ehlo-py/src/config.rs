@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ehlo::session::config::FutureRelease;
+use ehlo::session::FutureRelease;
 use ehlo::session::{self, ContentMode, Decisions, InjectedInput, ServerSettings, TlsFacts, TlsMode};
 use ehlo::syntax::datetime::{DateTime, Fraction};
 use ehlo::syntax::options::{Leniency, UnknownParameters};

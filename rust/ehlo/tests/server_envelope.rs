@@ -242,7 +242,7 @@ fn s_par_13_to_16_body_and_smtputf8() {
     let mut conn = connection(settings());
     conn.receive(format!("EHLO x\r\n{ENVELOPE}DATA\r\n").as_bytes());
     conn.receive(&[&all[..], b"\r\n.\r\n"].concat());
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { content, flags, .. })
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { content, flags, .. })
         if content[..all.len()] == all && flags.eight_bit)); // S-PAR-14
     let strict = ServerSettings { reject_8bit: true, ..settings() };
     let body = "DATA\r\né\r\n.\r\n";
@@ -252,7 +252,7 @@ fn s_par_13_to_16_body_and_smtputf8() {
     assert_eq!(mail("<a@b> SMTPUTF8=1"), "501 5.5.4"); // S-PAR-15
     let mut conn = connection(settings());
     conn.receive(b"EHLO x\r\nMAIL FROM:<a@b> SMTPUTF8\r\nRCPT TO:<c@d>\r\nDATA\r\n.\r\n");
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { envelope, .. })
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { envelope, .. })
         if envelope.smtputf8() && envelope.sender.parameters.body.is_none())); // S-PAR-16
     assert_eq!(conn.protocol(), "UTF8SMTP");
 }
@@ -292,7 +292,7 @@ fn s_par_17_to_24_dsn() {
     }
     let mut conn = connection(settings());
     conn.receive(b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n.\r\n");
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { envelope, .. })
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { envelope, .. })
         if envelope.recipients[0].parameters.notify.is_none())); // S-PAR-21
     let asked = ServerSettings { decisions: Decisions { rcpt: true, ..Decisions::default() }, ..settings() };
     for parameters in ["", " NOTIFY=NEVER ORCPT=rfc822;c@d"] {
@@ -322,7 +322,7 @@ fn s_par_25_to_32_the_rarer_ones() {
         ehlo::syntax::datetime::DateTime::parse("2030-01-01T00:00:00Z", ehlo::syntax::datetime::Fraction::Refused)
             .unwrap();
     let hold = ServerSettings {
-        future_release: Some(ehlo::session::config::FutureRelease { max_seconds: 86400, max_until: until }),
+        future_release: Some(ehlo::session::FutureRelease { max_seconds: 86400, max_until: until }),
         deliver_by: Some(None),
         submission: true, // S-SUB-11: nowhere else
         auth: vec!["PLAIN".into()],

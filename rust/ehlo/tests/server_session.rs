@@ -1,7 +1,7 @@
 //! RULES groups 0, 2 and 3: replies, order, limits and timers.
 mod common;
 use common::*;
-use ehlo::session::{Decisions, Limits, Misuse, ServerSettings};
+use ehlo::session::{Decisions, Limits, ServerMisuse, ServerSettings};
 use ehlo::syntax::reply::Reply;
 use ehlo::syntax::status::EnhancedCode;
 
@@ -65,7 +65,7 @@ fn s_rpl_19_to_21_where_enhanced_codes_stand() {
 
 #[test]
 fn s_rpl_25_and_26_only_registered_codes_and_no_251() {
-    let source = include_str!("../src/session/server/words.rs");
+    let source = include_str!("../src/session/server/replies.rs");
     let mut seen = 0;
     for line in source.lines().filter(|line| line.contains("const ") && line.contains("= \"")) {
         let text = line.split('"').nth(1).unwrap();
@@ -298,11 +298,11 @@ fn s_ses_31_shutdown_says_421() {
     assert!(!conn.is_closed(), "a transaction may end");
     conn.clear_output();
     conn.receive(b"DATA\r\nhi\r\n.\r\n");
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { .. })));
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { .. })));
     conn.accept().unwrap();
     let said = String::from_utf8_lossy(conn.output()).into_owned();
     assert!(said.contains("250 2.0.0 OK\r\n421 4.3.2 ") && conn.is_closed(), "{said}");
-    assert_eq!(conn.shutdown(Some(Reply::parse_text("550 no").unwrap())), Err(Misuse::ShutdownCode));
+    assert_eq!(conn.shutdown(Some(Reply::parse_text("550 no").unwrap())), Err(ServerMisuse::ShutdownCode));
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn s_ses_40_and_41_timers() {
     conn.clear_output();
     conn.receive_timeout();
     assert!(conn.output().starts_with(b"421 4.4.2 ") && conn.is_closed());
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Disconnect(_))));
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Disconnect(_))));
     assert!(conn.poll_event().is_none());
 }
 
@@ -407,15 +407,18 @@ fn b_oth_07_http_and_tls_are_turned_away() {
 #[test]
 fn misuse_names_what_was_expected() {
     let mut conn = connection(settings());
-    assert_eq!(conn.accept(), Err(Misuse::NoDecision));
+    assert_eq!(conn.accept(), Err(ServerMisuse::NoDecision));
     let reply = Reply::parse_text("250 2.0.0 ok").unwrap();
-    assert_eq!(conn.reply(&reply), Err(Misuse::NoDecision));
-    assert_eq!(conn.reply_recipients(std::slice::from_ref(&reply)), Err(Misuse::NotLmtp)); // S-DAT-18
-    assert_eq!(conn.refuse_content(Reply::parse_text("550 no").unwrap()), Err(Misuse::NoContent));
+    assert_eq!(conn.reply(&reply), Err(ServerMisuse::NoDecision));
+    assert_eq!(conn.reply_recipients(std::slice::from_ref(&reply)), Err(ServerMisuse::NotLmtp)); // S-DAT-18
+    assert_eq!(conn.refuse_content(Reply::parse_text("550 no").unwrap()), Err(ServerMisuse::NoContent));
     conn.receive(format!("EHLO x\r\n{ENVELOPE}DATA\r\n.\r\n").as_bytes());
-    assert_eq!(conn.accept(), Err(Misuse::NoDecision), "the event was not read yet");
+    assert_eq!(conn.accept(), Err(ServerMisuse::NoDecision), "the event was not read yet");
     assert!(conn.poll_event().is_some());
-    assert!(matches!(conn.reply(&Reply::parse_text("354 go").unwrap()), Err(Misuse::WrongClass { code: 354, .. })));
+    assert!(matches!(
+        conn.reply(&Reply::parse_text("354 go").unwrap()),
+        Err(ServerMisuse::WrongClass { code: 354, .. })
+    ));
     conn.reply(&reply).unwrap();
-    assert_eq!(conn.accept(), Err(Misuse::NoDecision));
+    assert_eq!(conn.accept(), Err(ServerMisuse::NoDecision));
 }

@@ -283,7 +283,7 @@ impl Default for ServerSettings {
 
 /// Why settings make no server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigError {
+pub enum ServerConfigError {
     /// A mechanism is offered in the clear that is not among the others, or needs TLS (RFC 5802 6).
     AuthInClear(String),
     /// Mechanisms are there, but neither TLS nor one that is offered in the clear.
@@ -316,7 +316,7 @@ pub enum ConfigError {
     TooSmall(&'static str),
 }
 
-impl fmt::Display for ConfigError {
+impl fmt::Display for ServerConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AuthInClear(name) => {
@@ -348,7 +348,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for ServerConfigError {}
 
 /// Checked settings, with what follows from them worked out.
 #[derive(Clone, Debug)]
@@ -370,41 +370,41 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     /// Check `settings` and work out grammar and keywords.
-    pub fn new(settings: ServerSettings) -> Result<Self, ConfigError> {
+    pub fn new(settings: ServerSettings) -> Result<Self, ServerConfigError> {
         let s = &settings;
         if s.binarymime && !s.chunking {
-            return Err(ConfigError::BinarymimeWithoutChunking);
+            return Err(ServerConfigError::BinarymimeWithoutChunking);
         }
         if s.limits.command_line < 512 {
-            return Err(ConfigError::CommandLineTooShort);
+            return Err(ServerConfigError::CommandLineTooShort);
         }
         if s.limits.recipients == 0 {
-            return Err(ConfigError::TooSmall("the limit of recipients"));
+            return Err(ServerConfigError::TooSmall("the limit of recipients"));
         }
         if s.max_local_part < 64 {
-            return Err(ConfigError::TooSmall("the limit of a local part"));
+            return Err(ServerConfigError::TooSmall("the limit of a local part"));
         }
         if !s.greeting.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
-            return Err(ConfigError::Greeting);
+            return Err(ServerConfigError::Greeting);
         }
         let literal = parse_literal(&s.hostname, false).is_ok();
         let domain = s.hostname.is_ascii() && is_domain(&s.hostname, s.leniency.hello_underscore);
         if !literal && !domain {
-            return Err(ConfigError::Hostname);
+            return Err(ServerConfigError::Hostname);
         }
         if s.mt_priority.as_ref().is_some_and(|p| !p.bytes().all(|b| b.is_ascii_graphic())) {
-            return Err(ConfigError::PriorityProfile);
+            return Err(ServerConfigError::PriorityProfile);
         }
         check_auth(s)?;
         check_submission(s)?;
         if (s.require_tls || s.requiretls) && s.tls == TlsMode::Off {
-            return Err(ConfigError::RequiresTls);
+            return Err(ServerConfigError::RequiresTls);
         }
         if !s.xclient.iter().all(|name| name.in_xclient()) {
-            return Err(ConfigError::Attribute("XCLIENT"));
+            return Err(ServerConfigError::Attribute("XCLIENT"));
         }
         if !s.xforward.iter().all(|name| name.in_xforward()) {
-            return Err(ConfigError::Attribute("XFORWARD"));
+            return Err(ServerConfigError::Attribute("XFORWARD"));
         }
         let settings = ServerSettings {
             auth: settings.auth.iter().map(|name| name.to_ascii_uppercase()).collect(),
@@ -477,36 +477,36 @@ impl ServerConfig {
     }
 }
 
-fn check_auth(s: &ServerSettings) -> Result<(), ConfigError> {
+fn check_auth(s: &ServerSettings) -> Result<(), ServerConfigError> {
     let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     for (index, name) in s.auth.iter().enumerate() {
         if !is_mechanism(name) || s.auth[..index].iter().any(|other| same(other, name)) {
-            return Err(ConfigError::Mechanism(name.clone()));
+            return Err(ServerConfigError::Mechanism(name.clone()));
         }
     }
     let binds = |name: &str| name.to_ascii_uppercase().ends_with("-PLUS");
     if let Some(name) = s.auth_in_clear.iter().find(|name| binds(name) || !s.auth.iter().any(|other| same(other, name)))
     {
-        return Err(ConfigError::AuthInClear(name.clone()));
+        return Err(ServerConfigError::AuthInClear(name.clone()));
     }
     if (s.require_auth || s.submission) && s.auth.is_empty() {
-        return Err(ConfigError::RequiresAuth);
+        return Err(ServerConfigError::RequiresAuth);
     }
     if !s.auth.is_empty() && s.auth_in_clear.is_empty() && s.tls == TlsMode::Off {
-        return Err(ConfigError::AuthNeverOffered);
+        return Err(ServerConfigError::AuthNeverOffered);
     }
     Ok(())
 }
 
-fn check_submission(s: &ServerSettings) -> Result<(), ConfigError> {
+fn check_submission(s: &ServerSettings) -> Result<(), ServerConfigError> {
     if s.future_release.is_some() && !s.submission {
-        return Err(ConfigError::FutureReleaseWithoutSubmission);
+        return Err(ServerConfigError::FutureReleaseWithoutSubmission);
     }
     if s.submission && s.decisions.etrn {
-        return Err(ConfigError::EtrnForSubmission);
+        return Err(ServerConfigError::EtrnForSubmission);
     }
     match s.single_labels.iter().find(|name| name.contains('.') || !is_domain(name, false)) {
-        Some(name) => Err(ConfigError::SingleLabel(name.clone())),
+        Some(name) => Err(ServerConfigError::SingleLabel(name.clone())),
         None => Ok(()),
     }
 }
