@@ -2,8 +2,8 @@
 mod common;
 use common::*;
 use ehlo::session::{
-    Decisions, Limits, ServerConfig, ServerConfigError, ServerConnection, ServerEvent, ServerMisuse, ServerSettings,
-    TlsFacts, TlsMode,
+    Decisions, ServerConfig, ServerConfigError, ServerConnection, ServerEvent, ServerMisuse, ServerSettings, TlsFacts,
+    TlsMode,
 };
 use ehlo::syntax::reply::Reply;
 
@@ -215,9 +215,14 @@ fn s_aut_16_failures_are_counted() {
     assert_eq!(outcome.replies()[1..], ["535 5.7.8", "535 5.7.8", "535 5.7.8", "421 4.7.0"]);
     assert!(outcome.closed && outcome.has("Disconnect(Limit)"));
     assert!(outcome.output.ends_with("421 4.7.0 mx.example Too many failed authentications\r\n"));
-    let limits = Limits { auth_failures: None, ..Limits::default() };
     assert!(
-        !run_with(ServerSettings { limits, ..auth() }, format!("EHLO x\r\n{}", bad.repeat(9)), false, plain).closed
+        !run_with(
+            ServerSettings { max_auth_failures: None, ..auth() },
+            format!("EHLO x\r\n{}", bad.repeat(9)),
+            false,
+            plain
+        )
+        .closed
     );
 }
 

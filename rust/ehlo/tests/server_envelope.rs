@@ -23,8 +23,8 @@ fn b_adr_01_to_03_the_frame_of_a_path() {
     }
     assert_eq!(replies("MAIL FROM :<a@b>\r\nMAIL\r\nRCPT\r\n"), ["501 5.5.4"; 3]);
     let mut lax = settings();
-    lax.leniency.space_after_colon = true;
-    lax.leniency.bare_paths = true;
+    lax.lenient.space_after_colon = true;
+    lax.lenient.bare_paths = true;
     assert_eq!(mail_in(lax.clone(), " <a@b>"), "250 2.1.0");
     assert_eq!(mail_in(lax, "a@b"), "250 2.1.0");
 }
@@ -344,7 +344,7 @@ fn s_par_25_to_32_the_rarer_ones() {
         let reply = &after_ehlo(hold.clone(), format!("AUTH PLAIN =\r\nMAIL FROM:<a@b.example> {value}\r\n"))[1];
         assert_eq!(reply, if good { "250 2.1.0" } else { "501 5.5.4" }, "{value}");
     }
-    let priority = ServerSettings { mt_priority: Some("MIXER".into()), rrvs: true, ..settings() };
+    let priority = ServerSettings { mt_priority: Some(Some("MIXER".into())), rrvs: true, ..settings() };
     assert!(keywords(priority.clone()).contains(&"MT-PRIORITY MIXER".to_owned()));
     for (value, good) in
         [("-9", true), ("0", true), ("3", true), ("10", false), ("+1", false), ("-0", false), ("01", false)]
@@ -364,7 +364,6 @@ fn s_par_25_to_32_the_rarer_ones() {
 
 #[test]
 fn s_par_33_limits_say_what_is_enforced() {
-    let limits = ehlo::session::Limits { messages: Some(100), recipients: 1000, ..Default::default() };
-    let config = ServerSettings { limits, ..settings() };
+    let config = ServerSettings { max_messages: Some(100), max_recipients: 1000, ..settings() };
     assert!(keywords(config).contains(&"LIMITS MAILMAX=100 RCPTMAX=1000".to_owned())); // enforced: S-SES-43, S-SES-45
 }

@@ -1,16 +1,12 @@
 //! RULES groups 0, 2 and 3: replies, order, limits and timers.
 mod common;
 use common::*;
-use ehlo::session::{Decisions, Limits, ServerMisuse, ServerSettings};
+use ehlo::session::{Decisions, ServerMisuse, ServerSettings};
 use ehlo::syntax::reply::Reply;
 use ehlo::syntax::status::EnhancedCode;
 
 fn deciding(decisions: Decisions) -> ServerSettings {
     ServerSettings { decisions, ..settings() }
-}
-
-fn limited(limits: Limits) -> ServerSettings {
-    ServerSettings { limits, ..settings() }
 }
 
 #[test]
@@ -368,10 +364,10 @@ fn s_ses_42_errors_and_junk_are_counted() {
     assert_eq!(outcome.replies().len(), 100 + 21, "the 101st counts as an error, the 21st error closes");
     let mail = format!("EHLO x\r\n{}", format!("{}{ENVELOPE}DATA\r\n.\r\n", "NOOP\r\n".repeat(60)).repeat(4));
     assert!(!feed(&settings(), [mail.as_bytes()], false, |_| None).closed, "accepted mail resets the junk count");
-    let commands = Limits { commands: Some(3), ..Limits::default() };
-    assert_eq!(run_in(limited(commands), "NOOP\r\n".repeat(4)).replies().last().unwrap(), "421 4.7.0");
+    let commands = ServerSettings { max_commands: Some(3), ..settings() };
+    assert_eq!(run_in(commands, "NOOP\r\n".repeat(4)).replies().last().unwrap(), "421 4.7.0");
     let refused = ServerSettings {
-        limits: Limits { refused_recipients: Some(1), ..Limits::default() },
+        max_refused_recipients: Some(1),
         ..deciding(Decisions { rcpt: true, ..Decisions::default() })
     };
     let input = "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<c@d>\r\n";
@@ -382,8 +378,7 @@ fn s_ses_42_errors_and_junk_are_counted() {
 
 #[test]
 fn s_ses_43_to_45_recipients_and_messages() {
-    let limits = Limits { recipients: 100, messages: Some(2), ..Limits::default() };
-    let config = limited(limits);
+    let config = ServerSettings { max_recipients: 100, max_messages: Some(2), ..settings() };
     let input = format!("EHLO x\r\nMAIL FROM:<a@b>\r\n{}DATA\r\n.\r\n", "RCPT TO:<c@d>\r\n".repeat(101));
     let outcome = feed(&config, [input.as_bytes()], false, |_| None);
     assert_eq!(outcome.replies()[101], "250 2.1.5");

@@ -14,7 +14,7 @@ fn config(setup: u8, more: u8) -> ServerConfig {
     let on = |bit: u8| setup & (1 << bit) != 0;
     let (auth, implicit, fronts) = (more & 0x20 != 0, more & 0x40 != 0, more & 0x80 != 0);
     let mut settings = ServerSettings { max_message_size: Some(64), lmtp: on(0), ..ServerSettings::default() };
-    settings.limits.command_line = 512;
+    settings.max_command_line = 512;
     settings.content = match (on(1), on(2)) {
         (false, _) => ContentMode::Collect,
         (true, false) => ContentMode::Stream,
@@ -24,17 +24,17 @@ fn config(setup: u8, more: u8) -> ServerConfig {
     settings.bdat_bare_newlines = if on(4) { BareNewlines::Reject } else { BareNewlines::Allow };
     settings.bare_lf_commands = on(5);
     if on(6) {
-        settings.limits.errors = None;
-        settings.limits.junk = None;
+        settings.max_errors = None;
+        settings.max_junk = None;
     }
     // STARTTLS is always refused by the program: what comes behind it counts by the read it comes in, as it has to.
     settings.tls = if implicit { TlsMode::Implicit } else { TlsMode::StartTls };
     if auth {
         settings.auth = ["PLAIN", "CRAM-MD5", "EXTERNAL", "SCRAM-SHA-256-PLUS"].map(str::to_owned).to_vec();
         settings.auth_in_clear = vec!["PLAIN".into()];
-        settings.limits.auth_response = 510;
+        settings.max_auth_response = 510;
         settings.require_auth = on(1);
-        settings.limits.auth_failures = if on(6) { None } else { Some(3) };
+        settings.max_auth_failures = if on(6) { None } else { Some(3) };
     }
     if fronts {
         settings.proxy = on(2);

@@ -72,7 +72,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::config::{Chunking, ClientConfig, ClientConfigError, ClientSettings, ClientTimers, Newlines, TlsPolicy};
+pub use self::config::{Chunking, ClientConfig, ClientConfigError, ClientSettings, Newlines, TlsPolicy};
 pub use self::event::{
     ClientDisconnect, ClientEvent, Failure, MessageResult, Need, ProtocolFault, RecipientResult, Stage,
 };
@@ -268,7 +268,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 Phase::Handshake => return self.fail(ProtocolFault::Injected),
                 Phase::Opening | Phase::Ready | Phase::Challenged(_) => {}
             }
-            match self.parser.feed(rest, &self.config.settings().reply_limits) {
+            match self.parser.feed(rest, self.config.reply_limits()) {
                 Ok(fed) => {
                     rest = &rest[fed.consumed..];
                     if let Some(reply) = fed.reply {
@@ -504,24 +504,24 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     /// the program has to do something, and at the end.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        let timers = &self.config.settings().timers;
+        let settings = self.config.settings();
         if matches!(self.phase, Phase::Closed | Phase::Handshake | Phase::Challenged(_)) {
             return None;
         }
         match self.expected.front() {
             Some(expect) => Some(match expect {
-                Expect::Greeting => timers.greeting,
-                Expect::Hello(_) => timers.hello,
-                Expect::Mail => timers.mail,
-                Expect::Rcpt => timers.rcpt,
-                Expect::Data => timers.data,
-                Expect::Chunk { last: false } => timers.content,
-                Expect::Chunk { last: true } | Expect::End => timers.end_of_data,
-                Expect::Reset | Expect::Command { verb: Verb::Noop | Verb::Rset, .. } => timers.reset,
-                Expect::Command { verb: Verb::Quit, .. } => timers.quit,
-                Expect::StartTls | Expect::Auth { .. } | Expect::Command { .. } => timers.other,
+                Expect::Greeting => settings.greeting_timeout,
+                Expect::Hello(_) => settings.hello_timeout,
+                Expect::Mail => settings.mail_timeout,
+                Expect::Rcpt => settings.rcpt_timeout,
+                Expect::Data => settings.data_timeout,
+                Expect::Chunk { last: false } => settings.content_timeout,
+                Expect::Chunk { last: true } | Expect::End => settings.end_of_data_timeout,
+                Expect::Reset | Expect::Command { verb: Verb::Noop | Verb::Rset, .. } => settings.reset_timeout,
+                Expect::Command { verb: Verb::Quit, .. } => settings.quit_timeout,
+                Expect::StartTls | Expect::Auth { .. } | Expect::Command { .. } => settings.other_timeout,
             }),
-            None if self.sending.is_some() && self.content_wanted().is_none() => Some(timers.content),
+            None if self.sending.is_some() && self.content_wanted().is_none() => Some(settings.content_timeout),
             None => None,
         }
     }

@@ -28,7 +28,7 @@ const SERVER_FIRST: [&str; 2] = ["CRAM-MD5", "DIGEST-MD5"];
 impl<C: Content> ServerConnection<C> {
     pub(super) fn on_line(&mut self, line: &[u8]) {
         self.counts.commands += 1;
-        if self.settings().limits.commands.is_some_and(|limit| self.counts.commands > u64::from(limit)) {
+        if self.settings().max_commands.is_some_and(|limit| self.counts.commands > u64::from(limit)) {
             self.say_closing("421 4.7.0", "Too many commands");
             self.ending = Some(ServerDisconnect::Limit);
             return;
@@ -361,7 +361,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn on_mail(&mut self, path: ReversePath<'_>, parameters: MailParameters<'_>) -> State<C> {
         let settings = self.settings();
-        if settings.limits.messages.is_some_and(|limit| self.counts.transactions >= u64::from(limit)) {
+        if settings.max_messages.is_some_and(|limit| self.counts.transactions >= u64::from(limit)) {
             self.say_closing("421 4.7.0", "Too many messages in one session");
             self.ending = Some(ServerDisconnect::Limit);
             return State::Idle;
@@ -433,7 +433,7 @@ impl<C: Content> ServerConnection<C> {
         {
             return self.wrong_in(SINGLE_LABEL_RECIPIENT, State::InTransaction(transaction));
         }
-        if transaction.envelope.recipients.len() >= self.settings().limits.recipients {
+        if transaction.envelope.recipients.len() >= self.settings().max_recipients {
             self.say(TOO_MANY_RECIPIENTS);
             return State::InTransaction(transaction);
         }

@@ -94,7 +94,7 @@ impl<C: Content> ServerConnection<C> {
                 } else {
                     self.say_or(RECIPIENT_OK, reply);
                     self.counts.refused_recipients += 1;
-                    let limit = self.settings().limits.refused_recipients;
+                    let limit = self.settings().max_refused_recipients;
                     if limit.is_some_and(|limit| self.counts.refused_recipients > u64::from(limit)) {
                         self.say_closing("421 4.7.0", "Too many refused recipients");
                         self.ending = Some(ServerDisconnect::Limit);
@@ -132,7 +132,7 @@ impl<C: Content> ServerConnection<C> {
             return;
         }
         self.counts.auth_failures += 1;
-        let limit = self.settings().limits.auth_failures;
+        let limit = self.settings().max_auth_failures;
         if limit.is_some_and(|limit| self.counts.auth_failures >= u64::from(limit)) && self.ending.is_none() {
             self.say_closing("421 4.7.0", "Too many failed authentications");
             self.ending = Some(ServerDisconnect::Limit);

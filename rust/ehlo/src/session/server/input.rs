@@ -96,7 +96,7 @@ impl<C: Content> ServerConnection<C> {
                 },
                 State::Authenticating => {
                     self.state = State::Authenticating;
-                    let limit = self.config.settings().limits.auth_response.saturating_add(2);
+                    let limit = self.config.settings().max_auth_response.saturating_add(2);
                     match self.scanner.scan(rest, limit, self.config.line_ends()) {
                         Scan::Line { line, consumed } => {
                             used += consumed;
@@ -120,7 +120,7 @@ impl<C: Content> ServerConnection<C> {
                         self.settle();
                         break;
                     }
-                    match self.scanner.scan(rest, self.config.settings().limits.command_line, self.config.line_ends()) {
+                    match self.scanner.scan(rest, self.config.settings().max_command_line, self.config.line_ends()) {
                         Scan::Line { line, consumed } => {
                             used += consumed;
                             self.on_line(line);

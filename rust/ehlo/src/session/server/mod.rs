@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::config::{
-    ContentMode, Decisions, FutureRelease, InjectedInput, Limits, ServerConfig, ServerConfigError, ServerSettings,
-    Timers, TlsFacts, TlsMode,
+    ContentMode, Decisions, FutureRelease, InjectedInput, ServerConfig, ServerConfigError, ServerSettings, TlsFacts,
+    TlsMode,
 };
 pub use self::content::Content;
 pub use self::event::{Abort, ServerDisconnect, ServerEvent};
@@ -474,16 +474,16 @@ impl<C: Content> ServerConnection<C> {
         match self.state {
             State::Closed | State::Deciding(_) => None,
             State::InData { .. } | State::InChunk { .. } | State::Draining { .. } => {
-                Some(self.settings().timers.content)
+                Some(self.settings().content_timeout)
             }
-            State::Handshake(_) => Some(self.settings().timers.handshake),
-            State::Proxy => Some(self.settings().timers.proxy),
+            State::Handshake(_) => Some(self.settings().handshake_timeout),
+            State::Proxy => Some(self.settings().proxy_timeout),
             State::Authenticating
             | State::Failed { .. }
             | State::Idle
             | State::InTransaction(_)
             | State::NextChunk { .. }
-            | State::Refused(_) => Some(self.settings().timers.command),
+            | State::Refused(_) => Some(self.settings().command_timeout),
         }
     }
 

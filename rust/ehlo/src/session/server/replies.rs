@@ -170,7 +170,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn count_error(&mut self) -> bool {
         self.counts.errors += 1;
-        let over = self.settings().limits.errors.is_some_and(|limit| self.counts.errors > u64::from(limit));
+        let over = self.settings().max_errors.is_some_and(|limit| self.counts.errors > u64::from(limit));
         if over && self.ending.is_none() {
             self.say_closing("421 4.7.0", "Too many errors");
             self.ending = Some(ServerDisconnect::Limit);
@@ -186,7 +186,7 @@ impl<C: Content> ServerConnection<C> {
 
     pub(super) fn count_junk(&mut self) -> bool {
         self.counts.junk += 1;
-        let over = self.settings().limits.junk.is_some_and(|limit| self.counts.junk > u64::from(limit));
+        let over = self.settings().max_junk.is_some_and(|limit| self.counts.junk > u64::from(limit));
         !over || self.count_error()
     }
 

@@ -8,13 +8,14 @@ use ehlo::wire::content::ContentFlags;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFrozenSet, PyString};
-use pyo3::{PyClass, PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::codec::flag_names;
 use crate::content::Collected;
-use crate::envelope::{Envelope, Recipient, Sender};
+use crate::convert::{object, verb_name};
 use crate::lazy::Lazy;
-use crate::peer::{ClientAttributes, ProxyHeader};
+use crate::values::envelope::{Envelope, Recipient, Sender};
+use crate::values::front::{ClientAttributes, ProxyHeader};
 
 /// The Python object of an event.
 pub(crate) fn to_python(py: Python<'_>, event: session::ServerEvent<Collected>) -> PyResult<Bound<'_, PyAny>> {
@@ -47,26 +48,6 @@ pub(crate) fn to_python(py: Python<'_>, event: session::ServerEvent<Collected>) 
         ServerEvent::Vrfy(argument) => object(py, Vrfy { argument }),
         ServerEvent::Expn(argument) => object(py, Expn { argument }),
         ServerEvent::Etrn(argument) => object(py, Etrn { argument }),
-    }
-}
-
-#[inline]
-pub(crate) fn object<'py, T>(py: Python<'py>, event: T) -> PyResult<Bound<'py, PyAny>>
-where
-    T: PyClass + Into<PyClassInitializer<T>>,
-{
-    Ok(Bound::new(py, event)?.into_any())
-}
-
-/// The word for a verb.
-pub(crate) fn verb_name(py: Python<'_>, verb: Verb) -> Bound<'_, PyString> {
-    match verb {
-        Verb::Ehlo => intern!(py, "EHLO").clone(),
-        Verb::Helo => intern!(py, "HELO").clone(),
-        Verb::Lhlo => intern!(py, "LHLO").clone(),
-        Verb::Data => intern!(py, "DATA").clone(),
-        Verb::Bdat => intern!(py, "BDAT").clone(),
-        other => PyString::intern(py, other.as_str()),
     }
 }
 
