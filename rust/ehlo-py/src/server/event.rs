@@ -2,69 +2,52 @@
 //!
 //! What is always read is made with the event; the rest when it is asked for, then kept.
 
-use ehlo::session::{self, Abort, DisconnectReason};
+use ehlo::session::{self, Abort, ServerDisconnect};
 use ehlo::syntax::command::Verb;
 use ehlo::wire::content::ContentFlags;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFrozenSet, PyString};
-use pyo3::{PyClass, PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::codec::flag_names;
 use crate::content::Collected;
-use crate::envelope::{Envelope, Recipient, Sender};
+use crate::convert::{object, verb_name};
 use crate::lazy::Lazy;
-use crate::peer::{ClientAttributes, ProxyHeader};
+use crate::values::envelope::{Envelope, Recipient, Sender};
+use crate::values::front::{ClientAttributes, ProxyHeader};
 
 /// The Python object of an event.
-pub(crate) fn to_python(py: Python<'_>, event: session::Event<Collected>) -> PyResult<Bound<'_, PyAny>> {
-    use session::Event;
+pub(crate) fn to_python(py: Python<'_>, event: session::ServerEvent<Collected>) -> PyResult<Bound<'_, PyAny>> {
+    use session::ServerEvent;
     match event {
-        Event::Message { envelope, content, size, flags } => {
+        ServerEvent::Message { envelope, content, size, flags } => {
             let content = content.finish(py)?.unbind();
             object(py, Message { content, envelope: LateEnvelope::new(envelope), size, flags })
         }
-        Event::Chunk(content) => object(py, Chunk { data: content.finish(py)?.unbind() }),
-        Event::Rcpt(recipient) => object(py, Rcpt { recipient: Py::new(py, Recipient::wrap(recipient))? }),
-        Event::Mail(sender) => object(py, Mail { sender: Py::new(py, Sender::wrap(sender))? }),
-        Event::Hello { verb, name } => object(py, Hello { verb, name: PyString::new(py, &name).unbind() }),
-        Event::Data { envelope, verb } => object(py, Data { envelope: LateEnvelope::new(envelope), verb }),
-        Event::ContentStart(envelope) => object(py, ContentStart { envelope: LateEnvelope::new(envelope) }),
-        Event::ContentAborted(reason) => object(py, ContentAborted { reason }),
-        Event::Auth { mechanism, initial } => {
+        ServerEvent::Chunk(content) => object(py, Chunk { data: content.finish(py)?.unbind() }),
+        ServerEvent::Rcpt(recipient) => object(py, Rcpt { recipient: Py::new(py, Recipient::wrap(recipient))? }),
+        ServerEvent::Mail(sender) => object(py, Mail { sender: Py::new(py, Sender::wrap(sender))? }),
+        ServerEvent::Hello { verb, name } => object(py, Hello { verb, name: PyString::new(py, &name).unbind() }),
+        ServerEvent::Data { envelope, verb } => object(py, Data { envelope: LateEnvelope::new(envelope), verb }),
+        ServerEvent::ContentStart(envelope) => object(py, ContentStart { envelope: LateEnvelope::new(envelope) }),
+        ServerEvent::ContentAborted(reason) => object(py, ContentAborted { reason }),
+        ServerEvent::Auth { mechanism, initial } => {
             let initial = initial.map(|octets| PyBytes::new(py, &octets).unbind());
             object(py, Auth { initial, mechanism })
         }
-        Event::AuthResponse(octets) => object(py, AuthResponse { data: PyBytes::new(py, &octets).unbind() }),
-        Event::Connect => object(py, Connect),
-        Event::Proxy(header) => object(py, Proxy { header: Py::new(py, ProxyHeader(header))? }),
-        Event::StartTls => object(py, StartTls),
-        Event::Xclient(attributes) => object(py, Xclient { attributes: Py::new(py, ClientAttributes(attributes))? }),
-        Event::Disconnect(reason) => object(py, Disconnect { reason }),
-        Event::Reset => object(py, Reset),
-        Event::Vrfy(argument) => object(py, Vrfy { argument }),
-        Event::Expn(argument) => object(py, Expn { argument }),
-        Event::Etrn(argument) => object(py, Etrn { argument }),
-    }
-}
-
-#[inline]
-pub(crate) fn object<'py, T>(py: Python<'py>, event: T) -> PyResult<Bound<'py, PyAny>>
-where
-    T: PyClass + Into<PyClassInitializer<T>>,
-{
-    Ok(Bound::new(py, event)?.into_any())
-}
-
-/// The word for a verb.
-pub(crate) fn verb_name(py: Python<'_>, verb: Verb) -> Bound<'_, PyString> {
-    match verb {
-        Verb::Ehlo => intern!(py, "EHLO").clone(),
-        Verb::Helo => intern!(py, "HELO").clone(),
-        Verb::Lhlo => intern!(py, "LHLO").clone(),
-        Verb::Data => intern!(py, "DATA").clone(),
-        Verb::Bdat => intern!(py, "BDAT").clone(),
-        other => PyString::intern(py, other.as_str()),
+        ServerEvent::AuthResponse(octets) => object(py, AuthResponse { data: PyBytes::new(py, &octets).unbind() }),
+        ServerEvent::Connect => object(py, Connect),
+        ServerEvent::Proxy(header) => object(py, Proxy { header: Py::new(py, ProxyHeader(header))? }),
+        ServerEvent::StartTls => object(py, StartTls),
+        ServerEvent::Xclient(attributes) => {
+            object(py, Xclient { attributes: Py::new(py, ClientAttributes(attributes))? })
+        }
+        ServerEvent::Disconnect(reason) => object(py, Disconnect { reason }),
+        ServerEvent::Reset => object(py, Reset),
+        ServerEvent::Vrfy(argument) => object(py, Vrfy { argument }),
+        ServerEvent::Expn(argument) => object(py, Expn { argument }),
+        ServerEvent::Etrn(argument) => object(py, Etrn { argument }),
     }
 }
 
@@ -614,7 +597,7 @@ impl Reset {
 ///     'quit'
 #[pyclass(frozen, module = "ehlo", weakref)]
 pub(crate) struct Disconnect {
-    reason: DisconnectReason,
+    reason: ServerDisconnect,
 }
 
 #[pymethods]
@@ -629,15 +612,15 @@ impl Disconnect {
     #[getter]
     fn reason<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         match self.reason {
-            DisconnectReason::Eof => intern!(py, "eof"),
-            DisconnectReason::Injection => intern!(py, "injection"),
-            DisconnectReason::Limit => intern!(py, "limit"),
-            DisconnectReason::Program => intern!(py, "program"),
-            DisconnectReason::Protocol => intern!(py, "protocol"),
-            DisconnectReason::Quit => intern!(py, "quit"),
-            DisconnectReason::Shutdown => intern!(py, "shutdown"),
-            DisconnectReason::Timeout => intern!(py, "timeout"),
-            DisconnectReason::Tls => intern!(py, "tls"),
+            ServerDisconnect::Eof => intern!(py, "eof"),
+            ServerDisconnect::Injection => intern!(py, "injection"),
+            ServerDisconnect::Limit => intern!(py, "limit"),
+            ServerDisconnect::Program => intern!(py, "program"),
+            ServerDisconnect::Protocol => intern!(py, "protocol"),
+            ServerDisconnect::Quit => intern!(py, "quit"),
+            ServerDisconnect::Shutdown => intern!(py, "shutdown"),
+            ServerDisconnect::Timeout => intern!(py, "timeout"),
+            ServerDisconnect::Tls => intern!(py, "tls"),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::session::settings::TooSmall;
 use crate::syntax::address::{is_domain, parse_literal};
 use crate::syntax::command::is_mechanism;
 use crate::syntax::datetime::DateTime;
@@ -79,70 +80,6 @@ pub struct TlsFacts {
     pub client_certificate: bool,
 }
 
-/// Bounds of one session. `None` is no bound.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4 and what each extension adds).
-    pub command_line: usize,
-    /// Recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at least).
-    pub recipients: usize,
-    /// Transactions in one session (RFC 9422 MAILMAX).
-    pub messages: Option<u32>,
-    /// Commands that were answered as wrong.
-    pub errors: Option<u32>,
-    /// NOOP, RSET, VRFY, EXPN, ETRN, HELP, repeated EHLO and empty chunks since the last accepted message.
-    /// Beyond it each counts as an error.
-    pub junk: Option<u32>,
-    /// Recipients the program refused.
-    pub refused_recipients: Option<u32>,
-    /// Commands of any kind.
-    pub commands: Option<u32>,
-    /// AUTH commands that the program answered with 5yz (RFC 4954 4; not before the third, RFC 4954 9).
-    pub auth_failures: Option<u32>,
-    /// Octets of a response inside AUTH, without its CRLF (RFC 4954 4).
-    pub auth_response: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            command_line: 2048,   // Postfix line_length_limit; covers the sum of S-LIN-12
-            recipients: 1000,     // Postfix smtpd_recipient_limit, OpenSMTPD
-            messages: Some(1000), // Exim smtp_accept_max_per_connection
-            errors: Some(20),     // Postfix smtpd_hard_error_limit
-            junk: Some(100),      // Postfix smtpd_junk_command_limit
-            refused_recipients: None,
-            commands: None,
-            auth_failures: Some(3),
-            auth_response: 12288,
-        }
-    }
-}
-
-/// How long a server waits (RFC 5321 4.5.3.2).
-#[derive(Clone, Copy, Debug)]
-pub struct Timers {
-    /// For the next command (RFC 5321 4.5.3.2.7: five minutes at least).
-    pub command: Duration,
-    /// For the next octets of content.
-    pub content: Duration,
-    /// For the TLS handshake as a whole.
-    pub handshake: Duration,
-    /// For the PROXY header as a whole.
-    pub proxy: Duration,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            command: Duration::from_secs(300),
-            content: Duration::from_secs(300),
-            handshake: Duration::from_secs(60),
-            proxy: Duration::from_secs(5), // Postfix smtpd_upstream_proxy_timeout
-        }
-    }
-}
-
 /// FUTURERELEASE limits (RFC 4865 3).
 #[derive(Clone, Debug)]
 pub struct FutureRelease {
@@ -152,138 +89,136 @@ pub struct FutureRelease {
     pub max_until: DateTime,
 }
 
-/// What a [`ServerConfig`] is made from. `Default` is a strict SMTP receiver that offers every extension it has.
-#[derive(Clone, Debug)]
-pub struct ServerSettings {
-    /// Our name, a domain or an address literal (RFC 5321 4.3.1).
-    pub hostname: String,
-    /// Text behind the name in the greeting; empty for `ESMTP` or `LMTP`.
-    pub greeting: String,
-    /// LMTP instead of SMTP (RFC 2033).
-    pub lmtp: bool,
-    /// What the program decides.
-    pub decisions: Decisions,
-    /// Where content goes.
-    pub content: ContentMode,
-    /// SIZE in octets (RFC 1870); `None` states no limit.
-    pub max_message_size: Option<u64>,
-    /// CHUNKING (RFC 3030).
-    pub chunking: bool,
-    /// BINARYMIME (RFC 3030); needs CHUNKING.
-    pub binarymime: bool,
-    /// SMTPUTF8 (RFC 6531).
-    pub smtputf8: bool,
-    /// DSN (RFC 3461).
-    pub dsn: bool,
-    /// LIMITS (RFC 9422).
-    pub limits_keyword: bool,
-    /// DELIVERBY (RFC 2852): `Some(None)` offers it without a minimum.
-    pub deliver_by: Option<Option<u32>>,
-    /// FUTURERELEASE (RFC 4865): for submission only.
-    pub future_release: Option<FutureRelease>,
-    /// MT-PRIORITY (RFC 6710): `Some("")` offers it without a profile name.
-    pub mt_priority: Option<String>,
-    /// RRVS (RFC 7293).
-    pub rrvs: bool,
-    /// REQUIRETLS (RFC 8689), inside TLS only.
-    pub requiretls: bool,
-    /// How TLS comes.
-    pub tls: TlsMode,
-    /// Nothing but NOOP, EHLO, STARTTLS and QUIT before TLS (RFC 3207 4). Not for a public port 25.
-    pub require_tls: bool,
-    /// Octets behind STARTTLS.
-    pub injected_input: InjectedInput,
-    /// The mechanisms of AUTH inside TLS, in the order they are listed (RFC 4954). Empty: AUTH is not there.
-    pub auth: Vec<String>,
-    /// Those of them that are offered in the clear, too (RFC 4954 4).
-    pub auth_in_clear: Vec<String>,
-    /// No mail before AUTH (RFC 4954 6: 530).
-    pub require_auth: bool,
-    /// A PROXY header comes first (PROXY protocol 2). Only where every client is a proxy that is trusted.
-    pub proxy: bool,
-    /// The attributes of XCLIENT that trusted clients may send. Empty: XCLIENT is not there.
-    pub xclient: Vec<AttributeName>,
-    /// The attributes of XFORWARD that trusted clients may send. Empty: XFORWARD is not there.
-    pub xforward: Vec<AttributeName>,
-    /// Message submission (RFC 6409): AUTH is required, and domains in the envelope are fully qualified.
-    pub submission: bool,
-    /// Single-label domains that submission takes all the same (RFC 6409 4.2), in any case.
-    pub single_labels: Vec<String>,
-    /// HELP.
-    pub help: bool,
-    /// Bare CR or LF in DATA.
-    pub bare_newlines: BareNewlines,
-    /// Bare CR or LF in BDAT, not judged under BINARYMIME.
-    pub bdat_bare_newlines: BareNewlines,
-    /// A bare LF ends a command line, too.
-    pub bare_lf_commands: bool,
-    /// Parameters nobody knows.
-    pub unknown_parameters: UnknownParameters,
-    /// Refuse NUL in content (550 5.6.0).
-    pub reject_nul: bool,
-    /// Refuse 8-bit content that was not declared (554 5.6.1).
-    pub reject_8bit: bool,
-    /// Refuse content with a line longer than RFC 5321 4.5.3.1.6 asks to accept (554 5.6.0).
-    pub reject_long_lines: bool,
-    /// Named departures from the grammar.
-    pub leniency: Leniency,
-    /// Octets of a local part (RFC 5321 4.5.3.1.1).
-    pub max_local_part: usize,
-    /// Bounds.
-    pub limits: Limits,
-    /// Waits.
-    pub timers: Timers,
+/// All settings of a server, one row each. `server_settings!(make { context })` calls `make!` with the context and the rows.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! server_settings {
+    ($make:ident { $($context:tt)* }) => { $make! { { $($context)* }
+        /// Our own name: a domain or an address literal (RFC 5321 4.3.1).
+        hostname: String = [text("localhost")];
+        /// Speak LMTP instead of SMTP (RFC 2033).
+        lmtp: bool = [false];
+        /// The decisions that the program takes: any of "connect", "hello", "mail", "rcpt", "data", "message", "vrfy",
+        /// "expn" and "etrn". The engine takes all others itself, without an event. "reset" is no decision: it asks
+        /// for a notice when a transaction was dropped.
+        decisions: Decisions = [words("['message']", Decisions { message: true, ..Decisions::default() })];
+        /// The way of content: "collect" hands it over as a whole with the message, "stream" hands it over as it comes,
+        /// "discard" counts it and drops it.
+        content: ContentMode = [word("collect", ContentMode::Collect)];
+        /// The text behind our name in the greeting. If it is empty, the greeting says ESMTP or LMTP.
+        greeting: String = [text("")];
+        /// Most octets of a message (SIZE, RFC 1870). None: no limit.
+        max_message_size: Option<u64> = [Some(33554432)];
+        /// Offer CHUNKING (RFC 3030).
+        chunking: bool = [true];
+        /// Offer BINARYMIME (RFC 3030). It needs CHUNKING.
+        binarymime: bool = [true];
+        /// Offer SMTPUTF8 (RFC 6531).
+        smtputf8: bool = [true];
+        /// Offer DSN (RFC 3461).
+        dsn: bool = [true];
+        /// Announce LIMITS (RFC 9422).
+        limits_keyword: bool = [true];
+        /// Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted, True states no minimum.
+        deliver_by: Option<Option<u32>> = [None];
+        /// Offer FUTURERELEASE (RFC 4865), for submission only: the most seconds and the latest RFC 3339 time of a hold.
+        future_release: Option<FutureRelease> = [None];
+        /// Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True states none.
+        mt_priority: Option<Option<String>> = [None];
+        /// Offer RRVS (RFC 7293).
+        rrvs: bool = [false];
+        /// Offer HELP (RFC 5321 4.1.1.8).
+        help: bool = [true];
+        /// The way to TLS: "off", "starttls" (RFC 3207), or "implicit" before the greeting (RFC 8314 3.3).
+        tls: TlsMode = [word("off", TlsMode::Off)];
+        /// Before TLS, answer nothing but NOOP, EHLO, STARTTLS and QUIT (RFC 3207 4). Not for a public port 25.
+        require_tls: bool = [false];
+        /// Octets that come in the clear behind STARTTLS: "refuse" answers 554 and closes, "drop" forgets them
+        /// (RFC 3207 4.2).
+        injected_input: InjectedInput = [word("refuse", InjectedInput::Refuse)];
+        /// Offer REQUIRETLS inside TLS (RFC 8689).
+        requiretls: bool = [false];
+        /// The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without any there is no AUTH.
+        auth: Vec<String> = [nothing];
+        /// Those mechanisms that are offered without TLS, too (RFC 4954 4).
+        auth_in_clear: Vec<String> = [nothing];
+        /// Take no mail before AUTH: the answer is 530 (RFC 4954 6).
+        require_auth: bool = [false];
+        /// Expect a PROXY header first. Only where every client is a trusted proxy.
+        proxy: bool = [false];
+        /// The attributes of XCLIENT that clients may send once `trusted` is set, like ("NAME", "ADDR"). Without any there
+        /// is no XCLIENT.
+        xclient: Vec<AttributeName> = [nothing];
+        /// The attributes of XFORWARD that clients may send once `trusted` is set. Without any there is no XFORWARD.
+        xforward: Vec<AttributeName> = [nothing];
+        /// Message submission (RFC 6409): AUTH is required, and domains must be fully qualified.
+        submission: bool = [false];
+        /// Domains of one label that submission takes all the same (RFC 6409 4.2).
+        single_labels: Vec<String> = [nothing];
+        /// A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF, "allow" flags it (RFC 5321 2.3.8).
+        bare_newlines: BareNewlines = [word("reject", BareNewlines::Reject)];
+        /// The same in BDAT. Content with BODY=BINARYMIME is not judged.
+        bdat_bare_newlines: BareNewlines = [word("allow", BareNewlines::Allow)];
+        /// A bare LF ends a command line, too.
+        bare_lf_commands: bool = [false];
+        /// ESMTP parameters that nobody knows: "reject" answers 555, "ignore" drops them, "pass" gives them to the program
+        /// (RFC 5321 4.1.1.11).
+        unknown_parameters: UnknownParameters = [word("reject", UnknownParameters::Reject)];
+        /// Refuse content with a NUL octet: 550 5.6.0.
+        reject_nul: bool = [false];
+        /// Refuse 8-bit content that was not declared: 554 5.6.1 (RFC 6152).
+        reject_8bit: bool = [false];
+        /// Refuse content with a line of more than 1000 octets: 554 5.6.0 (RFC 5321 4.5.3.1.6).
+        reject_long_lines: bool = [false];
+        /// Departures from the grammar that are forgiven: any of "hello_underscore", "hello_trailing_text",
+        /// "space_after_colon", "bare_paths", "extra_space", "dots_in_local_part", "domain_underscore",
+        /// "general_literals" and "lowercase_xtext".
+        lenient: Leniency = [words("['hello_underscore']", Leniency::default())];
+        /// Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1).
+        max_local_part: usize = [64], at least 64;
+        /// Most octets of a command line with its CRLF, 512 at least (RFC 5321 4.5.3.1.4).
+        max_command_line: usize = [2048], at least 512;
+        /// Most recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at least).
+        max_recipients: usize = [1000], at least 1;
+        /// Most transactions in one session (RFC 9422 MAILMAX). None: no limit.
+        max_messages: Option<u32> = [Some(1000)];
+        /// Most commands in one session that were answered as wrong. None: no limit.
+        max_errors: Option<u32> = [Some(20)];
+        /// Most commands that lead nowhere since the last accepted message: NOOP, RSET, VRFY, EXPN, ETRN, HELP, a repeated
+        /// EHLO, an empty chunk. Each one beyond it counts as an error. None: no limit.
+        max_junk: Option<u32> = [Some(100)];
+        /// Most recipients in one session that the program refused. None: no limit.
+        max_refused_recipients: Option<u32> = [None];
+        /// Most commands in one session. None: no limit.
+        max_commands: Option<u32> = [None];
+        /// Most AUTH commands in one session that the program answered with 5yz (RFC 4954 4). None: no limit.
+        max_auth_failures: Option<u32> = [Some(3)];
+        /// Most octets of a response inside AUTH, without its CRLF (RFC 4954 4).
+        max_auth_response: usize = [12288];
+        /// Seconds to wait for a command (RFC 5321 4.5.3.2.7 asks for five minutes at least).
+        command_timeout: Duration = [seconds(300)];
+        /// Seconds to wait for more content (RFC 5321 4.5.3.2.5).
+        content_timeout: Duration = [seconds(300)];
+        /// Seconds for a TLS handshake as a whole.
+        handshake_timeout: Duration = [seconds(60)];
+        /// Seconds for a PROXY header as a whole.
+        proxy_timeout: Duration = [seconds(5)];
+    } };
 }
 
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            hostname: "localhost".into(),
-            greeting: String::new(),
-            lmtp: false,
-            decisions: Decisions { message: true, ..Decisions::default() },
-            content: ContentMode::Collect,
-            max_message_size: Some(32 << 20), // Postfix 10 MB, Exim 50 MB
-            chunking: true,
-            binarymime: true,
-            smtputf8: true,
-            dsn: true,
-            limits_keyword: true,
-            deliver_by: None,
-            future_release: None,
-            mt_priority: None,
-            rrvs: false,
-            requiretls: false,
-            tls: TlsMode::Off,
-            require_tls: false,
-            injected_input: InjectedInput::Refuse,
-            auth: Vec::new(),
-            auth_in_clear: Vec::new(),
-            require_auth: false,
-            proxy: false,
-            xclient: Vec::new(),
-            xforward: Vec::new(),
-            submission: false,
-            single_labels: Vec::new(),
-            help: true,
-            bare_newlines: BareNewlines::Reject,
-            bdat_bare_newlines: BareNewlines::Allow,
-            bare_lf_commands: false,
-            unknown_parameters: UnknownParameters::Reject,
-            reject_nul: false,
-            reject_8bit: false,
-            reject_long_lines: false,
-            leniency: Leniency::default(),
-            max_local_part: 64,
-            limits: Limits::default(),
-            timers: Timers::default(),
-        }
-    }
-}
+// Where other servers stand, for the defaults: max_message_size: Postfix 10 MB, Exim 50 MB. max_command_line: Postfix
+// line_length_limit, which covers the sum of what the extensions add (S-LIN-12). max_recipients: Postfix
+// smtpd_recipient_limit and OpenSMTPD. max_messages: Exim smtp_accept_max_per_connection. max_errors: Postfix
+// smtpd_hard_error_limit. max_junk: Postfix smtpd_junk_command_limit. proxy_timeout: Postfix smtpd_upstream_proxy_timeout.
+server_settings!(settings_struct {
+    /// The settings that a [`ServerConfig`] is made from. `Default` is a strict SMTP receiver that offers every extension
+    /// which needs no setting.
+    ServerSettings
+});
 
 /// Why settings make no server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigError {
+pub enum ServerConfigError {
     /// A mechanism is offered in the clear that is not among the others, or needs TLS (RFC 5802 6).
     AuthInClear(String),
     /// Mechanisms are there, but neither TLS nor one that is offered in the clear.
@@ -304,19 +239,17 @@ pub enum ConfigError {
     SingleLabel(String),
     /// BINARYMIME without CHUNKING (RFC 3030 3).
     BinarymimeWithoutChunking,
-    /// A command line limit under 512 octets (RFC 5321 4.5.3.1.4).
-    CommandLineTooShort,
     /// The greeting holds CR, LF or another octet that a reply cannot carry.
     Greeting,
     /// The host name is neither a domain nor an address literal (RFC 5321 4.3.1, 6531 3.7.1).
     Hostname,
     /// The MT-PRIORITY profile is not a single word of printable ASCII.
     PriorityProfile,
-    /// A limit of zero recipients, or a local part under 64 octets (RFC 5321 4.5.3.1).
-    TooSmall(&'static str),
+    /// A setting is smaller than its table allows.
+    TooSmall(TooSmall),
 }
 
-impl fmt::Display for ConfigError {
+impl fmt::Display for ServerConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AuthInClear(name) => {
@@ -335,20 +268,17 @@ impl fmt::Display for ConfigError {
             Self::EtrnForSubmission => f.write_str("ETRN must not be offered for submission (RFC 6409 7)"),
             Self::SingleLabel(name) => write!(f, "{name:?} is not a single label of a domain"),
             Self::BinarymimeWithoutChunking => f.write_str("BINARYMIME needs CHUNKING (RFC 3030 3)"),
-            Self::CommandLineTooShort => {
-                f.write_str("a command line of 512 octets must be accepted (RFC 5321 4.5.3.1.4)")
-            }
             Self::Greeting => f.write_str("the greeting may hold printable ASCII only (RFC 5321 4.2)"),
             Self::Hostname => f.write_str(
                 "the host name must be an ASCII domain or an address literal (RFC 5321 4.3.1, RFC 6531 3.7.1)",
             ),
             Self::PriorityProfile => f.write_str("the MT-PRIORITY profile must be one word of printable ASCII"),
-            Self::TooSmall(what) => write!(f, "{what} is smaller than RFC 5321 4.5.3.1 allows"),
+            Self::TooSmall(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for ServerConfigError {}
 
 /// Checked settings, with what follows from them worked out.
 #[derive(Clone, Debug)]
@@ -370,41 +300,37 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     /// Check `settings` and work out grammar and keywords.
-    pub fn new(settings: ServerSettings) -> Result<Self, ConfigError> {
+    pub fn new(settings: ServerSettings) -> Result<Self, ServerConfigError> {
         let s = &settings;
         if s.binarymime && !s.chunking {
-            return Err(ConfigError::BinarymimeWithoutChunking);
+            return Err(ServerConfigError::BinarymimeWithoutChunking);
         }
-        if s.limits.command_line < 512 {
-            return Err(ConfigError::CommandLineTooShort);
-        }
-        if s.limits.recipients == 0 {
-            return Err(ConfigError::TooSmall("the limit of recipients"));
-        }
-        if s.max_local_part < 64 {
-            return Err(ConfigError::TooSmall("the limit of a local part"));
-        }
+        s.check_least().map_err(ServerConfigError::TooSmall)?;
         if !s.greeting.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
-            return Err(ConfigError::Greeting);
+            return Err(ServerConfigError::Greeting);
         }
         let literal = parse_literal(&s.hostname, false).is_ok();
-        let domain = s.hostname.is_ascii() && is_domain(&s.hostname, s.leniency.hello_underscore);
+        let domain = s.hostname.is_ascii() && is_domain(&s.hostname, s.lenient.hello_underscore);
         if !literal && !domain {
-            return Err(ConfigError::Hostname);
+            return Err(ServerConfigError::Hostname);
         }
-        if s.mt_priority.as_ref().is_some_and(|p| !p.bytes().all(|b| b.is_ascii_graphic())) {
-            return Err(ConfigError::PriorityProfile);
+        if s.mt_priority
+            .iter()
+            .flatten()
+            .any(|profile| profile.is_empty() || !profile.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            return Err(ServerConfigError::PriorityProfile);
         }
         check_auth(s)?;
         check_submission(s)?;
         if (s.require_tls || s.requiretls) && s.tls == TlsMode::Off {
-            return Err(ConfigError::RequiresTls);
+            return Err(ServerConfigError::RequiresTls);
         }
         if !s.xclient.iter().all(|name| name.in_xclient()) {
-            return Err(ConfigError::Attribute("XCLIENT"));
+            return Err(ServerConfigError::Attribute("XCLIENT"));
         }
         if !s.xforward.iter().all(|name| name.in_xforward()) {
-            return Err(ConfigError::Attribute("XFORWARD"));
+            return Err(ServerConfigError::Attribute("XFORWARD"));
         }
         let settings = ServerSettings {
             auth: settings.auth.iter().map(|name| name.to_ascii_uppercase()).collect(),
@@ -413,7 +339,7 @@ impl ServerConfig {
         };
         let s = &settings;
         let extended = |tls: bool| Options {
-            leniency: s.leniency,
+            leniency: s.lenient,
             parameters: offered(s, tls),
             unknown_parameters: s.unknown_parameters,
             smtputf8: s.smtputf8,
@@ -421,7 +347,7 @@ impl ServerConfig {
             ..Options::offering_nothing()
         };
         let (extended, extended_tls) = (extended(false), extended(true));
-        let basic = Options { leniency: s.leniency, max_local_part: s.max_local_part, ..Options::offering_nothing() };
+        let basic = Options { leniency: s.lenient, max_local_part: s.max_local_part, ..Options::offering_nothing() };
         let keywords = keywords(s);
         let auth = std::array::from_fn(|index| {
             let tls = index
@@ -477,36 +403,36 @@ impl ServerConfig {
     }
 }
 
-fn check_auth(s: &ServerSettings) -> Result<(), ConfigError> {
+fn check_auth(s: &ServerSettings) -> Result<(), ServerConfigError> {
     let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     for (index, name) in s.auth.iter().enumerate() {
         if !is_mechanism(name) || s.auth[..index].iter().any(|other| same(other, name)) {
-            return Err(ConfigError::Mechanism(name.clone()));
+            return Err(ServerConfigError::Mechanism(name.clone()));
         }
     }
     let binds = |name: &str| name.to_ascii_uppercase().ends_with("-PLUS");
     if let Some(name) = s.auth_in_clear.iter().find(|name| binds(name) || !s.auth.iter().any(|other| same(other, name)))
     {
-        return Err(ConfigError::AuthInClear(name.clone()));
+        return Err(ServerConfigError::AuthInClear(name.clone()));
     }
     if (s.require_auth || s.submission) && s.auth.is_empty() {
-        return Err(ConfigError::RequiresAuth);
+        return Err(ServerConfigError::RequiresAuth);
     }
     if !s.auth.is_empty() && s.auth_in_clear.is_empty() && s.tls == TlsMode::Off {
-        return Err(ConfigError::AuthNeverOffered);
+        return Err(ServerConfigError::AuthNeverOffered);
     }
     Ok(())
 }
 
-fn check_submission(s: &ServerSettings) -> Result<(), ConfigError> {
+fn check_submission(s: &ServerSettings) -> Result<(), ServerConfigError> {
     if s.future_release.is_some() && !s.submission {
-        return Err(ConfigError::FutureReleaseWithoutSubmission);
+        return Err(ServerConfigError::FutureReleaseWithoutSubmission);
     }
     if s.submission && s.decisions.etrn {
-        return Err(ConfigError::EtrnForSubmission);
+        return Err(ServerConfigError::EtrnForSubmission);
     }
     match s.single_labels.iter().find(|name| name.contains('.') || !is_domain(name, false)) {
-        Some(name) => Err(ConfigError::SingleLabel(name.clone())),
+        Some(name) => Err(ServerConfigError::SingleLabel(name.clone())),
         None => Ok(()),
     }
 }
@@ -582,16 +508,16 @@ fn keywords(s: &ServerSettings) -> Vec<String> {
         list.push(format!("FUTURERELEASE {} {}", hold.max_seconds, hold.max_until));
     }
     if let Some(profile) = &s.mt_priority {
-        list.push(if profile.is_empty() { "MT-PRIORITY".into() } else { format!("MT-PRIORITY {profile}") });
+        list.push(profile.as_ref().map_or_else(|| "MT-PRIORITY".into(), |name| format!("MT-PRIORITY {name}")));
     }
     if s.limits_keyword {
         // RFC 9422: at most six digits; what is announced is what is enforced.
         let mut limits = String::from("LIMITS");
-        if let Some(messages) = s.limits.messages.filter(|n| (1..=999_999).contains(n)) {
+        if let Some(messages) = s.max_messages.filter(|n| (1..=999_999).contains(n)) {
             limits.push_str(&format!(" MAILMAX={messages}"));
         }
-        if s.limits.recipients <= 999_999 {
-            limits.push_str(&format!(" RCPTMAX={}", s.limits.recipients));
+        if s.max_recipients <= 999_999 {
+            limits.push_str(&format!(" RCPTMAX={}", s.max_recipients));
         }
         if limits.len() > "LIMITS".len() {
             list.push(limits);

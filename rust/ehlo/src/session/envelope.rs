@@ -1,24 +1,10 @@
-//! One mail transaction (RFC 5321 3.3): made by MAIL, replaced as a whole, never reset in parts.
+//! The envelope: who a message is from, and whom it is for (RFC 5321 2.3.1). Both sides use it.
 
 use std::sync::Arc;
 
 use crate::syntax::address::{AddressError, ForwardPath, ReversePath};
 use crate::syntax::options::Options;
-use crate::syntax::parameter::{Body, MailParameters, RcptParameters};
-use crate::syntax::xattr::Attributes;
-use crate::wire::content::Sink;
-
-/// Where a message's octets are kept: a [`Sink`] that starts empty.
-pub trait Content: Sink + Default {
-    /// Whether nothing was put into it.
-    fn is_empty(&self) -> bool;
-}
-
-impl Content for Vec<u8> {
-    fn is_empty(&self) -> bool {
-        self.is_empty()
-    }
-}
+use crate::syntax::parameter::{MailParameters, RcptParameters};
 
 /// What MAIL said.
 #[derive(Clone, Debug)]
@@ -68,25 +54,5 @@ impl Envelope {
     /// Whether MAIL carried SMTPUTF8 (RFC 6531 3.4).
     pub fn smtputf8(&self) -> bool {
         self.sender.parameters.smtputf8
-    }
-}
-
-/// An envelope in the making.
-#[derive(Debug)]
-pub(super) struct Transaction {
-    pub(super) envelope: Envelope,
-    /// Whether any RCPT came, accepted or not: DATA answers 503 without one and 554 when all were refused.
-    pub(super) rcpt_seen: bool,
-    /// What XFORWARD said of it.
-    pub(super) xforward: Option<Arc<Attributes>>,
-}
-
-impl Transaction {
-    pub(super) fn new(sender: Arc<Sender>, xforward: Option<Arc<Attributes>>) -> Self {
-        Self { envelope: Envelope { sender, recipients: Vec::new() }, rcpt_seen: false, xforward }
-    }
-
-    pub(super) fn is_binary(&self) -> bool {
-        self.envelope.sender.parameters.body == Some(Body::BinaryMime)
     }
 }

@@ -8,11 +8,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::address::forward_path;
-use crate::envelope::Recipient;
-use crate::event::{StartTls, object, verb_name};
+use crate::convert::{object, verb_name};
 use crate::lazy::Lazy;
-use crate::reply::Reply;
+use crate::server::event::StartTls;
+use crate::values::address::forward_path;
+use crate::values::envelope::Recipient;
+use crate::values::reply::Reply;
 
 /// The Python object of an event.
 pub(crate) fn to_python(py: Python<'_>, event: client::ClientEvent) -> PyResult<Bound<'_, PyAny>> {

@@ -11,12 +11,12 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::buffer::lend;
-use crate::config::leniency;
-use crate::envelope::{Recipient, Sender};
+use crate::convert::verb_name;
 use crate::error::{CommandSyntaxError, misuse};
-use crate::event::verb_name;
 use crate::lazy::Lazy;
-use crate::reply::Reply;
+use crate::settings::Setting;
+use crate::values::envelope::{Recipient, Sender};
+use crate::values::reply::Reply;
 
 /// One command, as `parse_command` read it. What belongs to another verb is None, False or empty.
 ///
@@ -169,7 +169,7 @@ pub(crate) fn parse_command(
     lenient: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Command> {
     let none = || Leniency { hello_underscore: false, ..Leniency::default() };
-    let leniency = lenient.map_or_else(|| Ok(none()), leniency)?;
+    let leniency = lenient.map_or_else(|| Ok(none()), Leniency::from_python)?;
     let options = Options { leniency, ..Options::default() };
     let command = lend(line, |line| {
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);

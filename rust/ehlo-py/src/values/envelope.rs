@@ -11,9 +11,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::address::{forward_path, forward_path_of, reverse_path, reverse_path_of};
 use crate::error::misuse;
 use crate::lazy::Lazy;
+use crate::values::address::{forward_path, forward_path_of, reverse_path, reverse_path_of};
 
 /// What MAIL says: the reverse-path and its parameters. A parameter that was not given is None.
 ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::transaction::{Envelope, Recipient, Sender};
+use crate::session::envelope::{Envelope, Recipient, Sender};
 use crate::syntax::command::{Secret, Verb};
 use crate::syntax::xattr::Attributes;
 use crate::wire::content::ContentFlags;
@@ -10,7 +10,7 @@ use crate::wire::proxy::ProxyHeader;
 
 /// One thing that happened. Those marked *decision* wait for an answer; nothing behind them is looked at before.
 #[derive(Clone, Debug)]
-pub enum Event<C> {
+pub enum ServerEvent<C> {
     /// *Decision.* AUTH (RFC 4954). Answer with [`super::ServerConnection::challenge`], with
     /// [`super::ServerConnection::accept_identity`], or with a 4yz or 5yz reply.
     Auth {
@@ -37,7 +37,7 @@ pub enum Event<C> {
         verb: Verb,
     },
     /// The session is over; the last event.
-    Disconnect(DisconnectReason),
+    Disconnect(ServerDisconnect),
     /// *Decision.* ETRN (RFC 1985).
     Etrn(String),
     /// *Decision.* EXPN (RFC 5321 3.5).
@@ -93,7 +93,7 @@ pub enum Abort {
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DisconnectReason {
+pub enum ServerDisconnect {
     /// The client closed.
     Eof,
     /// Octets came in the clear where TLS was to begin (RFC 3207 4.2).

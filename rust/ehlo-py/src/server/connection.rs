@@ -8,12 +8,13 @@ use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::buffer::{ReceiveBuffer, lend};
-use crate::config::ServerConfig;
 use crate::content::Collected;
+use crate::convert::verb_name;
 use crate::error::misuse;
-use crate::event::{to_python, verb_name};
-use crate::peer::{ClientAttributes, ProxyHeader};
-use crate::reply::{self, Reply};
+use crate::server::config::ServerConfig;
+use crate::server::event::to_python;
+use crate::values::front::{ClientAttributes, ProxyHeader};
+use crate::values::reply::{self, Reply};
 
 /// The server's side of one SMTP or LMTP session, without I/O (RFC 5321, 2033).
 ///

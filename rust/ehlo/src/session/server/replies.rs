@@ -1,10 +1,10 @@
 //! What the server says, and how often it bears what is wrong (S-SES-42).
 
 use super::ServerConnection;
+use super::config::TlsMode;
+use super::content::Content;
+use super::event::ServerDisconnect;
 use super::state::{Answer, Refusal, State};
-use crate::session::config::TlsMode;
-use crate::session::event::DisconnectReason;
-use crate::session::transaction::Content;
 use crate::syntax::reply::Reply;
 
 pub(super) const OK: &str = "250 2.0.0 OK\r\n";
@@ -92,7 +92,7 @@ impl<C: Content> ServerConnection<C> {
     /// 421 and 221 close, wherever they came from (S-SES-32).
     fn close_after(&mut self, reply: &Reply) {
         if matches!(reply.code(), 221 | 421) {
-            self.ending = Some(DisconnectReason::Program);
+            self.ending = Some(ServerDisconnect::Program);
         }
     }
 
@@ -149,7 +149,7 @@ impl<C: Content> ServerConnection<C> {
     /// HTTP or TLS on this port: nobody there speaks SMTP (B-OTH-07).
     pub(super) fn turn_away(&mut self) {
         self.say_closing("421 4.7.0", "This port speaks SMTP");
-        self.ending = Some(DisconnectReason::Protocol);
+        self.ending = Some(ServerDisconnect::Protocol);
     }
 
     pub(super) fn looks_like_tls(&self, rest: &[u8]) -> bool {
@@ -170,10 +170,10 @@ impl<C: Content> ServerConnection<C> {
 
     fn count_error(&mut self) -> bool {
         self.counts.errors += 1;
-        let over = self.settings().limits.errors.is_some_and(|limit| self.counts.errors > u64::from(limit));
+        let over = self.settings().max_errors.is_some_and(|limit| self.counts.errors > u64::from(limit));
         if over && self.ending.is_none() {
             self.say_closing("421 4.7.0", "Too many errors");
-            self.ending = Some(DisconnectReason::Limit);
+            self.ending = Some(ServerDisconnect::Limit);
         }
         !over
     }
@@ -186,7 +186,7 @@ impl<C: Content> ServerConnection<C> {
 
     pub(super) fn count_junk(&mut self) -> bool {
         self.counts.junk += 1;
-        let over = self.settings().limits.junk.is_some_and(|limit| self.counts.junk > u64::from(limit));
+        let over = self.settings().max_junk.is_some_and(|limit| self.counts.junk > u64::from(limit));
         !over || self.count_error()
     }
 

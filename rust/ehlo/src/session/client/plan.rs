@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::config::{Chunking, ClientSettings, Newlines};
 use super::event::Need;
 use super::message::{Facts, NewMessage};
-use crate::session::transaction::{Recipient, Sender};
+use crate::session::envelope::{Recipient, Sender};
 use crate::syntax::capability::Capabilities;
 use crate::syntax::parameter::{AuthParameter, Body, ByMode, Hold, MailParameters, RcptParameters};
 
@@ -76,7 +76,7 @@ pub(super) struct Plan {
 }
 
 /// Where a message is to go.
-pub(super) struct Peer<'a> {
+pub(super) struct Destination<'a> {
     pub(super) settings: &'a ClientSettings,
     pub(super) offer: &'a Offer,
     pub(super) capabilities: &'a Capabilities,
@@ -85,7 +85,7 @@ pub(super) struct Peer<'a> {
     pub(super) authenticated: bool,
 }
 
-impl Peer<'_> {
+impl Destination<'_> {
     /// Decide how `message` goes, or what is missing. Nothing is downgraded in silence (C-PAR-35).
     pub(super) fn plan<B: AsRef<[u8]>>(&self, message: &NewMessage<B>) -> Result<Plan, Need> {
         let (settings, offer, facts) = (self.settings, self.offer, &message.facts);

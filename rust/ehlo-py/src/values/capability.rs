@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyTuple};
 
 use crate::error::RemoteProtocolError;
-use crate::reply::Reply;
+use crate::values::reply::Reply;
 
 /// What a server offered in its answer to EHLO (RFC 5321 4.1.1.1). Unknown keywords are kept, in their order.
 ///

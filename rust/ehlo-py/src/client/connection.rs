@@ -11,12 +11,12 @@ use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::buffer::{ReceiveBuffer, lend};
-use crate::capability::Capabilities;
-use crate::client_config::ClientConfig;
-use crate::client_event::to_python;
-use crate::envelope::{recipient_like, sender_like};
+use crate::client::config::ClientConfig;
+use crate::client::event::to_python;
 use crate::error::misuse;
-use crate::reply::Reply;
+use crate::values::capability::Capabilities;
+use crate::values::envelope::{recipient_like, sender_like};
+use crate::values::reply::Reply;
 
 /// Content on its way out: a `bytes` as it is, or a copy of what could change.
 pub(crate) enum Outgoing {
