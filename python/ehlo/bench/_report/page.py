@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any, Final
+from importlib.resources import files
+from string import Template
+from typing import Any
 
-from ehlo.bench._plots import bars, lines_by_percentile, lines_over_time, time_label
+from ehlo.bench._report.plots import bars, lines_by_percentile, lines_over_time, time_label
 
 __all__ = ["page"]
-
-_STYLE: Final = """
-:root{color-scheme:light dark;--fg:#1d2330;--dim:#667085;--bg:#fff;--grid:#e4e7ec;--card:#f7f8fa}
-@media (prefers-color-scheme:dark){:root{--fg:#e6e9ef;--dim:#98a2b3;--bg:#14171d;--grid:#2b313c;--card:#1b2028}}
-*{box-sizing:border-box}body{margin:0 auto;max-width:860px;padding:24px;color:var(--fg);background:var(--bg);
-font:15px/1.5 system-ui,sans-serif}h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:32px 0 8px}
-h3{font-size:15px;margin:20px 0 4px}p.sub{color:var(--dim);margin:0 0 16px}
-.plot{width:100%;height:auto;display:block}.plot text{font-size:12px;fill:var(--dim)}
-.plot .grid{stroke:var(--grid)}.plot .one{stroke:var(--fg);stroke-dasharray:3 3}.plot .line{fill:none;stroke-width:2}
-.c0{stroke:#2563eb;fill:#2563eb;background:#2563eb}.c1{stroke:#d97706;fill:#d97706;background:#d97706}
-.c2{stroke:#059669;fill:#059669;background:#059669}.c3{stroke:#dc2626;fill:#dc2626;background:#dc2626}
-.c4{stroke:#7c3aed;fill:#7c3aed;background:#7c3aed}.c5{stroke:#0891b2;fill:#0891b2;background:#0891b2}
-.c6{stroke:#be185d;fill:#be185d;background:#be185d}.c7{stroke:#4d7c0f;fill:#4d7c0f;background:#4d7c0f}
-.c8{stroke:#92400e;fill:#92400e;background:#92400e}.c9{stroke:#475569;fill:#475569;background:#475569}
-.c10{stroke:#db2777;fill:#db2777;background:#db2777}.c11{stroke:#98a2b3;fill:#98a2b3;background:#98a2b3}
-.plot .bar{stroke:none}
-.legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:4px 0 0;
-padding:0 0 0 70px;font-size:13px;color:var(--dim)}
-.key{display:inline-block;width:12px;height:3px;margin:0 6px 3px 0}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;margin:8px 0;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--grid)}
-th:first-child,td:first-child{text-align:left}
-th{color:var(--dim);font-weight:600}
-.warn{background:var(--card);border-left:3px solid #d97706;padding:8px 12px;margin:8px 0}
-.facts{display:flex;flex-wrap:wrap;gap:8px}.facts div{background:var(--card);border-radius:6px;padding:8px 14px}
-.facts b{display:block;font-size:20px}.facts span{color:var(--dim);font-size:12px}
-"""
 
 
 def page(report: dict[str, Any]) -> str:
@@ -53,28 +27,29 @@ def page(report: dict[str, Any]) -> str:
         "ehlo bench report": _report,
     }
     body = makers[tool](report)
-    told = report.get("machine", {})
-    build = told.get("build", {})
+    where = report.get("machine", {})
+    build = where.get("build", {})
     sub = " · ".join(
         str(part)
         for part in (
             report.get("ended"),
             build and f"ehlo {build['version']} ({build['profile']})",
-            told.get("python"),
-            told.get("system"),
-            told.get("processor"),
-            told.get("cpus") and f"{told['cpus']} CPUs",
+            where.get("python"),
+            where.get("system"),
+            where.get("processor"),
+            where.get("cpus") and f"{where['cpus']} CPUs",
         )
         if part
     )
     warnings = "".join(f'<p class="warn">{escape(str(warning))}</p>' for warning in report.get("warnings", ()))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        '<link rel="icon" href="data:,"/>'
-        f"<title>{escape(tool)}</title><style>{_STYLE}</style></head>\n<body><h1>{escape(tool)}</h1>"
-        f'<p class="sub">{escape(sub)}</p>{warnings}{body}</body></html>\n'
+    return Template(_package_file("page.html")).substitute(
+        title=escape(tool), style=_package_file("page.css"), sub=escape(sub), warnings=warnings, body=body
     )
+
+
+def _package_file(name: str) -> str:
+    """The text of a file that lies beside this one."""
+    return files("ehlo.bench._report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -97,7 +72,10 @@ def _size(octets: int) -> str:
 
 def _phase_rows(phases: dict[str, Any]) -> list[list[str]]:
     names = ("p50", "p90", "p99", "p99.9", "max")
-    return [[phase, f"{told['count']}", *(time_label(told[name]) for name in names)] for phase, told in phases.items()]
+    return [
+        [phase, f"{figures['count']}", *(time_label(figures[name]) for name in names)]
+        for phase, figures in phases.items()
+    ]
 
 
 def _whole_seconds(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -123,7 +101,7 @@ def _load(report: dict[str, Any]) -> str:
     ]
     if any(row["not_accepted"] for row in series):
         over_time.append(("not accepted", [(row["second"], row["not_accepted"]) for row in series]))
-    shown = [(phase, [(mark, value) for mark, value in told["plot"]]) for phase, told in report["phases"].items()]
+    shown = [(phase, [(mark, value) for mark, value in figures["plot"]]) for phase, figures in report["phases"].items()]
     errors = [[kind, str(count), report["samples"].get(kind, "")] for kind, count in report["errors"].items()]
     return (
         _facts(facts)
@@ -139,15 +117,15 @@ def _load(report: dict[str, Any]) -> str:
 def _core(report: dict[str, Any]) -> str:
     rows = [
         [
-            told["name"],
-            f"{told['gb_per_second']:.2f} GB/s" if "gb_per_second" in told else f"{told['ns']:,.0f} ns",
-            "" if told["unit"] == "octet" else f"{told['per_second']:,.0f} /s",
+            result["name"],
+            f"{result['gb_per_second']:.2f} GB/s" if "gb_per_second" in result else f"{result['ns']:,.0f} ns",
+            "" if result["unit"] == "octet" else f"{result['per_second']:,.0f} /s",
         ]
-        for told in report["results"]
+        for result in report["results"]
     ]
-    codec = [told for told in report["results"] if told["unit"] == "octet"]
-    copy = next((told["ns"] for told in codec if told["name"].startswith("memcpy")), 1.0)
-    shown = [(told["name"], told["ns"] / copy, f"{told['gb_per_second']:.1f} GB/s") for told in codec]
+    codec = [result for result in report["results"] if result["unit"] == "octet"]
+    copy = next((result["ns"] for result in codec if result["name"].startswith("memcpy")), 1.0)
+    shown = [(result["name"], result["ns"] / copy, f"{result['gb_per_second']:.1f} GB/s") for result in codec]
     return (
         "<h2>Codec, time beside memcpy</h2>"
         + bars("Codec, time beside memcpy", shown, "memcpy")
@@ -173,49 +151,49 @@ def _compare(report: dict[str, Any]) -> str:
             shown = [
                 (
                     name,
-                    told["median_cpu_us"] / base,
-                    f"{time_label(told['median_cpu_us'])} · {told['median_cpu_us'] / base:.2f}x",
+                    costs["median_cpu_us"] / base,
+                    f"{time_label(costs['median_cpu_us'])} · {costs['median_cpu_us'] / base:.2f}x",
                 )
-                for name, told in sorted(peers.items(), key=lambda item: item[1]["median_cpu_us"])
+                for name, costs in sorted(peers.items(), key=lambda item: item[1]["median_cpu_us"])
             ]
             rows = [
                 [
                     name,
-                    f"{told['median_cpu_us']:.1f}",
-                    "" if told["spread"] is None else f"{told['spread']:.2f}",
-                    "" if told["median_rate"] is None else f"{told['median_rate']:,.0f}",
+                    f"{costs['median_cpu_us']:.1f}",
+                    "" if costs["spread"] is None else f"{costs['spread']:.2f}",
+                    "" if costs["median_rate"] is None else f"{costs['median_rate']:,.0f}",
                     *(
                         f"{ratio:.3f}x {peer}"
                         for peer, ratio in cell["ratios"].get(name, {}).items()
                         if peer in references
                     ),
-                    *(f"{more:+.1f} µs on {base}" for base, more in told.get("adds_us", {}).items()),
+                    *(f"{more:+.1f} µs on {base}" for base, more in costs.get("adds_us", {}).items()),
                 ]
-                for name, told in peers.items()
+                for name, costs in peers.items()
             ]
             width = max(len(row) for row in rows)
             head = ["peer", "µs a message", "max/min", "messages/s", *["beside"] * (width - 4)]
             parts.append(f"<h3>{escape(label)}, beside {escape(one)}</h3>" + bars(label, shown, one))
             parts.append(_table(head, [row + [""] * (width - len(row)) for row in rows]))
     if report.get("stall"):
-        told = report["stall"]
-        least = min(max(1, figures["stall_us"]) for figures in told.values())
+        stalls = report["stall"]
+        least = min(max(1, figures["stall_us"]) for figures in stalls.values())
         shown = [
             (name, max(1, figures["stall_us"]) / least, time_label(figures["stall_us"]))
-            for name, figures in told.items()
+            for name, figures in stalls.items()
         ]
         parts.append(
             "<h2>Longest stall of the loop, ten 20 MB messages at once</h2>" + bars("Longest stall", shown, "the best")
         )
         rows = [
             [name, time_label(figures["stall_us"]), f"{figures['peak_kib'] / 1024:.0f} MiB"]
-            for name, figures in told.items()
+            for name, figures in stalls.items()
         ]
         parts.append(_table(["server", "longest stall", "peak memory"], rows))
     if report.get("idle"):
-        told = report["idle"]
-        least = min(max(1.0, octets) for octets in told.values())
-        shown = [(name, max(1.0, octets) / least, f"{octets / 1024:.2f} KiB") for name, octets in told.items()]
+        memory = report["idle"]
+        least = min(max(1.0, octets) for octets in memory.values())
+        shown = [(name, max(1.0, octets) / least, f"{octets / 1024:.2f} KiB") for name, octets in memory.items()]
         parts.append("<h2>Memory of an idle connection</h2>" + bars("Memory of an idle connection", shown, "the best"))
     if report.get("missing"):
         parts.append(f'<p class="sub">not installed, and left out: {escape(", ".join(report["missing"]))}</p>')
@@ -225,15 +203,15 @@ def _compare(report: dict[str, Any]) -> str:
 def _report(report: dict[str, Any]) -> str:
     """Several runs side by side."""
     parts = []
-    loads = [(name, told) for name, told in report["runs"] if told["tool"] == "ehlo bench load"]
+    loads = [(name, run) for name, run in report["runs"] if run["tool"] == "ehlo bench load"]
     if loads:
         shown = [
-            (name, [(mark, value) for mark, value in told["phases"]["message"]["plot"]])
-            for name, told in loads
-            if "message" in told["phases"]
+            (name, [(mark, value) for mark, value in run["phases"]["message"]["plot"]])
+            for name, run in loads
+            if "message" in run["phases"]
         ]
         rate: list[tuple[str, list[tuple[float, float]]]] = [
-            (name, [(row["second"], row["messages"]) for row in _whole_seconds(told)]) for name, told in loads
+            (name, [(row["second"], row["messages"]) for row in _whole_seconds(run)]) for name, run in loads
         ]
         parts.append(
             "<h2>Latency of a message by percentile</h2>" + lines_by_percentile("Latency by percentile", shown)

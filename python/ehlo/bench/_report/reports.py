@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ehlo.bench._outcome import SCHEMA
-from ehlo.bench._plots import time_label
+from ehlo.bench._machine import SCHEMA
+from ehlo.bench._report.plots import time_label
 
 __all__ = ["read_report", "side_by_side"]
 
@@ -42,24 +42,24 @@ def _figures(report: dict[str, Any]) -> dict[str, tuple[float, str]]:
         counted = report["messages"]
         bad = counted["partly"] + counted["refused"] + counted["failed"] + counted["unsent"]
         found["not accepted"] = (bad, str(bad))
-        for phase, told in report["phases"].items():
+        for phase, figures in report["phases"].items():
             for name in ("p50", "p99", "max"):
-                found[f"{phase} {name}"] = (told[name], time_label(told[name]))
+                found[f"{phase} {name}"] = (figures[name], time_label(figures[name]))
         cost = report["cpu"]["per_message"]
         found["CPU of the tool a message"] = (cost, time_label(cost))
     elif tool == "ehlo bench core":
-        for told in report["results"]:
-            text = f"{told['gb_per_second']:.2f} GB/s" if "gb_per_second" in told else f"{told['ns']:,.0f} ns"
-            found[told["name"]] = (told["ns"], text)
+        for result in report["results"]:
+            text = f"{result['gb_per_second']:.2f} GB/s" if "gb_per_second" in result else f"{result['ns']:,.0f} ns"
+            found[result["name"]] = (result["ns"], text)
     elif tool == "ehlo bench sink":
         found["messages"] = (report["messages"], str(report["messages"]))
         found["octets"] = (report["octets"], str(report["octets"]))
         found |= {f"refused with {code}": (count, str(count)) for code, count in report["refused"].items()}
     elif tool == "ehlo bench compare":
         for cell in report["cells"]:
-            for name, told in cell["peers"].items():
+            for name, costs in cell["peers"].items():
                 what = f"{cell['part'][:-1]} {name}, {cell['size']} octets, {cell['mode']}"
-                found[what] = (told["median_cpu_us"], time_label(told["median_cpu_us"]))
+                found[what] = (costs["median_cpu_us"], time_label(costs["median_cpu_us"]))
     return found
 
 

@@ -29,8 +29,8 @@ from ehlo._core import (
     ServerConfig,
     ServerConnection,
 )
-from ehlo.bench._faults import At, Fault, Limit
 from ehlo.bench._poller import READ, WRITE, make_poller
+from ehlo.bench._sink.faults import At, Fault, Limit
 
 __all__ = ["BenchSink", "SinkCounts"]
 
@@ -81,7 +81,7 @@ class SinkCounts:
             self.series[second] = [a + b for a, b in zip(mine, row, strict=True)]
 
 
-class _Peer:
+class SinkConnection:
     """One connection."""
 
     __slots__ = ("busy", "conn", "counted", "fd", "greeted", "out", "sink", "sock")
@@ -221,7 +221,7 @@ class BenchSink:
     Arguments:
         listener: a listening socket; the sink closes it.
         lmtp: speak LMTP (RFC 2033).
-        faults, limits: what goes wrong, where, and how often; see :mod:`ehlo.bench._faults`.
+        faults, limits: what goes wrong, where, and how often; see :mod:`ehlo.bench._sink.faults`.
         max_size: octets of a message, ``None`` for no limit.
         seed: of the faults.
         on_tick: called four times a second with this object.
@@ -268,14 +268,14 @@ class BenchSink:
         self.octets = 0
         self.counts = SinkCounts()
         self._handlers: dict[int, Callable[[int], None]] = {}
-        self._peers: set[_Peer] = set()
+        self._connections: set[SinkConnection] = set()
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._random = random.Random(seed)
         self._on_tick = on_tick
         self._stopped = False
         self._ended = 0  # messages of connections that are over, not yet in the counts
-        self._told = [0, 0, 0, 0]
+        self._last_total = [0, 0, 0, 0]
 
     def stop(self) -> None:
         """End it; may be called by a signal handler."""
@@ -307,13 +307,13 @@ class BenchSink:
                         self._on_tick(self)
         finally:
             self._settle(monotonic() - begun, cpu)
-            for peer in list(self._peers):
-                peer.close()
+            for connection in list(self._connections):
+                connection.close()
             self._listener.close()
             self.poller.close()
         return self.counts
 
-    def decide(self, peer: _Peer, at: At) -> bool:
+    def decide(self, peer: SinkConnection, at: At) -> bool:
         """Answer the open decision, or not yet: then False."""
         conn = peer.conn
         now = monotonic()
@@ -350,10 +350,10 @@ class BenchSink:
         """Call it after so long."""
         heapq.heappush(self._later, (monotonic() + seconds, next(self._numbers), call))
 
-    def forget(self, peer: _Peer) -> None:
+    def forget(self, peer: SinkConnection) -> None:
         """A connection is over."""
         self._ended += peer.conn.messages - peer.counted
-        self._peers.discard(peer)
+        self._connections.discard(peer)
         del self._handlers[peer.fd]
         self.poller.remove(peer.fd)
 
@@ -366,27 +366,27 @@ class BenchSink:
             sock.setblocking(False)
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer = _Peer(self, sock)
+            connection = SinkConnection(self, sock)
             self.counts.connections += 1
-            self._peers.add(peer)
-            self._handlers[peer.fd] = peer.on_ready
-            self.poller.add(peer.fd, READ)
-            peer.advance()
+            self._connections.add(connection)
+            self._handlers[connection.fd] = connection.on_ready
+            self.poller.add(connection.fd, READ)
+            connection.advance()
 
     def _settle(self, seconds: float, cpu: float) -> None:
         """Bring the counts up to date. What came since the last look is put into the second it is noticed in."""
         counts = self.counts
         messages, self._ended = self._ended, 0
-        for peer in self._peers:
-            now = peer.conn.messages
-            messages += now - peer.counted
-            peer.counted = now
+        for connection in self._connections:
+            now = connection.conn.messages
+            messages += now - connection.counted
+            connection.counted = now
         counts.messages += messages
         counts.octets = self.octets
-        counts.open = len(self._peers)
+        counts.open = len(self._connections)
         counts.seconds = seconds
         counts.cpu = process_time() - cpu
         total = [counts.messages, counts.octets, counts.connections, counts.faults.total()]
         row = counts.series.setdefault(int(seconds), [0, 0, 0, 0])
-        counts.series[int(seconds)] = [a + b - c for a, b, c in zip(row, total, self._told, strict=True)]
-        self._told = total
+        counts.series[int(seconds)] = [a + b - c for a, b, c in zip(row, total, self._last_total, strict=True)]
+        self._last_total = total

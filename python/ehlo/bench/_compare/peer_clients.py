@@ -1,5 +1,5 @@
 """Clients to compare, each in a process of its own:
-``python -m ehlo.bench._peer_clients KIND PORT MESSAGES SIZE CONNECTIONS clear|starttls``.
+``python -m ehlo.bench._compare.peer_clients KIND PORT MESSAGES SIZE CONNECTIONS clear|starttls``.
 
 Lock-step or not is the client's own choice.
 """

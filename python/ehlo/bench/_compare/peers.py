@@ -200,7 +200,13 @@ class Server:
             command = [sys.executable, "-m", "ehlo", "bench", "sink", "--port", "0"]
             options |= {"stdout": subprocess.PIPE, "text": True}
         else:
-            command = [sys.executable, "-m", "ehlo.bench._peer_servers", name, "collect" if collect else "discard"]
+            command = [
+                sys.executable,
+                "-m",
+                "ehlo.bench._compare.peer_servers",
+                name,
+                "collect" if collect else "discard",
+            ]
             command += [] if tls is None else [tls.mode, tls.certificate]
             options |= {"stdout": subprocess.PIPE, "text": True}
         self._process: subprocess.Popen[str] = subprocess.Popen(command, **options)
@@ -254,21 +260,21 @@ class Server:
 
     def stop(self) -> dict[str, Any]:
         """End it; what it told at its end, if anything."""
-        told: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
             out, _ = self._process.communicate(timeout=10)
             last = (out or "").strip().splitlines()
             if last and last[-1].startswith("{"):
-                told = json.loads(last[-1])
+                figures = json.loads(last[-1])
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
-        return told
+        return figures
 
 
 def run_client(
@@ -294,7 +300,7 @@ def run_client(
         command = [_program("smtp-source") or name, "-d", "-M", "localhost", "-s", str(connections)]
         command += ["-m", str(messages), "-l", str(size), f"127.0.0.1:{port}"]
     else:
-        command = [sys.executable, "-m", "ehlo.bench._peer_clients", name, str(port), str(messages), str(size)]
+        command = [sys.executable, "-m", "ehlo.bench._compare.peer_clients", name, str(port), str(messages), str(size)]
         command += [str(connections), "starttls" if starttls else "clear"]
     begun = time.monotonic()
     with tempfile.TemporaryFile("w+") as said:

@@ -21,9 +21,7 @@ from functools import partial
 from typing import Any, Final
 
 from ehlo._core import build_info
-from ehlo.bench._contents import contents
-from ehlo.bench._outcome import SCHEMA, machine
-from ehlo.bench._peers import (
+from ehlo.bench._compare.peers import (
     CLIENTS,
     SERVERS,
     Server,
@@ -36,6 +34,8 @@ from ehlo.bench._peers import (
     speaks_tls,
     versions,
 )
+from ehlo.bench._contents import contents
+from ehlo.bench._machine import SCHEMA, machine
 
 __all__ = ["MODES", "PARTS", "ComparePlan", "compare"]
 
@@ -80,7 +80,7 @@ class ComparePlan:
 
 
 @dataclass(slots=True)
-class _Cell:
+class Cell:
     part: str
     size: int
     mode: str
@@ -92,7 +92,7 @@ class _Cell:
         self.cpu.setdefault(name, []).append(cpu)
         self.rate.setdefault(name, []).append(rate)
 
-    def told(self) -> dict[str, Any]:
+    def as_report(self) -> dict[str, Any]:
         peers: dict[str, dict[str, Any]] = {}
         for name, costs in self.cpu.items():
             known = [cost for cost in costs if cost is not None]
@@ -120,8 +120,8 @@ class _Cell:
                 pairs = [(a, b) for a, b in zip(self.cpu[ours], self.cpu[theirs], strict=True) if a and b]
                 if pairs:
                     ratios.setdefault(ours, {})[theirs] = round(statistics.median(a / b for a, b in pairs), 4)
-        told: dict[str, Any] = {"part": self.part, "size": self.size, "mode": self.mode}
-        return told | {"connections": self.connections, "peers": peers, "ratios": ratios}
+        place: dict[str, Any] = {"part": self.part, "size": self.size, "mode": self.mode}
+        return place | {"connections": self.connections, "peers": peers, "ratios": ratios}
 
 
 def _processors() -> tuple[set[int] | None, set[int] | None]:
@@ -160,7 +160,7 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
         warnings.append("what is measured and its load share one processor: rates mean little, CPU a little more")
     if build_info()["profile"] != "release":
         warnings.append("ehlo was built without optimisation: its figures say nothing about a release build")
-    cells: list[_Cell] = []
+    cells: list[Cell] = []
     report: dict[str, Any] = {
         "tool": "ehlo bench compare",
         "schema": SCHEMA,
@@ -195,7 +195,7 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
             report["idle"] = _idle(plan, alike, ours, tell, warnings)
     except KeyboardInterrupt:
         report["interrupted"] = True
-    report["cells"] = [cell.told() for cell in cells]
+    report["cells"] = [cell.as_report() for cell in cells]
     report["warnings"] = list(dict.fromkeys(warnings))
     report["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
     return report
@@ -215,7 +215,7 @@ def _compare_servers(
     plan: ComparePlan,
     names: Sequence[str],
     certificate: str | None,
-    cells: list[_Cell],
+    cells: list[Cell],
     ours: set[int] | None,
     others: set[int] | None,
     tell: Callable[[str], None],
@@ -224,7 +224,7 @@ def _compare_servers(
     modes = [mode for mode in plan.modes if certificate is not None or "TLS" not in mode]
     places = [(size, mode) for size in plan.sizes for mode in modes if mode not in _OF_THE_SMALLEST]
     places += [(min(plan.sizes), mode) for mode in modes if mode in _OF_THE_SMALLEST]
-    wanted = [_Cell("servers", size, mode, plan.connections) for size, mode in places]
+    wanted = [Cell("servers", size, mode, plan.connections) for size, mode in places]
     cells += wanted
     tls = None if certificate is None else Tls("implicit", certificate)
     kinds = {tls if "TLS" in mode else None for mode in modes}
@@ -270,7 +270,7 @@ def _compare_clients(
     plan: ComparePlan,
     names: Sequence[str],
     certificate: str | None,
-    cells: list[_Cell],
+    cells: list[Cell],
     ours: set[int] | None,
     others: set[int] | None,
     tell: Callable[[str], None],
@@ -280,7 +280,7 @@ def _compare_clients(
     modes = ["kept connection"] + (["kept TLS connection"] if certificate is not None and "TLS" in plan.modes else [])
     for size in plan.sizes:
         connections = plan.connections if size <= _LARGE else min(plan.connections, 2)
-        wanted += [_Cell("clients", size, mode, connections) for mode in modes]
+        wanted += [Cell("clients", size, mode, connections) for mode in modes]
     cells += wanted
     counts: dict[tuple[str, int, str], int] = {}
     with contextlib.ExitStack() as stack:
@@ -342,12 +342,13 @@ def _stalls(
         try:
             bad = _send_at_once(server.port, wire, plan.stall_messages)
         finally:
-            told = server.stop()
-        if bad or "stall_us" not in told:
+            figures = server.stop()
+        if bad or "stall_us" not in figures:
             warnings.append(f"{name}: {bad} of {plan.stall_messages} large messages were not accepted")
             continue
-        found[name] = told
-        tell(f"stall   {name:16} {told['stall_us'] / 1000:9.1f} ms at worst, peak {told['peak_kib'] / 1024:.0f} MiB")
+        found[name] = figures
+        stall, peak = figures["stall_us"] / 1000, figures["peak_kib"] / 1024
+        tell(f"stall   {name:16} {stall:9.1f} ms at worst, peak {peak:.0f} MiB")
     return found
 
 

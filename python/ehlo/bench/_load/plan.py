@@ -14,7 +14,7 @@ _TEST_DOMAIN: Final = "example.org"  # RFC 2606 3: nobody's
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """A load run, told in full.
+    """All settings of a load run.
 
     Arguments:
         host: an address or a name. port: TCP port.
@@ -87,9 +87,9 @@ class LoadPlan:
 
             json.dumps(plan.public())
         """
-        told = asdict(self)
-        told["password"] = None if self.password is None else "(not shown)"
-        return told
+        settings = asdict(self)
+        settings["password"] = None if self.password is None else "(not shown)"
+        return settings
 
     def shares(self) -> list[LoadPlan]:
         """One plan for each worker; connections, messages and rate are divided.

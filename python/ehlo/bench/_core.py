@@ -22,7 +22,7 @@ from ehlo._core import (
     parse_command,
     parse_reply,
 )
-from ehlo.bench._outcome import SCHEMA, machine
+from ehlo.bench._machine import SCHEMA, machine
 
 __all__ = ["CoreCase", "core_cases", "run_core"]
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ehlo.bench._contents import contents
-from ehlo.bench._load import Load
-from ehlo.bench._plan import LoadPlan, resolve
-from ehlo.bench._tally import Tally
+from ehlo.bench._load.load import Load
+from ehlo.bench._load.outcome import outcome
+from ehlo.bench._load.plan import LoadPlan, resolve
+from ehlo.bench._load.tally import Tally
 from ehlo.bench._workers import Workers, alone_heeds_interrupts, report_to
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ class LoadRun:
         self._workers: Workers[Tally] | None = None
         if min(plan.workers, plan.connections) == 1:
             found = contents(plan.sizes, plan.corpus, plan.seed)
-            self._load = Load(plan, self._address, found, self._told)
+            self._load = Load(plan, self._address, found, self._count)
         else:
             Load(plan, self._address, [b""]).poller.close()  # what is wrong with it is said here, not in the workers
 
-    def _told(self, load: Load) -> None:
+    def _count(self, load: Load) -> None:
         if self._on_tick is not None:
             self._on_tick(load.tally)
 
@@ -103,6 +104,4 @@ def run_load(plan: LoadPlan) -> dict[str, Any]:
         outcome = run_load(LoadPlan("127.0.0.1", 2525, messages=1000))
         outcome["phases"]["message"]["p99"]  # microseconds
     """
-    from ehlo.bench._outcome import outcome
-
     return outcome(plan, LoadRun(plan).run())

@@ -1,5 +1,5 @@
 """Servers to compare, each in a process of its own:
-``python -m ehlo.bench._peer_servers KIND discard|collect [implicit|starttls CERTIFICATE]``.
+``python -m ehlo.bench._compare.peer_servers KIND discard|collect [implicit|starttls CERTIFICATE]``.
 
 Says ``ready PORT``, serves until SIGTERM, then tells the longest stall of its event loop and its peak memory as JSON.
 """

@@ -5,28 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ehlo.bench._histogram import Counts, merge
+from ehlo.bench._load.histogram import Counts, merge
 
-__all__ = ["PHASES", "Tally"]
-
-# In the order in which a session goes through them; a report keeps it.
-PHASES = (
-    "connect",
-    "tls",
-    "banner",
-    "ehlo",
-    "starttls",
-    "auth",
-    "mail",
-    "rcpt",
-    "data",
-    "envelope",  # MAIL, RCPT and DATA in one, when they are pipelined
-    "content",  # from the last octet of a message to the reply to its end
-    "message",  # from a message's start (in the open loop: the intended one) to its last reply
-    "lag",  # open loop: how late the tool itself was
-    "rset",
-    "quit",
-)
+__all__ = ["Tally"]
 
 
 @dataclass(slots=True)

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from ehlo._core import build_info
-from ehlo.bench._histogram import summary
-from ehlo.bench._plan import LoadPlan
-from ehlo.bench._tally import PHASES, Tally
+from ehlo.bench._load.histogram import summary
+from ehlo.bench._load.phases import PHASES
+from ehlo.bench._load.plan import LoadPlan
+from ehlo.bench._load.tally import Tally
+from ehlo.bench._machine import SCHEMA, machine
 
-__all__ = ["SCHEMA", "machine", "outcome", "warnings_of"]
+__all__ = ["complete", "outcome", "warnings_of"]
 
-SCHEMA: Final = 1  # of every report; it grows when a field changes its meaning
 _BUSY: Final = 0.9  # of a core: above it, the tool itself is what was measured
-
-
-def machine() -> dict[str, Any]:
-    """What the figures of a report depend on: the build, the interpreter, the processor and the system.
-
-    Example::
-
-        machine()["cpus"]  # 2
-    """
-    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
-    except OSError:
-        pass
-    return {
-        "build": build_info(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "system": f"{platform.system()} {platform.release()}",
-        "machine": platform.machine(),
-        "processor": model,
-        "cpus": cpus,
-    }
 
 
 def outcome(plan: LoadPlan, tally: Tally) -> dict[str, Any]:

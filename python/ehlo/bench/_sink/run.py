@@ -7,9 +7,9 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ehlo.bench._faults import parse_fault, parse_limit
-from ehlo.bench._outcome import SCHEMA, machine
-from ehlo.bench._sink import BenchSink, SinkCounts
+from ehlo.bench._machine import SCHEMA, machine
+from ehlo.bench._sink.faults import parse_fault, parse_limit
+from ehlo.bench._sink.sink import BenchSink, SinkCounts
 from ehlo.bench._workers import Workers, alone_heeds_interrupts, report_to
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class SinkRun:
                 self._workers.close()
                 self._listener.close()
         else:
-            self._sink = _make(self._listener, self._options, self._seed, self._told)
+            self._sink = _make(self._listener, self._options, self._seed, self._count)
             if self._stopped:
                 self._sink.stop()
             counts = self._sink.run()
@@ -123,7 +123,7 @@ class SinkRun:
             ],
         }
 
-    def _told(self, sink: BenchSink) -> None:
+    def _count(self, sink: BenchSink) -> None:
         if self._on_tick is not None:
             self._on_tick(sink.counts)
 
