@@ -87,7 +87,7 @@ def test_who_the_recipients_were(tmp_path: pathlib.Path) -> None:
         assert server.send("one@d.example", "two@d.example") == 250
     (message,) = read_mbox(tmp_path / "box")
     assert message.get_all("Delivered-To") == ["one@d.example", "two@d.example"]
-    assert message.keys()[:4] == ["Return-Path", "Delivered-To", "Delivered-To", "Received"]
+    assert message.keys()[:4] == ["Return-Path", "Received", "Delivered-To", "Delivered-To"]
     with running("--maildir", str(tmp_path / "dir")) as server:
         assert server.send("one@d.example", "two@d.example") == 250
     (file,) = (tmp_path / "dir" / "new").iterdir()

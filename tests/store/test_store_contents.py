@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from boxes import MESSAGE, NOW, envelope, in_maildir, in_mbox
@@ -136,7 +137,7 @@ def test_pieces(tmp_path: pathlib.Path, content: bytes, size: int) -> None:
 def test_any_cuts_give_the_same_file(words: list[bytes], cuts: list[int]) -> None:
     content = b"".join(words)
     places = [0, *sorted(cut for cut in cuts if cut < len(content)), len(content)]
-    pieces = [content[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [content[a:b] for a, b in pairwise(places)]
     for kind in (FileContent, MboxContent):
         whole, parts = kind(FIELD), kind(FIELD)
         expected = whole.feed(content) + whole.finish()
@@ -150,7 +151,9 @@ def test_any_cuts_give_the_same_file(words: list[bytes], cuts: list[int]) -> Non
 
 def test_fields_are_looked_at(tmp_path: pathlib.Path) -> None:
     for kind in (Maildir, Mbox):
-        with pytest.raises(ehlo.LocalProtocolError, match="CRLF"):
-            kind(tmp_path / kind.__name__).deliver(envelope(), MESSAGE, fields=b"X: y")
+        for name in ("Delivered-To", None):
+            store = kind(tmp_path / kind.__name__, recipient_field=name)
+            with pytest.raises(ehlo.LocalProtocolError, match="CRLF"):
+                store.deliver(envelope(), MESSAGE, fields=b"X: y")
     assert in_maildir(tmp_path / "Maildir") == []
     assert in_mbox(tmp_path / "Mbox") == []

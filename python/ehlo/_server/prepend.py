@@ -7,7 +7,7 @@ from typing import Final
 
 from ehlo._errors import LocalProtocolError
 
-__all__ = ["FieldPrepender", "begins_header", "header_of", "prepend_fields"]
+__all__ = ["FieldPrepender", "begins_header", "checked_fields", "header_of", "prepend_fields", "without_empty_line"]
 
 # RFC 5322 3.6.8 and 4.5: printable ASCII without the colon, then white space in old messages, then the colon. A name
 # is shorter than a line (RFC 5322 2.1.1), so the search for the colon ends.
@@ -67,9 +67,7 @@ class FieldPrepender:
     __slots__ = ("_fields", "_head", "_open")
 
     def __init__(self, fields: bytes) -> None:
-        if fields and not fields.endswith(b"\r\n"):
-            raise LocalProtocolError(f"header fields must end with CRLF, not with {fields[-10:]!r}")
-        self._fields = fields
+        self._fields = checked_fields(fields)
         self._head = b""
         self._open = bool(fields)
 
@@ -105,12 +103,26 @@ class FieldPrepender:
             if found is None:
                 return b""
             between, head = found
-        fields = self._fields
-        if self._head and fields.endswith(b"\r\n\r\n"):
-            fields = fields[:-2]
+        fields = self._fields if not self._head else without_empty_line(self._fields)
         self._open = False
         self._head = b""
         return fields + between + head
+
+
+def checked_fields(fields: bytes) -> bytes:
+    """Header fields as they were given.
+
+    Raises:
+        LocalProtocolError: they do not end with CRLF.
+    """
+    if fields and not fields.endswith(b"\r\n"):
+        raise LocalProtocolError(f"header fields must end with CRLF, not with {fields[-10:]!r}")
+    return fields
+
+
+def without_empty_line(fields: bytes) -> bytes:
+    """Header fields without the empty line that may stand behind them."""
+    return fields[:-2] if fields.endswith(b"\r\n\r\n") else fields
 
 
 def _between(head: bytes, whole: bool) -> tuple[bytes, bytes] | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from ehlo._core import Address, Envelope
 from ehlo._server.handler import path_text
-from ehlo._server.prepend import FieldPrepender
+from ehlo._server.prepend import FieldPrepender, checked_fields, without_empty_line
 from ehlo._server.trace_fields import return_path
 from ehlo.store._store import RecipientField
 
@@ -18,14 +18,14 @@ _QUOTED: Final = re.compile(rb"^(>*From )", re.MULTILINE)
 
 
 def final_fields(envelope: Envelope, fields: bytes, recipient_field: RecipientField | None) -> bytes:
-    """The fields above a message that is delivered finally: Return-Path first (RFC 5321 4.4), then one field for each
-    recipient if that is wanted, then ``fields``."""
-    lines = [return_path(envelope.sender.path)]
+    """The fields above a message that is delivered finally: Return-Path first (RFC 5321 4.4), then ``fields`` such as
+    Received, then one field for each recipient if that is wanted."""
+    lines = [return_path(envelope.sender.path), without_empty_line(checked_fields(fields))]
     if recipient_field is not None:
         for recipient in envelope.recipients:
             value = path_text(recipient.path)
             lines.append(f"{recipient_field}: {value}\r\n".encode("utf-8", "backslashreplace"))
-    return b"".join(lines) + fields
+    return b"".join(lines)
 
 
 def mbox_sender(envelope: Envelope) -> bytes:
