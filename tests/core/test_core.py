@@ -510,7 +510,7 @@ def test_config_refuses(settings: dict[str, Any], error: type[Exception]) -> Non
 
 
 def test_a_wrong_setting_is_named() -> None:
-    with pytest.raises(ValueError, match='decisions: expected "connect", "hello", .* or "reset", not "recipient"'):
+    with pytest.raises(ValueError, match=r'decisions: expected "connect", "hello", .* or "reset", not "recipient"'):
         ehlo.ServerConfig(decisions=["recipient"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="colour: there is no such setting"):
         ehlo.ServerConfig(colour="red")  # type: ignore[call-arg]
@@ -984,7 +984,7 @@ def test_leniency_is_named() -> None:
     with pytest.raises(ehlo.CommandSyntaxError):
         command(b"MAIL FROM: <>")
     assert command(b"MAIL FROM: <>", "space_after_colon").sender is not None
-    with pytest.raises(ValueError, match='expected "hello_underscore", .* or "lowercase_xtext", not "sloppy"'):
+    with pytest.raises(ValueError, match=r'expected "hello_underscore", .* or "lowercase_xtext", not "sloppy"'):
         command(b"NOOP", "sloppy")
 
 

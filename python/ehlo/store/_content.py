@@ -6,9 +6,9 @@ import re
 from typing import Final
 
 from ehlo._core import Address, Envelope
-from ehlo._server.handler import path_text
 from ehlo._server.prepend import FieldPrepender, checked_fields, without_empty_line
 from ehlo._server.trace_fields import return_path
+from ehlo._types import path_text
 from ehlo.store._store import RecipientField
 
 __all__ = ["FileContent", "MboxContent", "final_fields", "mbox_sender"]
