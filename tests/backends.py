@@ -34,7 +34,7 @@ PATIENCE = 20.0
 """Real seconds after which a test has failed."""
 
 MAIL = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
-CONFIG = ehlo.ServerConfig("mx.example")
+CONFIG = ehlo.ServerConfig("mx.example", content="discard")
 
 
 class Client:

@@ -94,6 +94,8 @@ class Connection:
         "_network",
         "_octets",
         "_pauses",
+        "_phase",
+        "_phase_since",
         "_seen",
         "_server",
         "_tls",
@@ -176,7 +178,8 @@ class Connection:
             driver.judge_xclient = self._judge_xclient
         if server._slows:
             driver.slow_down = self._slow_down
-        self._seen = self._born = server._now()
+        self._seen = self._born = self._phase_since = server._now()
+        self._phase = (0, conn.handshaking)
 
     def _advance(self, event: ServerEvent | None = None) -> None:
         """Handle all that can be handled now, then write once."""
@@ -199,6 +202,7 @@ class Connection:
         if out:
             self._send(out)
         if conn.handshaking and self._tls is None:
+            self._end_hold()  # reading may have stopped while a handler worked, and the handshake has to be read
             self._begin_tls()
             return
         if driver.blocked:
@@ -206,12 +210,8 @@ class Connection:
                 self._held_since = self._server._now()
             if conn.buffered >= _QUEUE:
                 self._pause(HANDLER)
-        elif self._held_since != 0.0:
-            # The time that the program took is not the client's (S-SES-41).
-            self._held_since = 0.0
-            self._seen = self._server._now()
-            if self._pauses & HANDLER:
-                self._resume(HANDLER)
+        else:
+            self._end_hold()
         if conn.closed and not self._closing:
             self._closing = True
             if driver.reason == "protocol" and self._server._proxied and conn.proxy is None:
@@ -221,6 +221,14 @@ class Connection:
             self._end_tls()
             clean = self._eof or driver.reason in _CLEAN
             self._close(0.0 if clean else self._server._limits.linger_seconds)
+
+    def _end_hold(self) -> None:
+        """No handler keeps the session waiting. The time that the program took is not the client's (S-SES-41)."""
+        if self._held_since != 0.0:
+            self._held_since = 0.0
+            self._seen = self._phase_since = self._server._now()
+            if self._pauses & HANDLER:
+                self._resume(HANDLER)
 
     def _end_of_input(self) -> None:
         """The client sends no more (FIN). What a handler has still to answer is sent first; then we close."""
@@ -389,7 +397,7 @@ class Connection:
         else:
             timeout = conn.timeout
             if timeout is not None:
-                left = self._seen + timeout - now
+                left = self._since(now) + timeout - now
                 if left <= 0:
                     server._totals.idle_timeouts += 1
                     conn.receive_timeout()
@@ -408,6 +416,20 @@ class Connection:
             elif left <= -server._config.command_timeout and not driver.blocked:
                 conn.receive_timeout()  # it had its time to end the transaction
         return max(wait, 0.001)
+
+    def _since(self, now: float) -> float:
+        """The begin of the wait that ``conn.timeout`` bounds. It is for a whole: a command, a header, a handshake.
+        An octet now and then makes it no longer (RFC 5321 4.5.3.2.7). Only content is judged by its last octet.
+        """
+        conn = self._conn
+        phase = (conn.commands, conn.handshaking)
+        if conn.in_content:
+            self._phase_since = self._seen
+            return self._seen
+        if phase != self._phase:
+            # First seen now: it began at most one tick ago, and gets that tick for nothing.
+            self._phase, self._phase_since = phase, now
+        return self._phase_since
 
     def _judge_content(self, now: float) -> float:
         """End a session whose content comes too slowly. Returns the seconds after which to look again."""

@@ -170,7 +170,8 @@ impl<C: Content> ServerConnection<C> {
 
     fn count_error(&mut self) -> bool {
         self.counts.errors += 1;
-        let over = self.settings().max_errors.is_some_and(|limit| self.counts.errors > u64::from(limit));
+        self.counts.recent_errors += 1;
+        let over = self.settings().max_errors.is_some_and(|limit| self.counts.recent_errors > u64::from(limit));
         if over && self.ending.is_none() {
             self.say_closing("421 4.7.0", "Too many errors");
             self.ending = Some(ServerDisconnect::Limit);
@@ -194,6 +195,7 @@ impl<C: Content> ServerConnection<C> {
         if accepted {
             self.counts.messages += 1;
             self.counts.junk = 0;
+            self.counts.recent_errors = 0;
         }
     }
 }
