@@ -12,14 +12,13 @@ import json
 import re
 import secrets
 
-from ehlo._errors import LocalProtocolError
+from ehlo._errors import LocalProtocolError, SaslError
 from ehlo._sasl.common import (
     MAX_ITERATIONS,
     MECHANISMS,
     MIN_ITERATIONS,
     NONCE,
     SCRAM,
-    SaslError,
     attributes,
     b64,
     digest,

@@ -46,7 +46,8 @@ from ehlo._sasl.credentials import Verdict
 from ehlo._sasl.server import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step
 from ehlo._server.adapter import GONE, Adapter
 from ehlo._server.answers import AUTH_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
-from ehlo._server.handler import Answer, ContentAbortedError, HandlerPlan, Method, Session
+from ehlo._server.handler import HandlerPlan
+from ehlo._server.session import Answer, ContentAbortedError, Method, Session
 from ehlo._types import ServerEvent, Wakeup
 
 __all__ = ["ServerDriver"]
