@@ -14,9 +14,10 @@ from typing import Any, Final
 from ehlo._core import Envelope, Recipient, RecipientResult, Reply, Sender, SendResult
 from ehlo._errors import LocalProtocolError, OutcomeUnknown, SMTPConnectError, SMTPException
 from ehlo._sasl.credentials import Credentials, PasswordCredentials, ScramCredentials, Verdict
-from ehlo._server.handler import Answer, Handler, Result, Session
+from ehlo._server.handler import Handler
 from ehlo._server.listener import Listener
 from ehlo._server.prepend import prepend_fields
+from ehlo._server.session import Answer, Result, Session
 from ehlo.cli._receive import (
     StoreHandler,
     UsageError,
