@@ -580,7 +580,7 @@ def test_misuse(backend: Backend, tmp_path: pathlib.Path) -> None:
             await backend.serve(ehlo.Handler(), path=tmp_path / "file")
         with pytest.raises(socket.gaierror):
             await backend.serve(ehlo.Handler(), "256.256.256.256")
-        async with await backend.serve(ehlo.Handler()) as server:
+        async with await backend.serve(ehlo.Handler(), config=CONFIG) as server:
             with pytest.raises(OSError, match="in use"):
                 await backend.serve(ehlo.Handler(), port=server.port)
 
@@ -596,7 +596,7 @@ def test_several_hosts_and_a_shared_port(backend: Backend) -> None:
             for address in server.addresses:
                 with socket.create_connection(address, 5):
                     pass
-            async with await backend.serve(ehlo.Handler(), port=server.port, reuse_port=True) as other:
+            async with await backend.serve(ehlo.Handler(), port=server.port, config=CONFIG, reuse_port=True) as other:
                 assert other.port == server.port
 
     backend.run(main)

@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from ehlo._core import (
     Envelope,

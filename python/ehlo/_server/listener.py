@@ -339,11 +339,7 @@ async def open_server(
     """
     plan = plan_of(handler)
     config = ServerConfig() if config is None else config
-    if plan.on_message is None and plan.on_body is None and config.content != "discard":
-        raise LocalProtocolError(
-            f"serve: {type(handler).__name__} has neither on_message nor on_body: every message would be accepted and "
-            'thrown away. If that is wanted, say ServerConfig(content="discard")'
-        )
+    wanted = config.content
     config = config.replace(decisions=plan.decisions, content=plan.content)
     if tls is None and config.tls != "off":
         raise LocalProtocolError(f'serve: ServerConfig(tls="{config.tls}") needs an ssl.SSLContext: give tls=')
@@ -371,6 +367,11 @@ async def open_server(
         raise LocalProtocolError(
             f"serve: ServerConfig({fronts[0]}=…) is for clients of trusted networks only: name them, "
             'as trusted=["127.0.0.1", "10.0.0.0/8"]'
+        )
+    if plan.on_message is None and plan.on_body is None and wanted != "discard":
+        raise LocalProtocolError(
+            f"serve: {type(handler).__name__} has neither on_message nor on_body: every message would be accepted and "
+            'thrown away. If that is wanted, say ServerConfig(content="discard")'
         )
     server = kind(plan, config, limits if limits is not None else Limits(), tls, networks)
     if given is not None:
