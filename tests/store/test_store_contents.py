@@ -84,7 +84,7 @@ def test_the_date_is_now_by_default(tmp_path: pathlib.Path) -> None:
 
 def test_recipients(tmp_path: pathlib.Path) -> None:
     # FAULTS A9: who it was for, once each; Return-Path stays on the very top (B-TRC-12)
-    several = envelope("<a@b>", "<one@d.example>", '<"two 2"@d.example>', "<ü@d.example>", "<Postmaster>")
+    several = envelope("<a@b>", "<one@d.example>", '<"two 2"@d.example>', "<ü@d.example>", "<Postmaster>", "<one@d.example>")
     Maildir(tmp_path / "dir", recipient_field="Delivered-To").deliver(several, MESSAGE, fields=FIELD)
     Mbox(tmp_path / "box", recipient_field="X-Original-To").deliver(several, MESSAGE, fields=FIELD)
     values = ("one@d.example", '"two 2"@d.example', "ü@d.example", "Postmaster")
