@@ -255,8 +255,9 @@ def test_mutt_reads_it(tmp_path: pathlib.Path, kind: type[Maildir] | type[Mbox])
         text = f"Subject: message {number}\r\n\r\nFrom the start\r\n>From there\r\nend {number}\r\n"
         store.deliver(envelope(), text.encode())
     settings = tmp_path / "muttrc"
-    settings.write_text("set pipe_split=no wait_key=no confirmappend=no weed=no pipe_decode=no\n")
-    keys = f"push '<tag-pattern>~A<enter><tag-prefix><pipe-message>cat>{out}<enter><exit>'"
+    settings.write_text("set wait_key=no weed=no pipe_decode=no mark_old=no sort=mailbox-order\n")
+    each = "".join(f"{number}<enter><pipe-message>cat>>{out}<enter>" for number in (1, 2, 3))
+    keys = f"push '{each}<exit>'"
     command = f'{mutt} -n -R -F {settings} -f {box} -e "{keys}"'
     environment = {**os.environ, "TERM": "xterm", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
     subprocess.run([script, "-qec", command, "/dev/null"], env=environment, capture_output=True, timeout=60, check=True)
