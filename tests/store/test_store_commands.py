@@ -12,7 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
 from typing import IO
@@ -20,6 +20,7 @@ from typing import IO
 import pytest
 
 import ehlo
+import ehlo.cli
 import ehlo.store
 from ehlo.cli._receive import StoreHandler
 from ehlo.testing import SMTPServer
@@ -242,3 +243,40 @@ def test_settings_of_serve(tmp_path: pathlib.Path) -> None:
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "symbolic link" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "path", "reason"),
+    [
+        ("--maildir", "/proc/nope", "No such file"),
+        ("--maildir", "/dev/null", "Not a directory"),
+        ("--mbox", "/proc/nope", "No such file"),
+        ("--mbox", "/dev/null", "no regular file"),
+        ("--mbox", "/proc", "Is a directory"),
+        ("--maildir", "missing/box", "No such file"),
+        ("--mbox", "missing/box", "No such file"),
+    ],
+)
+def test_check_looks(
+    usage: Callable[..., str],
+    tmp_path: pathlib.Path,
+    option: str,
+    path: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # FAULTS D15
+    monkeypatch.chdir(tmp_path)
+    said = usage("serve", "--smtp", "0", "--check", option, path)
+    assert f"cannot be written to ({reason}" in said
+
+
+@pytest.mark.parametrize("option", ["--maildir", "--mbox"])
+def test_check_leaves_nothing(tmp_path: pathlib.Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # FAULTS D15
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        before = sorted(str(path) for path in tmp_path.rglob("*"))
+        assert ehlo.cli.main(["serve", "--smtp", "0", "--check", option, "box"]) in (0, None)
+        assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+        ehlo.store.Maildir("box") if option == "--maildir" else ehlo.store.Mbox("box")
