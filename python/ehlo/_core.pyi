@@ -869,6 +869,8 @@ class ServerConfig:
             error. None: no limit.
         max_refused_recipients: Most recipients in one session that the program refused. None:
             no limit.
+        max_refusals: Most refusals since the last accepted message that a limit is the reason for: a recipient
+            too many, a SIZE too large. Each one beyond it counts as an error. None: no limit.
         max_commands: Most commands in one session. None: no limit.
         max_auth_failures: Most AUTH commands in one session that the program answered with 5yz
             (RFC 4954 4). None: no limit.
@@ -934,6 +936,7 @@ class ServerConfig:
         max_errors: int | None = 20,
         max_junk: int | None = 100,
         max_refused_recipients: int | None = None,
+        max_refusals: int | None = 1000,
         max_commands: int | None = None,
         max_auth_failures: int | None = 3,
         max_auth_response: int = 12288,
@@ -1138,6 +1141,11 @@ class ServerConfig:
     def max_refused_recipients(self) -> int | None:
         """Most recipients in one session that the program refused. None:
         no limit.
+        """
+    @property
+    def max_refusals(self) -> int | None:
+        """Most refusals since the last accepted message that a limit is the reason for: a recipient
+        too many, a SIZE too large. Each one beyond it counts as an error. None: no limit.
         """
     @property
     def max_commands(self) -> int | None:

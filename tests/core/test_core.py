@@ -409,6 +409,7 @@ SETTINGS: dict[str, Any] = {
     "max_errors": 1,
     "max_junk": None,
     "max_refused_recipients": 3,
+    "max_refusals": 4,
     "max_commands": 99,
     "max_auth_failures": 5,
     "max_auth_response": 20000,

@@ -369,7 +369,7 @@ impl<C: Content> ServerConnection<C> {
         if let (Some(limit), Some(size)) = (settings.max_message_size, parameters.size)
             && size > limit
         {
-            self.say(TOO_BIG);
+            self.refuse_for_limit(TOO_BIG);
             return State::Idle;
         }
         if let ReversePath::Address(address) = &path
@@ -434,7 +434,7 @@ impl<C: Content> ServerConnection<C> {
             return self.wrong_in(SINGLE_LABEL_RECIPIENT, State::InTransaction(transaction));
         }
         if transaction.envelope.recipients.len() >= self.settings().max_recipients {
-            self.say(TOO_MANY_RECIPIENTS);
+            self.refuse_for_limit(TOO_MANY_RECIPIENTS);
             return State::InTransaction(transaction);
         }
         let recipient = Arc::new(Recipient { path: path.into_owned(), parameters: parameters.into_owned() });

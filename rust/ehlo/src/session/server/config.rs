@@ -205,6 +205,9 @@ macro_rules! server_settings {
         /// Most recipients in one session that the program refused. None:
         /// no limit.
         max_refused_recipients: Option<u32> = [None];
+        /// Most refusals since the last accepted message that a limit is the reason for: a recipient
+        /// too many, a SIZE too large. Each one beyond it counts as an error. None: no limit.
+        max_refusals: Option<u32> = [Some(1000)];
         /// Most commands in one session. None: no limit.
         max_commands: Option<u32> = [None];
         /// Most AUTH commands in one session that the program answered with 5yz

@@ -190,10 +190,20 @@ impl<C: Content> ServerConnection<C> {
         !over || self.count_error()
     }
 
+    /// Refuse a command because of a limit. A client that goes on all the same makes errors (S-SES-42).
+    pub(super) fn refuse_for_limit(&mut self, line: &str) {
+        self.counts.refusals += 1;
+        let over = self.settings().max_refusals.is_some_and(|limit| self.counts.refusals > u64::from(limit));
+        if !over || self.count_error() {
+            self.say(line);
+        }
+    }
+
     pub(super) fn count_message(&mut self, accepted: bool) {
         if accepted {
             self.counts.messages += 1;
             self.counts.junk = 0;
+            self.counts.refusals = 0;
         }
     }
 }

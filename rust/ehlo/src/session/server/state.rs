@@ -131,6 +131,7 @@ pub(super) struct Counts {
     pub(super) errors: u64,
     pub(super) junk: u64,
     pub(super) messages: u64,
+    pub(super) refusals: u64,
     pub(super) refused_recipients: u64,
     pub(super) transactions: u64,
 }
