@@ -132,9 +132,9 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             return true;
         }
         let most = match self.offer.rcpt_max {
-            Some(most) => most as usize,
-            None if job.is_whole() => settings.max_recipients,
-            None => usize::MAX,
+            Some(most) => Some(most as usize),
+            None if job.is_whole() => Some(settings.max_recipients),
+            None => None,
         };
         let batch = job.next_batch(most, self.offer.rcpt_domain_max);
         if !job.is_whole() && !job.pending.is_empty() {

@@ -418,9 +418,10 @@ impl ServerConfig {
         if self.settings.bare_lf_commands { LineEnds::CrlfOrLf } else { LineEnds::Crlf }
     }
 
-    /// How many octets of refused content are read before the patience ends (S-DAT-13).
-    pub(super) fn cut_off(&self) -> u64 {
-        self.settings.max_message_size.map_or(u64::MAX, |limit| limit.saturating_mul(2).saturating_add(1 << 20))
+    /// Whether content of so many octets is more than anybody reads to refuse it (S-DAT-13).
+    pub(super) fn cuts_off(&self, octets: u64) -> bool {
+        let limit = self.settings.max_message_size;
+        limit.is_some_and(|limit| octets > limit.saturating_mul(2).saturating_add(1 << 20))
     }
 }
 

@@ -38,8 +38,8 @@ impl<C: Content> ServerConnection<C> {
         // Up to the octet that passes the size limit and no further, so that what is found first is found first in
         // any split, and no more than the limit is ever kept.
         let limit = self.settings().max_message_size.filter(|limit| decoder.octets() <= *limit);
-        let room = limit.map_or(u64::MAX, |limit| limit - decoder.octets() + 1);
-        let octets = &octets[..usize::try_from(room).map_or(octets.len(), |room| room.min(octets.len()))];
+        let room = limit.and_then(|limit| usize::try_from(limit - decoder.octets() + 1).ok());
+        let octets = &octets[..room.map_or(octets.len(), |room| room.min(octets.len()))];
         let keep = incoming.refusal.is_none() && self.settings().content != ContentMode::Discard;
         let Decoded { consumed, done } =
             if keep { decoder.decode(octets, &mut incoming.content) } else { decoder.decode(octets, &mut Discard) };
@@ -47,7 +47,7 @@ impl<C: Content> ServerConnection<C> {
             self.refuse(&mut incoming, Refusal::BareNewline);
         }
         self.judge_size(&mut incoming, decoder.octets());
-        if incoming.refusal.is_some() && !done && decoder.octets() > self.config.cut_off() {
+        if incoming.refusal.is_some() && !done && self.config.cuts_off(decoder.octets()) {
             self.say(TOO_BIG);
             self.ending = Some(ServerDisconnect::Limit);
             return consumed;
@@ -235,7 +235,7 @@ impl<C: Content> ServerConnection<C> {
 
     /// Nobody reads so much to say no (S-BDT-15).
     fn is_cut_off(&mut self, size: u64) -> bool {
-        let over = size > self.config.cut_off();
+        let over = self.config.cuts_off(size);
         if over {
             self.say(TOO_BIG);
             self.ending = Some(ServerDisconnect::Limit);
