@@ -1,6 +1,6 @@
-//! What the engine tells the program: one frozen class for each event.
+//! The events of a server: one frozen class for each.
 //!
-//! What is always read is made with the event; the rest when it is asked for, then kept.
+//! Objects that every program reads are made with the event. The others are made when a program asks for them, and kept.
 
 use ehlo::session::{self, Abort, ServerDisconnect};
 use ehlo::syntax::command::Verb;

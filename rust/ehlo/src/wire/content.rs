@@ -1,4 +1,4 @@
-//! What the content of a message is made of, judged the same way behind DATA and behind BDAT.
+//! The content of a message: bare newlines, NUL, 8-bit octets and long lines are found the same way behind DATA and BDAT.
 
 use super::scan::{GROUP, Judge, Kinds, Look, STRIDE, walk};
 

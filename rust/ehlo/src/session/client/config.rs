@@ -1,4 +1,6 @@
-//! How a client speaks. Checked once, shared by all connections.
+//! The settings of a client. They are checked once, and shared by all connections.
+//!
+//! A new setting is one row of [`client_settings`](crate::client_settings), and its use.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A message to be sent: its envelope, where its content comes from, and what is known of it.
+//! A message to be sent: its envelope, the source of its content, and the facts that are known about the content.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct Facts {
     pub utf8_header: Option<bool>,
 }
 
-/// Where content comes from.
+/// The source of content.
 #[derive(Debug)]
 pub(super) enum Source<B> {
     /// It is here, and can be sent again. What of it goes out as it is is lent to the output, which may outlive the message.

@@ -1,4 +1,6 @@
-//! What a server offers, asks and bears. Checked once, shared by all connections.
+//! The settings of a server. They are checked once, and shared by all connections.
+//!
+//! A new setting is one row of [`server_settings`](crate::server_settings), and its use.
 
 use std::fmt;
 use std::time::Duration;
@@ -274,18 +276,18 @@ impl fmt::Display for ServerConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AuthInClear(name) => {
-                write!(f, "{name} cannot be offered in the clear: it is not offered at all, or needs TLS (RFC 5802 6)")
+                write!(f, "auth_in_clear: {name} is not among the mechanisms of auth, or it needs TLS (RFC 5802 6)")
             }
             Self::AuthNeverOffered => {
-                f.write_str("AUTH is never offered: there is no TLS, and no mechanism is offered in the clear")
+                f.write_str("auth: no mechanism can be used, since TLS is off and auth_in_clear is empty")
             }
-            Self::Attribute(command) => write!(f, "{command} does not have such an attribute"),
+            Self::Attribute(command) => write!(f, "{command} does not have one of these attributes"),
             Self::FutureReleaseWithoutSubmission => f.write_str("FUTURERELEASE is for submission only (RFC 4865 4.2)"),
             Self::Mechanism(name) => {
-                write!(f, "{name:?} is not the name of a SASL mechanism (RFC 4422 3.1), or is there twice")
+                write!(f, "auth: {name:?} is not the name of a SASL mechanism (RFC 4422 3.1), or it is there twice")
             }
-            Self::RequiresAuth => f.write_str("AUTH is required, but no mechanism is there"),
-            Self::RequiresTls => f.write_str("TLS is required, but it is off"),
+            Self::RequiresAuth => f.write_str("AUTH is required, but there is no mechanism: set auth"),
+            Self::RequiresTls => f.write_str("TLS is required, but it is off: set tls"),
             Self::EtrnForSubmission => f.write_str("ETRN must not be offered for submission (RFC 6409 7)"),
             Self::SingleLabel(name) => write!(f, "{name:?} is not a single label of a domain"),
             Self::BinarymimeWithoutChunking => f.write_str("BINARYMIME needs CHUNKING (RFC 3030 3)"),

@@ -1,4 +1,6 @@
-//! Content on its way in, by DATA and by BDAT: RFC 5321 4.5.2, 3030.
+//! Content on its way in, by DATA (RFC 5321 4.5.2) and by BDAT (RFC 3030).
+//!
+//! Refused content is read to its end all the same, and dropped: only then does the answer stand where the client expects it.
 
 use std::mem;
 
@@ -16,7 +18,7 @@ use crate::wire::bdat::BdatChunk;
 use crate::wire::content::{BareNewlines, ContentFlags, ContentReader, Discard, Sink};
 use crate::wire::dot::{Decoded, DotDecoder};
 
-/// Where a message's octets are kept: a [`Sink`] that starts empty.
+/// The place where the octets of a message are kept: a [`Sink`] that is empty at first.
 pub trait Content: Sink + Default {
     /// Whether nothing was put into it.
     fn is_empty(&self) -> bool;
@@ -233,7 +235,7 @@ impl<C: Content> ServerConnection<C> {
         State::Deciding(Decision::Content { transaction, framing })
     }
 
-    /// Nobody reads so much to say no (S-BDT-15).
+    /// End the session if a refused chunk is too long to be read to its end (S-BDT-15).
     fn is_cut_off(&mut self, size: u64) -> bool {
         let over = self.config.cuts_off(size);
         if over {
@@ -268,7 +270,7 @@ impl<C: Content> ServerConnection<C> {
         self.fail_chunk(state, size, last, Answer::Canned(answer))
     }
 
-    /// Read a refused chunk to its last octet, then answer (S-BDT-05). In a transaction it has failed for good.
+    /// Read a refused chunk to its last octet, then answer (S-BDT-05). The transaction it belongs to cannot be saved.
     pub(super) fn fail_chunk(&mut self, state: State<C>, size: u64, last: bool, answer: Answer) -> State<C> {
         if self.is_cut_off(size) {
             return state;

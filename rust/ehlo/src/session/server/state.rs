@@ -1,4 +1,6 @@
-//! Where a session stands, and what it knows.
+//! The state of a session, and its knowledge of the client.
+//!
+//! Data that belongs to one state lives in the variant of that state, and goes with it.
 
 use std::sync::Arc;
 
