@@ -583,7 +583,7 @@ class Vrfy:
     __match_args__: Final = ("argument",)
     @property
     def argument(self) -> str:
-        """What is asked about, as it was written."""
+        """The user or mailbox that the client asks about, as it was written."""
 
 @final
 class Expn:
@@ -596,7 +596,7 @@ class Expn:
     __match_args__: Final = ("argument",)
     @property
     def argument(self) -> str:
-        """The list's name, as it was written."""
+        """The name of the list, as it was written."""
 
 @final
 class Etrn:
@@ -609,7 +609,7 @@ class Etrn:
     __match_args__: Final = ("argument",)
     @property
     def argument(self) -> str:
-        """The node's name, with its option character."""
+        """The name of the node, with its option character."""
 
 @final
 class Reset:
