@@ -178,9 +178,11 @@ def sink(*, lmtp: bool = False) -> Iterator[Receiver]:
 
 
 def unwrap(stored: bytes) -> Received:
-    """Take off what final delivery puts on: Return-Path, and Received with its folded lines (RFC 5321 4.4)."""
+    """Take off the fields of final delivery: Return-Path, Received with its folded lines (RFC 5321 4.4), Delivered-To."""
     text = stored.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    found = re.fullmatch(rb"Return-Path: <(.*?)>\r\nReceived: .*?\r\n(?![ \t])(.*)", text, re.DOTALL)
+    found = re.fullmatch(
+        rb"Return-Path: <(.*?)>\r\nReceived: .*?\r\n(?:Delivered-To: [^\r]*\r\n)+(?![ \t])(.*)", text, re.DOTALL
+    )
     assert found, text[:500]
     return Received(found[1].decode(), found[2])
 

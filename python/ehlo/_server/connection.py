@@ -263,6 +263,7 @@ class Connection(Deadlines):
         context = self._server._tls
         assert context is not None, "without a context TLS is not offered: see open_server"
         self._tls = Tls(context, server_side=True)
+        self._phase, self._phase_since = (self._conn.commands, True), self._server._now()
         self._receive_tls(self._conn.take_tls_input())
 
     def _receive_tls(self, octets: bytes | memoryview) -> None:

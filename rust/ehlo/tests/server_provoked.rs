@@ -14,10 +14,10 @@ fn yes(_: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn faults_b5_recipients_beyond_twice_the_limit_count() {
+fn faults_b5_recipients_beyond_the_limit_count() {
     let settings = ServerSettings { max_recipients: 100, ..settings() };
     let rcpt = "RCPT TO:<c@d.example>\r\n";
-    // An honest client may send a group of twice as many as we take (RFC 5321 4.5.3.1.10).
+    // An honest client learns of the limit by the replies to a group of RCPT (RFC 5321 4.5.3.1.10).
     let honest = format!("MAIL FROM:<a@b.example>\r\n{}NOOP\r\n", rcpt.repeat(200));
     let codes = all_codes(settings.clone(), honest, yes);
     assert_eq!(codes.len(), 202);
@@ -28,7 +28,7 @@ fn faults_b5_recipients_beyond_twice_the_limit_count() {
     let hostile = format!("MAIL FROM:<a@b.example>\r\n{}", rcpt.repeat(20_000));
     let codes = all_codes(settings, hostile, yes);
     assert_eq!(codes.last().map(String::as_str), Some("421 4.7.0"));
-    assert!(codes.len() < 400, "{} replies", codes.len());
+    assert!(codes.len() < 1200, "{} replies", codes.len());
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn faults_b5_mail_that_is_too_large_counts() {
     let settings = ServerSettings { max_message_size: Some(1000), ..settings() };
     let codes = all_codes(settings, "MAIL FROM:<a@b.example> SIZE=1001\r\n".repeat(20_000), yes);
     assert_eq!(codes.last().map(String::as_str), Some("421 4.7.0"));
-    assert!(codes.len() < 200, "{} replies", codes.len());
+    assert!(codes.len() < 1100, "{} replies", codes.len());
 }
 
 #[test]
@@ -45,11 +45,11 @@ fn faults_b5_refusals_of_the_program_count() {
     let settings = ServerSettings { decisions, ..settings() };
     let no_mail: Program = |event| event.starts_with("mail").then_some("550 5.7.1 no");
     let codes = all_codes(settings.clone(), "MAIL FROM:<a@b.example>\r\n".repeat(20_000), no_mail);
-    assert!(codes.len() < 200 && codes.last().is_some_and(|code| code == "421 4.7.0"), "{} replies", codes.len());
+    assert!(codes.len() < 1100 && codes.last().is_some_and(|code| code == "421 4.7.0"), "{} replies", codes.len());
     let no_rcpt: Program = |event| event.starts_with("rcpt").then_some("550 5.1.1 no");
     let input = format!("MAIL FROM:<a@b.example>\r\n{}", "RCPT TO:<c@d.example>\r\n".repeat(20_000));
     let codes = all_codes(settings, input, no_rcpt);
-    assert!(codes.len() < 200 && codes.last().is_some_and(|code| code == "421 4.7.0"), "{} replies", codes.len());
+    assert!(codes.len() < 1100 && codes.last().is_some_and(|code| code == "421 4.7.0"), "{} replies", codes.len());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The program's answers, and what follows from them.
+//! Decisions: an answer of the program becomes a reply, and the state behind it.
 
 use std::mem;
 
@@ -88,7 +88,7 @@ impl<C: Content> ServerConnection<C> {
                 if yes {
                     self.mail_accepted(sender)
                 } else {
-                    self.count_junk();
+                    self.count_refusal();
                     State::Idle
                 }
             }
@@ -99,7 +99,7 @@ impl<C: Content> ServerConnection<C> {
                 } else {
                     self.say_or(RECIPIENT_OK, reply);
                     self.counts.refused_recipients += 1;
-                    self.count_junk();
+                    self.count_refusal();
                     let limit = self.settings().max_refused_recipients;
                     if limit.is_some_and(|limit| self.counts.refused_recipients > u64::from(limit)) {
                         self.say_closing("421 4.7.0", "Too many refused recipients");
@@ -111,7 +111,7 @@ impl<C: Content> ServerConnection<C> {
             (Decision::Content { transaction, framing }, _) if yes => self.begin_content(transaction, framing),
             (Decision::Content { transaction, framing: Framing::Data }, reply) => {
                 self.say_or(OK, reply);
-                self.count_junk();
+                self.count_refusal();
                 State::InTransaction(transaction)
             }
             (Decision::Content { transaction, framing: Framing::Bdat { size, last } }, reply) => {

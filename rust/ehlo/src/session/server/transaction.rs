@@ -12,15 +12,13 @@ pub(super) struct Transaction {
     pub(super) envelope: Envelope,
     /// Whether any RCPT came, accepted or not: DATA answers 503 without one and 554 when all were refused.
     pub(super) rcpt_seen: bool,
-    /// Recipients that came beyond the limit.
-    pub(super) overshoot: usize,
     /// What XFORWARD said of it.
     pub(super) xforward: Option<Arc<Attributes>>,
 }
 
 impl Transaction {
     pub(super) fn new(sender: Arc<Sender>, xforward: Option<Arc<Attributes>>) -> Self {
-        Self { envelope: Envelope { sender, recipients: Vec::new() }, rcpt_seen: false, overshoot: 0, xforward }
+        Self { envelope: Envelope { sender, recipients: Vec::new() }, rcpt_seen: false, xforward }
     }
 
     pub(super) fn is_binary(&self) -> bool {
