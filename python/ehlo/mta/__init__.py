@@ -1,0 +1,1 @@
+"""The MTA kit: a durable queue and the way to the next hop."""
