@@ -36,7 +36,7 @@ def test_c_que_01_the_interval_varies_by_a_tenth() -> None:
 
 @pytest.mark.parametrize("options", [{"intervals": ()}, {"intervals": (-1,)}, {"lifetime": -1}, {"jitter": 1.0}])
 def test_a_schedule_that_is_none(options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="schedule|jitter"):
+    with pytest.raises(ValueError, match=r"schedule|jitter"):
         RetrySchedule(**options)  # type: ignore[arg-type]
 
 
@@ -48,9 +48,7 @@ def test_a_smart_host_with_a_password_is_verified() -> None:
     assert SmartHost("h").policy == TlsPolicy("opportunistic")
     assert SmartHost("h", tls="off").policy == TlsPolicy("off")
     assert SmartHost("h").key == "relay:h:25"
-    assert "b" not in repr(SmartHost("h", 587, auth=("a", "b")).auth or "") or "auth" not in repr(
-        SmartHost("h", auth=("a", "b"))
-    )
+    assert "secret" not in repr(SmartHost("h", auth=("a", "secret")))
 
 
 def test_where_lmtp_is() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic, time
 from typing import Protocol
 
 import anyio
@@ -41,8 +41,8 @@ class Clock(Protocol):
 class SystemClock:
     """The system's clock."""
 
-    time = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time)
+    monotonic = staticmethod(monotonic)
 
     async def wait(self, event: Waitable, seconds: float) -> bool:
         """See :meth:`Clock.wait`."""
