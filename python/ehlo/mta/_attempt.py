@@ -31,7 +31,7 @@ class Attempt:
     Attributes:
         outcomes: of the recipients that are done.
         link: the connection that can be used again; ``None`` without one.
-        reached: some server accepted the connection and MAIL: the route is alive.
+        reached: some server answered MAIL, with no 421: the route is alive.
 
     Example::
 
@@ -135,16 +135,17 @@ class Attempt:
                 self.outcomes.append(Outcome(recipient, accepted, reply, host, passed_on=offers_dsn))
             elif reply is None:
                 self._judge_without_reply(link, recipient, result, error, left)
+                continue
             elif reply.is_permanent:
                 self.outcomes.append(Outcome(recipient, "failed", reply, host))
             elif one.stage == "mail" or (reply.code == 421 and one.stage != "content"):
                 left.append(recipient)  # the next server may be in a better state (RFC 5321 5.1)
                 self._note(reply, host)
+                self.reached = self.reached or reply.code != 421
                 continue
             else:
                 self.outcomes.append(Outcome(recipient, "deferred", reply, host))
-            if one.stage != "mail":
-                self.reached = True
+            self.reached = True
         self._left = left
 
     def _judge_without_reply(
@@ -161,6 +162,7 @@ class Attempt:
             self.outcomes.append(Outcome(recipient, "deferred", reply, host, is_unknown=True))
             self.reached = True
         elif result.failure in ("need", "8bit"):
+            self.reached = True
             left.append(recipient)
             self._note(_lacks(self.message, link.client.capabilities, result), host)
         elif result.failure in ("lost", "mailmax"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ehlo import Reply
 
-__all__ = ["Content", "Message", "Outcome", "Recipient", "Result"]
+__all__ = ["Content", "Message", "NewMessage", "Outcome", "Recipient", "Result", "Stage", "Storage"]
 
 Content: TypeAlias = "bytes | Callable[[], AsyncIterator[bytes]]"
 """A message's octets, or what gives them in chunks, as often as it is called."""
@@ -139,3 +139,65 @@ class Outcome:
     def status(self) -> str:
         """The enhanced status code; where the reply has none, that of its class (RFC 3463 3.1)."""
         return self.reply.enhanced or f"{self.reply.code // 100}.0.0"
+
+
+NewMessage: TypeAlias = "tuple[Message, list[Recipient], bytes]"
+"""A message of our own that is to be queued: a notification."""
+
+
+class Stage(Protocol):
+    """A content that comes in pieces, before it is accepted."""
+
+    async def write(self, octets: bytes) -> None:
+        """Add octets."""
+
+    async def discard(self) -> None:
+        """It will not be accepted; nothing of it is left."""
+
+
+class Storage(Protocol):
+    """What the engine asks of the spool."""
+
+    def refusal(self, octets: int) -> Reply | None:
+        """Why no message of so many octets can be taken now (452 4.3.1); ``None`` if one can."""
+
+    async def stage(self) -> Stage:
+        """Begin a content that comes in pieces."""
+
+    async def accept(
+        self, message: Message, recipients: Sequence[Recipient], content: bytes | Stage, owned: bool
+    ) -> None:
+        """Store a message. It is durable when this returns.
+
+        Arguments:
+            owned: this process delivers it at once; otherwise it waits until it is claimed.
+
+        Raises:
+            OSError: it cannot be stored; then nothing of it is.
+        """
+
+    def new_id(self) -> int:
+        """A new id, greater than those before."""
+
+    def finish(
+        self,
+        message: Message,
+        outcomes: Sequence[Outcome],
+        notices: Sequence[NewMessage],
+        done: Callable[[BaseException | None], None],
+    ) -> None:
+        """Store outcomes and notifications in one transaction. Returns at once; ``done`` is called in the loop when it
+        is durable, or with the error.
+        """
+
+    async def claim(self, now: float, limit: int) -> list[tuple[Message, list[Recipient]]]:
+        """Take recipients that are due, no more than so many."""
+
+    async def next_due(self) -> float | None:
+        """When the next one is due."""
+
+    async def read(self, message: Message) -> Content:
+        """The content of a message."""
+
+    async def head(self, message: Message, octets: int) -> bytes:
+        """The first octets of a message."""
