@@ -59,7 +59,7 @@ def reasons() -> dict[str, str]:
     """Each id that has a reason, spelt out from groups and ranges."""
     table = tomllib.loads((ROOT / "docs/rules-status.toml").read_text(encoding="utf-8"))
     spelt: dict[str, str] = {}
-    for entry in table["reason"]:
+    for entry in table.get("reason", ()):
         for pattern in entry["rules"]:
             prefix, first, last = re.fullmatch(r"([SCB]-[A-Z]{3})(?:-(\d\d)(?:\.\.(\d\d))?)?", pattern).groups()
             if first is None:

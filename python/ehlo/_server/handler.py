@@ -20,6 +20,7 @@ from ehlo._core import (
 )
 from ehlo._errors import EhloError, LocalProtocolError
 from ehlo._sasl.credentials import Credentials, Verdict
+from ehlo._tls import cipher_suite
 from ehlo._types import Decision
 
 __all__ = [
@@ -136,6 +137,11 @@ class Session:
         return self._conn.xforward
 
     @property
+    def cipher_suite(self) -> str | None:
+        """The registered name of TLS's cipher suite, for a Received field (RFC 8314 7.4); ``None`` without TLS."""
+        return None if self.tls is None else cipher_suite(self.tls)
+
+    @property
     def state(self) -> dict[str, Any]:
         """A dictionary for the program's own use; empty at first."""
         if self._state is None:
@@ -183,7 +189,8 @@ class Handler:
     An exception is logged with its traceback and answered ``451 4.3.0`` without its text. Calls of one session never
     overlap, except that ``on_body`` runs while its content comes. If the connection is lost the running call is
     cancelled. Subclassing is not needed: any object that has some of these methods will do. Without ``on_message``
-    and ``on_body`` a message is accepted and thrown away.
+    and ``on_body`` a message is accepted and thrown away. An attribute ``config``, a :class:`ehlo.ServerConfig`, is
+    what ``serve`` uses where it is given none.
 
     Example::
 
