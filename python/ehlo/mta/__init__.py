@@ -14,9 +14,11 @@ from ehlo.mta._channel import Limits as DeliveryLimits
 from ehlo.mta._clock import Clock, SystemClock
 from ehlo.mta._events import Counters, JsonFormatter
 from ehlo.mta._handler import QueueHandler, StreamingQueueHandler
+from ehlo.mta._open import open_queue
 from ehlo.mta._queue import Queue
 from ehlo.mta._retry import RetrySchedule
 from ehlo.mta._routes import Fail, Hold, Lmtp, Maildir, Mx, Route, SmartHost
+from ehlo.mta._sqlite_spool import SpoolError, SqliteSpool
 from ehlo.mta._tls_policy import TlsPolicy
 
 __all__ = [
@@ -34,9 +36,12 @@ __all__ = [
     "RetrySchedule",
     "Route",
     "SmartHost",
+    "SpoolError",
+    "SqliteSpool",
     "StreamingQueueHandler",
     "SystemClock",
     "TlsPolicy",
     "delivery_status",
     "dns",
+    "open_queue",
 ]

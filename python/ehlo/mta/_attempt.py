@@ -55,8 +55,8 @@ class Attempt:
     async def run(self) -> list[Outcome]:
         """Make the attempt; gives the outcomes, one for each recipient."""
         self._left = self.recipients
-        if self.link is not None and not await self._over(self.link):
-            self.link = None
+        if self.link is not None:
+            await self._over(self.link)
         if self._left:
             await self._over_all()
         if self._left:
@@ -74,7 +74,7 @@ class Attempt:
             except ehlo.SMTPException as exc:
                 self._note(reply_of(exc), target.host)
                 continue
-            self.link = link if await self._over(link) else None
+            await self._over(link)
             if not self._left:
                 return
 
@@ -84,10 +84,8 @@ class Attempt:
         if not reply.is_permanent:
             self._temporary = self._last
 
-    async def _over(self, link: Link) -> bool:
-        """Send over one connection. What is left for another server stays in ``_left``. Gives whether the connection is
-        still good.
-        """
+    async def _over(self, link: Link) -> None:
+        """Send over one connection. What is left for another server stays in ``_left``; then this one is closed."""
         client, message = link.client, self.message
         link.messages += 1
         offers_dsn = _DSN in client.capabilities
@@ -109,7 +107,8 @@ class Attempt:
         except ehlo.SMTPException as exc:
             if exc.result is None:
                 self._note(reply_of(exc), link.target.host)
-                return await self._close(link)
+                await self._close(link)
+                return
             result, error = exc.result, exc
             self._judge(link, result, reply_of(error), offers_dsn)
         except BaseException:
@@ -117,11 +116,13 @@ class Attempt:
             raise
         else:
             self._judge(link, result, None, offers_dsn)
-        return True if not client.is_closed else await self._close(link)
+        self.link = link
+        if self._left or client.is_closed:
+            await self._close(link)
 
-    async def _close(self, link: Link) -> bool:
+    async def _close(self, link: Link) -> None:
+        self.link = None
         await link.client.close()
-        return False
 
     def _judge(self, link: Link, result: ehlo.SendResult, error: ehlo.Reply | None, offers_dsn: bool) -> None:
         """Sort the recipients: done, or left for the next server."""
