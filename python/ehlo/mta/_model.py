@@ -34,6 +34,9 @@ class Message:
         priority: of MT-PRIORITY (RFC 6710).
         requiretls: MAIL had REQUIRETLS (RFC 8689).
         hello, peer: the client's name and address, for notifications.
+        parameters: of MAIL, those that have no attribute here: keyword and value as they were written.
+        recipients: how many there were when it was accepted. The spool sets it.
+        stored: where its content is, for the spool alone.
 
     Example::
 
@@ -54,6 +57,9 @@ class Message:
     requiretls: bool = False
     hello: str | None = None
     peer: str | None = None
+    parameters: tuple[tuple[str, str | None], ...] = ()
+    recipients: int = 0
+    stored: int = 0
 
     @property
     def ident(self) -> str:
@@ -84,6 +90,8 @@ class Recipient:
         attempts: how often it was tried.
         due: when it is to be tried, in seconds of the Unix epoch.
         warned: its sender was told of the delay.
+        parameters: of RCPT, those that have no attribute here: keyword and value as they were written.
+        route: the name of the route that it took, for an administrator.
 
     Example::
 
@@ -97,6 +105,8 @@ class Recipient:
     attempts: int = 0
     due: float = 0.0
     warned: bool = False
+    parameters: tuple[tuple[str, str | None], ...] = ()
+    route: str | None = None
 
     def wants(self, kind: str) -> bool:
         """Whether its sender wants a notification of a kind (RFC 3461 4.1). Unless told otherwise: of failure and
