@@ -9,6 +9,7 @@ from typing import Any
 
 import ehlo
 from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Stage
+from ehlo.mta._spool import Changed, Selection, Suspension
 
 
 @dataclass
@@ -47,6 +48,8 @@ class MemorySpool:
     finish_errors: int = 0
     reading: Callable[[Message], Content] | None = None
     ids: Any = field(default_factory=lambda: count(1))
+    rules: dict[str, Suspension] = field(default_factory=dict)
+    on_news: Callable[[], None] | None = None
 
     def fail(self) -> None:
         if self.error is not None:
@@ -121,6 +124,27 @@ class MemorySpool:
 
     async def head(self, message: Message, octets: int) -> bytes:
         return self.contents[message.id][:octets]
+
+    async def suspensions(self) -> list[Suspension]:
+        return list(self.rules.values())
+
+    async def suspend(self, suspension: Suspension) -> None:
+        self.rules[suspension.route] = suspension
+
+    async def resume(self, route: str) -> bool:
+        return self.rules.pop(route, None) is not None
+
+    async def retry(self, selection: Selection, now: float) -> Changed:
+        rows = [row for row in self.rows.values() if row.state == "ready"]
+        for row in rows:
+            row.recipient.due = now
+        return Changed(len(rows))
+
+    async def take(self, selection: Selection, limit: int) -> list[tuple[Message, list[Recipient]]]:
+        rows = [row for row in self.rows.values() if row.state != "owned"][:limit]
+        for row in rows:
+            row.state = "owned"
+        return [(row.message, [row.recipient]) for row in rows]
 
     def states(self) -> list[str]:
         return [row.state for row in self.rows.values()]

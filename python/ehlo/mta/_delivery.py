@@ -17,10 +17,11 @@ from ehlo.mta._clock import Clock
 from ehlo.mta._events import Counters, LogLine, log
 from ehlo.mta._loop import library
 from ehlo.mta._means import Handed
-from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Storage
+from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient
 from ehlo.mta._notices import Notice, Notifier, notices_of
 from ehlo.mta._retry import RetrySchedule
 from ehlo.mta._routing import Destination, Router
+from ehlo.mta._spool import Spool
 from ehlo.mta.delivery_status import MAX_RETURNED
 
 __all__ = ["Delivery"]
@@ -44,7 +45,7 @@ class Delivery:
     """Delivers what it is given, and what is due in the spool.
 
     Arguments:
-        storage: where outcomes go.
+        spool: where outcomes go, and what is due comes from.
         router: finds the way of a recipient.
         schedule: when to try again.
         notifier: makes notifications.
@@ -54,7 +55,7 @@ class Delivery:
 
     def __init__(
         self,
-        storage: Storage,
+        spool: Spool,
         router: Router,
         schedule: RetrySchedule,
         notifier: Notifier,
@@ -63,7 +64,7 @@ class Delivery:
         limits: Limits,
         postmaster: str | None = None,
     ) -> None:
-        self._storage = storage
+        self._spool = spool
         self._router = router
         self._schedule = schedule
         self._notifier = notifier
@@ -85,7 +86,9 @@ class Delivery:
         self._planned = 0.0
         self._draining = False
         self._settled: Any = None
+        self._is_news = True
         self._early: list[tuple[Message, list[Recipient], Content | None, bool]] = []
+        spool.on_news = self._hear
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -130,6 +133,11 @@ class Delivery:
     def _is_busy(self) -> bool:
         return bool(self._unfinished) or any(channel.busy for channel in self.channels.values())
 
+    def _hear(self) -> None:
+        """Another process changed the spool."""
+        self._is_news = True
+        self.wake()
+
     def wake(self) -> None:
         """Something in the spool became due, or a setting changed."""
         if self._wake is not None:
@@ -139,8 +147,11 @@ class Delivery:
         """Take what is due, close connections that nobody needs, probe dead routes."""
         while not self._draining:
             self._wake = self._make_event()
+            if self._is_news:
+                self._is_news = False
+                await self._learn_suspensions()
             room = min(_CLAIM, self._limits.active - self.active)
-            claimed = await self._storage.claim(self._clock.time(), room) if room > 0 else []
+            claimed = await self._spool.claim(self._clock.time(), room) if room > 0 else []
             for message, recipients in claimed:
                 self.begin(message, recipients, None, recipients[0].attempts > 0)
             self._finish_again()
@@ -158,7 +169,7 @@ class Delivery:
     async def _seconds(self, now: float) -> float:
         """Until there is something to do."""
         seconds = _LOOK
-        due = await self._storage.next_due()
+        due = await self._spool.next_due()
         if due is not None and self.active < self._limits.active:
             seconds = min(seconds, due - self._clock.time())
         for channel in self.channels.values():
@@ -241,6 +252,8 @@ class Delivery:
     # ---- from routes to connections --------------------------------------------------------------
 
     def _put(self, channel: Channel, job: Job) -> None:
+        for recipient in job.recipients:
+            recipient.route = channel.name
         if type(job.content) is bytes:
             self.octets += job.message.size
         if channel.suspended_until and len(channel) >= self._limits.backlog:
@@ -339,7 +352,7 @@ class Delivery:
         content = job.content
         try:
             if content is None:
-                content = await self._storage.read(job.message)
+                content = await self._spool.read(job.message)
             handed = await channel.means.hand_over(job.message, job.recipients, content, link, self._clock.monotonic())
         except Exception as exc:
             handed = Handed([self._crashed(job.message, one, exc) for one in job.recipients])
@@ -361,6 +374,37 @@ class Delivery:
             await self._settle_slowly(job.message, handed.outcomes, content)
 
     # ---- suspension ------------------------------------------------------------------------------
+
+    def suspend(self, name: str, seconds: float, reason: str) -> None:
+        """No attempt for routes of this name, for so many seconds."""
+        now = self._clock.monotonic()
+        self.suspended[name] = (now + seconds, reason)
+        for channel in self._named(name):
+            channel.suspend(now, seconds, reason)
+            self.return_backlog(channel)
+
+    def resume(self, name: str) -> bool:
+        """End a suspension. Gives whether there was one."""
+        there = self.suspended.pop(name, None) is not None
+        for channel in self._named(name):
+            there = there or bool(channel.suspended_until)
+            channel.resume()
+            self._open(channel)
+        self.wake()
+        return there
+
+    def _named(self, name: str) -> list[Channel]:
+        return [channel for channel in self.channels.values() if channel.name == name]
+
+    async def _learn_suspensions(self) -> None:
+        """What administrators decided, on this node or on another."""
+        now = self._clock.time()
+        stored = {one.route: one for one in await self._spool.suspensions() if one.until > now}
+        for name in [name for name in self.suspended if name not in stored]:
+            self.resume(name)
+        for name, one in stored.items():
+            if name not in self.suspended:
+                self.suspend(name, one.until - now, one.reason)
 
     def _route_failed(self, channel: Channel, reply: ehlo.Reply) -> None:
         now = self._clock.monotonic()
@@ -403,6 +447,11 @@ class Delivery:
             return Outcome(recipient, "deferred", reply)
         del self._crashes[recipient.id]
         return Outcome(recipient, "held", reply)
+
+    async def settle(self, message: Message, outcomes: list[Outcome]) -> None:
+        """End recipients that were taken out of the spool, not delivered."""
+        self.active += len(outcomes)
+        await self._settle_slowly(message, outcomes, None)
 
     async def _settle_slowly(self, message: Message, outcomes: list[Outcome], content: Content | None) -> None:
         """Judge outcomes by the clock, make the notifications, store both."""
@@ -449,11 +498,11 @@ class Delivery:
         if isinstance(content, bytes):
             original = content
         else:
-            original = await self._storage.head(message, MAX_RETURNED)
+            original = await self._spool.head(message, MAX_RETURNED)
         until = self._schedule.expires(message.arrived, null_sender=not message.sender)
         octets = self._notifier.build(message, notice, original, now=now, until=until, to=to)
         self._counters.notices[notice.action] += 1
-        number = self._storage.new_id()
+        number = self._spool.new_id()
         head, _, _ = octets.partition(b"\r\n\r\n")
         report = Message(
             number,
@@ -465,7 +514,7 @@ class Delivery:
             smtputf8=not to.isascii(),
         )
         log.info(LogLine("notified", message.ident, kind=notice.action, to=to, notice=report.ident))
-        return report, [Recipient(self._storage.new_id(), to, due=now)], octets
+        return report, [Recipient(self._spool.new_id(), to, due=now)], octets
 
     def _settle(self, message: Message, outcomes: list[Outcome], notices: list[NewMessage]) -> None:
         """Log, count, and store. What is new is delivered when it is durable."""
@@ -488,7 +537,7 @@ class Delivery:
             if self._settled is not None and not self._is_busy:
                 self._settled.set()
 
-        self._storage.finish(message, outcomes, notices, done)
+        self._spool.finish(message, outcomes, notices, done)
 
     def _finish_again(self) -> None:
         """What the spool did not take is not forgotten."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -14,14 +15,15 @@ from ehlo.mta._channel import Limits
 from ehlo.mta._clock import Clock, SystemClock
 from ehlo.mta._delivery import Delivery
 from ehlo.mta._events import Counters, LogLine, log
-from ehlo.mta._model import Message, Recipient, Stage, Storage
+from ehlo.mta._model import Message, Outcome, Recipient, Stage
 from ehlo.mta._notices import Notifier
 from ehlo.mta._retry import RetrySchedule
 from ehlo.mta._routing import RouteFunction, Router, TlsFunction
+from ehlo.mta._spool import Changed, Selection, Spool, SpoolError, Suspension
 from ehlo.mta._tls_policy import TlsLevel, TlsPolicy
 from ehlo.mta.delivery_status import DeliveryStatus, explain
 
-__all__ = ["Queue"]
+__all__ = ["Queue", "RouteState"]
 
 # RFC 5321 6.3: "a large rejection threshold, normally at least 100".
 _HOPS: Final = 100
@@ -35,6 +37,36 @@ _HEADER: Final = 262144
 SubmitEnvelope: TypeAlias = "ehlo.Envelope | tuple[str | ehlo.Sender, Sequence[str | ehlo.Recipient]]"
 """An envelope: that of a handler, or sender and recipients."""
 
+# Parameters of MAIL that have an attribute in Message, or follow from the content.
+_KNOWN: Final = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "MT-PRIORITY", "REQUIRETLS"})
+_KNOWN_RCPT: Final = frozenset({"NOTIFY", "ORCPT"})
+
+
+@dataclass(frozen=True, slots=True)
+class RouteState:
+    """A route as this process uses it now.
+
+    Attributes:
+        name: as an administrator names it.
+        waiting: transactions that wait in memory.
+        busy: transactions that go on.
+        connections, limit: open connections, and how many there may be.
+        suspended_for: seconds until the next attempt; 0: it is not suspended.
+        reason: why it is suspended.
+
+    Example::
+
+        [route.name for route in queue.routes if route.suspended_for]
+    """
+
+    name: str
+    waiting: int
+    busy: int
+    connections: int
+    limit: int
+    suspended_for: float
+    reason: str
+
 
 class Queue:
     """A durable queue: :func:`ehlo.mta.open_queue` makes one.
@@ -42,6 +74,7 @@ class Queue:
     Attributes:
         hostname: of this server.
         counters: what it has done.
+        spool: where it keeps mail: what an administrator looks at and changes.
 
     Example::
 
@@ -52,7 +85,7 @@ class Queue:
 
     def __init__(
         self,
-        storage: Storage,
+        spool: Spool,
         *,
         hostname: str,
         route: RouteFunction,
@@ -67,7 +100,7 @@ class Queue:
     ) -> None:
         self.hostname = hostname
         self.counters = Counters()
-        self._storage = storage
+        self.spool = spool
         self._clock: Clock = SystemClock() if clock is None else clock
         limits = Limits() if limits is None else limits
         router = Router(
@@ -81,7 +114,7 @@ class Queue:
             own_addresses=own_addresses,
         )
         self._delivery = Delivery(
-            storage,
+            spool,
             router,
             RetrySchedule() if schedule is None else schedule,
             Notifier(hostname, notice_text),
@@ -144,7 +177,7 @@ class Queue:
 
             def on_mail(self, session, sender): return queue.refusal(sender.size or 0)
         """
-        reply = self._storage.refusal(octets)
+        reply = self.spool.refusal(octets)
         if reply is not None:
             self.counters.refused += 1
         return reply
@@ -210,7 +243,7 @@ class Queue:
         message = self._message(envelope.sender, session)
         rows = [self._recipient(one, message) for one in envelope.recipients]
         try:
-            stage = await self._storage.stage()
+            stage = await self.spool.stage()
         except OSError as exc:
             return self._not_stored(message, exc)
         try:
@@ -253,11 +286,13 @@ class Queue:
         """The reply where the spool failed: the client keeps the message (RFC 5321 4.2.3)."""
         self.counters.refused += 1
         log.error(LogLine("not-accepted", message.ident, error=exc))
+        if isinstance(exc, SpoolError):
+            return exc.reply
         return _NO_ROOM if exc.errno in _FULL else _FAILED
 
     async def _accept(self, message: Message, rows: list[Recipient], stored: bytes | Stage) -> None:
         owned = not self._delivery.is_full
-        await self._storage.accept(message, rows, stored, owned)
+        await self.spool.accept(message, rows, stored, owned)
         self.counters.accepted += 1
         self.counters.octets += message.size
         if log.isEnabledFor(logging.INFO):
@@ -276,12 +311,97 @@ class Queue:
         else:
             self._delivery.wake()
 
+    # ---- administration --------------------------------------------------------------------------
+
+    @property
+    def routes(self) -> list[RouteState]:
+        """The routes that this process uses now, those with the most waiting first.
+
+        Example::
+
+            for route in queue.routes: print(route.name, route.waiting, route.suspended_for)
+        """
+        now = self._clock.monotonic()
+        states = [
+            RouteState(
+                channel.name,
+                len(channel),
+                channel.busy,
+                channel.workers,
+                int(channel.limit),
+                max(0.0, channel.suspended_until - now),
+                channel.reason if channel.suspended_until else "",
+            )
+            for channel in self._delivery.channels.values()
+        ]
+        return sorted(states, key=lambda state: -state.waiting)
+
+    async def suspend(self, route: str, seconds: float, reason: str) -> None:
+        """Make no attempt for a route, on any node, for so many seconds. None is counted.
+
+        Arguments:
+            route: its name, as :attr:`routes` and the spool have it.
+
+        Example::
+
+            await queue.suspend("mx:mx.example.org", 3600, "asked by its owner")
+        """
+        now = self._clock.time()
+        await self.spool.suspend(Suspension(route, now + seconds, reason, now))
+        self._delivery.suspend(route, seconds, reason)
+
+    async def resume(self, route: str) -> bool:
+        """End a suspension, whoever made it. Gives whether there was one.
+
+        Example::
+
+            await queue.resume("mx:mx.example.org")
+        """
+        was_stored = await self.spool.resume(route)
+        return self._delivery.resume(route) or was_stored
+
+    async def retry(self, selection: Selection) -> Changed:
+        """Make recipients that wait due at once.
+
+        Example::
+
+            await queue.retry(Selection(domain="example.org"))
+        """
+        changed = await self.spool.retry(selection, self._clock.time())
+        self._delivery.wake()
+        return changed
+
+    async def fail(self, selection: Selection, reply: ehlo.Reply, limit: int = 1000) -> int:
+        """End recipients that wait or are held, as if a next hop had refused them: their senders get a bounce.
+
+        Arguments:
+            reply: the reason, a 5yz.
+            limit: no more than so many.
+
+        Returns:
+            How many ended.
+
+        Raises:
+            LocalProtocolError: ``reply`` is no 5yz.
+
+        Example::
+
+            await queue.fail(Selection(domain="gone.example"), ehlo.Reply(550, "5.1.2", "this domain is gone"))
+        """
+        if not reply.is_permanent:
+            raise ehlo.LocalProtocolError(f"fail: a reply of 5yz, not {reply}")
+        ended = 0
+        for message, recipients in await self.spool.take(selection, limit):
+            await self._delivery.settle(message, [Outcome(one, "failed", reply) for one in recipients])
+            ended += len(recipients)
+        return ended
+
     # ---- what is stored --------------------------------------------------------------------------
 
     def _message(self, sender: ehlo.Sender, session: ehlo.Session | None = None) -> Message:
         path = sender.path
         message = Message(
-            self._storage.new_id(),
+            self.spool.new_id(),
             path.mailbox if isinstance(path, ehlo.Address) else "",
             self._clock.time(),
             body=sender.body,
@@ -290,6 +410,7 @@ class Queue:
             envid=sender.envid,
             priority=sender.mt_priority or 0,
             requiretls=sender.requiretls,
+            parameters=tuple(pair for pair in sender.parameters if pair[0].upper() not in _KNOWN),
         )
         if session is not None:
             hello, peer = session.hello, session.peer
@@ -301,7 +422,14 @@ class Queue:
         path = recipient.path
         # <Postmaster> without a domain is this server's own (RFC 5321 4.5.1).
         mailbox = path.mailbox if isinstance(path, ehlo.Address) else f"postmaster@{self.hostname}"
-        return Recipient(self._storage.new_id(), mailbox, recipient.notify, recipient.orcpt, due=message.arrived)
+        return Recipient(
+            self.spool.new_id(),
+            mailbox,
+            recipient.notify,
+            recipient.orcpt,
+            due=message.arrived,
+            parameters=tuple(pair for pair in recipient.parameters if pair[0].upper() not in _KNOWN_RCPT),
+        )
 
     def _received(self, session: ehlo.Session, envelope: ehlo.Envelope, message: Message) -> bytes:
         return ehlo.received(

@@ -249,6 +249,7 @@ class SqliteSpool:
         self._writer: _Writer | None = None
         self._last_id = 0
         self._free = (0.0, 0)
+        self.on_news: Any = None
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -439,6 +440,10 @@ class SqliteSpool:
             if len(head) >= octets:
                 break
         return head[:octets]
+
+    async def suspensions(self) -> list[Any]:
+        """None are kept."""
+        return []
 
     # ---- the engine room -------------------------------------------------------------------------
 
