@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
-import anyio.abc
 
 import ehlo
 from ehlo.mta._channel import Channel, Job, Limits
 from ehlo.mta._clock import Clock
 from ehlo.mta._events import Counters, LogLine, log
-from ehlo.mta._loop import library
+from ehlo.mta._loop import Tasks, event_class, open_tasks
 from ehlo.mta._means import Handed
 from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient
 from ehlo.mta._notices import Notice, Notifier, notices_of
@@ -81,7 +79,8 @@ class Delivery:
         self._crashes: dict[int, int] = {}
         self._unfinished = 0
         self._failed_finishes: list[tuple[Message, list[Outcome], list[NewMessage]]] = []
-        self._group: anyio.abc.TaskGroup | None = None
+        self._tasks: Tasks | None = None
+        self._make_event: Callable[[], Any] = anyio.Event
         self._wake: Any = None
         self._planned = 0.0
         self._draining = False
@@ -94,27 +93,22 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver until cancelled, or until :meth:`drain` is done."""
-        if self._group is not None:
+        if self._tasks is not None:
             raise ehlo.LocalProtocolError("this queue runs already")
-        self._make_event: Callable[[], Any] = anyio.Event
-        if library() == "trio":
-            import trio
-
-            self._make_event = trio.Event
-        else:
-            self._make_event = asyncio.Event
+        self._make_event = event_class()
         self._draining = False
-        try:
-            async with anyio.create_task_group() as self._group:
+        async with open_tasks() as tasks:
+            self._tasks = tasks
+            try:
                 early, self._early = self._early, []
                 for item in early:
                     self.begin(*item)
                 for channel in list(self.channels.values()):
                     self._open(channel)
                 await self._tend()
-                self._group.cancel_scope.cancel()
-        finally:
-            self._group = None
+            finally:
+                self._tasks = None  # tasks that end start no others
+                tasks.cancel()
 
     async def drain(self, seconds: float) -> bool:
         """Begin no more attempts, let those that go on end, no longer than so many seconds, and end :meth:`run`. Gives
@@ -196,8 +190,8 @@ class Delivery:
             is_retry: it was tried before.
         """
         self.active += len(recipients)
-        group = self._group
-        if group is None:
+        tasks = self._tasks
+        if tasks is None:
             self._early.append((message, recipients, content, is_retry))
             self.active -= len(recipients)
             return
@@ -212,9 +206,9 @@ class Delivery:
                 self._put(self._channel(decided), Job(message, recipients, content, is_retry))
                 return
             if decided is not None:
-                group.start_soon(self._settle_slowly, message, [decided], content)
+                tasks.start(self._settle_slowly, message, [decided], content)
                 return
-        group.start_soon(self._begin_slowly, message, recipients, content, is_retry)
+        tasks.start(self._begin_slowly, message, recipients, content, is_retry)
 
     async def _begin_slowly(
         self, message: Message, recipients: list[Recipient], content: Content | None, is_retry: bool
@@ -269,7 +263,7 @@ class Delivery:
 
     def _open(self, channel: Channel) -> None:
         """One more worker, if there is something for it to do, and it may be."""
-        if self._group is None or self._draining or not len(channel) or not channel.may_open:
+        if self._tasks is None or self._draining or not len(channel) or not channel.may_open:
             return
         if channel.suspended_until and self._clock.monotonic() < channel.suspended_until:
             return
@@ -282,7 +276,7 @@ class Delivery:
             return
         channel.workers += 1
         self._workers += 1
-        self._group.start_soon(self._work, channel)
+        self._tasks.start(self._work, channel)
 
     async def _work(self, channel: Channel) -> None:
         worker = _Worker()
@@ -428,9 +422,9 @@ class Delivery:
         due = now + max(0.0, channel.suspended_until - self._clock.monotonic())
         end = self._schedule.expires(job.message.arrived, null_sender=not job.message.sender)
         reply = ehlo.Reply(451, "4.4.1", f"The route {channel.name} is suspended: {channel.reason}"[:400])
-        if now >= end and self._group is not None:
+        if now >= end and self._tasks is not None:
             late = [Outcome(one, "deferred", reply) for one in job.recipients]
-            self._group.start_soon(self._settle_slowly, job.message, late, job.content)
+            self._tasks.start(self._settle_slowly, job.message, late, job.content)
             return
         outcomes = [Outcome(one, "postponed", reply, due=min(due, max(end, now))) for one in job.recipients]
         self._settle(job.message, outcomes, [])
