@@ -288,8 +288,7 @@ class Delivery:
                 if job is None and self._may_stay(channel):
                     job = await self._idle(worker, channel)
             if worker.link is not None:
-                link, worker.link = worker.link, None
-                await link.client.close()
+                await worker.link.client.close()
         finally:
             if worker.link is not None:
                 worker.link.client.abort()
@@ -339,7 +338,7 @@ class Delivery:
 
     async def _deliver(self, worker: _Worker, channel: Channel, job: Job) -> None:
         """One attempt, and what follows from it."""
-        link, worker.link = worker.link, None
+        link = worker.link
         if link is not None and (link.client.is_closed or link.messages >= self._limits.messages):
             await link.client.close()
             link = None
@@ -349,6 +348,8 @@ class Delivery:
                 content = await self._spool.read(job.message)
             handed = await channel.means.hand_over(job.message, job.recipients, content, link, self._clock.monotonic())
         except Exception as exc:
+            if link is not None:
+                link.client.abort()
             handed = Handed([self._crashed(job.message, one, exc) for one in job.recipients])
         worker.link = handed.link
         channel.done(job)
