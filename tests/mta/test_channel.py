@@ -85,6 +85,7 @@ def test_c_que_08_a_dead_route_is_suspended_and_probed_once() -> None:
             one.done(found)
         assert one.failed(now, "refused")
         assert one.take(now) is None
+        assert not one.failed(now, "refused")  # of an attempt that had begun before: it makes nothing longer
         spans.append(one.suspended_until - now)
         now = one.suspended_until
         if len(spans) == 8:

@@ -205,6 +205,8 @@ class Channel:
         """No server of the route took a connection. Gives whether the route was suspended by this: after as many
         failures in a row as there may be connections, or at once after a probe.
         """
+        if now < self.suspended_until:  # an attempt that had begun before
+            return False
         self.failures += 1
         cohort = int(self.limit)
         self.limit = max(1.0, self.limit - 1 / self.limit)

@@ -141,11 +141,16 @@ class Delivery:
         """Take what is due, close connections that nobody needs, probe dead routes."""
         while not self._draining:
             self._wake = self._make_event()
-            if self._is_news:
-                self._is_news = False
-                await self._learn_suspensions()
             room = min(_CLAIM, self._limits.active - self.active)
-            claimed = await self._spool.claim(self._clock.time(), room) if room > 0 else []
+            claimed: list[tuple[Message, list[Recipient]]] = []
+            try:
+                if self._is_news:
+                    await self._learn_suspensions()
+                    self._is_news = False
+                if room > 0:
+                    claimed = await self._spool.claim(self._clock.time(), room)
+            except OSError as exc:  # what is queued waits
+                log.error(LogLine("spool-failed", error=exc))
             for message, recipients in claimed:
                 self.begin(message, recipients, None, recipients[0].attempts > 0)
             self._finish_again()
@@ -163,7 +168,10 @@ class Delivery:
     async def _seconds(self, now: float) -> float:
         """Until there is something to do."""
         seconds = _LOOK
-        due = await self._spool.next_due()
+        try:
+            due = await self._spool.next_due()
+        except OSError:
+            due = None
         if due is not None and self.active < self._limits.active:
             seconds = min(seconds, due - self._clock.time())
         for channel in self.channels.values():
@@ -250,7 +258,7 @@ class Delivery:
             recipient.route = channel.name
         if type(job.content) is bytes:
             self.octets += job.message.size
-        if channel.suspended_until and len(channel) >= self._limits.backlog:
+        if channel.suspended_until and len(channel) >= max(1, self._limits.backlog):  # one is the probe
             self._postpone(channel, job)
         elif channel.idle and not len(channel) and not channel.suspended_until and not self._draining:
             worker = channel.idle.pop()
@@ -411,7 +419,7 @@ class Delivery:
 
     def return_backlog(self, channel: Channel) -> None:
         """Give what waits for a suspended route back to the spool, but for a few."""
-        for job in channel.give_back(self._limits.backlog):
+        for job in channel.give_back(max(1, self._limits.backlog)):
             if type(job.content) is bytes:
                 self.octets -= job.message.size
             self._postpone(channel, job)
@@ -452,8 +460,17 @@ class Delivery:
         """Judge outcomes by the clock, make the notifications, store both."""
         now = self._clock.time()
         delayed = [one for one in outcomes if self._is_late(message, one, now)]
-        notices = notices_of(message, outcomes, delayed)
-        made = [await self._make(message, notice, content, now) for notice in notices]
+        made: list[NewMessage | None] = []
+        try:
+            for notice in notices_of(message, outcomes, delayed):
+                made.append(await self._make(message, notice, content, now))
+        except Exception as exc:  # what cannot be told is held, so that nothing is lost
+            self._counters.crashes += 1
+            log.error(LogLine("crashed", message.ident), exc_info=exc)
+            made = []
+            for one in outcomes:
+                if one.result == "failed":
+                    one.result = "held"
         self._settle(message, outcomes, [one for one in made if one is not None])
 
     def _is_late(self, message: Message, one: Outcome, now: float) -> bool:

@@ -410,7 +410,7 @@ class Queue:
             envid=sender.envid,
             priority=sender.mt_priority or 0,
             requiretls=sender.requiretls,
-            parameters=tuple(pair for pair in sender.parameters if pair[0].upper() not in _KNOWN),
+            parameters=_others(sender.parameters, _KNOWN),
         )
         if session is not None:
             hello, peer = session.hello, session.peer
@@ -428,12 +428,12 @@ class Queue:
             recipient.notify,
             recipient.orcpt,
             due=message.arrived,
-            parameters=tuple(pair for pair in recipient.parameters if pair[0].upper() not in _KNOWN_RCPT),
+            parameters=_others(recipient.parameters, _KNOWN_RCPT),
         )
 
     def _received(self, session: ehlo.Session, envelope: ehlo.Envelope, message: Message) -> bytes:
         return ehlo.received(
-            now=datetime.fromtimestamp(message.arrived, UTC),
+            now=datetime.fromtimestamp(int(message.arrived), UTC),
             by=session.hostname,
             hello=message.hello,
             peer=message.peer,
@@ -452,3 +452,9 @@ def _measure(message: Message, content: bytes) -> None:
     if not content.isascii():
         message.eight_bit = True
         message.utf8_header = not content.partition(b"\r\n\r\n")[0].isascii()
+
+
+def _others(
+    parameters: tuple[tuple[str, str | None], ...], known: frozenset[str]
+) -> tuple[tuple[str, str | None], ...]:
+    return tuple(pair for pair in parameters if pair[0].upper() not in known) if parameters else ()
