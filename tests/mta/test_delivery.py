@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from kit import CONTENT, Sink, relaying, running, serving, until
 from loops import run
@@ -314,7 +315,7 @@ def test_a_content_in_pieces_goes_into_a_maildir_and_over_smtp(loop: str, tmp_pa
 def test_c_que_26_the_last_attempt_is_at_the_end_of_the_messages_time() -> None:
     async def main() -> None:
         limits = DeliveryLimits(backlog=0, first=1)
-        schedule = RetrySchedule((600,), lifetime=1000, jitter=0, warn_after=None)
+        schedule = RetrySchedule((600,), null_lifetime=1000, jitter=0, warn_after=None)
         async with running(
             lambda recipient: SmartHost("127.0.0.1", 1, tls="off"), limits=limits, schedule=schedule
         ) as (queue, spool, clock):
