@@ -15,7 +15,7 @@ from name_server import NameServer
 
 import ehlo
 from authority import Authority
-from ehlo.mta import DeliveryLimits, Lmtp, Maildir, Mx, RetrySchedule, SmartHost, TlsPolicy
+from ehlo.mta import DeliveryLimits, Fail, Lmtp, Maildir, Mx, RetrySchedule, SmartHost, TlsPolicy
 from ehlo.mta._model import Message
 from ehlo.mta._spool import Selection
 from ehlo.mta.delivery_status import parse_report
@@ -248,14 +248,16 @@ def test_b_dsn_11_final_delivery_tells_delivered(loop: str, tmp_path: Path) -> N
 
             def route(recipient: ehlo.Recipient) -> object:
                 match recipient.domain:
+                    case "file.example" if str(recipient.path).startswith("bad"):
+                        return Fail("550 5.1.1 no such mailbox")
                     case "file.example":
-                        return Maildir(tmp_path / "{domain}/{user}")
+                        return Maildir(tmp_path / "{domain}/{local_part}")
                     case "agent.example":
                         return Lmtp(f"127.0.0.1:{agent.port}")
                 return SmartHost("127.0.0.1", server.port, tls="off")
 
             async with running(route) as (queue, spool, _):
-                names = ("joe+x@file.example", "a/b@file.example", "joe@agent.example")
+                names = ("joe@file.example", "bad@file.example", "joe@agent.example")
                 recipients = [ehlo.Recipient(name, notify=("SUCCESS", "FAILURE")) for name in names]
                 await queue.submit(("a@b.example", recipients), CONTENT)
                 await until(lambda: len(sink.got) == 3 and not spool.rows)
@@ -274,7 +276,7 @@ def test_b_dsn_11_final_delivery_tells_delivered(loop: str, tmp_path: Path) -> N
 def test_s_que_22_a_mailbox_that_cannot_be_written_defers(tmp_path: Path) -> None:
     async def main() -> None:
         (tmp_path / "joe").write_text("a file, no folder")
-        async with running(lambda recipient: Maildir(tmp_path / "{user}")) as (queue, spool, _):
+        async with running(lambda recipient: Maildir(tmp_path / "{local_part}")) as (queue, spool, _):
             await queue.submit(("a@b.example", ["joe@d.example"]), CONTENT)
             await until(lambda: "ready" in spool.states())
             assert next(iter(spool.rows.values())).reply.startswith("451 4.3.0 The Maildir")
@@ -299,7 +301,7 @@ def test_a_content_in_pieces_goes_into_a_maildir_and_over_smtp(loop: str, tmp_pa
 
             def route(recipient: ehlo.Recipient) -> object:
                 if recipient.domain == "file.example":
-                    return Maildir(tmp_path / "{user}")
+                    return Maildir(tmp_path / "{local_part}")
                 return SmartHost("127.0.0.1", server.port, tls="off")
 
             async with running(route, spool, limits=DeliveryLimits(octets=0)) as (queue, _, _clock):

@@ -63,20 +63,18 @@ def test_where_lmtp_is() -> None:
 @pytest.mark.parametrize(
     ("address", "folder"),
     [
-        ("joe+list@D.example", "/m/d.example/joe+list/joe"),
-        ('"../x"@d.example', None),
-        ('".hidden"@d.example', None),
-        ('"a/b"@d.example', None),
-        ("+x@d.example", None),
+        ("joe+list@D.example", "/m/d.example/joe+list"),
+        ('"../x"@d.example', "/m/d.example/%2E.%2Fx"),
+        ("Postmaster", None),
     ],
 )
 def test_s_que_02_an_address_does_not_leave_the_folder(address: str, folder: str | None) -> None:
-    assert Maildir("/m/{domain}/{local_part}/{user}").folder(ehlo.Recipient(address)) == folder
-
-
-def test_s_que_02_only_what_is_used_counts() -> None:
-    assert Maildir("/m/all").folder(ehlo.Recipient('"a/b"@d.example')) == "/m/all"
-    assert Maildir("/m/{user}").folder(ehlo.Recipient("Postmaster")) == "/m/postmaster"
+    route = Maildir("/m/{domain}/{local_part}")
+    if folder is None:
+        with pytest.raises(ehlo.LocalProtocolError):
+            route.folder(ehlo.Recipient(address))
+    else:
+        assert route.folder(ehlo.Recipient(address)) == folder
 
 
 def test_fail_takes_a_refusal() -> None:

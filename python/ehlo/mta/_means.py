@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import anyio.to_thread
 
 import ehlo
-from ehlo.mta import _maildir
+from ehlo import store
 from ehlo.mta._attempt import Attempt
 from ehlo.mta._link import Link, Target, open_link
 from ehlo.mta._model import Content, Message, Outcome, Recipient
@@ -20,6 +20,8 @@ __all__ = ["Handed", "Means", "OverSmtp", "ToMaildir"]
 
 # Seconds for which an address that failed comes last.
 _DEAD: Final = 60.0
+# Maildirs that are kept open.
+_STORES: Final = 1000
 
 
 @dataclass(slots=True)
@@ -119,6 +121,14 @@ class OverSmtp:
         yield from late
 
 
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    """Sender and recipients, as a store looks at them."""
+
+    sender: ehlo.Sender
+    recipients: tuple[ehlo.Recipient, ...]
+
+
 class ToMaildir:
     """Into a Maildir for each recipient, with Return-Path on top (RFC 5321 4.4).
 
@@ -128,28 +138,37 @@ class ToMaildir:
 
     def __init__(self, route: Maildir) -> None:
         self._route = route
+        self._stores: dict[str, store.Maildir] = {}
 
     async def hand_over(
         self, message: Message, recipients: list[Recipient], content: Content, link: Link | None, now: float
     ) -> Handed:
         """See :meth:`Means.hand_over`."""
-        top = ehlo.return_path(ehlo.Address(message.sender) if message.sender else ehlo.NULL)
-        return Handed([await self._deliver(one, top, content) for one in recipients])
+        sender = ehlo.Sender(message.sender)
+        return Handed([await self._deliver(one, sender, content) for one in recipients])
 
-    async def _deliver(self, recipient: Recipient, top: bytes, content: Content) -> Outcome:
-        folder = self._route.folder(ehlo.Recipient(recipient.path))
-        if folder is None:
-            return Outcome(
-                recipient, "failed", ehlo.Reply(550, "5.1.3", "The address has no place in a mailbox's path")
-            )
-        if isinstance(content, bytes):
-            pieces = [top, content]
-        else:  # one at a time, and no more than a message's size: the spool keeps them in a file
-            pieces = [top]
-            async for chunk in content():
-                pieces.append(chunk)
+    async def _deliver(self, recipient: Recipient, sender: ehlo.Sender, content: Content) -> Outcome:
+        to = ehlo.Recipient(recipient.path)
+        envelope = cast(ehlo.Envelope, _Envelope(sender, (to,)))
         try:
-            await anyio.to_thread.run_sync(_maildir.deliver, folder, pieces)
+            delivery = await anyio.to_thread.run_sync(self._begin, self._route.folder(to), envelope)
+            try:
+                if isinstance(content, bytes):
+                    await anyio.to_thread.run_sync(delivery.write, content)
+                else:
+                    async for chunk in content():
+                        await anyio.to_thread.run_sync(delivery.write, chunk)
+                await anyio.to_thread.run_sync(delivery.commit)
+            finally:
+                delivery.abort()  # without effect behind the commit
         except OSError as exc:
             return Outcome(recipient, "deferred", ehlo.Reply(451, "4.3.0", f"The Maildir: {exc.strerror or exc}"))
         return Outcome(recipient, "delivered", ehlo.Reply(250, "2.0.0", "Delivered to the mailbox"))
+
+    def _begin(self, folder: str, envelope: ehlo.Envelope) -> store.Delivery:
+        box = self._stores.get(folder)
+        if box is None:
+            if len(self._stores) >= _STORES:
+                self._stores.clear()
+            box = self._stores[folder] = store.Maildir(folder, mode=self._route.mode, parents=True)
+        return box.begin(envelope)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from ehlo import Address, LocalProtocolError, Login, Recipient, Reply
+from ehlo import LocalProtocolError, Login, Recipient, Reply
 from ehlo.mta._tls_policy import TlsLevel, TlsPolicy
+from ehlo.store import expand
 
 __all__ = ["Fail", "Hold", "Lmtp", "Maildir", "Mx", "Route", "SmartHost"]
-
-# What may not be in a name that becomes a part of a path.
-_FORBIDDEN: Final = ("/", "\\", "\0")
 
 
 def _policy(tls: TlsPolicy | TlsLevel) -> TlsPolicy:
@@ -127,42 +125,37 @@ class Lmtp:
 
 @dataclass(frozen=True, slots=True)
 class Maildir:
-    """A Maildir on this machine: final delivery.
+    """A Maildir on this machine: final delivery, by :class:`ehlo.store.Maildir`.
 
     Attributes:
-        path: the folder. ``{local_part}``, ``{domain}`` and ``{user}`` (the local part before the first ``+``) stand
-            for parts of the recipient's address; the domain is in lower case.
+        path: the folder. ``{local_part}`` and ``{domain}`` stand for parts of the recipient's address, as
+            :func:`ehlo.store.expand` fills them in: an address never leaves its place in the path.
+        mode: permissions of the files.
 
     Example::
 
-        Maildir("/var/mail/{domain}/{user}")
+        Maildir("/var/mail/{domain}/{local_part}")
     """
 
     path: str | os.PathLike[str]
+    mode: int = 0o600
 
     @property
     def key(self) -> str:
         """See :data:`Route`."""
         return "maildir"
 
-    def folder(self, recipient: Recipient) -> str | None:
-        """The folder of a recipient; ``None`` where the address has no place in a path (``/``, or a leading dot).
+    def folder(self, recipient: Recipient) -> str:
+        """The folder of a recipient.
+
+        Raises:
+            LocalProtocolError: the path has another name in braces.
 
         Example::
 
-            Maildir("/var/mail/{user}").folder(ehlo.Recipient("joe+list@example.org"))  # "/var/mail/joe"
+            Maildir("/var/mail/{local_part}").folder(ehlo.Recipient("joe@example.org"))  # "/var/mail/joe"
         """
-        path = recipient.path
-        local_part, domain = (path.local_part, path.domain.lower()) if isinstance(path, Address) else ("postmaster", "")
-        parts = {"local_part": local_part, "user": local_part.partition("+")[0], "domain": domain}
-        for name, part in parts.items():
-            if f"{{{name}}}" in os.fspath(self.path) and not _is_safe(part):
-                return None
-        return os.fspath(self.path).format(**parts)
-
-
-def _is_safe(part: str) -> bool:
-    return bool(part) and not part.startswith(".") and not any(mark in part for mark in _FORBIDDEN)
+        return expand(os.fspath(self.path), recipient.path)
 
 
 @dataclass(frozen=True, slots=True)
