@@ -16,7 +16,7 @@ from name_server import NameServer
 import ehlo
 from authority import Authority
 from ehlo.mta import DeliveryLimits, Fail, Lmtp, Maildir, Mx, RetrySchedule, SmartHost, TlsPolicy
-from ehlo.mta._model import Message
+from ehlo.mta._model import Message, Recipient
 from ehlo.mta._spool import Selection
 from ehlo.mta.delivery_status import parse_report
 
@@ -329,3 +329,104 @@ def test_c_que_26_the_last_attempt_is_at_the_end_of_the_messages_time() -> None:
         assert [outcome.reply.enhanced for _, outcome in spool.ended] == ["5.4.7", "5.4.7"]
 
     run("asyncio", main)
+
+
+# ---- limits ----------------------------------------------------------------------------------------------------
+
+
+def test_c_que_06_large_messages_wait_for_each_other_and_all_arrive(loop: str) -> None:
+    async def main() -> None:
+        sink = Sink()
+        async with relaying(sink, limits=DeliveryLimits(first=4)) as (queue, spool, _):
+            for _ in range(4):
+                await queue.submit(("a@b.example", ["c@d.example"]), CONTENT + b"x\r\n" * 400000)
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await until(lambda: not spool.rows)
+        assert len(sink.got) == 5
+
+    run(loop, main)
+
+
+def test_c_que_27_routes_share_the_connections(loop: str) -> None:
+    """There are fewer connections than routes: each route gets its turn, one that has idle connections gives way."""
+
+    async def main() -> None:
+        sinks = [Sink() for _ in range(4)]
+        async with serving(sinks[0]) as s0, serving(sinks[1]) as s1, serving(sinks[2]) as s2, serving(sinks[3]) as s3:
+            ports = [server.port for server in (s0, s1, s2, s3)]
+
+            def route(recipient: ehlo.Recipient) -> SmartHost:
+                return SmartHost("127.0.0.1", ports[int(str(recipient.path)[0])], tls="off")
+
+            async with running(route, limits=DeliveryLimits(connections=2)) as (queue, spool, _):
+                for _ in range(10):
+                    for number in range(4):
+                        await queue.submit(("a@b.example", [f"{number}@d.example"]), CONTENT)
+                await until(lambda: not spool.rows)
+        assert [len(sink.got) for sink in sinks] == [10] * 4
+
+    run(loop, main)
+
+
+def test_s_que_24_what_is_too_much_for_memory_waits_in_the_spool(loop: str) -> None:
+    async def main() -> None:
+        sink = Sink()
+        async with relaying(sink, limits=DeliveryLimits(active=2, octets=100)) as (queue, spool, _):
+            for number in range(30):
+                await queue.submit(("a@b.example", [f"c{number}@d.example"]), CONTENT)
+                assert queue._delivery.active <= 2
+            await until(lambda: not spool.rows)
+        assert len(sink.got) == 30
+
+    run(loop, main)
+
+
+def test_s_que_17_a_spool_that_fails_for_a_while_stops_nothing(loop: str) -> None:
+    class Failing(MemorySpool):
+        failures = 3
+
+        async def claim(self, now: float, limit: int) -> Any:
+            if self.failures:
+                self.failures -= 1
+                raise OSError(5, "gone")
+            return await super().claim(now, limit)
+
+        async def next_due(self) -> float | None:
+            if self.failures:
+                raise OSError(5, "gone")
+            return await super().next_due()
+
+    async def main() -> None:
+        sink = Sink()
+        spool = Failing()
+        spool.store(Message(1, "a@b.example", 0.0, size=len(CONTENT)), [Recipient(2, "c@d.example")], CONTENT)
+        async with relaying(sink, spool=spool) as (_, _, clock):
+            while not sink.got:
+                clock.move(10)
+                await anyio.sleep(0.001)
+
+    run(loop, main)
+
+
+def test_c_que_18_what_does_not_end_in_time_is_cut_off(loop: str) -> None:
+    class Slow(Sink):
+        async def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> None:  # type: ignore[override]
+            await anyio.sleep_forever()
+
+    async def main() -> None:
+        async with relaying(Slow()) as (queue, spool, clock):
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await until(lambda: queue.routes and queue.routes[0].busy)
+            async with anyio.create_task_group() as group:
+                ended: list[bool] = []
+
+                async def drain() -> None:
+                    ended.append(await queue.drain(10))
+
+                group.start_soon(drain)
+                await anyio.sleep(0.01)
+                clock.move(11)
+            assert ended == [False]
+            assert spool.states() == ["owned"]
+
+    run(loop, main)

@@ -15,16 +15,19 @@ from ehlo.mta._clock import Clock, SystemClock
 from ehlo.mta._events import Counters, JsonFormatter
 from ehlo.mta._handler import QueueHandler, StreamingQueueHandler
 from ehlo.mta._open import open_queue
-from ehlo.mta._queue import Queue
+from ehlo.mta._queue import Queue, RouteState
 from ehlo.mta._retry import RetrySchedule
 from ehlo.mta._routes import Fail, Hold, Lmtp, Maildir, Mx, Route, SmartHost
-from ehlo.mta._sqlite_spool import SpoolError, SqliteSpool
+from ehlo.mta._spool import Changed, Entry, Selection, Spool, SpoolError, Suspension, Totals
+from ehlo.mta._sqlite_spool import SqliteSpool
 from ehlo.mta._tls_policy import TlsPolicy
 
 __all__ = [
+    "Changed",
     "Clock",
     "Counters",
     "DeliveryLimits",
+    "Entry",
     "Fail",
     "Hold",
     "JsonFormatter",
@@ -35,12 +38,17 @@ __all__ = [
     "QueueHandler",
     "RetrySchedule",
     "Route",
+    "RouteState",
+    "Selection",
     "SmartHost",
+    "Spool",
     "SpoolError",
     "SqliteSpool",
     "StreamingQueueHandler",
+    "Suspension",
     "SystemClock",
     "TlsPolicy",
+    "Totals",
     "delivery_status",
     "dns",
     "open_queue",

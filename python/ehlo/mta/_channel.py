@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -92,7 +92,6 @@ class Channel:
         suspended_until: seconds of the monotonic clock; 0 if it is not suspended.
         reason: why it is suspended.
         probing: one attempt finds out whether it lives again.
-        dead: addresses that failed, and until when they come last.
     """
 
     key: Hashable
@@ -109,7 +108,6 @@ class Channel:
     suspended_for: float = 0.0
     reason: str = ""
     probing: bool = False
-    dead: dict[str, float] = field(default_factory=dict)
     _fresh: deque[Job] = field(default_factory=deque)
     _retries: deque[Job] = field(default_factory=deque)
     _large: deque[Job] = field(default_factory=deque)
@@ -161,21 +159,28 @@ class Channel:
         self.octets += job.message.size
         self.probing = False
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether some job may begin, but for a suspension."""
+        return any(lane and may for lane, may in self._lanes())
+
+    def _lanes(self) -> Iterator[tuple[deque[Job], bool]]:
+        """Each lane, and whether one of its jobs may begin."""
+        slots = int(self.limit)
+        yield self._fresh, True
+        # New mail has at least half of the connections.
+        yield self._retries, not self._fresh or self._busy_retries < max(1, slots // 2)
+        yield self._large, self._busy_large < max(1, slots // 4)
+
     def _next(self) -> Job | None:
         if not self._retries and not self._large:
             return self._fresh.popleft() if self._fresh else None
-        slots = int(self.limit)
+        lanes = list(self._lanes())
         for step in range(3):
-            match (self._turn + step) % 3:
-                case 0:
-                    lane, may = self._fresh, True
-                case 1:
-                    # New mail has at least half of the connections.
-                    lane, may = self._retries, not self._fresh or self._busy_retries < max(1, slots // 2)
-                case _:
-                    lane, may = self._large, self._busy_large < max(1, slots // 4)
+            at = (self._turn + step) % 3
+            lane, may = lanes[at]
             if lane and may:
-                self._turn = (self._turn + step + 1) % 3
+                self._turn = (at + 1) % 3
                 return lane.popleft()
         return None
 

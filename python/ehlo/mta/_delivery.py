@@ -271,7 +271,7 @@ class Delivery:
 
     def _open(self, channel: Channel) -> None:
         """One more worker, if there is something for it to do, and it may be."""
-        if self._tasks is None or self._draining or not len(channel) or not channel.may_open:
+        if self._tasks is None or self._draining or not channel.may_open or not channel.is_ready:
             return
         if channel.suspended_until and self._clock.monotonic() < channel.suspended_until:
             return
@@ -312,7 +312,7 @@ class Delivery:
         return channel.take(self._clock.monotonic())
 
     def _may_stay(self, channel: Channel) -> bool:
-        return not (self._hungry or self._draining or channel.suspended_until or len(channel))
+        return not (self._hungry or self._draining or channel.suspended_until or channel.is_ready)
 
     async def _idle(self, worker: _Worker, channel: Channel) -> Job | None:
         """Wait for a job; ``None``: close."""
