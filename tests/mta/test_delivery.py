@@ -411,9 +411,13 @@ def test_s_que_17_a_spool_that_fails_for_a_while_stops_nothing(loop: str) -> Non
 def test_c_que_18_what_does_not_end_in_time_is_cut_off(loop: str) -> None:
     class Slow(Sink):
         async def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> None:  # type: ignore[override]
-            await anyio.sleep_forever()
+            await release.wait()
+
+    release: Any = None
 
     async def main() -> None:
+        nonlocal release
+        release = anyio.Event()
         async with relaying(Slow()) as (queue, spool, clock):
             await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
             await until(lambda: queue.routes and queue.routes[0].busy)
@@ -426,6 +430,7 @@ def test_c_que_18_what_does_not_end_in_time_is_cut_off(loop: str) -> None:
                 group.start_soon(drain)
                 await anyio.sleep(0.01)
                 clock.move(11)
+            release.set()
             assert ended == [False]
             assert spool.states() == ["owned"]
 

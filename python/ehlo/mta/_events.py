@@ -67,8 +67,8 @@ class JsonFormatter(logging.Formatter):
 
 def _text(value: Any) -> str:
     text = str(value)
-    if text and text.isprintable() and " " not in text and '"' not in text:
-        return text
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"' if " " in text or not text else text
     return json.dumps(text)
 
 
