@@ -125,7 +125,7 @@ def test_c_que_25_tls_by_policy(
             await until(lambda: spool.ended or "ready" in spool.states())
             if protocol is None:
                 [row] = spool.rows.values()
-                assert row.reply.startswith("451 4.4.1")
+                assert row.reply.startswith("451 4.7.5")
                 assert row.recipient.attempts == 1
         assert sink.protocols == ([protocol] if protocol else [])
 

@@ -202,6 +202,6 @@ def _lacks(message: Message, offer: ehlo.Capabilities, result: ehlo.SendResult) 
         return ehlo.Reply(550, "5.7.30", text)  # RFC 8689 4.2.1
     if offer.size is not None and message.size > offer.size > 0:
         return ehlo.Reply(552, "5.3.4", text)  # RFC 1870 6.1
-    if "SMTPUTF8" not in offer and message.smtputf8:
+    if "SMTPUTF8" not in offer and (message.smtputf8 or message.utf8_header or not message.sender.isascii()):
         return ehlo.Reply(553, "5.6.7", text)  # RFC 6531 3.5
     return ehlo.Reply(554, "5.6.3", text)  # RFC 6152 3

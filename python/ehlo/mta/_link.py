@@ -104,7 +104,7 @@ def reply_of(exc: ehlo.SMTPException) -> ehlo.Reply:
         case ehlo.SMTPNotSupportedError():
             status = "4.7.4"
         case ehlo.SMTPConnectError() | ehlo.SMTPTimeoutError():
-            status = "4.4.1"
+            status = "4.7.5" if _BEGAN_TLS in exc.transcript else "4.4.1"
         case ehlo.SMTPServerDisconnected() | ehlo.OutcomeUnknown():
             status = "4.4.2"
         case _:
