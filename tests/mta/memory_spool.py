@@ -48,6 +48,7 @@ class MemorySpool:
     finish_errors: int = 0
     reading: Callable[[Message], Content] | None = None
     ids: Any = field(default_factory=lambda: count(1))
+    stages: list[MemoryStage] = field(default_factory=list)
     rules: dict[str, Suspension] = field(default_factory=dict)
     on_news: Callable[[], None] | None = None
 
@@ -63,7 +64,8 @@ class MemorySpool:
 
     async def stage(self) -> Stage:
         self.fail()
-        return MemoryStage(self)
+        self.stages.append(MemoryStage(self))
+        return self.stages[-1]
 
     async def accept(
         self, message: Message, recipients: Sequence[Recipient], content: bytes | Stage, owned: bool

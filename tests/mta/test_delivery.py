@@ -20,12 +20,6 @@ from ehlo.mta._model import Message, Recipient
 from ehlo.mta._spool import Selection
 from ehlo.mta.delivery_status import parse_report
 
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 # ---- MX --------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from loops import run
 from memory_spool import MemorySpool
 
 import ehlo
+from authority import Authority
 from ehlo.mta import DeliveryLimits, Fail, Hold, Queue, QueueHandler, RetrySchedule, SmartHost, StreamingQueueHandler
 from ehlo.mta._model import Content, Message
 from ehlo.mta.delivery_status import parse_report
@@ -390,5 +391,86 @@ def test_c_que_19_connections_are_used_again(loop: str) -> None:
             await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
             await until(lambda: len(spool.ended) == 26)
             assert sink.connections == 4
+
+    run(loop, main)
+
+
+# ---- the way in ------------------------------------------------------------------------------------------------
+
+
+def test_b_dsn_15_dsn_is_announced_by_who_does_it(loop: str) -> None:
+    async def main() -> None:
+        async with (
+            running(lambda recipient: Hold("here")) as (queue, spool, _),
+            serving(QueueHandler(queue)) as server,
+            connect(server.port) as client,
+        ):
+            assert client.capabilities.name == "mx.example"
+            assert "DSN" in client.capabilities
+            assert "BINARYMIME" not in client.capabilities
+            sender = ehlo.Sender("a@b.example", ret="HDRS", envid="e 1", body="8BITMIME")
+            recipient = ehlo.Recipient("c@d.example", notify=("DELAY",), orcpt=("rfc822", "x@d.example"))
+            await client.send(CONTENT + b"\xc3\xbc\r\n", sender, [recipient])
+            await until(lambda: "held" in spool.states())
+        [row] = spool.rows.values()
+        assert (row.message.ret, row.message.envid, row.message.body) == ("HDRS", "e 1", "8BITMIME")
+        assert (row.message.eight_bit, row.message.utf8_header) == (True, False)
+        assert (row.message.hello, row.message.peer) == ("client.example", "127.0.0.1")
+        assert (row.recipient.notify, row.recipient.orcpt) == (frozenset({"DELAY"}), ("rfc822", "x@d.example"))
+        assert queue.server_config(tls="starttls").requiretls
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("kind", [QueueHandler, StreamingQueueHandler])
+def test_s_que_10_received_names_the_cipher_suite(loop: str, kind: type[QueueHandler], authority: Authority) -> None:
+    async def main() -> None:
+        async with (
+            running(lambda recipient: Hold("here")) as (queue, spool, _),
+            serving(kind(queue), tls=authority.server()) as server,
+            connect(server.port, tls="required", ssl_context=authority.client()) as client,
+        ):
+            await client.send("Subject: ü\r\n\r\n".encode(), "a@b.example", ["c@d.example"])
+            await until(lambda: "held" in spool.states())
+        [row] = spool.rows.values()
+        assert row.message.utf8_header
+        assert b"with UTF8SMTPS" in spool.contents[row.message.id]
+        assert b" tls TLS_" in spool.contents[row.message.id].replace(b"\r\n", b"")
+
+    run(loop, main)
+
+
+def test_s_que_14_lmtp_has_one_answer_for_each_recipient(loop: str) -> None:
+    async def main() -> None:
+        async with (
+            running(lambda recipient: Hold("here")) as (queue, spool, _),
+            serving(QueueHandler(queue), config=queue.server_config(lmtp=True)) as server,
+            connect(server.port, config=ehlo.ClientConfig(lmtp=True)) as client,
+        ):
+            result = await client.send(CONTENT, "a@b.example", ["c@d.example", "e@d.example"])
+            await until(lambda: spool.states() == ["held", "held"])
+        assert [one.reply.code for one in result.recipients] == [250, 250]
+
+    run(loop, main)
+
+
+def test_s_que_14_a_client_that_leaves_in_the_content_leaves_nothing(loop: str) -> None:
+    async def main() -> None:
+        async with (
+            running(lambda recipient: Hold("here")) as (queue, spool, _),
+            serving(StreamingQueueHandler(queue)) as server,
+        ):
+            client = await connect(server.port)
+
+            async def half() -> Any:
+                yield CONTENT
+                await until(lambda: spool.stages and spool.stages[0].octets)
+                client.abort()
+                yield b"more"
+
+            with pytest.raises(ehlo.EhloError):
+                await client.send(half(), "a@b.example", ["c@d.example"])
+            await until(lambda: spool.stages[0].discarded)
+        assert not spool.rows
 
     run(loop, main)
