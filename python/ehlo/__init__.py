@@ -73,6 +73,7 @@ from ehlo._errors import (
     LocalProtocolError,
     OutcomeUnknown,
     RemoteProtocolError,
+    SaslError,
     SMTPAuthenticationError,
     SMTPConnectError,
     SMTPDataError,
@@ -86,7 +87,6 @@ from ehlo._errors import (
     SMTPTimeoutError,
 )
 from ehlo._sasl.client import ClientMechanism, client_mechanism
-from ehlo._sasl.common import SaslError
 from ehlo._sasl.credentials import (
     CramCredentials,
     Credentials,
@@ -98,9 +98,10 @@ from ehlo._sasl.credentials import (
     ScramKeys,
     TokenCredentials,
 )
-from ehlo._server.handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
+from ehlo._server.handler import Handler, decisions_of
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.prepend import FieldPrepender, prepend_fields
+from ehlo._server.session import Answer, ContentAbortedError, Result, Session
 from ehlo._server.submission import submission_fields
 from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
 from ehlo._tls import unverified_context

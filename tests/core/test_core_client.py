@@ -228,7 +228,7 @@ def test_a_need_that_is_not_met(ready: ehlo.ClientConnection) -> None:
     [result] = ready
     assert isinstance(result, ehlo.SendResult)
     assert result.failure == "need"
-    assert "takes messages of 1000 octets, this one has 2002" in str(result.explanation)
+    assert "has 2002 octets, and the server takes 1000 at most" in str(result.explanation)
     assert result.reply is None
     assert result.recipients[0].stage is None
 

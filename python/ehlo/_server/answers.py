@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ehlo._core import Reply
 from ehlo._errors import LocalProtocolError
-from ehlo._server.handler import Answer, ContentAbortedError, Method, Result
+from ehlo._server.session import Answer, ContentAbortedError, Method, Result
 from ehlo._types import Wakeup
 
 if TYPE_CHECKING:

@@ -46,7 +46,8 @@ from ehlo._sasl.credentials import Verdict
 from ehlo._sasl.server import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step
 from ehlo._server.adapter import GONE, Adapter
 from ehlo._server.answers import AUTH_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
-from ehlo._server.handler import Answer, ContentAbortedError, HandlerPlan, Method, Session
+from ehlo._server.handler import HandlerPlan
+from ehlo._server.session import Answer, ContentAbortedError, Method, Session
 from ehlo._types import ServerEvent, Wakeup
 
 __all__ = ["ServerDriver"]
@@ -72,10 +73,9 @@ class ServerDriver:
     Attributes:
         blocked: the session waits for a handler; until it answers, ``step`` does nothing.
         reason: why the session ended, ``None`` until it did.
-        judge_proxy: told of the PROXY header before anything is said; a reply it returns stands for the greeting.
-        judge_xclient: told of what XCLIENT said; returns whether a client at that address is trusted.
-        slow_down: told how many AUTH commands of this session have failed, this one included; returns what is awaited
-            before the client hears of it (RFC 4954 9).
+        judge_proxy: it gets the PROXY header before anything is said; a reply it returns stands for the greeting.
+        judge_xclient: it gets what XCLIENT said, and returns whether a client at that address is trusted.
+        slow_down: it gets the number of failed AUTH commands, and returns what is awaited first (RFC 4954 9).
 
     TLS: after a ``step`` that returned ``None``, look at ``conn.handshaking``. If it is true, send the output, shake
     hands (with ``conn.take_tls_input()`` as the first octets), then call :meth:`tls_established` or :meth:`tls_failed`,

@@ -21,7 +21,8 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from ehlo._core import ReceiveBuffer, Reply, ServerConfig
 from ehlo._errors import LocalProtocolError
-from ehlo._server.connection import TICK, Connection
+from ehlo._server.connection import Connection
+from ehlo._server.deadlines import TICK
 from ehlo._server.handler import HandlerPlan, plan_of
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.prepend import prepend_fields

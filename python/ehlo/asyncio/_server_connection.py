@@ -14,7 +14,8 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from ehlo._server.answers import Call
-from ehlo._server.connection import WRITING, Connection, Owner
+from ehlo._server.connection import WRITING, Connection
+from ehlo._server.owner import Owner
 from ehlo._sockets import no_delay
 from ehlo.asyncio._loop import spawn
 

@@ -16,9 +16,10 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import Envelope, ServerConfig
-from ehlo._server.handler import Answer, ContentAbortedError, Handler, Session
+from ehlo._server.handler import Handler
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.listener import Listener
+from ehlo._server.session import Answer, ContentAbortedError, Session
 from ehlo.cli._receive import (
     StoreHandler,
     UsageError,

@@ -64,8 +64,6 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::_setting_types;
-    #[pymodule_export]
     use super::buffer::ReceiveBuffer;
     #[pymodule_export]
     use super::build_info;
@@ -106,6 +104,8 @@ mod _core {
         let py = module.py();
         module.add("__version__", python_version(env!("CARGO_PKG_VERSION")))?;
         module.add("NULL", super::values::address::null(py)?)?;
+        // Not by `add`, which would list it in `__all__`.
+        module.setattr("_setting_types", wrap_pyfunction!(super::_setting_types, module)?)?;
         if cfg!(debug_assertions) {
             let category = py.get_type::<PyRuntimeWarning>();
             PyErr::warn(py, &category, c"ehlo was built without optimisation: do not measure it", 1)?;

@@ -1,4 +1,4 @@
-//! Who a message is from and for, with their ESMTP parameters.
+//! The envelope: the sender and the recipients of a message, with their ESMTP parameters.
 
 use std::sync::Arc;
 

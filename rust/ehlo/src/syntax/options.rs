@@ -1,4 +1,4 @@
-//! What grammar is spoken: which extensions are offered, and which faults are forgiven.
+//! Options of the grammar: the extensions that are offered, and the faults that are forgiven.
 
 use std::ops::BitOr;
 

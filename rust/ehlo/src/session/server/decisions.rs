@@ -1,4 +1,4 @@
-//! The program's answers, and what follows from them.
+//! Decisions: an answer of the program becomes a reply, and the state behind it.
 
 use std::mem;
 
@@ -125,7 +125,7 @@ impl<C: Content> ServerConnection<C> {
         }
     }
 
-    /// The program's no to AUTH. One too many ends the session (RFC 4954 4).
+    /// The program refused AUTH. The session ends at the limit of refusals (RFC 4954 4).
     fn auth_refused(&mut self, reply: &Reply) {
         self.say_reply(reply);
         if reply.code() < 500 {

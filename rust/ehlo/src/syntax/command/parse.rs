@@ -1,4 +1,4 @@
-//! Reading a command line.
+//! Reading a command line. The common commands take the short way; a line that is wrong is looked at again with care.
 
 use std::borrow::Cow;
 
