@@ -23,8 +23,9 @@ import anyio.to_thread
 import ehlo
 from ehlo.mta._loop import library
 from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Stage
+from ehlo.mta._spool import Changed, SpoolError
 
-__all__ = ["SpoolError", "SqliteSpool"]
+__all__ = ["SqliteSpool"]
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
@@ -50,15 +51,6 @@ CREATE INDEX recipient_message ON recipient(message);
 CREATE INDEX recipient_due ON recipient(due) WHERE state = 'ready';
 CREATE INDEX recipient_owned ON recipient(id) WHERE state = 'owned';
 """
-
-
-class SpoolError(ehlo.EhloError, OSError):
-    """The spool cannot be opened: the message says what to do.
-
-    Example::
-
-        except ehlo.mta.SpoolError as exc: sys.exit(str(exc))
-    """
 
 
 class _Waiter:
@@ -440,6 +432,13 @@ class SqliteSpool:
             if len(head) >= octets:
                 break
         return head[:octets]
+
+    async def retry(self, selection: Any, now: float) -> Changed:
+        """What is ready is due."""
+        count: int = await self._do(
+            lambda c: c.execute("UPDATE recipient SET due = ? WHERE state = 'ready'", (now,)).rowcount
+        )
+        return Changed(count)
 
     async def suspensions(self) -> list[Any]:
         """None are kept."""
