@@ -331,6 +331,9 @@ class Recipient:
     def path(self) -> _ForwardPath:
         """An `Address`, or a `Postmaster` without domain (RFC 5321 4.5.1)."""
     @property
+    def domain(self) -> str | None:
+        """The domain of the path in lower case, or an address literal with its brackets; None for `<Postmaster>`."""
+    @property
     def notify(self) -> frozenset[str] | None:
         """NOTIFY: of "NEVER", "SUCCESS", "FAILURE", "DELAY" (RFC 3461 4.1)."""
     @property

@@ -128,6 +128,9 @@ def test_a_recipient_with_parameters() -> None:
     assert ehlo.Recipient("a@b", orcpt=("utf-8", "ü@z")).orcpt == ("utf-8", "ü@z")
     assert ehlo.Recipient("a@b", rrvs=("2024-01-01T00:00:00Z", "C")).rrvs == ("2024-01-01T00:00:00Z", "C")
     assert ehlo.Recipient("postmaster").path == ehlo.Recipient("Postmaster").path
+    assert ehlo.Recipient("joe@Example.ORG").domain == "example.org"
+    assert ehlo.Recipient("joe@[IPv6:::1]").domain == "[ipv6:::1]"
+    assert ehlo.Recipient("Postmaster").domain is None
 
 
 @pytest.mark.parametrize(

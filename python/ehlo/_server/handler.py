@@ -37,7 +37,8 @@ class Handler:
     An exception is logged with its traceback and answered ``451 4.3.0`` without its text. Calls of one session never
     overlap, except that ``on_body`` runs while its content comes. If the connection is lost the running call is
     cancelled. Subclassing is not needed: any object that has some of these methods will do. Without ``on_message``
-    and ``on_body`` a message is accepted and thrown away.
+    and ``on_body`` a message is accepted and thrown away. An attribute ``config``, a :class:`ehlo.ServerConfig`, is
+    what ``serve`` uses where it is given none.
 
     Example::
 

@@ -338,7 +338,9 @@ async def open_server(
         server = await open_server(Server, trio.socket.getaddrinfo, handler, host, 25, ...)
     """
     plan = plan_of(handler)
-    config = ServerConfig() if config is None else config
+    if config is None:  # a handler may bring its own
+        own = getattr(handler, "config", None)
+        config = own if isinstance(own, ServerConfig) else ServerConfig()
     wanted = config.content
     config = config.replace(decisions=plan.decisions, content=plan.content)
     if tls is None and config.tls != "off":

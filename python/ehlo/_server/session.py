@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from ehlo._core import ClientAttributes, Message, ProxyHeader, Reply, ServerConnection
 from ehlo._errors import EhloError
+from ehlo._tls import cipher_suite
 
 __all__ = ["Answer", "ContentAbortedError", "Method", "Result", "Session"]
 
@@ -112,6 +113,11 @@ class Session:
     def xforward(self) -> ClientAttributes | None:
         """What XFORWARD said of this transaction's client; ``None`` without it."""
         return self._conn.xforward
+
+    @property
+    def cipher_suite(self) -> str | None:
+        """The registered name of TLS's cipher suite, for a Received field (RFC 8314 7.4); ``None`` without TLS."""
+        return None if self.tls is None else cipher_suite(self.tls)
 
     @property
     def state(self) -> dict[str, Any]:

@@ -160,7 +160,7 @@ async def serve(
             ``config`` (its ``decisions`` and ``content``).
         host: address, name, or several of them; ``None`` for all interfaces.
         port: TCP port; 0 lets the system choose, see :attr:`Server.port`.
-        config: what the engine offers and bears.
+        config: what the engine offers and bears; by default the handler's ``config``, if it has one.
         limits: what the adapter bears, see :class:`ehlo.Limits`.
         sockets: listening or bound stream sockets to use instead of ``host`` and ``port``.
         path: a Unix socket to listen on instead.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ehlo::session;
+use ehlo::syntax::address::ForwardPath;
 use ehlo::syntax::options::{Options, UnknownParameters};
 use ehlo::syntax::parameter::{AuthParameter, Body, ByMode, Hold, MailParameters, RcptParameters, Ret, RrvsAction};
 use ehlo::wire::xtext;
@@ -266,6 +267,15 @@ impl Recipient {
     #[getter]
     fn path<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.path.get(py, || forward_path(py, &self.inner.path))
+    }
+
+    /// The domain of the path in lower case, or an address literal with its brackets; None for `<Postmaster>`.
+    #[getter]
+    fn domain(&self) -> Option<String> {
+        match &self.inner.path {
+            ForwardPath::Address(address) => Some(address.domain().to_lowercase()),
+            ForwardPath::Postmaster(_) => None,
+        }
     }
 
     /// NOTIFY: of "NEVER", "SUCCESS", "FAILURE", "DELAY" (RFC 3461 4.1).
