@@ -91,6 +91,7 @@ class Recipient:
         rrvs: tuple[str, str | None] | None,
     ) -> Recipient: ...
     path: _ForwardPath
+    domain: str | None
     notify: frozenset[str] | None
     orcpt: tuple[str, str] | None
     rrvs: tuple[str, str | None] | None

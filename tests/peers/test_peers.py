@@ -178,8 +178,8 @@ def sink(*, lmtp: bool = False) -> Iterator[Receiver]:
 
 
 def unwrap(stored: bytes) -> Received:
-    """Take off what final delivery puts on: Return-Path and Received (RFC 5321 4.4), Delivered-To, and an empty line where
-    the content has no header section (FAULTS A7).
+    """Take off what final delivery puts on: Return-Path and Received (RFC 5321 4.4), Delivered-To, and an empty line
+    where the content has no header section (FAULTS A7).
     """
     text = stored.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     fields = rb"Return-Path: <(.*?)>\r\nReceived: .*?\r\n(?:Delivered-To: [^\r]*\r\n)+(?:\r\n)?(?![ \t])(.*)"
