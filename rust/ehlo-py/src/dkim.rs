@@ -5,13 +5,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::buffer::lend;
-use crate::error::{LocalProtocolError, misuse, unknown_name};
+use crate::error::{LocalProtocolError, misuse, unexpected_word};
 
 fn canonicalization(name: &str) -> PyResult<Canonicalization> {
     match name {
         "simple" => Ok(Canonicalization::Simple),
         "relaxed" => Ok(Canonicalization::Relaxed),
-        _ => Err(unknown_name("a canonicalization", name, &["simple", "relaxed"])),
+        _ => Err(unexpected_word(name, &["simple", "relaxed"])),
     }
 }
 
