@@ -2073,7 +2073,7 @@ def dkim_fields(content: bytes) -> tuple[list[bytes], int]:
             space before a field's colon, a line that is no field.
 
     Example:
-        >>> dkim_fields(b"A: x\\r\\nB: y\\r\\n z\\r\\n\\r\\nbody")
+        >>> ehlo.dkim_fields(b"A: x\\r\\nB: y\\r\\n z\\r\\n\\r\\nbody")
         ([b'A: x', b'B: y\\r\\n z'], 18)
     """
 
@@ -2088,7 +2088,7 @@ def dkim_header(field: Buffer, form: Literal["simple", "relaxed"]) -> bytes:
         ValueError: for an unknown form.
 
     Example:
-        >>> dkim_header(b"Subject:  a\\r\\n  b ", "relaxed")
+        >>> ehlo.dkim_header(b"Subject:  a\\r\\n  b ", "relaxed")
         b'subject:a b'
     """
 
@@ -2103,7 +2103,7 @@ class DkimBody:
         ValueError: for an unknown form.
 
     Example:
-        >>> body = DkimBody("relaxed")
+        >>> body = ehlo.DkimBody("relaxed")
         >>> body.feed(b"a  b \\r\\n\\r\\n") + body.finish()
         b'a b\\r\\n'
     """

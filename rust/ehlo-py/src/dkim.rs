@@ -25,7 +25,7 @@ fn canonicalization(name: &str) -> PyResult<Canonicalization> {
 ///         space before a field's colon, a line that is no field.
 ///
 /// Example:
-///     >>> dkim_fields(b"A: x\r\nB: y\r\n z\r\n\r\nbody")
+///     >>> ehlo.dkim_fields(b"A: x\r\nB: y\r\n z\r\n\r\nbody")
 ///     ([b'A: x', b'B: y\r\n z'], 18)
 #[pyfunction]
 pub(crate) fn dkim_fields<'py>(py: Python<'py>, content: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyList>, usize)> {
@@ -45,7 +45,7 @@ pub(crate) fn dkim_fields<'py>(py: Python<'py>, content: &Bound<'py, PyAny>) -> 
 ///     ValueError: for an unknown form.
 ///
 /// Example:
-///     >>> dkim_header(b"Subject:  a\r\n  b ", "relaxed")
+///     >>> ehlo.dkim_header(b"Subject:  a\r\n  b ", "relaxed")
 ///     b'subject:a b'
 #[pyfunction]
 pub(crate) fn dkim_header<'py>(
@@ -71,10 +71,10 @@ pub(crate) fn dkim_header<'py>(
 ///     ValueError: for an unknown form.
 ///
 /// Example:
-///     >>> body = DkimBody("relaxed")
+///     >>> body = ehlo.DkimBody("relaxed")
 ///     >>> body.feed(b"a  b \r\n\r\n") + body.finish()
 ///     b'a b\r\n'
-#[pyclass(module = "ehlo._core")]
+#[pyclass(module = "ehlo")]
 pub(crate) struct DkimBody {
     inner: BodyCanonicalizer,
     finished: bool,
