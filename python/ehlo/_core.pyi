@@ -30,6 +30,7 @@ __all__ = [
     "ContentStart",
     "Data",
     "Disconnect",
+    "DkimBody",
     "DotDecoder",
     "DotEncoder",
     "Envelope",
@@ -59,6 +60,8 @@ __all__ = [
     "Xclient",
     "__version__",
     "build_info",
+    "dkim_fields",
+    "dkim_header",
     "dot_stuff",
     "dot_unstuff",
     "parse_command",
@@ -350,12 +353,19 @@ class Recipient:
 class Envelope:
     """Sender and accepted recipients of one transaction, in the order they came (RFC 5321 2.3.1).
 
+    The engine makes it. A program that hands a changed one on makes its own.
+
+    Args:
+        sender: who the message is from.
+        recipients: whom it is for.
+
     Example:
         >>> [str(recipient.path) for recipient in envelope.recipients]
         ['joe@example.org', 'jim@example.org']
     """
 
     __match_args__: Final = ("sender", "recipients")
+    def __new__(cls, sender: Sender, recipients: Sequence[Recipient]) -> Envelope: ...
     @property
     def sender(self) -> Sender:
         """Who the message is from."""
@@ -2058,6 +2068,69 @@ def parse_command(line: Buffer, *, lenient: Iterable[str] = ()) -> Command:
         >>> ehlo.parse_command(b"bdat 1000 last").size
         1000
     """
+
+def dkim_fields(content: bytes) -> tuple[list[bytes], int]:
+    """The header fields of a message, each without its last CRLF, and where its body begins. For `ehlo.dkim`.
+
+    Args:
+        content: the message, lines end by CRLF.
+
+    Raises:
+        LocalProtocolError: for what other programs read in another way: a bare CR or LF in the header section, white
+            space before a field's colon, a line that is no field.
+
+    Example:
+        >>> ehlo.dkim_fields(b"A: x\\r\\nB: y\\r\\n z\\r\\n\\r\\nbody")
+        ([b'A: x', b'B: y\\r\\n z'], 18)
+    """
+
+def dkim_header(field: Buffer, form: Literal["simple", "relaxed"]) -> bytes:
+    """The canonical form of one header field without its last CRLF (RFC 6376 3.4.1, 3.4.2). For `ehlo.dkim`.
+
+    Args:
+        field: name, colon and value.
+        form: "simple" or "relaxed".
+
+    Raises:
+        ValueError: for an unknown form.
+
+    Example:
+        >>> ehlo.dkim_header(b"Subject:  a\\r\\n  b ", "relaxed")
+        b'subject:a b'
+    """
+
+@final
+class DkimBody:
+    """The canonical form of a body that comes in pieces, in any split (RFC 6376 3.4.3, 3.4.4). For `ehlo.dkim`.
+
+    Args:
+        form: "simple" or "relaxed".
+
+    Raises:
+        ValueError: for an unknown form.
+
+    Example:
+        >>> body = ehlo.DkimBody("relaxed")
+        >>> body.feed(b"a  b \\r\\n\\r\\n") + body.finish()
+        b'a b\\r\\n'
+    """
+
+    def __new__(cls, form: Literal["simple", "relaxed"]) -> DkimBody: ...
+    def feed(self, data: Buffer) -> bytes:
+        """What is certain after these octets.
+
+        Raises:
+            LocalProtocolError: after `finish`.
+        """
+    def finish(self) -> bytes:
+        """The rest. The body is over.
+
+        Raises:
+            LocalProtocolError: when it was over before.
+        """
+    @property
+    def has_bare_newline(self) -> bool:
+        """Whether a bare CR or a bare LF was seen so far; it is taken as any other octet."""
 
 @final
 class DotDecoder:
