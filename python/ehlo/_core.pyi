@@ -365,7 +365,6 @@ class Envelope:
     """
 
     __match_args__: Final = ("sender", "recipients")
-    def __new__(cls, sender: Sender, recipients: Sequence[Recipient]) -> Envelope: ...
     @property
     def sender(self) -> Sender:
         """Who the message is from."""
@@ -2069,69 +2068,6 @@ def parse_command(line: Buffer, *, lenient: Iterable[str] = ()) -> Command:
         1000
     """
 
-def dkim_fields(content: bytes) -> tuple[list[bytes], int]:
-    """The header fields of a message, each without its last CRLF, and where its body begins. For `ehlo.dkim`.
-
-    Args:
-        content: the message, lines end by CRLF.
-
-    Raises:
-        LocalProtocolError: for what other programs read in another way: a bare CR or LF in the header section, white
-            space before a field's colon, a line that is no field.
-
-    Example:
-        >>> ehlo.dkim_fields(b"A: x\\r\\nB: y\\r\\n z\\r\\n\\r\\nbody")
-        ([b'A: x', b'B: y\\r\\n z'], 18)
-    """
-
-def dkim_header(field: Buffer, form: Literal["simple", "relaxed"]) -> bytes:
-    """The canonical form of one header field without its last CRLF (RFC 6376 3.4.1, 3.4.2). For `ehlo.dkim`.
-
-    Args:
-        field: name, colon and value.
-        form: "simple" or "relaxed".
-
-    Raises:
-        ValueError: for an unknown form.
-
-    Example:
-        >>> ehlo.dkim_header(b"Subject:  a\\r\\n  b ", "relaxed")
-        b'subject:a b'
-    """
-
-@final
-class DkimBody:
-    """The canonical form of a body that comes in pieces, in any split (RFC 6376 3.4.3, 3.4.4). For `ehlo.dkim`.
-
-    Args:
-        form: "simple" or "relaxed".
-
-    Raises:
-        ValueError: for an unknown form.
-
-    Example:
-        >>> body = ehlo.DkimBody("relaxed")
-        >>> body.feed(b"a  b \\r\\n\\r\\n") + body.finish()
-        b'a b\\r\\n'
-    """
-
-    def __new__(cls, form: Literal["simple", "relaxed"]) -> DkimBody: ...
-    def feed(self, data: Buffer) -> bytes:
-        """What is certain after these octets.
-
-        Raises:
-            LocalProtocolError: after `finish`.
-        """
-    def finish(self) -> bytes:
-        """The rest. The body is over.
-
-        Raises:
-            LocalProtocolError: when it was over before.
-        """
-    @property
-    def has_bare_newline(self) -> bool:
-        """Whether a bare CR or a bare LF was seen so far; it is taken as any other octet."""
-
 @final
 class DotDecoder:
     """Takes content out of its dot-stuffed form and finds its end (RFC 5321 4.5.2).
@@ -2273,4 +2209,67 @@ def xtext_decode(text: str | Buffer) -> bytes:
     Example:
         >>> ehlo.xtext_decode("a+2Bb")
         b'a+b'
+    """
+
+@final
+class DkimBody:
+    """The canonical form of a body that comes in pieces, in any split (RFC 6376 3.4.3, 3.4.4). For `ehlo.dkim`.
+
+    Args:
+        form: "simple" or "relaxed".
+
+    Raises:
+        ValueError: for an unknown form.
+
+    Example:
+        >>> body = ehlo.DkimBody("relaxed")
+        >>> body.feed(b"a  b \\r\\n\\r\\n") + body.finish()
+        b'a b\\r\\n'
+    """
+
+    def __new__(cls, form: Literal["simple", "relaxed"]) -> DkimBody: ...
+    def feed(self, data: Buffer) -> bytes:
+        """What is certain after these octets.
+
+        Raises:
+            LocalProtocolError: after `finish`.
+        """
+    def finish(self) -> bytes:
+        """The rest. The body is over.
+
+        Raises:
+            LocalProtocolError: when it was over before.
+        """
+    @property
+    def has_bare_newline(self) -> bool:
+        """Whether a bare CR or a bare LF was seen so far; it is taken as any other octet."""
+
+def dkim_fields(content: bytes) -> tuple[list[bytes], int]:
+    """The header fields of a message, each without its last CRLF, and where its body begins. For `ehlo.dkim`.
+
+    Args:
+        content: the message, lines end by CRLF.
+
+    Raises:
+        LocalProtocolError: for what other programs read in another way: a bare CR or LF in the header section, white
+            space before a field's colon, a line that is no field.
+
+    Example:
+        >>> ehlo.dkim_fields(b"A: x\\r\\nB: y\\r\\n z\\r\\n\\r\\nbody")
+        ([b'A: x', b'B: y\\r\\n z'], 18)
+    """
+
+def dkim_header(field: Buffer, form: Literal["simple", "relaxed"]) -> bytes:
+    """The canonical form of one header field without its last CRLF (RFC 6376 3.4.1, 3.4.2). For `ehlo.dkim`.
+
+    Args:
+        field: name, colon and value.
+        form: "simple" or "relaxed".
+
+    Raises:
+        ValueError: for an unknown form.
+
+    Example:
+        >>> ehlo.dkim_header(b"Subject:  a\\r\\n  b ", "relaxed")
+        b'subject:a b'
     """
