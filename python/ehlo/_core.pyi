@@ -365,6 +365,7 @@ class Envelope:
     """
 
     __match_args__: Final = ("sender", "recipients")
+    def __new__(cls, sender: Sender, recipients: Sequence[Recipient]) -> Envelope: ...
     @property
     def sender(self) -> Sender:
         """Who the message is from."""

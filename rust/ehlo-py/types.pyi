@@ -98,6 +98,7 @@ class Recipient:
     parameters: tuple[tuple[str, str | None], ...]
 
 class Envelope:
+    def __new__(cls, sender: Sender, recipients: Sequence[Recipient]) -> Envelope: ...
     sender: Sender
     recipients: tuple[Recipient, ...]
     smtputf8: bool
