@@ -28,8 +28,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import ehlo
-import plain
-from contents import of_size
+from benches import plain
+from benches.contents import of_size
 
 MESSAGES = 20
 SIZES = {"1 KiB": 1024, "100 KiB": 102400}

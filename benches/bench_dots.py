@@ -19,8 +19,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import ehlo
-import plain
-from contents import CONTENTS
+from benches import plain
+from benches.contents import CONTENTS
 
 
 def smtplib_stuffs(content: bytes) -> bytes:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-import plain
+from benches import plain
 from ehlo.bench._core_bench import body, client_session, server_session, transaction
 
 MESSAGES = 100

@@ -18,7 +18,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import ehlo
-import plain
+from benches import plain
 
 SHORT = b"250 2.1.0 OK\r\n"
 OFFER = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import plain
+from benches import plain
 
 LOOPS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio", "backend_options": {"use_uvloop": False}},
