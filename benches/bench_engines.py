@@ -22,7 +22,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benches import plain
-from ehlo.bench._core_bench import body, client_session, server_session, transaction
+from ehlo.bench._core import body, client_session, server_session, transaction
 
 MESSAGES = 100
 SIZES = {"1 KiB": 1024, "100 KiB": 102400}

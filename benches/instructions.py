@@ -40,7 +40,7 @@ SHORT, LONG = 50, 250
 MARK = "getpgid"
 PROGRAM = f"""
 import os
-from ehlo.bench._core_bench import client_session, server_session
+from ehlo.bench._core import client_session, server_session
 for case in [{", ".join(f"lambda N: {case}" for case in CASES.values())}]:
     case(2)()  # what is made once
     short, long = case({SHORT}), case({LONG})

@@ -100,6 +100,7 @@ from ehlo._sasl.credentials import (
 )
 from ehlo._server.handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
 from ehlo._server.limits import Limits, Statistics
+from ehlo._server.prepend import FieldPrepender, prepend_fields
 from ehlo._server.submission import submission_fields
 from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
 from ehlo._tls import unverified_context
@@ -139,6 +140,7 @@ __all__ = [
     "Etrn",
     "Expn",
     "ExternalCredentials",
+    "FieldPrepender",
     "ForwardPath",
     "Handler",
     "Hello",
@@ -202,6 +204,7 @@ __all__ = [
     "parse_command",
     "parse_proxy",
     "parse_reply",
+    "prepend_fields",
     "protocol_keyword",
     "received",
     "return_path",

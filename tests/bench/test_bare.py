@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ehlo import dot_stuff
-from ehlo.bench._bare import BareSession
-from ehlo.bench._peers import Server, clients_here, run_client, servers_here
+from ehlo.bench._compare.bare import BareSession
+from ehlo.bench._compare.peers import Server, clients_here, run_client, servers_here
 
 CONTENT = b".a\r\n.\r\n" + b"x" * 70 + b"\r\n"
 ENVELOPE = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"

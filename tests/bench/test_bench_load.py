@@ -28,7 +28,7 @@ import ehlo
 import ehlo.asyncio
 import ehlo.cli
 from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, SinkRun, contents, parse_size, run_load
-from ehlo.bench._histogram import histogram, percentiles_of, quantise, summary
+from ehlo.bench._load.histogram import histogram, percentiles_of, quantise, summary
 from programs import PATIENCE, Postfix, await_port, free_port, postfix, program, wait_until
 from slow_server import delaying, slow_server, usual
 

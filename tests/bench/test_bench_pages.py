@@ -31,7 +31,7 @@ from ehlo.bench import (
     servers_here,
     side_by_side,
 )
-from ehlo.bench._compare import _Cell
+from ehlo.bench._compare.compare import Cell
 from ehlo.cli._bench_text import compare_lines
 from slow_server import slow_server, usual
 
@@ -86,15 +86,15 @@ def some_comparison() -> dict[str, Any]:
             {"ehlo-load": [20.0, 22.0], "smtp-source": [40.0, 41.0], "smtpproto": [1e3, 1e3]},
         ),
     ):
-        cell = _Cell(part, 1024, mode, 20)
+        cell = Cell(part, 1024, mode, 20)
         for name, costs in peers.items():
             for cost in costs:
                 cell.put(name, cost, None if cost is None else 1e6 / cost)
-        cells.append(cell.told())
+        cells.append(cell.as_report())
     return {
         "tool": "ehlo bench compare",
         "schema": 1,
-        "machine": ehlo.bench._outcome.machine(),
+        "machine": ehlo.bench._machine.machine(),
         "versions": {"ehlo": "0"},
         "rounds": 3,
         "connections": 20,

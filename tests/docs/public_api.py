@@ -11,7 +11,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 
-MODULES = ("ehlo", "ehlo.asyncio", "ehlo.trio", "ehlo.testing", "ehlo.bench")
+MODULES = ("ehlo", "ehlo.asyncio", "ehlo.trio", "ehlo.store", "ehlo.testing", "ehlo.bench")
 
 
 def describe(name: str, thing: object) -> Iterator[str]:

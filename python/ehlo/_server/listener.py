@@ -24,6 +24,7 @@ from ehlo._errors import LocalProtocolError
 from ehlo._server.connection import TICK, Connection
 from ehlo._server.handler import HandlerPlan, plan_of
 from ehlo._server.limits import Limits, Statistics
+from ehlo._server.prepend import prepend_fields
 from ehlo._server.submission import submission_fields
 from ehlo._server.trust import Networks
 from ehlo._sockets import address_of, is_unix
@@ -369,7 +370,7 @@ async def open_server(
 
 
 def _complete(hostname: str, content: bytes) -> bytes:
-    return submission_fields(content, domain=hostname, now=datetime.now(UTC)) + content
+    return prepend_fields(submission_fields(content, domain=hostname, now=datetime.now(UTC)), content)
 
 
 def _bind_path(path: str) -> socket.socket:

@@ -9,19 +9,19 @@ from email.utils import format_datetime
 from typing import Final
 
 from ehlo._errors import LocalProtocolError
+from ehlo._server.prepend import begins_header, header_of
 
 __all__ = ["submission_fields"]
 
 # RFC 5322 4.5: there may be white space before the colon.
 _DATE: Final = re.compile(rb"^date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")  # RFC 5322 3.6.8
-_END: Final = re.compile(rb"\r?\n\r?\n")
 
 
 def submission_fields(content: bytes, *, domain: str, now: datetime, ident: str | None = None) -> bytes:
     """The header fields that submission adds to ``content``: Date and Message-ID where it has none (RFC 6409 8.2,
-    8.3). They are to be put above it. For submission only: a relay does not touch content (RFC 5321 6.4).
+    8.3). :func:`ehlo.prepend_fields` puts them above it. For submission only: a relay does not touch content (RFC 5321
+    6.4).
 
     ``serve`` does that by itself for :meth:`ehlo.Handler.on_message` where the config has ``submission=True``. A
     handler with ``on_body`` has to do it when it has the header.
@@ -41,20 +41,19 @@ def submission_fields(content: bytes, *, domain: str, now: datetime, ident: str 
 
     Example::
 
-        content = submission_fields(content, domain=session.hostname, now=datetime.now(UTC)) + content
+        fields = submission_fields(content, domain=session.hostname, now=datetime.now(UTC))
+        content = ehlo.prepend_fields(fields, content)
     """
     if now.utcoffset() is None:
         raise LocalProtocolError("submission_fields: now must have an offset: datetime.now(UTC)")
-    headed = _FIELD.match(content) is not None
-    end = _END.search(content) if headed else None
-    header = content[: end.start()] if end is not None else content if headed else b""
+    header = header_of(content)
     fields = b""
     if not _DATE.search(header):
         fields += f"Date: {format_datetime(now)}\r\n".encode("ascii")
     if not _MESSAGE_ID.search(header):
         name = f"{now:%Y%m%d%H%M%S}.{secrets.token_hex(8)}" if ident is None else ident
         fields += f"Message-ID: <{name}@{_id_right(domain)}>\r\n".encode("ascii")
-    if fields and not headed and not content.startswith((b"\r\n", b"\n")):
+    if fields and not begins_header(content):
         fields += b"\r\n"  # or the first line of the text would be taken for a field
     return fields
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from ehlo._core import Address, NullPath
 from ehlo._errors import LocalProtocolError
+from ehlo._server.prepend import header_of
 from ehlo._types import ForwardPath, ReversePath
 
 __all__ = ["count_received", "protocol_keyword", "received", "return_path"]
@@ -82,7 +83,7 @@ def received(
     Example::
 
         field = received(now=datetime.now(UTC), by=session.hostname, hello="client.example", peer="192.0.2.1")
-        content = field + content
+        content = ehlo.prepend_fields(field, content)
     """
     if now.utcoffset() is None:
         raise LocalProtocolError("received: now must have an offset: datetime.now().astimezone() or datetime.now(UTC)")
@@ -141,11 +142,7 @@ def count_received(content: bytes) -> int:
 
         if count_received(content) >= 100: return "554 5.4.6 too many hops"
     """
-    if content.startswith(b"\r\n"):
-        return 0
-    end = content.find(b"\r\n\r\n")
-    header = content if end < 0 else content[:end]
-    return sum(1 for _ in _RECEIVED.finditer(header))
+    return sum(1 for _ in _RECEIVED.finditer(header_of(content)))
 
 
 def _literal(peer: str | None) -> str | None:

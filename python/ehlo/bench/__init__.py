@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ehlo.bench._compare import MODES, PARTS, ComparePlan, compare
+from ehlo.bench._compare.compare import MODES, PARTS, ComparePlan, compare
+from ehlo.bench._compare.peers import clients_here, servers_here
 from ehlo.bench._contents import contents, parse_size
-from ehlo.bench._core_bench import run_core
-from ehlo.bench._faults import Fault, Limit, parse_fault, parse_limit
-from ehlo.bench._histogram import MissingExtraError
-from ehlo.bench._load_run import LoadRun, run_load
-from ehlo.bench._outcome import outcome
-from ehlo.bench._page import page
-from ehlo.bench._peers import clients_here, servers_here
-from ehlo.bench._plan import LoadPlan
-from ehlo.bench._report import read_report, side_by_side
-from ehlo.bench._sink import BenchSink, SinkCounts
-from ehlo.bench._sink_run import SinkRun
-from ehlo.bench._tally import Tally
+from ehlo.bench._core import run_core
+from ehlo.bench._load.histogram import MissingExtraError
+from ehlo.bench._load.outcome import outcome
+from ehlo.bench._load.plan import LoadPlan
+from ehlo.bench._load.run import LoadRun, run_load
+from ehlo.bench._load.tally import Tally
+from ehlo.bench._report.page import page
+from ehlo.bench._report.reports import read_report, side_by_side
+from ehlo.bench._sink.faults import Fault, Limit, parse_fault, parse_limit
+from ehlo.bench._sink.run import SinkRun
+from ehlo.bench._sink.sink import BenchSink, SinkCounts
 
 __all__ = [
     "MODES",

@@ -226,7 +226,7 @@ def _add_load(tools: Any) -> None:
 
 def _run_load(arguments: argparse.Namespace) -> int:
     from ehlo.bench import LoadPlan, LoadRun, outcome
-    from ehlo.bench._plan import resolve
+    from ehlo.bench._load.plan import resolve
 
     _check_outputs(arguments)
     host, port = arguments.target
@@ -458,7 +458,7 @@ def _add_compare(tools: Any) -> None:
 
 def _run_compare(arguments: argparse.Namespace) -> int:
     from ehlo.bench import MODES, PARTS, ComparePlan, clients_here, compare, servers_here
-    from ehlo.bench._peers import CLIENTS, SERVERS
+    from ehlo.bench._compare.peers import CLIENTS, SERVERS
 
     if sys.platform == "win32":
         raise UsageError("compare needs a system with /proc or getrusage of children")

@@ -175,7 +175,7 @@ class _Rich:
 
 
 def _percentiles_of(counts: dict[int, int]) -> list[int]:
-    from ehlo.bench._histogram import percentiles_of
+    from ehlo.bench._load.histogram import percentiles_of
 
     return percentiles_of(counts)
 
@@ -230,7 +230,7 @@ def core_line(result: dict[str, Any]) -> str:
 
 def build_lines() -> list[str]:
     """What is measured, and on what."""
-    from ehlo.bench._outcome import machine
+    from ehlo.bench._machine import machine
 
     told = machine()
     build = told["build"]

@@ -5,34 +5,41 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import logging
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 from ehlo._core import Envelope, ServerConfig
 from ehlo._errors import EhloError
 from ehlo._server.handler import Handler, Session
 from ehlo._server.limits import Statistics
-from ehlo._server.trace_fields import count_received
+from ehlo._server.trace_fields import count_received, received
+from ehlo._tls import cipher_suite
 from ehlo._types import path_text
-from ehlo.cli._store import MaildirStore, MboxStore, Store, trace_of
+from ehlo.store import Maildir, Mbox, Store, failure_reply
 
 __all__ = [
     "TIMERS",
     "StoreHandler",
     "UsageError",
     "cannot_listen",
+    "complain",
     "count",
+    "file_mode",
     "first_line",
     "host_name",
     "open_store",
     "port",
     "printable",
     "printable_line",
+    "received_by",
     "say",
     "seconds",
     "size",
@@ -40,6 +47,8 @@ __all__ = [
     "where",
     "whole",
 ]
+
+log: Final = logging.getLogger("ehlo")
 
 _MAX_RECEIVED: Final = 100  # RFC 5321 6.3
 # Of ClientConfig, the waits that one timeout of the user's stands for.
@@ -79,6 +88,13 @@ def seconds(text: str) -> float:
     if not 0 <= value <= 86400:
         raise argparse.ArgumentTypeError(f"seconds are a number from 0 to 86400, not {text!r}")
     return value
+
+
+def file_mode(text: str) -> int:
+    """Permissions of files with mail: octal digits."""
+    if text not in ("600", "640", "660"):
+        raise argparse.ArgumentTypeError(f"a mode is 600, 640 or 660, not {text!r}")
+    return int(text, 8)
 
 
 def host_name(name: str | None, option: str) -> str:
@@ -122,7 +138,7 @@ class StoreHandler(Handler):
 
     Example::
 
-        handler = StoreHandler("ehlo sink", MaildirStore("inbox"), print)
+        handler = StoreHandler("ehlo sink", ehlo.store.Maildir("inbox"), print)
     """
 
     __slots__ = ("_command", "_in_thread", "_report", "_store")
@@ -155,35 +171,64 @@ class StoreHandler(Handler):
 
     async def _keep(self, store: Store, session: Session, envelope: Envelope, content: bytes) -> str | None:
         now = datetime.now().astimezone()
-        trace = trace_of(session, envelope, now)
+        fields = received_by(session, envelope, now)
         try:
-            await self._in_thread(store.deliver, envelope, content, trace, now)
+            await self._in_thread(partial(store.deliver, envelope, content, fields=fields, now=now))
         except OSError as exc:
-            sys.stderr.write(f"{self._command}: a message could not be kept, the client may try again: {exc}\n")
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                return "452 4.3.1 Insufficient system storage"
-            return "451 4.3.0 Local error in processing"
+            complain(f"{self._command}: a message could not be kept, the client may try again: {exc}")
+            return str(failure_reply(exc))
         self.say(now, session, envelope, len(content))
         return None
 
     def say(self, now: datetime, session: Session, envelope: Envelope, size: int | str) -> None:
-        """Report a message and its size, or what became of it."""
+        """Report a message and its size, or what became of it. Whatever happens to the report, the reply stays: it
+        tells the client of the message."""
         if self._report is None:
             return
         peer = "unix" if session.peer is None else f"[{session.peer[0]}]:{session.peer[1]}"
         sender = f"<{printable(path_text(envelope.sender.path))}>"
         recipients = ",".join(f"<{printable(path_text(recipient.path))}>" for recipient in envelope.recipients)
-        self._report(f"{now.isoformat(timespec='seconds')} {peer} {sender} -> {recipients} {size}")
+        try:
+            self._report(f"{now.isoformat(timespec='seconds')} {peer} {sender} -> {recipients} {size}")
+        except Exception:
+            log.exception("the line about a message could not be written")
 
 
-def open_store(kind: Literal["maildir", "mbox"], path: str, option: str) -> Store:
-    """The store at ``path``; ``option`` is what named it, for the error.
+def received_by(session: Session, envelope: Envelope, now: datetime) -> bytes:
+    """Received for a message, with all that the session knows (RFC 5321 4.4, RFC 8314 7.4, RFC 6710 4.1). A relay adds
+    this and nothing else.
+
+    Arguments:
+        session, envelope: how it came.
+        now: when it was received, with its offset from UTC.
+
+    Example::
+
+        content = ehlo.prepend_fields(received_by(session, envelope, now), content)
+    """
+    hello = session.hello
+    return received(
+        now=now,
+        by=session.hostname,
+        hello=None if hello is None else hello[1],
+        peer=None if session.peer is None else session.peer[0],
+        protocol=session.protocol,
+        ident=secrets.token_hex(8),
+        recipients=[recipient.path for recipient in envelope.recipients],
+        smtputf8=envelope.smtputf8,
+        tls=cipher_suite(session.tls),
+        priority=envelope.sender.mt_priority,
+    )
+
+
+def open_store(kind: Literal["maildir", "mbox"], path: str, option: str, **settings: Any) -> Store:
+    """The store at ``path``; ``option`` is what named it, for the error. ``settings`` are those of both stores.
 
     Raises:
         UsageError: it cannot be written to.
     """
     try:
-        return MaildirStore(path) if kind == "maildir" else MboxStore(path)
+        return Maildir(path, **settings) if kind == "maildir" else Mbox(path, **settings)
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise UsageError(f"{option} {path}: {reason}; name a place that can be written to") from None
@@ -205,12 +250,40 @@ def printable_line(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """A line on standard output; a reader that went away is no reason to refuse mail."""
+    """A line on standard output. It is lost when it cannot be written: that is no reason to refuse mail."""
+    _write(sys.stdout, line)
+
+
+def complain(line: str) -> None:
+    """A line on standard error. It is lost when it cannot be written, as with :func:`say`."""
+    _write(sys.stderr, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    encoding = stream.encoding or "ascii"
     try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+    except BrokenPipeError:  # nobody reads it any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError:
+        _forget(stream)
+    except ValueError:  # it is closed
+        return
+
+
+def _forget(stream: TextIO) -> None:
+    """Drop the text that a stream still holds, or it would be written again and again, and fail at the end."""
+    try:
+        number = stream.fileno()
+        kept, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+    except (OSError, ValueError):  # no file, or no descriptor is left
+        return
+    os.dup2(nowhere, number)
+    stream.flush()
+    os.dup2(kept, number)
+    os.close(kept)
+    os.close(nowhere)
 
 
 def where(address: tuple[str, int] | str) -> str:

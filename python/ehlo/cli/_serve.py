@@ -16,7 +16,20 @@ from ehlo._errors import LocalProtocolError, OutcomeUnknown, SMTPConnectError, S
 from ehlo._sasl.credentials import Credentials, PasswordCredentials, ScramCredentials, Verdict
 from ehlo._server.handler import Answer, Handler, Result, Session
 from ehlo._server.listener import Listener
-from ehlo.cli._receive import StoreHandler, UsageError, cannot_listen, open_store, printable, say, seconds, size, totals
+from ehlo._server.prepend import prepend_fields
+from ehlo.cli._receive import (
+    StoreHandler,
+    UsageError,
+    cannot_listen,
+    complain,
+    open_store,
+    printable,
+    received_by,
+    say,
+    seconds,
+    size,
+    totals,
+)
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
 from ehlo.cli._serve_config import (
@@ -28,8 +41,8 @@ from ehlo.cli._serve_config import (
     read_file,
     read_settings,
 )
-from ehlo.cli._store import Store, received_by
 from ehlo.cli._users import hash_line
+from ehlo.store import Store
 
 __all__ = ["add_parser", "answers_of", "worst_of"]
 
@@ -54,7 +67,10 @@ A file of settings (TOML), all of it optional but a listener and [deliver]:
   max_connections, max_connections_per_network, max_size, max_recipients, max_messages, max_errors,
   command_seconds, session_seconds, content_seconds, handler_seconds, content_rate, auth_delay_seconds
   [deliver]                        # one of
-  maildir = "inbox"                # or mbox = FILE, or discard = true
+  maildir = "inbox"                # or mbox = FILE, or discard = true; for the first two
+  mode = "600"                     # of files: 600, 640 or 660
+  follow_symlink = false           # may the place be a symbolic link?
+  recipient_field = "none"         # or Delivered-To, or X-Original-To: once for each recipient
   smtp = "relay.example.org:25"    # or lmtp = "unix:/run/lmtp": a next hop, and for it
   tls = "opportunistic"            # off, opportunistic, required, implicit
   user = "us"                      # with password_file = FILE
@@ -224,7 +240,7 @@ class _Forwarder(_Receiver):
     async def _forward(self, session: Session, envelope: Envelope, content: bytes) -> Answer:
         now = datetime.now().astimezone()
         # A relay adds Received and nothing else (RFC 5321 4.4, 6.4).
-        message = received_by(session, envelope, now) + content
+        message = prepend_fields(received_by(session, envelope, now), content)
         recipients = list(envelope.recipients)
         error: SMTPException | None = None
         try:
@@ -232,10 +248,10 @@ class _Forwarder(_Receiver):
         except SMTPException as exc:
             error, result = exc, exc.result
         except LocalProtocolError as exc:  # what we took, our client does not send
-            sys.stderr.write(f"{_COMMAND}: a message cannot go to the next hop: {exc}\n")
+            complain(f"{_COMMAND}: a message cannot go to the next hop: {exc}")
             return _CANNOT
         if error is not None:
-            sys.stderr.write(f"{_COMMAND}: the next hop did not take a message: {printable(str(error))}\n")
+            complain(f"{_COMMAND}: the next hop did not take a message: {printable(str(error))}")
         replies = answers_of(result, error, len(recipients))
         if any(reply.is_positive for reply in replies):
             self.say(now, session, envelope, len(content))
@@ -353,8 +369,7 @@ class _ServeJob(Job):
         try:
             self._settings.reload()
         except UsageError as exc:
-            sys.stderr.write(f"{_COMMAND}: nothing was changed: {exc}\n")
-            sys.stderr.flush()
+            complain(f"{_COMMAND}: nothing was changed: {exc}")
         else:
             say(f"{_COMMAND}: read certificate and users again")
 
@@ -367,9 +382,11 @@ def _words(listener: Listening) -> str:
 
 
 def _open_store(settings: Settings) -> Store | None:
-    if settings.deliver == "maildir":
-        return open_store("maildir", settings.place, "maildir")
-    return open_store("mbox", settings.place, "mbox") if settings.deliver == "mbox" else None
+    match settings.deliver:
+        case "maildir" | "mbox" as kind:
+            return open_store(kind, settings.place, kind, **settings.store_options)
+        case _:
+            return None
 
 
 def _check_store(settings: Settings) -> None:
@@ -377,6 +394,8 @@ def _check_store(settings: Settings) -> None:
     if not settings.place:
         return
     path = settings.place
+    if os.path.islink(path) and not settings.store_options["follow_symlink"]:
+        raise UsageError(f"{settings.deliver} {path}: is a symbolic link; set deliver.follow_symlink to allow it")
     there = path if os.path.exists(path) else os.path.dirname(path)
     right_kind = os.path.isdir(there) if settings.deliver == "maildir" or there != path else os.path.isfile(there)
     if not right_kind or not os.access(there, os.W_OK):

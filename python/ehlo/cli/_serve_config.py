@@ -115,7 +115,8 @@ class Settings:
 
     Attributes:
         deliver: "maildir", "mbox", "discard", "smtp" or "lmtp".
-        place: the path of a Maildir or mbox.
+        place: the path of a Maildir or mbox, and ``store_options`` for :class:`ehlo.store.Maildir` or
+            :class:`ehlo.store.Mbox`.
         hop: the next hop, and ``hop_options`` for its :class:`ehlo.asyncio.Pool`.
         domains: whose mail is taken from those who have not authenticated; ``None``: any.
     """
@@ -127,6 +128,7 @@ class Settings:
     listeners: list[Listening]
     deliver: str
     place: str = ""
+    store_options: dict[str, Any] = field(default_factory=dict)
     hop: Address | None = None
     hop_options: dict[str, Any] = field(default_factory=dict)
     domains: frozenset[str] | None = None
@@ -351,6 +353,12 @@ def _deliver(settings: Settings, table: _Table, hostname: str, place: Callable[[
             raise UsageError("deliver.discard is true, or not there")
     elif way in ("maildir", "mbox"):
         settings.place = place(table.text(way)) or ""
+        recipient_field = table.one_of("recipient_field", ("Delivered-To", "X-Original-To", "none"), "none")
+        settings.store_options = {
+            "mode": int(table.one_of("mode", ("600", "640", "660"), "600"), 8),
+            "follow_symlink": table.flag("follow_symlink"),
+            "recipient_field": None if recipient_field == "none" else recipient_field,
+        }
     else:
         _hop(settings, table, way, hostname, place)
     table.end()

@@ -7,7 +7,6 @@ import contextlib
 import multiprocessing
 import signal
 import socket
-import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,7 +23,9 @@ from ehlo.cli._receive import (
     StoreHandler,
     UsageError,
     cannot_listen,
+    complain,
     count,
+    file_mode,
     host_name,
     open_store,
     port,
@@ -35,7 +36,7 @@ from ehlo.cli._receive import (
     where,
 )
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
-from ehlo.cli._store import Store
+from ehlo.store import Store
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -64,6 +65,15 @@ def add_parser(commands: Any) -> None:
     what.add_argument("--maildir", metavar="DIR", help="one file a message in a Maildir")
     what.add_argument("--mbox", metavar="FILE", help="append to an mbox file")
     what.add_argument("--discard", action="store_true", help="throw them away (the default)")
+    files = parser.add_argument_group("what files with messages are like")
+    files.add_argument("--mode", type=file_mode, default=0o600, help="permissions: 600, 640 or 660 (default: 600)")
+    files.add_argument("--follow-symlink", action="store_true", help="DIR or FILE may be a symbolic link")
+    files.add_argument(
+        "--recipient-field",
+        choices=("Delivered-To", "X-Original-To", "none"),
+        default="Delivered-To",
+        help="header field for each recipient (default: %(default)s)",
+    )
     how = parser.add_argument_group("protocol")
     how.add_argument("--lmtp", action="store_true", help="speak LMTP (RFC 2033)")
     how.add_argument("--hostname", metavar="NAME", help="this server's name (default: the machine's)")
@@ -166,9 +176,14 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
 
 
 def _store(arguments: argparse.Namespace) -> Store | None:
+    settings = {
+        "mode": arguments.mode,
+        "follow_symlink": arguments.follow_symlink,
+        "recipient_field": None if arguments.recipient_field == "none" else arguments.recipient_field,
+    }
     if arguments.maildir is not None:
-        return open_store("maildir", arguments.maildir, "--maildir")
-    return None if arguments.mbox is None else open_store("mbox", arguments.mbox, "--mbox")
+        return open_store("maildir", arguments.maildir, "--maildir", **settings)
+    return None if arguments.mbox is None else open_store("mbox", arguments.mbox, "--mbox", **settings)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -342,7 +357,7 @@ def _run_workers(arguments: argparse.Namespace) -> int:
         raise UsageError(failures[0])
     say(totals("ehlo sink", total, refused))
     for failure in failures:
-        sys.stderr.write(f"ehlo sink: {failure}\n")
+        complain(f"ehlo sink: {failure}")
     return 1 if failures else 0
 
 

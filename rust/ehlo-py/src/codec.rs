@@ -8,7 +8,8 @@ use pyo3::types::{PyBytes, PyFrozenSet, PyString};
 
 use crate::buffer::lend;
 use crate::content::Collected;
-use crate::error::{LocalProtocolError, RemoteProtocolError, misuse, unknown_name};
+use crate::error::{LocalProtocolError, RemoteProtocolError, misuse, unexpected_word};
+use crate::settings::Setting;
 
 /// The names of the flags that are set.
 pub(crate) fn flag_names<'py>(py: Python<'py>, flags: &ContentFlags) -> PyResult<Bound<'py, PyFrozenSet>> {
@@ -25,16 +26,6 @@ pub(crate) fn flag_names<'py>(py: Python<'py>, flags: &ContentFlags) -> PyResult
         PyFrozenSet::new(py, names.into_iter().filter_map(|(set, name)| set.then_some(name)))
     } else {
         PyFrozenSet::empty(py)
-    }
-}
-
-/// "reject", "normalize" or "allow".
-pub(crate) fn bare_newlines(name: &str) -> PyResult<BareNewlines> {
-    match name {
-        "reject" => Ok(BareNewlines::Reject),
-        "normalize" => Ok(BareNewlines::Normalize),
-        "allow" => Ok(BareNewlines::Allow),
-        _ => Err(unknown_name("a policy for bare newlines", name, &["reject", "normalize", "allow"])),
     }
 }
 
@@ -63,8 +54,9 @@ pub(crate) struct DotDecoder {
 impl DotDecoder {
     #[new]
     #[pyo3(signature = (bare_newlines = "reject"))]
-    fn new(bare_newlines: &str) -> PyResult<Self> {
-        Ok(Self { inner: dot::DotDecoder::new(self::bare_newlines(bare_newlines)?), done: false })
+    fn new(py: Python<'_>, bare_newlines: &str) -> PyResult<Self> {
+        let policy = BareNewlines::from_python(&PyString::new(py, bare_newlines))?;
+        Ok(Self { inner: dot::DotDecoder::new(policy), done: false })
     }
 
     /// Read the next octets, in any split. Gives the content among them, and how many were used: all of them, unless
@@ -124,7 +116,7 @@ impl DotEncoder {
         let policy = match bare_newlines {
             "normalize" => dot::EncodePolicy::Normalize,
             "reject" => dot::EncodePolicy::Reject,
-            _ => return Err(unknown_name("a policy for bare newlines", bare_newlines, &["normalize", "reject"])),
+            _ => return Err(unexpected_word(bare_newlines, &["normalize", "reject"])),
         };
         Ok(Self { inner: Some(dot::DotEncoder::new(policy)) })
     }

@@ -1,4 +1,4 @@
-//! Rust's errors as Python's exceptions. The classes are written in Python: `ehlo/_errors.py`.
+//! Errors of the engine become exceptions of Python. Their classes are written in Python: `ehlo/_errors.py`.
 
 use std::fmt::Display;
 
@@ -15,7 +15,12 @@ pub(crate) fn misuse(error: impl Display) -> PyErr {
     LocalProtocolError::new_err(error.to_string())
 }
 
-/// A word that is none of `known`.
-pub(crate) fn unknown_name(what: &str, name: &str, known: &[&str]) -> PyErr {
-    PyValueError::new_err(format!("{name:?} is not {what}; there are {}", known.join(", ")))
+/// A word that is none of `expected`, of which there are two at least.
+pub(crate) fn unexpected_word(word: &str, expected: &[&str]) -> PyErr {
+    let quoted: Vec<String> = expected.iter().map(|word| format!("{word:?}")).collect();
+    let listed = match &quoted[..] {
+        [several @ .., last] if !several.is_empty() => format!("{} or {last}", several.join(", ")),
+        all => all.concat(),
+    };
+    PyValueError::new_err(format!("expected {listed}, not {word:?}"))
 }

@@ -1,37 +1,32 @@
 //! `ehlo._core`: the engine as Python sees it.
 //!
-//! Rule 1: this crate converts, it never decides. What is answered to a peer is written in `ehlo::session`.
-//! Rule 2: nothing here calls into Python code; there are no callbacks.
-//! Rule 3: `unsafe` lives in [`buffer`] and [`content`] only, each block with its proof.
+//! Three rules hold in this crate:
+//!
+//! 1. It converts, and never decides. The code that decides what a peer is told is in `ehlo::session`.
+//! 2. It never calls Python code. There are no callbacks.
+//! 3. `unsafe` stands in `buffer.rs` and `content.rs` only, and each block has its proof.
 //!
 //! One file for each concern:
 //!
-//! - [`server`], [`config`], [`event`]: the server's session.
-//! - [`client`], [`client_config`], [`client_event`]: the client's.
-//! - [`address`], [`envelope`], [`reply`], [`capability`], [`command`]: words.
-//! - [`peer`]: what a trusted front says of the client.
-//! - [`codec`]: the dot codec and xtext.
-//! - [`buffer`], [`content`]: memory that is shared with Python.
-//! - [`error`], [`lazy`]: what all the others use.
+//! - `server/`: the server's session: connection, config, events.
+//! - `client/`: the client's session, in the same files.
+//! - `values/`: addresses, envelopes, replies, commands, capabilities, and what a trusted front says of a client.
+//! - `settings.rs`: how a table of settings becomes a Python class.
+//! - `codec.rs`: the dot codec and xtext.
+//! - `buffer.rs`, `content.rs`: memory that is shared with Python.
+//! - `convert.rs`, `error.rs`, `lazy.rs`: what all the others use.
 #![deny(unsafe_code)]
 
-mod address;
 mod buffer;
-mod capability;
 mod client;
-mod client_config;
-mod client_event;
 mod codec;
-mod command;
-mod config;
 mod content;
-mod envelope;
+mod convert;
 mod error;
-mod event;
 mod lazy;
-mod peer;
-mod reply;
 mod server;
+mod settings;
+mod values;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -52,6 +47,16 @@ fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(info)
 }
 
+/// For the tool that writes the stub: of each class of settings, the name of each setting, the type that the class takes and
+/// the type that the property has.
+#[pyfunction]
+fn _setting_types() -> Vec<(&'static str, Vec<settings::Types>)> {
+    vec![
+        ("ClientConfig", client::config::ClientConfig::types()),
+        ("ServerConfig", server::config::ServerConfig::types()),
+    ]
+}
+
 /// The engine, written in Rust. Import these names from `ehlo`, not from here.
 #[pymodule(gil_used = false)]
 mod _core {
@@ -59,46 +64,48 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::address::{Address, NullPath, Postmaster};
+    use super::_setting_types;
     #[pymodule_export]
     use super::buffer::ReceiveBuffer;
     #[pymodule_export]
     use super::build_info;
     #[pymodule_export]
-    use super::capability::Capabilities;
+    use super::client::config::ClientConfig;
     #[pymodule_export]
-    use super::client::ClientConnection;
+    use super::client::connection::ClientConnection;
     #[pymodule_export]
-    use super::client_config::ClientConfig;
-    #[pymodule_export]
-    use super::client_event::{
+    use super::client::event::{
         Challenge, ClientDisconnect, CommandReply, Ready, RecipientResult, SendResult, Unsolicited,
     };
     #[pymodule_export]
     use super::codec::{DotDecoder, DotEncoder, dot_stuff, dot_unstuff, xtext_decode, xtext_encode};
     #[pymodule_export]
-    use super::command::{Command, parse_command};
+    use super::server::config::ServerConfig;
     #[pymodule_export]
-    use super::config::ServerConfig;
+    use super::server::connection::ServerConnection;
     #[pymodule_export]
-    use super::envelope::{Envelope, Recipient, Sender};
-    #[pymodule_export]
-    use super::event::{
+    use super::server::event::{
         Auth, AuthResponse, Chunk, Connect, ContentAborted, ContentStart, Data, Disconnect, Etrn, Expn, Hello, Mail,
         Message, Proxy, Rcpt, Reset, StartTls, Vrfy, Xclient,
     };
     #[pymodule_export]
-    use super::peer::{ClientAttributes, ProxyHeader, parse_proxy};
+    use super::values::address::{Address, NullPath, Postmaster};
     #[pymodule_export]
-    use super::reply::{Reply, parse_reply};
+    use super::values::capability::Capabilities;
     #[pymodule_export]
-    use super::server::ServerConnection;
+    use super::values::command::{Command, parse_command};
+    #[pymodule_export]
+    use super::values::envelope::{Envelope, Recipient, Sender};
+    #[pymodule_export]
+    use super::values::front::{ClientAttributes, ProxyHeader, parse_proxy};
+    #[pymodule_export]
+    use super::values::reply::{Reply, parse_reply};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         module.add("__version__", python_version(env!("CARGO_PKG_VERSION")))?;
-        module.add("NULL", super::address::null(py)?)?;
+        module.add("NULL", super::values::address::null(py)?)?;
         if cfg!(debug_assertions) {
             let category = py.get_type::<PyRuntimeWarning>();
             PyErr::warn(py, &category, c"ehlo was built without optimisation: do not measure it", 1)?;

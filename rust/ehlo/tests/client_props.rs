@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::client::describe;
 use ehlo::session::client::{Chunking, ClientConfig, ClientConnection, ClientEvent, ClientSettings, Facts, NewMessage};
-use ehlo::session::{Decisions, Envelope, Event, ServerConfig, ServerConnection, ServerSettings};
+use ehlo::session::{Decisions, Envelope, ServerConfig, ServerConnection, ServerEvent, ServerSettings};
 use ehlo::syntax::reply::Reply;
 use proptest::prelude::*;
 
@@ -129,14 +129,14 @@ fn talk(client: &ClientSettings, server: &ServerSettings, letters: &[Letter], cu
 fn serve(server: &mut ServerConnection, story: &mut Story) {
     while let Some(event) = server.poll_event() {
         match event {
-            Event::Rcpt(recipient) => {
+            ServerEvent::Rcpt(recipient) => {
                 let path = recipient.path.as_written().to_owned();
                 match FATES.iter().find(|(name, _)| *name == path).unwrap().1 {
                     None => server.accept().unwrap(),
                     Some(refusal) => server.reply(&Reply::parse_text(refusal).unwrap()).unwrap(),
                 }
             }
-            Event::Message { envelope, content, .. } => {
+            ServerEvent::Message { envelope, content, .. } => {
                 let to = envelope.recipients.iter().map(|to| to.path.as_written().to_owned()).collect();
                 story.taken.push((to, content));
                 server.accept().unwrap();

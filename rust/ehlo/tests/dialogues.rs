@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use ehlo::session::{Event, ServerConfig, ServerConnection, ServerSettings};
+use ehlo::session::{ServerConfig, ServerConnection, ServerEvent, ServerSettings};
 use ehlo::syntax::reply::Reply;
 
 /// One file. Format: tests/data/README.md.
@@ -85,7 +85,7 @@ impl<'a> Play<'a> {
     fn feed(&mut self, octets: &[u8]) {
         self.connection.receive(octets);
         while let Some(event) = self.connection.poll_event() {
-            if let Event::Message { envelope, content, size, .. } = event {
+            if let ServerEvent::Message { envelope, content, size, .. } = event {
                 assert_eq!(size, content.len() as u64);
                 self.messages.extend_from_slice(&content);
                 if self.dialogue.config.settings().lmtp {

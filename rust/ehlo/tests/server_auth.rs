@@ -2,7 +2,8 @@
 mod common;
 use common::*;
 use ehlo::session::{
-    ConfigError, Decisions, Event, Limits, Misuse, ServerConfig, ServerConnection, ServerSettings, TlsFacts, TlsMode,
+    Decisions, ServerConfig, ServerConfigError, ServerConnection, ServerEvent, ServerMisuse, ServerSettings, TlsFacts,
+    TlsMode,
 };
 use ehlo::syntax::reply::Reply;
 
@@ -49,9 +50,9 @@ fn s_aut_01_and_02_mechanisms() {
     assert_eq!(codes(auth(), format!("AUTH {}\r\n", "A".repeat(20)), plain), ["504 5.5.4"]);
     assert_eq!(codes(settings(), "AUTH PLAIN\r\n", plain), ["502 5.5.1"]);
     for name in ["", "PLA!N", "ABCDEFGHIJKLMNOPQRSTU", "PL AIN"] {
-        assert!(matches!(ServerConfig::new(offering(&[name])), Err(ConfigError::Mechanism(_))), "{name}");
+        assert!(matches!(ServerConfig::new(offering(&[name])), Err(ServerConfigError::Mechanism(_))), "{name}");
     }
-    assert!(matches!(ServerConfig::new(offering(&["PLAIN", "plain"])), Err(ConfigError::Mechanism(_))));
+    assert!(matches!(ServerConfig::new(offering(&["PLAIN", "plain"])), Err(ServerConfigError::Mechanism(_))));
     assert!(keywords(offering(&["plain", "LOGIN"])).contains(&"AUTH PLAIN LOGIN".into()));
 }
 
@@ -78,14 +79,14 @@ fn s_aut_06_not_without_tls() {
     assert_eq!(outcome.replies(), ["250", "538 5.7.11", "504 5.5.4", "220 2.0.0", "250", "235 2.7.0"]);
     assert_eq!(outcome.output.matches("AUTH").count(), 1);
     let never = ServerSettings { tls: TlsMode::Off, ..settings };
-    assert_eq!(ServerConfig::new(never).unwrap_err(), ConfigError::AuthNeverOffered);
+    assert_eq!(ServerConfig::new(never).unwrap_err(), ServerConfigError::AuthNeverOffered);
     for name in ["SCRAM-SHA-256-PLUS", "LOGIN"] {
         let settings = ServerSettings {
             auth: vec!["PLAIN".into(), "SCRAM-SHA-256-PLUS".into()],
             auth_in_clear: vec![name.into()],
             ..common::settings()
         };
-        assert_eq!(ServerConfig::new(settings).unwrap_err(), ConfigError::AuthInClear(name.into()));
+        assert_eq!(ServerConfig::new(settings).unwrap_err(), ServerConfigError::AuthInClear(name.into()));
     }
 }
 
@@ -181,7 +182,7 @@ fn s_aut_14_every_answer() {
     ] {
         let mut conn = connection(auth());
         conn.receive(format!("EHLO c.example\r\nAUTH PLAIN {GOOD}\r\n").as_bytes());
-        assert!(matches!(conn.poll_event(), Some(Event::Auth { .. })));
+        assert!(matches!(conn.poll_event(), Some(ServerEvent::Auth { .. })));
         conn.clear_output();
         conn.reply(&Reply::parse_text(reply).unwrap()).unwrap();
         assert!(conn.output().starts_with(got.as_bytes()), "{reply}");
@@ -203,7 +204,7 @@ fn s_aut_15_require_auth() {
     let after = ["502 5.5.1", "250 2.0.0", "250 2.0.0", "250", "235 2.7.0", "250 2.1.0"];
     assert_eq!(codes(settings, input, plain), [&before[..], &after].concat());
     let nothing = ServerSettings { require_auth: true, ..common::settings() };
-    assert_eq!(ServerConfig::new(nothing).unwrap_err(), ConfigError::RequiresAuth);
+    assert_eq!(ServerConfig::new(nothing).unwrap_err(), ServerConfigError::RequiresAuth);
 }
 
 #[test]
@@ -214,9 +215,14 @@ fn s_aut_16_failures_are_counted() {
     assert_eq!(outcome.replies()[1..], ["535 5.7.8", "535 5.7.8", "535 5.7.8", "421 4.7.0"]);
     assert!(outcome.closed && outcome.has("Disconnect(Limit)"));
     assert!(outcome.output.ends_with("421 4.7.0 mx.example Too many failed authentications\r\n"));
-    let limits = Limits { auth_failures: None, ..Limits::default() };
     assert!(
-        !run_with(ServerSettings { limits, ..auth() }, format!("EHLO x\r\n{}", bad.repeat(9)), false, plain).closed
+        !run_with(
+            ServerSettings { max_auth_failures: None, ..auth() },
+            format!("EHLO x\r\n{}", bad.repeat(9)),
+            false,
+            plain
+        )
+        .closed
     );
 }
 
@@ -275,20 +281,20 @@ fn asked() -> ServerConnection {
 #[test]
 fn misuse() {
     let mut conn = asked();
-    assert_eq!(conn.challenge(b""), Err(Misuse::NoDecision)); // the event was not read
+    assert_eq!(conn.challenge(b""), Err(ServerMisuse::NoDecision)); // the event was not read
     conn.poll_event();
-    assert_eq!(conn.accept(), Err(Misuse::NeedsIdentity));
+    assert_eq!(conn.accept(), Err(ServerMisuse::NeedsIdentity));
     for text in ["235 2.7.0 ok", "334 more", "250 ok"] {
         let wrong = conn.reply(&Reply::parse_text(text).unwrap());
-        assert!(matches!(wrong, Err(Misuse::WrongClass { expected: "4yz or 5yz", .. })), "{text}");
+        assert!(matches!(wrong, Err(ServerMisuse::WrongClass { expected: "4yz or 5yz", .. })), "{text}");
     }
     conn.challenge(b"").unwrap();
-    assert_eq!(conn.accept_identity("x"), Err(Misuse::NoDecision));
+    assert_eq!(conn.accept_identity("x"), Err(ServerMisuse::NoDecision));
     let all = ServerSettings { decisions: all_decisions(), ..auth() };
     let mut conn = connection(all);
     conn.poll_event();
-    assert_eq!(conn.challenge(b""), Err(Misuse::NotAuth));
-    assert_eq!(conn.accept_identity("x"), Err(Misuse::NotAuth));
+    assert_eq!(conn.challenge(b""), Err(ServerMisuse::NotAuth));
+    assert_eq!(conn.accept_identity("x"), Err(ServerMisuse::NotAuth));
 }
 
 #[test]

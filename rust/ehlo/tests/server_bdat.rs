@@ -129,7 +129,7 @@ fn s_bdt_18_to_21_what_is_in_the_chunks() {
     let mut conn = connection(settings());
     conn.receive(b"EHLO x\r\nMAIL FROM:<a@b> BODY=BINARYMIME\r\nRCPT TO:<c@d>\r\nBDAT 512 LAST\r\n");
     conn.receive(&all);
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { content, .. }) if content == all)); // S-BDT-20
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { content, .. }) if content == all)); // S-BDT-20
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn s_bdt_24_a_million_chunks() {
         assert!(conn.poll_event().is_none() && conn.buffered() == 0);
     }
     conn.receive(b"BDAT 0 LAST\r\n");
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { size: 1_000_000, .. })));
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { size: 1_000_000, .. })));
 }
 
 #[test]

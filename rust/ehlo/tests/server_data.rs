@@ -1,7 +1,7 @@
 //! RULES group 6: DATA and the dot, with every row of table 6a, seen from the session.
 mod common;
 use common::*;
-use ehlo::session::{ContentMode, Decisions, Event, ServerSettings};
+use ehlo::session::{ContentMode, Decisions, ServerEvent, ServerSettings};
 use ehlo::syntax::reply::Reply;
 use ehlo::wire::content::BareNewlines::{self, Allow, Normalize, Reject};
 
@@ -161,8 +161,8 @@ fn s_dat_15_a_refusal_during_the_content() {
     let config = ServerSettings { content: ContentMode::Stream, ..settings() };
     let mut conn = connection(config);
     conn.receive(&data(b"first\r\n"));
-    assert!(matches!(conn.poll_event(), Some(Event::ContentStart(_))));
-    assert!(matches!(conn.poll_event(), Some(Event::Chunk(octets)) if octets == b"first\r\n"));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::ContentStart(_))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Chunk(octets)) if octets == b"first\r\n"));
     assert!(conn.poll_event().is_none());
     conn.clear_output();
     conn.refuse_content(Reply::parse_text("554 5.7.1 enough").unwrap()).unwrap();
@@ -178,7 +178,7 @@ fn s_dat_16_no_250_before_the_program_answered() {
     let mut conn = connection(settings());
     conn.receive(&data(b"a\r\n.\r\nNOOP\r\n"));
     conn.clear_output();
-    assert!(matches!(conn.poll_event(), Some(Event::Message { .. })));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Message { .. })));
     assert!(conn.poll_event().is_none() && conn.output().is_empty());
     conn.accept().unwrap();
     assert!(conn.poll_event().is_none());

@@ -23,8 +23,8 @@ fn b_adr_01_to_03_the_frame_of_a_path() {
     }
     assert_eq!(replies("MAIL FROM :<a@b>\r\nMAIL\r\nRCPT\r\n"), ["501 5.5.4"; 3]);
     let mut lax = settings();
-    lax.leniency.space_after_colon = true;
-    lax.leniency.bare_paths = true;
+    lax.lenient.space_after_colon = true;
+    lax.lenient.bare_paths = true;
     assert_eq!(mail_in(lax.clone(), " <a@b>"), "250 2.1.0");
     assert_eq!(mail_in(lax, "a@b"), "250 2.1.0");
 }
@@ -242,7 +242,7 @@ fn s_par_13_to_16_body_and_smtputf8() {
     let mut conn = connection(settings());
     conn.receive(format!("EHLO x\r\n{ENVELOPE}DATA\r\n").as_bytes());
     conn.receive(&[&all[..], b"\r\n.\r\n"].concat());
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { content, flags, .. })
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { content, flags, .. })
         if content[..all.len()] == all && flags.eight_bit)); // S-PAR-14
     let strict = ServerSettings { reject_8bit: true, ..settings() };
     let body = "DATA\r\né\r\n.\r\n";
@@ -252,7 +252,7 @@ fn s_par_13_to_16_body_and_smtputf8() {
     assert_eq!(mail("<a@b> SMTPUTF8=1"), "501 5.5.4"); // S-PAR-15
     let mut conn = connection(settings());
     conn.receive(b"EHLO x\r\nMAIL FROM:<a@b> SMTPUTF8\r\nRCPT TO:<c@d>\r\nDATA\r\n.\r\n");
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { envelope, .. })
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { envelope, .. })
         if envelope.smtputf8() && envelope.sender.parameters.body.is_none())); // S-PAR-16
     assert_eq!(conn.protocol(), "UTF8SMTP");
 }
@@ -292,7 +292,7 @@ fn s_par_17_to_24_dsn() {
     }
     let mut conn = connection(settings());
     conn.receive(b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n.\r\n");
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { envelope, .. })
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { envelope, .. })
         if envelope.recipients[0].parameters.notify.is_none())); // S-PAR-21
     let asked = ServerSettings { decisions: Decisions { rcpt: true, ..Decisions::default() }, ..settings() };
     for parameters in ["", " NOTIFY=NEVER ORCPT=rfc822;c@d"] {
@@ -322,7 +322,7 @@ fn s_par_25_to_32_the_rarer_ones() {
         ehlo::syntax::datetime::DateTime::parse("2030-01-01T00:00:00Z", ehlo::syntax::datetime::Fraction::Refused)
             .unwrap();
     let hold = ServerSettings {
-        future_release: Some(ehlo::session::config::FutureRelease { max_seconds: 86400, max_until: until }),
+        future_release: Some(ehlo::session::FutureRelease { max_seconds: 86400, max_until: until }),
         deliver_by: Some(None),
         submission: true, // S-SUB-11: nowhere else
         auth: vec!["PLAIN".into()],
@@ -344,7 +344,7 @@ fn s_par_25_to_32_the_rarer_ones() {
         let reply = &after_ehlo(hold.clone(), format!("AUTH PLAIN =\r\nMAIL FROM:<a@b.example> {value}\r\n"))[1];
         assert_eq!(reply, if good { "250 2.1.0" } else { "501 5.5.4" }, "{value}");
     }
-    let priority = ServerSettings { mt_priority: Some("MIXER".into()), rrvs: true, ..settings() };
+    let priority = ServerSettings { mt_priority: Some(Some("MIXER".into())), rrvs: true, ..settings() };
     assert!(keywords(priority.clone()).contains(&"MT-PRIORITY MIXER".to_owned()));
     for (value, good) in
         [("-9", true), ("0", true), ("3", true), ("10", false), ("+1", false), ("-0", false), ("01", false)]
@@ -364,7 +364,6 @@ fn s_par_25_to_32_the_rarer_ones() {
 
 #[test]
 fn s_par_33_limits_say_what_is_enforced() {
-    let limits = ehlo::session::Limits { messages: Some(100), recipients: 1000, ..Default::default() };
-    let config = ServerSettings { limits, ..settings() };
+    let config = ServerSettings { max_messages: Some(100), max_recipients: 1000, ..settings() };
     assert!(keywords(config).contains(&"LIMITS MAILMAX=100 RCPTMAX=1000".to_owned())); // enforced: S-SES-43, S-SES-45
 }

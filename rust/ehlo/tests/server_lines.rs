@@ -1,7 +1,7 @@
 //! RULES group 1: lines and framing, seen from the session.
 mod common;
 use common::*;
-use ehlo::session::{Limits, ServerSettings};
+use ehlo::session::ServerSettings;
 
 #[test]
 fn b_lin_01_only_crlf_ends_a_line() {
@@ -62,8 +62,7 @@ fn s_lin_08_to_10_control_and_8bit_octets() {
 #[test]
 fn s_lin_11_a_line_of_512_octets_is_accepted() {
     for limit in [512, 2048] {
-        let limits = Limits { command_line: limit, ..Limits::default() };
-        let config = ServerSettings { limits, ..settings() };
+        let config = ServerSettings { max_command_line: limit, ..settings() };
         assert_eq!(after_ehlo(config, format!("NOOP {}\r\n", "x".repeat(505))), ["250 2.0.0"]);
     }
 }
@@ -151,7 +150,7 @@ fn s_lin_22_trailing_white_space_is_tolerated() {
 fn s_lin_23_other_white_space_is_not_in_the_grammar() {
     assert_eq!(replies("\r\n NOOP\r\nMAIL FROM:<a@b>  SIZE=1\r\n"), ["500 5.5.2", "500 5.5.2", "501 5.5.4"]);
     let mut lax = settings();
-    lax.leniency.extra_space = true;
+    lax.lenient.extra_space = true;
     assert_eq!(after_ehlo(lax, "MAIL FROM:<a@b>  SIZE=1\r\n"), ["250 2.1.0"]);
 }
 

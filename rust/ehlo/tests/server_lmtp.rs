@@ -1,7 +1,7 @@
 //! RULES group 10: LMTP (RFC 2033).
 mod common;
 use common::*;
-use ehlo::session::{Decisions, Event, Misuse, ServerSettings};
+use ehlo::session::{Decisions, ServerEvent, ServerMisuse, ServerSettings};
 use ehlo::syntax::reply::Reply;
 
 fn lmtp() -> ServerSettings {
@@ -67,7 +67,7 @@ fn s_lmt_06_and_08_replies_leave_when_known() {
     let mut conn = connection(lmtp());
     conn.receive(FOUR.as_bytes());
     conn.receive(b"DATA\r\nhi\r\n.\r\n");
-    assert!(matches!(conn.poll_event(), Some(Event::Message { .. })));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Message { .. })));
     conn.clear_output();
     let folded = Reply::from_lines(250, None, &["one", "two"]).unwrap();
     conn.reply_recipients(&[folded]).unwrap();
@@ -76,7 +76,7 @@ fn s_lmt_06_and_08_replies_leave_when_known() {
     let no = Reply::parse_text("452 4.2.2 full").unwrap();
     assert_eq!(
         conn.reply_recipients(&[no.clone(), no.clone(), no.clone(), no.clone()]),
-        Err(Misuse::TooManyReplies { expected: 3, given: 4 })
+        Err(ServerMisuse::TooManyReplies { expected: 3, given: 4 })
     );
     conn.reply_recipients(&[no.clone(), no]).unwrap();
     conn.accept().unwrap();

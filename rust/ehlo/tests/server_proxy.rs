@@ -1,7 +1,7 @@
 //! Behind a proxy: the PROXY header before anything else.
 mod common;
 use common::*;
-use ehlo::session::{Decisions, DisconnectReason, Event, ServerConnection, ServerSettings, TlsFacts, TlsMode};
+use ehlo::session::{Decisions, ServerConnection, ServerDisconnect, ServerEvent, ServerSettings, TlsFacts, TlsMode};
 use ehlo::syntax::reply::Reply;
 
 const HEADER: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 25\r\n";
@@ -30,7 +30,7 @@ fn s_pxy_01_no_header_no_word() {
 fn s_pxy_02_and_05_the_peer() {
     let mut conn = connection(proxied());
     conn.receive(HEADER);
-    assert!(matches!(conn.poll_event(), Some(Event::Proxy(_))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Proxy(_))));
     assert!(conn.output().is_empty(), "the program comes first");
     conn.accept().unwrap();
     assert_eq!(conn.output(), b"220 mx.example ESMTP\r\n");
@@ -51,7 +51,7 @@ fn s_pxy_10_in_pieces_and_with_what_follows() {
     assert_eq!(conn.timeout().unwrap().as_secs(), 5);
     conn.receive(&HEADER[..10]);
     conn.receive_timeout();
-    assert!(matches!(conn.poll_event(), Some(Event::Disconnect(DisconnectReason::Timeout))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Disconnect(ServerDisconnect::Timeout))));
     assert!(conn.output().is_empty());
     let mut conn = connection(proxied());
     conn.shutdown(None).unwrap();
@@ -78,7 +78,7 @@ fn b_tls_15_the_handshake_comes_behind_the_header() {
     let mut conn = connection(settings.clone());
     assert!(!conn.is_handshaking());
     conn.receive(&[HEADER, b"\x16\x03\x01\x02\x00\x01"].concat());
-    assert!(matches!(conn.poll_event(), Some(Event::Proxy(_))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Proxy(_))));
     conn.accept().unwrap();
     assert!(conn.is_handshaking() && conn.output().is_empty());
     assert_eq!(conn.take_tls_input(), b"\x16\x03\x01\x02\x00\x01");

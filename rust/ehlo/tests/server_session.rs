@@ -1,16 +1,12 @@
 //! RULES groups 0, 2 and 3: replies, order, limits and timers.
 mod common;
 use common::*;
-use ehlo::session::{Decisions, Limits, Misuse, ServerSettings};
+use ehlo::session::{Decisions, ServerMisuse, ServerSettings};
 use ehlo::syntax::reply::Reply;
 use ehlo::syntax::status::EnhancedCode;
 
 fn deciding(decisions: Decisions) -> ServerSettings {
     ServerSettings { decisions, ..settings() }
-}
-
-fn limited(limits: Limits) -> ServerSettings {
-    ServerSettings { limits, ..settings() }
 }
 
 #[test]
@@ -65,7 +61,7 @@ fn s_rpl_19_to_21_where_enhanced_codes_stand() {
 
 #[test]
 fn s_rpl_25_and_26_only_registered_codes_and_no_251() {
-    let source = include_str!("../src/session/server/words.rs");
+    let source = include_str!("../src/session/server/replies.rs");
     let mut seen = 0;
     for line in source.lines().filter(|line| line.contains("const ") && line.contains("= \"")) {
         let text = line.split('"').nth(1).unwrap();
@@ -298,11 +294,11 @@ fn s_ses_31_shutdown_says_421() {
     assert!(!conn.is_closed(), "a transaction may end");
     conn.clear_output();
     conn.receive(b"DATA\r\nhi\r\n.\r\n");
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Message { .. })));
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Message { .. })));
     conn.accept().unwrap();
     let said = String::from_utf8_lossy(conn.output()).into_owned();
     assert!(said.contains("250 2.0.0 OK\r\n421 4.3.2 ") && conn.is_closed(), "{said}");
-    assert_eq!(conn.shutdown(Some(Reply::parse_text("550 no").unwrap())), Err(Misuse::ShutdownCode));
+    assert_eq!(conn.shutdown(Some(Reply::parse_text("550 no").unwrap())), Err(ServerMisuse::ShutdownCode));
 }
 
 #[test]
@@ -354,7 +350,7 @@ fn s_ses_40_and_41_timers() {
     conn.clear_output();
     conn.receive_timeout();
     assert!(conn.output().starts_with(b"421 4.4.2 ") && conn.is_closed());
-    assert!(matches!(conn.poll_event(), Some(ehlo::session::Event::Disconnect(_))));
+    assert!(matches!(conn.poll_event(), Some(ehlo::session::ServerEvent::Disconnect(_))));
     assert!(conn.poll_event().is_none());
 }
 
@@ -368,10 +364,10 @@ fn s_ses_42_errors_and_junk_are_counted() {
     assert_eq!(outcome.replies().len(), 100 + 21, "the 101st counts as an error, the 21st error closes");
     let mail = format!("EHLO x\r\n{}", format!("{}{ENVELOPE}DATA\r\n.\r\n", "NOOP\r\n".repeat(60)).repeat(4));
     assert!(!feed(&settings(), [mail.as_bytes()], false, |_| None).closed, "accepted mail resets the junk count");
-    let commands = Limits { commands: Some(3), ..Limits::default() };
-    assert_eq!(run_in(limited(commands), "NOOP\r\n".repeat(4)).replies().last().unwrap(), "421 4.7.0");
+    let commands = ServerSettings { max_commands: Some(3), ..settings() };
+    assert_eq!(run_in(commands, "NOOP\r\n".repeat(4)).replies().last().unwrap(), "421 4.7.0");
     let refused = ServerSettings {
-        limits: Limits { refused_recipients: Some(1), ..Limits::default() },
+        max_refused_recipients: Some(1),
         ..deciding(Decisions { rcpt: true, ..Decisions::default() })
     };
     let input = "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<c@d>\r\n";
@@ -382,8 +378,7 @@ fn s_ses_42_errors_and_junk_are_counted() {
 
 #[test]
 fn s_ses_43_to_45_recipients_and_messages() {
-    let limits = Limits { recipients: 100, messages: Some(2), ..Limits::default() };
-    let config = limited(limits);
+    let config = ServerSettings { max_recipients: 100, max_messages: Some(2), ..settings() };
     let input = format!("EHLO x\r\nMAIL FROM:<a@b>\r\n{}DATA\r\n.\r\n", "RCPT TO:<c@d>\r\n".repeat(101));
     let outcome = feed(&config, [input.as_bytes()], false, |_| None);
     assert_eq!(outcome.replies()[101], "250 2.1.5");
@@ -407,15 +402,18 @@ fn b_oth_07_http_and_tls_are_turned_away() {
 #[test]
 fn misuse_names_what_was_expected() {
     let mut conn = connection(settings());
-    assert_eq!(conn.accept(), Err(Misuse::NoDecision));
+    assert_eq!(conn.accept(), Err(ServerMisuse::NoDecision));
     let reply = Reply::parse_text("250 2.0.0 ok").unwrap();
-    assert_eq!(conn.reply(&reply), Err(Misuse::NoDecision));
-    assert_eq!(conn.reply_recipients(std::slice::from_ref(&reply)), Err(Misuse::NotLmtp)); // S-DAT-18
-    assert_eq!(conn.refuse_content(Reply::parse_text("550 no").unwrap()), Err(Misuse::NoContent));
+    assert_eq!(conn.reply(&reply), Err(ServerMisuse::NoDecision));
+    assert_eq!(conn.reply_recipients(std::slice::from_ref(&reply)), Err(ServerMisuse::NotLmtp)); // S-DAT-18
+    assert_eq!(conn.refuse_content(Reply::parse_text("550 no").unwrap()), Err(ServerMisuse::NoContent));
     conn.receive(format!("EHLO x\r\n{ENVELOPE}DATA\r\n.\r\n").as_bytes());
-    assert_eq!(conn.accept(), Err(Misuse::NoDecision), "the event was not read yet");
+    assert_eq!(conn.accept(), Err(ServerMisuse::NoDecision), "the event was not read yet");
     assert!(conn.poll_event().is_some());
-    assert!(matches!(conn.reply(&Reply::parse_text("354 go").unwrap()), Err(Misuse::WrongClass { code: 354, .. })));
+    assert!(matches!(
+        conn.reply(&Reply::parse_text("354 go").unwrap()),
+        Err(ServerMisuse::WrongClass { code: 354, .. })
+    ));
     conn.reply(&reply).unwrap();
-    assert_eq!(conn.accept(), Err(Misuse::NoDecision));
+    assert_eq!(conn.accept(), Err(ServerMisuse::NoDecision));
 }

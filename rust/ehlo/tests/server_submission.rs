@@ -1,7 +1,7 @@
 //! Message submission: RFC 6409.
 mod common;
 use common::*;
-use ehlo::session::{ConfigError, Decisions, ServerConfig, ServerSettings};
+use ehlo::session::{Decisions, ServerConfig, ServerConfigError, ServerSettings};
 use ehlo::syntax::command::{Command, parse_command};
 use ehlo::syntax::options::Options;
 
@@ -34,14 +34,14 @@ fn s_sub_02_what_is_offered() {
     }
     assert!(!list.iter().any(|keyword| keyword.starts_with("ETRN") || keyword.starts_with("ATRN")));
     let without = ServerSettings { auth: vec![], auth_in_clear: vec![], ..submission() };
-    assert_eq!(ServerConfig::new(without).unwrap_err(), ConfigError::RequiresAuth);
+    assert_eq!(ServerConfig::new(without).unwrap_err(), ServerConfigError::RequiresAuth);
     let etrn = ServerSettings { decisions: Decisions { etrn: true, ..Decisions::default() }, ..submission() };
-    assert_eq!(ServerConfig::new(etrn).unwrap_err(), ConfigError::EtrnForSubmission);
+    assert_eq!(ServerConfig::new(etrn).unwrap_err(), ServerConfigError::EtrnForSubmission);
     for source in [
         include_str!("../src/session/server/commands.rs"),
         include_str!("../src/session/server/content.rs"),
         include_str!("../src/session/server/decisions.rs"),
-        include_str!("../src/session/server/words.rs"),
+        include_str!("../src/session/server/replies.rs"),
     ] {
         assert!(!source.contains("\"521"));
     }
@@ -60,7 +60,7 @@ fn s_sub_03_domains_are_fully_qualified() {
     );
     for wrong in ["", "a.b", "-a", "[x]"] {
         let settings = ServerSettings { single_labels: vec![wrong.into()], ..submission() };
-        assert_eq!(ServerConfig::new(settings).unwrap_err(), ConfigError::SingleLabel(wrong.into()));
+        assert_eq!(ServerConfig::new(settings).unwrap_err(), ServerConfigError::SingleLabel(wrong.into()));
     }
 }
 
@@ -92,11 +92,11 @@ fn s_sub_06_the_program_may_refuse_addresses() {
 fn s_sub_11_future_release_only_here() {
     let until =
         ehlo::syntax::datetime::DateTime::parse("2030-01-01T00:00:00Z", ehlo::syntax::datetime::Fraction::Refused);
-    let hold = ehlo::session::config::FutureRelease { max_seconds: 60, max_until: until.unwrap() };
+    let hold = ehlo::session::FutureRelease { max_seconds: 60, max_until: until.unwrap() };
     let here = ServerSettings { future_release: Some(hold.clone()), ..submission() };
     assert!(keywords(here).contains(&"FUTURERELEASE 60 2030-01-01T00:00:00Z".into()));
     let there = ServerSettings { future_release: Some(hold), ..settings() };
-    assert_eq!(ServerConfig::new(there).unwrap_err(), ConfigError::FutureReleaseWithoutSubmission);
+    assert_eq!(ServerConfig::new(there).unwrap_err(), ServerConfigError::FutureReleaseWithoutSubmission);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 mod common;
 use common::*;
 use ehlo::session::{
-    ConfigError, Decisions, DisconnectReason, Event, InjectedInput, Misuse, ServerConfig, ServerConnection,
-    ServerSettings, TlsFacts, TlsMode,
+    Decisions, InjectedInput, ServerConfig, ServerConfigError, ServerConnection, ServerDisconnect, ServerEvent,
+    ServerMisuse, ServerSettings, TlsFacts, TlsMode,
 };
 use ehlo::syntax::reply::Reply;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn encrypted(settings: ServerSettings, clear: &str, inside: &str) -> Outcome {
 fn shaking() -> ServerConnection {
     let mut conn = connection(starttls());
     conn.receive(b"EHLO c.example\r\nSTARTTLS\r\n");
-    assert!(matches!(conn.poll_event(), Some(Event::StartTls)));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::StartTls)));
     conn.accept().unwrap();
     assert!(conn.is_handshaking());
     conn.clear_output();
@@ -60,10 +60,10 @@ fn s_tls_03_the_220_is_alone_and_last() {
     let mut conn = connection(starttls());
     conn.receive(b"EHLO c.example\r\nSTARTTLS\r\n");
     assert!(!String::from_utf8_lossy(conn.output()).contains("220 2.0.0"), "nothing before the program agrees");
-    assert!(matches!(conn.poll_event(), Some(Event::StartTls)));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::StartTls)));
     conn.accept().unwrap();
     assert!(conn.output().ends_with(b"220 2.0.0 Ready to start TLS\r\n"));
-    assert_eq!(conn.tls_established(TlsFacts::default()), Err(Misuse::UnsentOutput));
+    assert_eq!(conn.tls_established(TlsFacts::default()), Err(ServerMisuse::UnsentOutput));
     conn.clear_output();
     // Nothing makes the server speak in the clear now.
     conn.shutdown(None).unwrap();
@@ -72,7 +72,7 @@ fn s_tls_03_the_220_is_alone_and_last() {
     assert!(conn.output().starts_with(b"421 4.3.2 "));
     let mut conn = shaking();
     conn.receive_timeout();
-    assert!(matches!(conn.poll_event(), Some(Event::Disconnect(DisconnectReason::Timeout))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Disconnect(ServerDisconnect::Timeout))));
     assert!(conn.output().is_empty() && conn.is_closed());
 }
 
@@ -83,7 +83,7 @@ fn s_tls_04_what_came_in_the_clear_has_no_effect() {
         let mut conn = connection(settings.clone());
         conn.receive(format!("EHLO c.example\r\nSTARTTLS\r\n{injected}").as_bytes());
         while let Some(event) = conn.poll_event() {
-            assert!(matches!(event, Event::StartTls), "{event:?}");
+            assert!(matches!(event, ServerEvent::StartTls), "{event:?}");
             conn.accept().unwrap();
         }
         assert!(conn.output().ends_with(b"220 2.0.0 Ready to start TLS\r\n"));
@@ -119,9 +119,9 @@ fn s_tls_05_injected_octets_are_refused() {
     for injected in ["MAIL FROM:<x@y>\r\nNO", "N", "\n", "EHLO x\r\n"] {
         let mut conn = connection(starttls());
         conn.receive(format!("EHLO c.example\r\nSTARTTLS\r\n{injected}").as_bytes());
-        assert!(matches!(conn.poll_event(), Some(Event::StartTls)));
+        assert!(matches!(conn.poll_event(), Some(ServerEvent::StartTls)));
         conn.accept().unwrap();
-        assert!(matches!(conn.poll_event(), Some(Event::Disconnect(DisconnectReason::Injection))));
+        assert!(matches!(conn.poll_event(), Some(ServerEvent::Disconnect(ServerDisconnect::Injection))));
         assert!(conn.is_closed() && conn.poll_event().is_none());
         let said = String::from_utf8_lossy(conn.output()).into_owned();
         assert!(said.ends_with("554 5.5.0 Octets in the clear behind STARTTLS; closing\r\n"), "{said}");
@@ -197,7 +197,7 @@ fn s_tls_09_require_tls() {
     assert_eq!(outcome.replies(), [&before[..], &["250", "250 2.1.0"]].concat());
     assert_eq!(run_in(settings, "QUIT\r\n").replies(), ["221 2.0.0"]);
     let off = ServerSettings { require_tls: true, ..common::settings() };
-    assert_eq!(ServerConfig::new(off).unwrap_err(), ConfigError::RequiresTls);
+    assert_eq!(ServerConfig::new(off).unwrap_err(), ServerConfigError::RequiresTls);
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn b_tls_15_implicit_tls_comes_before_the_greeting() {
     assert_eq!(conn.timeout().unwrap().as_secs(), 60);
     conn.tls_established(TlsFacts::default()).unwrap();
     assert_eq!(conn.output(), b"220 mx.example ESMTP\r\n");
-    assert_eq!(conn.tls_established(TlsFacts::default()), Err(Misuse::NoHandshake));
+    assert_eq!(conn.tls_established(TlsFacts::default()), Err(ServerMisuse::NoHandshake));
     let outcome = encrypted(implicit(), "EHLO c.example\r\n", "");
     assert!(!outcome.output.contains("STARTTLS"));
     let asked = ServerSettings { decisions: Decisions { connect: true, ..Decisions::default() }, ..implicit() };
@@ -259,16 +259,16 @@ fn b_tls_15_implicit_tls_comes_before_the_greeting() {
 fn a_failed_handshake_says_nothing() {
     let mut conn = shaking();
     conn.tls_failed().unwrap();
-    assert!(matches!(conn.poll_event(), Some(Event::Disconnect(DisconnectReason::Tls))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Disconnect(ServerDisconnect::Tls))));
     assert!(conn.output().is_empty() && conn.is_closed());
-    assert_eq!(conn.tls_failed(), Err(Misuse::NoHandshake));
+    assert_eq!(conn.tls_failed(), Err(ServerMisuse::NoHandshake));
     let mut conn = shaking();
     conn.receive_eof();
-    assert!(matches!(conn.poll_event(), Some(Event::Disconnect(DisconnectReason::Eof))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Disconnect(ServerDisconnect::Eof))));
     let mut conn = shaking();
     conn.receive(&[0x16; 65537]);
     assert!(
-        matches!(conn.poll_event(), Some(Event::Disconnect(DisconnectReason::Protocol))),
+        matches!(conn.poll_event(), Some(ServerEvent::Disconnect(ServerDisconnect::Protocol))),
         "kept octets are bounded"
     );
 }
@@ -282,7 +282,7 @@ fn received_says_how() {
         let hello = if lmtp { "LHLO" } else { "EHLO" };
         conn.receive(format!("{hello} c.example\r\nAUTH PLAIN =\r\n{mail}").as_bytes());
         while let Some(event) = conn.poll_event() {
-            if matches!(event, Event::Auth { .. }) {
+            if matches!(event, ServerEvent::Auth { .. }) {
                 conn.accept_identity("jane").unwrap();
             }
         }

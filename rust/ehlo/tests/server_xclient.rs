@@ -1,7 +1,9 @@
 //! XCLIENT and XFORWARD (Postfix XCLIENT_README, XFORWARD_README).
 mod common;
 use common::*;
-use ehlo::session::{ConfigError, Decisions, Event, ServerConfig, ServerConnection, ServerSettings, TlsFacts, TlsMode};
+use ehlo::session::{
+    Decisions, ServerConfig, ServerConfigError, ServerConnection, ServerEvent, ServerSettings, TlsFacts, TlsMode,
+};
 use ehlo::syntax::xattr::{AttributeName, Attributes, Value};
 
 fn offering() -> ServerSettings {
@@ -25,8 +27,8 @@ fn say(settings: &ServerSettings, input: &str) -> Vec<String> {
             conn.receive(piece);
             while let Some(event) = conn.poll_event() {
                 match event {
-                    Event::Xclient(_) => conn.set_trusted(true),
-                    Event::Auth { .. } => conn.accept_identity("user").unwrap(),
+                    ServerEvent::Xclient(_) => conn.set_trusted(true),
+                    ServerEvent::Auth { .. } => conn.accept_identity("user").unwrap(),
                     _ => conn.accept().unwrap(),
                 }
             }
@@ -56,7 +58,7 @@ fn s_pxy_13_only_for_the_trusted() {
         [(vec![AttributeName::Source], vec![], "XCLIENT"), (vec![], vec![AttributeName::Login], "XFORWARD")]
     {
         let wrong = ServerSettings { xclient, xforward, ..settings() };
-        assert_eq!(ServerConfig::new(wrong).unwrap_err(), ConfigError::Attribute(command));
+        assert_eq!(ServerConfig::new(wrong).unwrap_err(), ServerConfigError::Attribute(command));
     }
 }
 
@@ -88,7 +90,7 @@ fn s_pxy_15_values() {
         b"XCLIENT ADDR=IPV6:2001:db8::1 NAME=[unavailable] PORT=[UNAVAILABLE] PROTO=esmtp HELO=x+2By LOGIN=jane \
         DESTADDR=192.0.2.2 DESTPORT=25\r\n",
     );
-    let Some(Event::Xclient(attributes)) = conn.poll_event() else { panic!() };
+    let Some(ServerEvent::Xclient(attributes)) = conn.poll_event() else { panic!() };
     assert_eq!(attributes.addr(), "2001:db8::1".parse().ok());
     assert_eq!((attributes.name(), attributes.get(AttributeName::Name)), (None, Some(&Value::Unavailable)));
     assert_eq!((attributes.port(), attributes.dest_port()), (None, Some(25)));
@@ -120,10 +122,10 @@ fn s_pxy_16_the_session_starts_anew() {
     conn.poll_event();
     conn.accept_identity("jane").unwrap();
     conn.receive(b"XCLIENT NAME=a.example\r\n");
-    assert!(matches!(conn.poll_event(), Some(Event::Xclient(_))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Xclient(_))));
     assert_eq!((conn.identity(), conn.is_trusted()), (None, true), "no other address");
     conn.receive(b"XCLIENT ADDR=192.0.2.1\r\nXCLIENT NAME=b.example\r\n");
-    assert!(matches!(conn.poll_event(), Some(Event::Xclient(_))) && !conn.is_trusted());
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Xclient(_))) && !conn.is_trusted());
     assert_eq!(conn.client_address(), "192.0.2.1".parse().ok().map(|address| (address, None)));
     conn.clear_output();
     assert!(conn.poll_event().is_none());
@@ -143,9 +145,9 @@ fn s_pxy_16_the_program_is_asked_again_and_tls_stays() {
     conn.poll_event();
     conn.accept().unwrap();
     conn.receive(b"XCLIENT ADDR=192.0.2.1\r\nEHLO x\r\n");
-    assert!(matches!(conn.poll_event(), Some(Event::Xclient(_))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Xclient(_))));
     assert!(conn.accept().is_err(), "its event was not read");
-    assert!(matches!(conn.poll_event(), Some(Event::Connect)));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Connect)));
     conn.clear_output();
     conn.accept().unwrap();
     assert!(conn.poll_event().is_none() && conn.is_tls());
@@ -157,9 +159,9 @@ fn s_pxy_16_the_program_is_asked_again_and_tls_stays() {
 fn s_pxy_16_and_s_tls_06_starttls_forgets_it() {
     let mut conn = trusted(ServerSettings { tls: TlsMode::StartTls, ..offering() });
     conn.receive(b"XCLIENT ADDR=192.0.2.1 LOGIN=jane\r\nEHLO x\r\nXFORWARD NAME=a.example\r\nSTARTTLS\r\n");
-    assert!(matches!(conn.poll_event(), Some(Event::Xclient(_))));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Xclient(_))));
     conn.set_trusted(true);
-    assert!(matches!(conn.poll_event(), Some(Event::StartTls)));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::StartTls)));
     conn.accept().unwrap();
     conn.clear_output();
     conn.tls_established(TlsFacts::default()).unwrap();
@@ -207,7 +209,7 @@ fn s_pxy_19_forgotten_with_the_transaction() {
     assert_eq!((told.name(), told.text(AttributeName::Helo)), (Some("a.example"), Some("h.example")));
     assert!(told.addr().is_none() && conn.client_address().is_none() && conn.hello().unwrap().1 == "x");
     conn.receive(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nhi\r\n.\r\n");
-    assert!(matches!(conn.poll_event(), Some(Event::Message { .. })));
+    assert!(matches!(conn.poll_event(), Some(ServerEvent::Message { .. })));
     assert_eq!(name(&conn).as_deref(), Some("a.example"));
     conn.accept().unwrap();
     assert_eq!(name(&conn), None, "message 2 has none");

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ehlo::session::{ContentMode, Decisions, Event, ServerConfig, ServerConnection, ServerSettings, TlsFacts, TlsMode};
+use ehlo::session::{ContentMode, Decisions, ServerEvent, ServerConfig, ServerConnection, ServerSettings, TlsFacts, TlsMode};
 use ehlo::syntax::reply::Reply;
 use ehlo::syntax::xattr::AttributeName;
 use ehlo::wire::content::BareNewlines;
@@ -14,7 +14,7 @@ fn config(setup: u8, more: u8) -> ServerConfig {
     let on = |bit: u8| setup & (1 << bit) != 0;
     let (auth, implicit, fronts) = (more & 0x20 != 0, more & 0x40 != 0, more & 0x80 != 0);
     let mut settings = ServerSettings { max_message_size: Some(64), lmtp: on(0), ..ServerSettings::default() };
-    settings.limits.command_line = 512;
+    settings.max_command_line = 512;
     settings.content = match (on(1), on(2)) {
         (false, _) => ContentMode::Collect,
         (true, false) => ContentMode::Stream,
@@ -24,17 +24,17 @@ fn config(setup: u8, more: u8) -> ServerConfig {
     settings.bdat_bare_newlines = if on(4) { BareNewlines::Reject } else { BareNewlines::Allow };
     settings.bare_lf_commands = on(5);
     if on(6) {
-        settings.limits.errors = None;
-        settings.limits.junk = None;
+        settings.max_errors = None;
+        settings.max_junk = None;
     }
     // STARTTLS is always refused by the program: what comes behind it counts by the read it comes in, as it has to.
     settings.tls = if implicit { TlsMode::Implicit } else { TlsMode::StartTls };
     if auth {
         settings.auth = ["PLAIN", "CRAM-MD5", "EXTERNAL", "SCRAM-SHA-256-PLUS"].map(str::to_owned).to_vec();
         settings.auth_in_clear = vec!["PLAIN".into()];
-        settings.limits.auth_response = 510;
+        settings.max_auth_response = 510;
         settings.require_auth = on(1);
-        settings.limits.auth_failures = if on(6) { None } else { Some(3) };
+        settings.max_auth_failures = if on(6) { None } else { Some(3) };
     }
     if fronts {
         settings.proxy = on(2);
@@ -65,15 +65,15 @@ struct Seen {
 }
 
 /// The program: it goes by what the event says, so that it answers the same in every cut.
-fn answer(event: &Event<Vec<u8>>) -> Option<Reply> {
+fn answer(event: &ServerEvent<Vec<u8>>) -> Option<Reply> {
     let words = match event {
-        Event::Hello { name: words, .. } | Event::Vrfy(words) | Event::Expn(words) | Event::Etrn(words) => {
+        ServerEvent::Hello { name: words, .. } | ServerEvent::Vrfy(words) | ServerEvent::Expn(words) | ServerEvent::Etrn(words) => {
             words.clone()
         }
-        Event::Mail(sender) => sender.path.to_string(),
-        Event::Rcpt(recipient) => recipient.path.to_string(),
-        Event::Data { envelope, .. } if envelope.recipients.len() == 3 => "no".into(),
-        Event::Message { size, .. } if size % 2 == 1 => "no".into(),
+        ServerEvent::Mail(sender) => sender.path.to_string(),
+        ServerEvent::Rcpt(recipient) => recipient.path.to_string(),
+        ServerEvent::Data { envelope, .. } if envelope.recipients.len() == 3 => "no".into(),
+        ServerEvent::Message { size, .. } if size % 2 == 1 => "no".into(),
         _ => return None,
     };
     let refusal = match (words.contains("now"), words.contains("no")) {
@@ -88,23 +88,23 @@ fn work_off(connection: &mut ServerConnection, seen: &mut Seen, streamed: &mut V
     while let Some(event) = connection.poll_event() {
         let notice = matches!(
             event,
-            Event::Chunk(_)
-                | Event::ContentAborted(_)
-                | Event::ContentStart(_)
-                | Event::Disconnect(_)
-                | Event::Reset
-                | Event::Xclient(_)
+            ServerEvent::Chunk(_)
+                | ServerEvent::ContentAborted(_)
+                | ServerEvent::ContentStart(_)
+                | ServerEvent::Disconnect(_)
+                | ServerEvent::Reset
+                | ServerEvent::Xclient(_)
         );
-        if let Event::Auth { initial: Some(octets), .. } | Event::AuthResponse(octets) = &event {
+        if let ServerEvent::Auth { initial: Some(octets), .. } | ServerEvent::AuthResponse(octets) = &event {
             // What is said depends on what came, so that octets that were lost or added show.
             match octets.iter().fold(octets.len() as u8, |sum, octet| sum.wrapping_mul(31).wrapping_add(*octet)) % 4 {
                 0 => connection.accept_identity("jane").expect("AUTH"),
                 1 => connection.challenge(octets).expect("AUTH"),
                 _ => connection.reply(&Reply::parse_text("535 5.7.8 no").expect("a reply")).expect("AUTH"),
             }
-        } else if matches!(event, Event::Auth { .. }) {
+        } else if matches!(event, ServerEvent::Auth { .. }) {
             connection.challenge(b"").expect("AUTH");
-        } else if matches!(event, Event::StartTls) {
+        } else if matches!(event, ServerEvent::StartTls) {
             connection.reply(&Reply::parse_text("454 4.7.0 no").expect("a reply")).expect("STARTTLS");
         } else if !notice {
             match answer(&event) {
@@ -112,18 +112,18 @@ fn work_off(connection: &mut ServerConnection, seen: &mut Seen, streamed: &mut V
                 None => connection.accept().expect("an open decision"),
             }
         }
-        if let Event::Xclient(attributes) = &event {
+        if let ServerEvent::Xclient(attributes) = &event {
             connection.set_trusted(attributes.port() != Some(1));
         }
         match &event {
-            Event::Chunk(octets) => {
+            ServerEvent::Chunk(octets) => {
                 assert!(!octets.is_empty(), "a chunk holds something");
                 streamed.extend_from_slice(octets);
                 continue;
             }
             // How much came before depends on the pieces; that it ended, and why, does not.
-            Event::ContentAborted(_) => streamed.clear(),
-            Event::Message { .. } => seen.events.push(std::mem::take(streamed).escape_ascii().to_string()),
+            ServerEvent::ContentAborted(_) => streamed.clear(),
+            ServerEvent::Message { .. } => seen.events.push(std::mem::take(streamed).escape_ascii().to_string()),
             _ => {}
         }
         seen.events.push(format!("{event:?}"));

@@ -1,14 +1,18 @@
-//! Conversations: who may say what when, what is answered, and what the program is asked.
+//! Conversations: who may say what, and when; what is answered; and what the program is asked.
+//!
+//! - [`server`] and [`client`] are the two sides. They do not know each other.
+//! - [`envelope`] is what both need: the sender and the recipients of a message.
+
+#[macro_use]
+mod settings;
 
 pub mod client;
-pub mod config;
-pub mod event;
+pub mod envelope;
 pub mod server;
-pub mod transaction;
 
-pub use config::{
-    ConfigError, ContentMode, Decisions, InjectedInput, Limits, ServerConfig, ServerSettings, Timers, TlsFacts, TlsMode,
+pub use envelope::{Envelope, Recipient, Sender};
+pub use server::{
+    Abort, Content, ContentMode, Decisions, FutureRelease, InjectedInput, ServerConfig, ServerConfigError,
+    ServerConnection, ServerDisconnect, ServerEvent, ServerMisuse, ServerSettings, TlsFacts, TlsMode,
 };
-pub use event::{Abort, DisconnectReason, Event};
-pub use server::{Misuse, ServerConnection};
-pub use transaction::{Content, Envelope, Recipient, Sender};
+pub use settings::TooSmall;

@@ -5,7 +5,7 @@ pub mod client;
 
 use std::sync::Arc;
 
-use ehlo::session::{Decisions, Event, ServerConfig, ServerConnection, ServerSettings, TlsFacts};
+use ehlo::session::{Decisions, ServerConfig, ServerConnection, ServerEvent, ServerSettings, TlsFacts};
 use ehlo::syntax::command::Secret;
 use ehlo::syntax::reply::Reply;
 
@@ -66,9 +66,9 @@ pub fn connection(settings: ServerSettings) -> ServerConnection {
     ServerConnection::new(Arc::new(ServerConfig::new(settings).unwrap()))
 }
 
-fn describe(event: &Event<Vec<u8>>) -> String {
+fn describe(event: &ServerEvent<Vec<u8>>) -> String {
     match event {
-        Event::Message { envelope, content, size, flags } => {
+        ServerEvent::Message { envelope, content, size, flags } => {
             let to: Vec<String> = envelope.recipients.iter().map(|r| r.path.to_string()).collect();
             format!(
                 "message from={} to={} content={:?} size={size} flags={flags:?}",
@@ -77,17 +77,17 @@ fn describe(event: &Event<Vec<u8>>) -> String {
                 String::from_utf8_lossy(content)
             )
         }
-        Event::ContentStart(envelope) => format!("start from={}", envelope.sender.path),
-        Event::Mail(sender) => format!("mail {} {}", sender.path, sender.parameters.raw),
-        Event::Rcpt(recipient) => format!("rcpt {} {}", recipient.path, recipient.parameters.raw),
-        Event::Chunk(octets) => format!("chunk {}", octets.escape_ascii()),
-        Event::Data { verb, .. } => format!("data {verb:?}"),
+        ServerEvent::ContentStart(envelope) => format!("start from={}", envelope.sender.path),
+        ServerEvent::Mail(sender) => format!("mail {} {}", sender.path, sender.parameters.raw),
+        ServerEvent::Rcpt(recipient) => format!("rcpt {} {}", recipient.path, recipient.parameters.raw),
+        ServerEvent::Chunk(octets) => format!("chunk {}", octets.escape_ascii()),
+        ServerEvent::Data { verb, .. } => format!("data {verb:?}"),
         // The engine does not show these; a test wants to see them.
-        Event::Auth { mechanism, initial: None } => format!("auth {mechanism}"),
-        Event::Auth { mechanism, initial: Some(Secret(octets)) } => {
+        ServerEvent::Auth { mechanism, initial: None } => format!("auth {mechanism}"),
+        ServerEvent::Auth { mechanism, initial: Some(Secret(octets)) } => {
             format!("auth {mechanism} {:?}", octets.escape_ascii().to_string())
         }
-        Event::AuthResponse(Secret(octets)) => format!("response {:?}", octets.escape_ascii().to_string()),
+        ServerEvent::AuthResponse(Secret(octets)) => format!("response {:?}", octets.escape_ascii().to_string()),
         other => format!("{other:?}"),
     }
 }
@@ -95,11 +95,11 @@ fn describe(event: &Event<Vec<u8>>) -> String {
 pub fn drain(conn: &mut ServerConnection, program: Program, outcome: &mut Outcome) {
     while let Some(event) = conn.poll_event() {
         let text = describe(&event);
-        if matches!(event, Event::Xclient(_)) {
+        if matches!(event, ServerEvent::Xclient(_)) {
             conn.set_trusted(true);
         }
         if conn.decision_open() && is_decision(&event) {
-            let auth = matches!(event, Event::Auth { .. } | Event::AuthResponse(_));
+            let auth = matches!(event, ServerEvent::Auth { .. } | ServerEvent::AuthResponse(_));
             match program(&text) {
                 Some(answer) if auth && answer.starts_with("334") => conn.challenge(&answer.as_bytes()[4..]).unwrap(),
                 Some(answer) if auth && answer.starts_with("235") => conn.accept_identity(&answer[4..]).unwrap(),
@@ -111,8 +111,8 @@ pub fn drain(conn: &mut ServerConnection, program: Program, outcome: &mut Outcom
         // How streamed octets are cut follows the reads, and so does how much came before an abort.
         let last = outcome.events.last_mut().filter(|last| last.starts_with("chunk "));
         match (&event, last) {
-            (Event::Chunk(octets), Some(last)) => last.push_str(&octets.escape_ascii().to_string()),
-            (Event::ContentAborted(_), Some(last)) => *last = text,
+            (ServerEvent::Chunk(octets), Some(last)) => last.push_str(&octets.escape_ascii().to_string()),
+            (ServerEvent::ContentAborted(_), Some(last)) => *last = text,
             _ => outcome.events.push(text),
         }
     }
@@ -121,15 +121,15 @@ pub fn drain(conn: &mut ServerConnection, program: Program, outcome: &mut Outcom
     outcome.closed = conn.is_closed();
 }
 
-fn is_decision(event: &Event<Vec<u8>>) -> bool {
+fn is_decision(event: &ServerEvent<Vec<u8>>) -> bool {
     !matches!(
         event,
-        Event::Reset
-            | Event::Disconnect(_)
-            | Event::Chunk(_)
-            | Event::ContentStart(_)
-            | Event::ContentAborted(_)
-            | Event::Xclient(_)
+        ServerEvent::Reset
+            | ServerEvent::Disconnect(_)
+            | ServerEvent::Chunk(_)
+            | ServerEvent::ContentStart(_)
+            | ServerEvent::ContentAborted(_)
+            | ServerEvent::Xclient(_)
     )
 }
 

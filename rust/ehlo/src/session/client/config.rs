@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::session::settings::TooSmall;
 use crate::syntax::address::{is_domain, parse_literal};
 use crate::syntax::reply::ReplyLimits;
 
@@ -43,103 +44,72 @@ pub enum Newlines {
     Exact,
 }
 
-/// How long a client waits (RFC 5321 4.5.3.2).
-#[derive(Clone, Copy, Debug)]
-pub struct ClientTimers {
-    /// For the greeting (4.5.3.2.1).
-    pub greeting: Duration,
-    /// For the reply to EHLO, HELO and LHLO.
-    pub hello: Duration,
-    /// For the reply to MAIL (4.5.3.2.2).
-    pub mail: Duration,
-    /// For the reply to RCPT (4.5.3.2.3).
-    pub rcpt: Duration,
-    /// For the 354 behind DATA (4.5.3.2.4).
-    pub data: Duration,
-    /// For progress while content is sent (4.5.3.2.5).
-    pub content: Duration,
-    /// For the reply to the end of the content (4.5.3.2.6).
-    pub end_of_data: Duration,
-    /// For the reply to RSET and NOOP.
-    pub reset: Duration,
-    /// For the reply to QUIT.
-    pub quit: Duration,
-    /// For the reply to anything else.
-    pub other: Duration,
+/// All settings of a client, one row each. `client_settings!(make { context })` calls `make!` with the context and the rows.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! client_settings {
+    ($make:ident { $($context:tt)* }) => { $make! { { $($context)* }
+        /// Our own name for EHLO: a domain or an address literal (RFC 5321 4.1.4).
+        hostname: String = [text("localhost")];
+        /// Speak LMTP instead of SMTP (RFC 2033).
+        lmtp: bool = [false];
+        /// Ask for STARTTLS (RFC 3207): "off" never, "opportunistic" where it is offered, "required" always, and no mail
+        /// without it. The adapter does implicit TLS.
+        tls: TlsPolicy = [word("off", TlsPolicy::Off)];
+        /// Use PIPELINING where it is offered (RFC 2920).
+        pipelining: bool = [true];
+        /// Send content by BDAT (RFC 3030): "auto" where it is offered, True always, False never.
+        chunking: Chunking = [word("auto", Chunking::Auto)];
+        /// A bare CR or LF in content: "normalize" makes it CRLF, "reject" refuses the message, "exact" sends it as it is,
+        /// by BDAT only (RFC 5321 2.3.8).
+        newlines: Newlines = [word("normalize", Newlines::Normalize)];
+        /// Send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
+        force_8bit: bool = [false];
+        /// Leave out the parameters of DSN where the server lacks DSN. Without it such a message fails (RFC 3461 5.2.2).
+        drop_dsn: bool = [false];
+        /// After AUTH put AUTH= into every MAIL, "<>" where the sender says nothing (RFC 4954 5). For relays.
+        relay_auth: bool = [false];
+        /// Most recipients of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8 promises 100).
+        max_recipients: usize = [100], at least 1;
+        /// Most messages that are sent ahead of their replies.
+        window: usize = [16], at least 1;
+        /// Most octets of one BDAT chunk (RFC 3030 2).
+        chunk_size: usize = [262144], at least 1;
+        /// A bare LF ends a reply line, too.
+        lenient_replies: bool = [false];
+        /// Most octets of a reply line with its CRLF (RFC 5321 4.5.3.1.5 asks for 512).
+        max_reply_line: usize = [4096];
+        /// Most octets of a reply.
+        max_reply: usize = [65536];
+        /// Most lines of a reply.
+        max_reply_lines: usize = [1000];
+        /// Seconds to wait for the greeting (RFC 5321 4.5.3.2.1).
+        greeting_timeout: Duration = [seconds(300)];
+        /// Seconds to wait for the reply to EHLO, HELO or LHLO.
+        hello_timeout: Duration = [seconds(300)];
+        /// Seconds to wait for the reply to MAIL (RFC 5321 4.5.3.2.2).
+        mail_timeout: Duration = [seconds(300)];
+        /// Seconds to wait for the reply to RCPT (RFC 5321 4.5.3.2.3).
+        rcpt_timeout: Duration = [seconds(300)];
+        /// Seconds to wait for the 354 behind DATA (RFC 5321 4.5.3.2.4).
+        data_timeout: Duration = [seconds(120)];
+        /// Seconds to wait for progress while content is sent (RFC 5321 4.5.3.2.5).
+        content_timeout: Duration = [seconds(180)];
+        /// Seconds to wait for the reply to the end of the content (RFC 5321 4.5.3.2.6).
+        end_of_data_timeout: Duration = [seconds(600)];
+        /// Seconds to wait for the reply to RSET and NOOP.
+        reset_timeout: Duration = [seconds(20)];
+        /// Seconds to wait for the reply to QUIT.
+        quit_timeout: Duration = [seconds(5)];
+        /// Seconds to wait for the reply to any other command.
+        other_timeout: Duration = [seconds(300)];
+    } };
 }
 
-impl Default for ClientTimers {
-    fn default() -> Self {
-        let seconds = Duration::from_secs;
-        Self {
-            greeting: seconds(300),
-            hello: seconds(300),
-            mail: seconds(300),
-            rcpt: seconds(300),
-            data: seconds(120),
-            content: seconds(180),
-            end_of_data: seconds(600),
-            reset: seconds(20),
-            quit: seconds(5),
-            other: seconds(300),
-        }
-    }
-}
-
-/// What a [`ClientConfig`] is made from. `Default` uses all that the peer offers.
-#[derive(Clone, Debug)]
-pub struct ClientSettings {
-    /// Our name for EHLO: a domain or an address literal (RFC 5321 4.1.4).
-    pub hostname: String,
-    /// LMTP instead of SMTP (RFC 2033).
-    pub lmtp: bool,
-    /// STARTTLS.
-    pub tls: TlsPolicy,
-    /// Use PIPELINING where it is offered (RFC 2920).
-    pub pipelining: bool,
-    /// Use CHUNKING.
-    pub chunking: Chunking,
-    /// Bare CR and LF.
-    pub newlines: Newlines,
-    /// Send 8-bit content to peers without 8BITMIME as it is, which RFC 6152 3 forbids.
-    pub force_8bit: bool,
-    /// Leave out what needs DSN where the peer lacks it, instead of failing (RFC 3461 5.2.2).
-    pub drop_dsn: bool,
-    /// In a session that AUTH opened, every MAIL says who submitted the message: `AUTH=<>` where the program does not
-    /// (RFC 4954 5). For relays.
-    pub relay_auth: bool,
-    /// Most recipients of one transaction where the peer states no limit (RFC 5321 4.5.3.1.8 promises 100).
-    pub max_recipients: usize,
-    /// Most messages that are sent by BDAT ahead of their replies.
-    pub window: usize,
-    /// Most octets of content in one BDAT chunk.
-    pub chunk_size: usize,
-    /// What is borne of a server's replies.
-    pub reply_limits: ReplyLimits,
-    /// Waits.
-    pub timers: ClientTimers,
-}
-
-impl Default for ClientSettings {
-    fn default() -> Self {
-        Self {
-            hostname: "localhost".into(),
-            lmtp: false,
-            tls: TlsPolicy::Off,
-            pipelining: true,
-            chunking: Chunking::Auto,
-            newlines: Newlines::Normalize,
-            force_8bit: false,
-            drop_dsn: false,
-            relay_auth: false,
-            max_recipients: 100,
-            window: 16,
-            chunk_size: 256 << 10,
-            reply_limits: ReplyLimits::default(),
-            timers: ClientTimers::default(),
-        }
-    }
-}
+client_settings!(settings_struct {
+    /// The settings that a [`ClientConfig`] is made from. `Default` uses every extension that the server offers.
+    ClientSettings
+});
 
 /// Why settings make no client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,8 +118,8 @@ pub enum ClientConfigError {
     Hostname,
     /// Octets cannot be exact where DATA may carry them (RFC 5321 2.3.8).
     ExactWithoutChunking,
-    /// A size or count of zero.
-    Zero(&'static str),
+    /// A setting is smaller than its table allows.
+    TooSmall(TooSmall),
 }
 
 impl fmt::Display for ClientConfigError {
@@ -161,7 +131,7 @@ impl fmt::Display for ClientConfigError {
             Self::ExactWithoutChunking => {
                 f.write_str("exact newlines need BDAT: chunking must not be off (RFC 3030 2)")
             }
-            Self::Zero(what) => write!(f, "{what} must be at least 1"),
+            Self::TooSmall(error) => error.fmt(f),
         }
     }
 }
@@ -172,6 +142,7 @@ impl std::error::Error for ClientConfigError {}
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     settings: ClientSettings,
+    reply_limits: ReplyLimits,
 }
 
 impl ClientConfig {
@@ -187,20 +158,25 @@ impl ClientConfig {
         if settings.newlines == Newlines::Exact && settings.chunking == Chunking::Never {
             return Err(ClientConfigError::ExactWithoutChunking);
         }
-        let counts = [
-            (settings.max_recipients, "the most recipients of a transaction"),
-            (settings.window, "the window"),
-            (settings.chunk_size, "the chunk size"),
-        ];
-        match counts.into_iter().find(|(count, _)| *count == 0) {
-            Some((_, what)) => Err(ClientConfigError::Zero(what)),
-            None => Ok(Self { settings }),
-        }
+        settings.check_least().map_err(ClientConfigError::TooSmall)?;
+        let reply_limits = ReplyLimits {
+            line: settings.max_reply_line,
+            total: settings.max_reply,
+            lines: settings.max_reply_lines,
+            lenient: settings.lenient_replies,
+            ..ReplyLimits::default()
+        };
+        Ok(Self { settings, reply_limits })
     }
 
     /// The settings as given.
     #[must_use]
     pub fn settings(&self) -> &ClientSettings {
         &self.settings
+    }
+
+    /// The bounds of a server's replies.
+    pub(super) fn reply_limits(&self) -> &ReplyLimits {
+        &self.reply_limits
     }
 }

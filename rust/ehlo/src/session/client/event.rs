@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::session::transaction::Recipient;
+use crate::session::envelope::Recipient;
 use crate::syntax::command::{Verb, WriteError};
 use crate::syntax::reply::{Reply, ReplyParseError};
 

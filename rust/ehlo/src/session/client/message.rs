@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::config::Newlines;
 use super::event::{Failure, RecipientResult};
-use crate::session::transaction::{Recipient, Sender};
+use crate::session::envelope::{Recipient, Sender};
 use crate::wire::content::{BareNewlines, ContentReader, Discard};
 use crate::wire::dot::{DotEncoder, EncodePolicy};
 
@@ -14,7 +14,7 @@ use crate::wire::dot::{DotEncoder, EncodePolicy};
 pub struct NewMessage<B> {
     pub(super) sender: Arc<Sender>,
     pub(super) recipients: Vec<Arc<Recipient>>,
-    pub(super) content: Content<B>,
+    pub(super) content: Source<B>,
     pub(super) facts: Facts,
     /// It is lines with their CRLF already.
     pub(super) clean: bool,
@@ -35,7 +35,7 @@ pub struct Facts {
 
 /// Where content comes from.
 #[derive(Debug)]
-pub(super) enum Content<B> {
+pub(super) enum Source<B> {
     /// It is here, and can be sent again. What of it goes out as it is is lent to the output, which may outlive the message.
     Whole(Arc<B>),
     /// It comes in pieces, once.
@@ -57,19 +57,19 @@ impl<B: AsRef<[u8]>> NewMessage<B> {
         };
         let clean = !flags.bare() && !flags.no_final_crlf;
         let plain = clean && !reader.has_dots() && octets.first() != Some(&b'.');
-        Self { sender, recipients, content: Content::Whole(Arc::new(content)), facts, clean, plain }
+        Self { sender, recipients, content: Source::Whole(Arc::new(content)), facts, clean, plain }
     }
 
     /// A message whose content is going to come in pieces.
     pub fn stream(sender: Arc<Sender>, recipients: Vec<Arc<Recipient>>, facts: Facts) -> Self {
-        let content = Content::Stream { pieces: VecDeque::new(), ended: false };
+        let content = Source::Stream { pieces: VecDeque::new(), ended: false };
         Self { sender, recipients, content, facts, clean: false, plain: false }
     }
 
     /// Octets that are going to be sent, if they are known (RFC 1870 5).
     pub(super) fn size(&self, exact: bool) -> Option<u64> {
         match &self.content {
-            Content::Whole(content) if exact => Some((**content).as_ref().len() as u64),
+            Source::Whole(content) if exact => Some((**content).as_ref().len() as u64),
             _ => self.facts.size,
         }
     }
@@ -133,7 +133,7 @@ impl<B> Job<B> {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.message.content, Content::Whole(_))
+        matches!(self.message.content, Source::Whole(_))
     }
 
     /// Takes up as many pending recipients as one transaction may have (C-CLI-21).

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::event::Stage;
 use super::message::Job;
-use super::offer::Plan;
+use super::plan::Plan;
 use crate::syntax::reply::{Class, Reply};
 use crate::wire::content::ContentReader;
 use crate::wire::dot::DotEncoder;

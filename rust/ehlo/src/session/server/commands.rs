@@ -4,17 +4,18 @@ use std::mem;
 use std::sync::Arc;
 
 use super::ServerConnection;
-use super::state::{Answer, Decision, Learnt, State};
-use super::words::{
+use super::config::TlsMode;
+use super::event::{Abort, ServerDisconnect, ServerEvent};
+use super::replies::{
     AFTER_HELO, ALREADY_MAIL, BAD_CHUNK_SIZE, BAD_HOLD, BY_TOO_SOON, BYE, CANCELLED, CHUNK_FAILED, CHUNKS_BEGUN,
     HELLO_FIRST, IN_AUTH, IN_TLS, IN_TRANSACTION, MECHANISM_NEEDS_TLS, NEED_AUTH, NEED_MAIL, NEED_RCPT, NEED_TLS,
     NO_INITIAL, NO_VALID_RECIPIENTS, NOT_BASE64, NOT_IMPLEMENTED, NOT_LMTP, NOT_OFFERED_ATTRIBUTE, NOT_TRUSTED,
     NOT_VERIFIED, OK, RECIPIENT_OK, SENDER_OK, SINGLE_LABEL_RECIPIENT, SINGLE_LABEL_SENDER, TOO_BIG,
     TOO_MANY_RECIPIENTS, UNKNOWN_COMMAND, UNKNOWN_MECHANISM, USE_LHLO, UTF8_RECIPIENT, push,
 };
-use crate::session::config::TlsMode;
-use crate::session::event::{Abort, DisconnectReason, Event};
-use crate::session::transaction::{Content, Recipient, Sender, Transaction};
+use super::state::{Answer, Decision, Learnt, State};
+use super::{content::Content, transaction::Transaction};
+use crate::session::envelope::{Recipient, Sender};
 use crate::syntax::address::{ForwardPath, ReversePath};
 use crate::syntax::command::{Command, CommandError, CommandErrorKind, Secret, Verb, parse_command};
 use crate::syntax::parameter::{ByMode, Hold, MailParameters, RcptParameters};
@@ -27,9 +28,9 @@ const SERVER_FIRST: [&str; 2] = ["CRAM-MD5", "DIGEST-MD5"];
 impl<C: Content> ServerConnection<C> {
     pub(super) fn on_line(&mut self, line: &[u8]) {
         self.counts.commands += 1;
-        if self.settings().limits.commands.is_some_and(|limit| self.counts.commands > u64::from(limit)) {
+        if self.settings().max_commands.is_some_and(|limit| self.counts.commands > u64::from(limit)) {
             self.say_closing("421 4.7.0", "Too many commands");
-            self.ending = Some(DisconnectReason::Limit);
+            self.ending = Some(ServerDisconnect::Limit);
             return;
         }
         let basic = matches!(self.learnt.hello, Some((Verb::Helo, _)));
@@ -95,13 +96,13 @@ impl<C: Content> ServerConnection<C> {
             }
             (state, Command::Vrfy { argument, .. }) => {
                 let ask = self.settings().decisions.vrfy;
-                self.on_inquiry(state, ask, NOT_VERIFIED, || Event::Vrfy(argument.into_owned()))
+                self.on_inquiry(state, ask, NOT_VERIFIED, || ServerEvent::Vrfy(argument.into_owned()))
             }
             (state, Command::Expn { argument, .. }) if self.settings().decisions.expn => {
-                self.on_inquiry(state, true, NOT_VERIFIED, || Event::Expn(argument.into_owned()))
+                self.on_inquiry(state, true, NOT_VERIFIED, || ServerEvent::Expn(argument.into_owned()))
             }
             (State::Idle, Command::Etrn(argument)) if self.settings().decisions.etrn => {
-                self.on_inquiry(State::Idle, true, OK, || Event::Etrn(argument.into_owned()))
+                self.on_inquiry(State::Idle, true, OK, || ServerEvent::Etrn(argument.into_owned()))
             }
             (state, Command::Etrn(_)) if self.settings().decisions.etrn => self.wrong_in(IN_TRANSACTION, state),
             (state, Command::StartTls) if self.implements(Verb::StartTls) => self.on_starttls(state),
@@ -145,7 +146,7 @@ impl<C: Content> ServerConnection<C> {
             (Some(Verb::Bdat), CommandErrorKind::BdatSize, _) => {
                 // The octets that follow cannot be told from commands any more (S-BDT-07).
                 self.say(BAD_CHUNK_SIZE);
-                self.ending = Some(DisconnectReason::Protocol);
+                self.ending = Some(ServerDisconnect::Protocol);
             }
             (Some(Verb::Bdat), CommandErrorKind::BdatTrailing { size, last }, barred) => {
                 let (size, last) = (*size, *last);
@@ -227,7 +228,7 @@ impl<C: Content> ServerConnection<C> {
         if let Some(answer) = self.needs_ehlo(&state) {
             return self.wrong_in(answer, state);
         }
-        self.events.push_back(Event::StartTls);
+        self.events.push_back(ServerEvent::StartTls);
         State::Deciding(Decision::StartTls)
     }
 
@@ -253,7 +254,7 @@ impl<C: Content> ServerConnection<C> {
                 Err(_) => return self.wrong_in(NOT_BASE64, state),
             },
         };
-        self.events.push_back(Event::Auth { mechanism, initial: initial.map(|octets| Secret(octets.into())) });
+        self.events.push_back(ServerEvent::Auth { mechanism, initial: initial.map(|octets| Secret(octets.into())) });
         State::Deciding(Decision::Auth)
     }
 
@@ -264,7 +265,7 @@ impl<C: Content> ServerConnection<C> {
         }
         match base64::decode(line) {
             Ok(octets) => {
-                self.events.push_back(Event::AuthResponse(Secret(octets.into())));
+                self.events.push_back(ServerEvent::AuthResponse(Secret(octets.into())));
                 State::Deciding(Decision::Auth)
             }
             Err(_) => self.wrong_in(NOT_BASE64, State::Idle),
@@ -280,7 +281,7 @@ impl<C: Content> ServerConnection<C> {
         let identity = attributes.text(AttributeName::Login).map(Box::from);
         let attributes = Arc::new(attributes);
         self.learnt = Learnt { identity, xclient: Some(Arc::clone(&attributes)), trusted, ..Learnt::default() };
-        self.events.push_back(Event::Xclient(attributes));
+        self.events.push_back(ServerEvent::Xclient(attributes));
         self.begin_greeting()
     }
 
@@ -313,7 +314,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn on_quit(&mut self) -> State<C> {
         self.say(BYE);
-        self.ending = Some(DisconnectReason::Quit);
+        self.ending = Some(ServerDisconnect::Quit);
         State::Idle
     }
 
@@ -322,7 +323,7 @@ impl<C: Content> ServerConnection<C> {
             self.count_junk();
         }
         if self.settings().decisions.hello {
-            self.events.push_back(Event::Hello { verb, name: name.clone() });
+            self.events.push_back(ServerEvent::Hello { verb, name: name.clone() });
             return State::Deciding(Decision::Hello { verb, name, before: Box::new(before) });
         }
         self.hello_accepted(before, verb, name)
@@ -354,15 +355,15 @@ impl<C: Content> ServerConnection<C> {
             _ => return,
         }
         if self.settings().decisions.reset {
-            self.events.push_back(Event::Reset);
+            self.events.push_back(ServerEvent::Reset);
         }
     }
 
     fn on_mail(&mut self, path: ReversePath<'_>, parameters: MailParameters<'_>) -> State<C> {
         let settings = self.settings();
-        if settings.limits.messages.is_some_and(|limit| self.counts.transactions >= u64::from(limit)) {
+        if settings.max_messages.is_some_and(|limit| self.counts.transactions >= u64::from(limit)) {
             self.say_closing("421 4.7.0", "Too many messages in one session");
-            self.ending = Some(DisconnectReason::Limit);
+            self.ending = Some(ServerDisconnect::Limit);
             return State::Idle;
         }
         if let (Some(limit), Some(size)) = (settings.max_message_size, parameters.size)
@@ -393,7 +394,7 @@ impl<C: Content> ServerConnection<C> {
         }
         let sender = Arc::new(Sender { path: path.into_owned(), parameters: parameters.into_owned() });
         if self.settings().decisions.mail {
-            self.events.push_back(Event::Mail(Arc::clone(&sender)));
+            self.events.push_back(ServerEvent::Mail(Arc::clone(&sender)));
             return State::Deciding(Decision::Mail(sender));
         }
         self.say(SENDER_OK);
@@ -432,14 +433,14 @@ impl<C: Content> ServerConnection<C> {
         {
             return self.wrong_in(SINGLE_LABEL_RECIPIENT, State::InTransaction(transaction));
         }
-        if transaction.envelope.recipients.len() >= self.settings().limits.recipients {
+        if transaction.envelope.recipients.len() >= self.settings().max_recipients {
             self.say(TOO_MANY_RECIPIENTS);
             return State::InTransaction(transaction);
         }
         let recipient = Arc::new(Recipient { path: path.into_owned(), parameters: parameters.into_owned() });
         transaction.rcpt_seen = true;
         if self.settings().decisions.rcpt {
-            self.events.push_back(Event::Rcpt(Arc::clone(&recipient)));
+            self.events.push_back(ServerEvent::Rcpt(Arc::clone(&recipient)));
             return State::Deciding(Decision::Rcpt { transaction, recipient });
         }
         transaction.envelope.recipients.push(recipient);
@@ -461,7 +462,7 @@ impl<C: Content> ServerConnection<C> {
         state: State<C>,
         ask: bool,
         default: &'static str,
-        event: impl FnOnce() -> Event<C>,
+        event: impl FnOnce() -> ServerEvent<C>,
     ) -> State<C> {
         if !ask {
             self.answer_junk(default);

@@ -3,18 +3,30 @@
 use std::mem;
 
 use super::ServerConnection;
-use super::state::{Answer, Decision, Framing, Incoming, Refusal, State};
-use super::words::{
+use super::config::ContentMode;
+use super::event::{Abort, ServerDisconnect, ServerEvent};
+use super::replies::{
     AFTER_HELO, CHUNK_FAILED, HELLO_FIRST, NEED_BDAT, NEED_MAIL, NOT_IMPLEMENTED, OK, START_CONTENT, TOO_BIG,
 };
-use crate::session::config::ContentMode;
-use crate::session::event::{Abort, DisconnectReason, Event};
-use crate::session::transaction::{Content, Transaction};
+use super::state::{Answer, Decision, Framing, Incoming, Refusal, State};
+use super::transaction::Transaction;
 use crate::syntax::command::Verb;
 use crate::syntax::parameter::Body;
 use crate::wire::bdat::BdatChunk;
-use crate::wire::content::{BareNewlines, ContentFlags, ContentReader, Discard};
+use crate::wire::content::{BareNewlines, ContentFlags, ContentReader, Discard, Sink};
 use crate::wire::dot::{Decoded, DotDecoder};
+
+/// Where a message's octets are kept: a [`Sink`] that starts empty.
+pub trait Content: Sink + Default {
+    /// Whether nothing was put into it.
+    fn is_empty(&self) -> bool;
+}
+
+impl Content for Vec<u8> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
 
 impl<C: Content> ServerConnection<C> {
     pub(super) fn read_data(
@@ -37,7 +49,7 @@ impl<C: Content> ServerConnection<C> {
         self.judge_size(&mut incoming, decoder.octets());
         if incoming.refusal.is_some() && !done && decoder.octets() > self.config.cut_off() {
             self.say(TOO_BIG);
-            self.ending = Some(DisconnectReason::Limit);
+            self.ending = Some(ServerDisconnect::Limit);
             return consumed;
         }
         self.hand_over(&mut incoming);
@@ -97,7 +109,7 @@ impl<C: Content> ServerConnection<C> {
     pub(super) fn begin_content(&mut self, transaction: Box<Transaction>, framing: Framing) -> State<C> {
         let announced = self.settings().content == ContentMode::Stream;
         if announced {
-            self.events.push_back(Event::ContentStart(transaction.envelope.clone()));
+            self.events.push_back(ServerEvent::ContentStart(transaction.envelope.clone()));
         }
         let policy = if transaction.is_binary() { BareNewlines::Allow } else { self.settings().bdat_bare_newlines };
         let incoming = Box::new(Incoming { transaction, content: C::default(), refusal: None, announced });
@@ -143,13 +155,13 @@ impl<C: Content> ServerConnection<C> {
 
     pub(super) fn abort(&mut self, incoming: &mut Incoming<C>, why: Abort) {
         if mem::take(&mut incoming.announced) {
-            self.events.push_back(Event::ContentAborted(why));
+            self.events.push_back(ServerEvent::ContentAborted(why));
         }
     }
 
     fn hand_over(&mut self, incoming: &mut Incoming<C>) {
         if self.settings().content == ContentMode::Stream && !incoming.content.is_empty() {
-            self.events.push_back(Event::Chunk(mem::take(&mut incoming.content)));
+            self.events.push_back(ServerEvent::Chunk(mem::take(&mut incoming.content)));
         }
     }
 
@@ -166,7 +178,12 @@ impl<C: Content> ServerConnection<C> {
             return State::Idle;
         }
         if self.settings().decisions.message {
-            self.events.push_back(Event::Message { envelope: transaction.envelope.clone(), content, size, flags });
+            self.events.push_back(ServerEvent::Message {
+                envelope: transaction.envelope.clone(),
+                content,
+                size,
+                flags,
+            });
             return State::Deciding(Decision::Message { transaction, answered: 0 });
         }
         for _ in 0..replies {
@@ -212,7 +229,7 @@ impl<C: Content> ServerConnection<C> {
             return self.begin_content(transaction, framing);
         }
         let verb = if matches!(framing, Framing::Data) { Verb::Data } else { Verb::Bdat };
-        self.events.push_back(Event::Data { envelope: transaction.envelope.clone(), verb });
+        self.events.push_back(ServerEvent::Data { envelope: transaction.envelope.clone(), verb });
         State::Deciding(Decision::Content { transaction, framing })
     }
 
@@ -221,7 +238,7 @@ impl<C: Content> ServerConnection<C> {
         let over = size > self.config.cut_off();
         if over {
             self.say(TOO_BIG);
-            self.ending = Some(DisconnectReason::Limit);
+            self.ending = Some(ServerDisconnect::Limit);
         }
         over
     }

@@ -3,22 +3,22 @@
 use std::mem;
 
 use super::ServerConnection;
-use super::misuse::Misuse;
+use super::config::TlsMode;
+use super::content::Content;
+use super::event::ServerDisconnect;
+use super::misuse::ServerMisuse;
+use super::replies::{NO_SERVICE, OK, RECIPIENT_OK, SENDER_OK, START_TLS};
 use super::state::{Answer, Decision, Framing, Purpose, State};
-use super::words::{NO_SERVICE, OK, RECIPIENT_OK, SENDER_OK, START_TLS};
-use crate::session::config::TlsMode;
-use crate::session::event::DisconnectReason;
-use crate::session::transaction::Content;
 use crate::syntax::reply::Reply;
 
 impl<C: Content> ServerConnection<C> {
-    pub(super) fn answer(&mut self, reply: Option<&Reply>) -> Result<(), Misuse> {
+    pub(super) fn answer(&mut self, reply: Option<&Reply>) -> Result<(), ServerMisuse> {
         if !self.events.is_empty() {
-            return Err(Misuse::NoDecision);
+            return Err(ServerMisuse::NoDecision);
         }
-        let State::Deciding(decision) = &self.state else { return Err(Misuse::NoDecision) };
+        let State::Deciding(decision) = &self.state else { return Err(ServerMisuse::NoDecision) };
         if matches!(decision, Decision::Auth) && reply.is_none() {
-            return Err(Misuse::NeedsIdentity);
+            return Err(ServerMisuse::NeedsIdentity);
         }
         if let Some(code) = reply.map(Reply::code) {
             let expected = match decision {
@@ -30,7 +30,7 @@ impl<C: Content> ServerConnection<C> {
                 _ => None,
             };
             if let Some(expected) = expected {
-                return Err(Misuse::WrongClass { expected, code });
+                return Err(ServerMisuse::WrongClass { expected, code });
             }
         }
         if let State::Deciding(decision) = mem::replace(&mut self.state, State::Closed) {
@@ -51,7 +51,7 @@ impl<C: Content> ServerConnection<C> {
             (Decision::Proxy, None) => self.begin(),
             // Before TLS nothing is said in the clear (RFC 8314 3.3).
             (Decision::Proxy, Some(_)) if self.settings().tls == TlsMode::Implicit => {
-                self.ending = Some(DisconnectReason::Program);
+                self.ending = Some(ServerDisconnect::Program);
                 State::Idle
             }
             (Decision::Proxy, Some(reply)) => {
@@ -94,10 +94,10 @@ impl<C: Content> ServerConnection<C> {
                 } else {
                     self.say_or(RECIPIENT_OK, reply);
                     self.counts.refused_recipients += 1;
-                    let limit = self.settings().limits.refused_recipients;
+                    let limit = self.settings().max_refused_recipients;
                     if limit.is_some_and(|limit| self.counts.refused_recipients > u64::from(limit)) {
                         self.say_closing("421 4.7.0", "Too many refused recipients");
-                        self.ending = Some(DisconnectReason::Limit);
+                        self.ending = Some(ServerDisconnect::Limit);
                     }
                 }
                 State::InTransaction(transaction)
@@ -132,10 +132,10 @@ impl<C: Content> ServerConnection<C> {
             return;
         }
         self.counts.auth_failures += 1;
-        let limit = self.settings().limits.auth_failures;
+        let limit = self.settings().max_auth_failures;
         if limit.is_some_and(|limit| self.counts.auth_failures >= u64::from(limit)) && self.ending.is_none() {
             self.say_closing("421 4.7.0", "Too many failed authentications");
-            self.ending = Some(DisconnectReason::Limit);
+            self.ending = Some(ServerDisconnect::Limit);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The program asked for what the protocol does not allow here. Nothing a peer sends leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misuse {
+pub enum ServerMisuse {
     /// TLS was told where no handshake was on its way.
     NoHandshake,
     /// A challenge or an identity, where AUTH was not asked for (RFC 4954 4).
@@ -37,7 +37,7 @@ pub enum Misuse {
     },
 }
 
-impl fmt::Display for Misuse {
+impl fmt::Display for ServerMisuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoHandshake => f.write_str(
@@ -60,4 +60,4 @@ impl fmt::Display for Misuse {
     }
 }
 
-impl std::error::Error for Misuse {}
+impl std::error::Error for ServerMisuse {}

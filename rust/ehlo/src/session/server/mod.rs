@@ -4,31 +4,38 @@
 //! Rule 2: this folder does not know how octets came or went, what time it is, or who asks.
 
 mod commands;
+pub mod config;
 mod content;
 mod decisions;
+pub mod event;
+mod input;
 mod misuse;
+mod replies;
 mod state;
-mod words;
+mod transaction;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::misuse::Misuse;
+pub use self::config::{
+    ContentMode, Decisions, FutureRelease, InjectedInput, ServerConfig, ServerConfigError, ServerSettings, TlsFacts,
+    TlsMode,
+};
+pub use self::content::Content;
+pub use self::event::{Abort, ServerDisconnect, ServerEvent};
+pub use self::misuse::ServerMisuse;
+use self::replies::{AUTHENTICATED, INJECTED, TLS_TOO_WEAK};
 use self::state::{Counts, Decision, Learnt, Purpose, Refusal, State};
-use self::words::{AUTHENTICATED, INJECTED, LINE_TOO_LONG, RESPONSE_TOO_LONG, TLS_TOO_WEAK};
-use crate::session::config::{InjectedInput, ServerConfig, ServerSettings, TlsFacts, TlsMode};
-use crate::session::event::{Abort, DisconnectReason, Event};
-use crate::session::transaction::{Content, Transaction};
+use self::transaction::Transaction;
 use crate::syntax::command::Verb;
 use crate::syntax::reply::Reply;
 use crate::syntax::status::EnhancedCode;
 use crate::syntax::xattr::Attributes;
 use crate::wire::base64;
-use crate::wire::line::{LineScanner, Scan};
+use crate::wire::line::LineScanner;
 use crate::wire::proxy::ProxyHeader;
 
 /// A buffer larger than this is given back when it is empty, so that an idle session holds little.
@@ -50,19 +57,19 @@ const MAX_TLS_INPUT: usize = 64 * 1024;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use ehlo::session::{Event, ServerConfig, ServerConnection, ServerSettings};
+/// use ehlo::session::{ServerEvent, ServerConfig, ServerConnection, ServerSettings};
 ///
 /// let config = ServerConfig::new(ServerSettings { hostname: "mx.example".into(), ..Default::default() })?;
 /// let mut conn: ServerConnection = ServerConnection::new(Arc::new(config));
 /// conn.receive(b"EHLO a.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\n");
 /// while let Some(event) = conn.poll_event() {
-///     if let Event::Message { content, .. } = event {
+///     if let ServerEvent::Message { content, .. } = event {
 ///         assert_eq!(content, b"hi\r\n");
 ///         conn.accept().unwrap();
 ///     }
 /// }
 /// assert!(conn.output().ends_with(b"354 End data with <CRLF>.<CRLF>\r\n250 2.0.0 OK\r\n"));
-/// # Ok::<(), ehlo::session::ConfigError>(())
+/// # Ok::<(), ehlo::session::ServerConfigError>(())
 /// ```
 pub struct ServerConnection<C: Content = Vec<u8>> {
     config: Arc<ServerConfig>,
@@ -76,9 +83,9 @@ pub struct ServerConnection<C: Content = Vec<u8>> {
     head: usize,
     scanner: LineScanner,
     output: Vec<u8>,
-    events: VecDeque<Event<C>>,
+    events: VecDeque<ServerEvent<C>>,
     /// Set while a command is worked on; the session ends when it is done.
-    ending: Option<DisconnectReason>,
+    ending: Option<ServerDisconnect>,
     /// The 421 that waits for the transaction to end.
     leaving: Option<Reply>,
     eof: bool,
@@ -121,7 +128,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn begin_greeting(&mut self) -> State<C> {
         if self.settings().decisions.connect {
-            self.events.push_back(Event::Connect);
+            self.events.push_back(ServerEvent::Connect);
             return State::Deciding(Decision::Connect);
         }
         self.greet();
@@ -150,7 +157,7 @@ impl<C: Content> ServerConnection<C> {
             }
         }
         if matches!(self.state, State::Handshake(_)) && self.buffered() > MAX_TLS_INPUT {
-            self.finish(DisconnectReason::Protocol);
+            self.finish(ServerDisconnect::Protocol);
         }
     }
 
@@ -165,7 +172,7 @@ impl<C: Content> ServerConnection<C> {
             return;
         }
         if matches!(self.state, State::Handshake(_) | State::Proxy) {
-            self.finish(DisconnectReason::Timeout); // Nothing is said in the clear before TLS, nor before the header.
+            self.finish(ServerDisconnect::Timeout); // Nothing is said in the clear before TLS, nor before the header.
             return;
         }
         let text = if self.scanner.bare_lf_pending() {
@@ -174,13 +181,13 @@ impl<C: Content> ServerConnection<C> {
             "Timeout"
         };
         self.say_closing("421 4.4.2", text);
-        self.finish(DisconnectReason::Timeout);
+        self.finish(ServerDisconnect::Timeout);
     }
 
     // ---- events and answers ----
 
     /// The next thing that happened; `None` when input is used up or a decision is open.
-    pub fn poll_event(&mut self) -> Option<Event<C>> {
+    pub fn poll_event(&mut self) -> Option<ServerEvent<C>> {
         if self.events.is_empty() {
             self.advance_buffered();
         }
@@ -188,33 +195,33 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// Answer the open decision with yes, in the engine's words. In LMTP, for all recipients that still wait.
-    pub fn accept(&mut self) -> Result<(), Misuse> {
+    pub fn accept(&mut self) -> Result<(), ServerMisuse> {
         self.answer(None)
     }
 
     /// Answer the open decision with this reply. In LMTP, for all recipients that still wait.
-    pub fn reply(&mut self, reply: &Reply) -> Result<(), Misuse> {
+    pub fn reply(&mut self, reply: &Reply) -> Result<(), ServerMisuse> {
         self.answer(Some(reply))
     }
 
     /// Answer for the next recipients, in the order of their RCPT (RFC 2033 4.2). The decision is closed when
     /// each has its reply.
-    pub fn reply_recipients(&mut self, replies: &[Reply]) -> Result<(), Misuse> {
+    pub fn reply_recipients(&mut self, replies: &[Reply]) -> Result<(), ServerMisuse> {
         if !self.settings().lmtp {
-            return Err(Misuse::NotLmtp);
+            return Err(ServerMisuse::NotLmtp);
         }
         let State::Deciding(Decision::Message { transaction, answered }) = &self.state else {
-            return Err(Misuse::NoDecision);
+            return Err(ServerMisuse::NoDecision);
         };
         let expected = transaction.envelope.recipients.len() - answered;
         if !self.events.is_empty() {
-            return Err(Misuse::NoDecision);
+            return Err(ServerMisuse::NoDecision);
         }
         if replies.len() > expected {
-            return Err(Misuse::TooManyReplies { expected, given: replies.len() });
+            return Err(ServerMisuse::TooManyReplies { expected, given: replies.len() });
         }
         if let Some(wrong) = replies.iter().find(|reply| reply.code() / 100 == 3) {
-            return Err(Misuse::WrongClass { expected: "2yz, 4yz or 5yz", code: wrong.code() });
+            return Err(ServerMisuse::WrongClass { expected: "2yz, 4yz or 5yz", code: wrong.code() });
         }
         for reply in replies {
             self.say_reply(reply);
@@ -231,7 +238,7 @@ impl<C: Content> ServerConnection<C> {
 
     /// Answer AUTH with a challenge, which goes out in base64 (RFC 4954 4). An empty one asks for the first response of a
     /// mechanism in which the client speaks first.
-    pub fn challenge(&mut self, octets: &[u8]) -> Result<(), Misuse> {
+    pub fn challenge(&mut self, octets: &[u8]) -> Result<(), ServerMisuse> {
         self.expect_auth()?;
         self.say("334 ");
         base64::encode_into(octets, &mut self.output);
@@ -242,7 +249,7 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// Answer AUTH with yes: the client is `identity` from now on (RFC 4954 4: 235).
-    pub fn accept_identity(&mut self, identity: &str) -> Result<(), Misuse> {
+    pub fn accept_identity(&mut self, identity: &str) -> Result<(), ServerMisuse> {
         self.expect_auth()?;
         self.learnt.identity = Some(identity.into());
         self.say(AUTHENTICATED);
@@ -251,12 +258,12 @@ impl<C: Content> ServerConnection<C> {
         Ok(())
     }
 
-    fn expect_auth(&self) -> Result<(), Misuse> {
+    fn expect_auth(&self) -> Result<(), ServerMisuse> {
         match &self.state {
-            State::Deciding(_) if !self.events.is_empty() => Err(Misuse::NoDecision),
+            State::Deciding(_) if !self.events.is_empty() => Err(ServerMisuse::NoDecision),
             State::Deciding(Decision::Auth) => Ok(()),
-            State::Deciding(_) => Err(Misuse::NotAuth),
-            _ => Err(Misuse::NoDecision),
+            State::Deciding(_) => Err(ServerMisuse::NotAuth),
+            _ => Err(ServerMisuse::NoDecision),
         }
     }
 
@@ -267,7 +274,7 @@ impl<C: Content> ServerConnection<C> {
     ///
     /// What came in the clear and was not taken by [`take_tls_input`](Self::take_tls_input) has no effect: by the
     /// configuration it is forgotten, or ends the session.
-    pub fn tls_established(&mut self, facts: TlsFacts) -> Result<(), Misuse> {
+    pub fn tls_established(&mut self, facts: TlsFacts) -> Result<(), ServerMisuse> {
         let purpose = self.leave_handshake()?;
         self.tls = Some(facts);
         if self.drop_injected() {
@@ -281,7 +288,7 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// The handshake is done, but policy wants better TLS: the client hears of it, and may QUIT (RFC 3207 4.1).
-    pub fn tls_too_weak(&mut self) -> Result<(), Misuse> {
+    pub fn tls_too_weak(&mut self) -> Result<(), ServerMisuse> {
         let purpose = self.leave_handshake()?;
         self.tls = Some(TlsFacts::default());
         if self.drop_injected() {
@@ -295,11 +302,11 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// The handshake failed: nothing more is said, least of all in the clear.
-    pub fn tls_failed(&mut self) -> Result<(), Misuse> {
+    pub fn tls_failed(&mut self) -> Result<(), ServerMisuse> {
         if !matches!(self.state, State::Handshake(_)) {
-            return Err(Misuse::NoHandshake);
+            return Err(ServerMisuse::NoHandshake);
         }
-        self.finish(DisconnectReason::Tls);
+        self.finish(ServerDisconnect::Tls);
         Ok(())
     }
 
@@ -319,10 +326,10 @@ impl<C: Content> ServerConnection<C> {
         octets
     }
 
-    fn leave_handshake(&mut self) -> Result<Purpose, Misuse> {
-        let State::Handshake(purpose) = self.state else { return Err(Misuse::NoHandshake) };
+    fn leave_handshake(&mut self) -> Result<Purpose, ServerMisuse> {
+        let State::Handshake(purpose) = self.state else { return Err(ServerMisuse::NoHandshake) };
         if !self.output.is_empty() {
-            return Err(Misuse::UnsentOutput);
+            return Err(ServerMisuse::UnsentOutput);
         }
         self.learnt = Learnt::default();
         Ok(purpose)
@@ -337,7 +344,7 @@ impl<C: Content> ServerConnection<C> {
         let refuse = injected && self.settings().injected_input == InjectedInput::Refuse;
         if refuse {
             self.say(INJECTED);
-            self.ending = Some(DisconnectReason::Injection);
+            self.ending = Some(ServerDisconnect::Injection);
         }
         !refuse
     }
@@ -399,14 +406,14 @@ impl<C: Content> ServerConnection<C> {
     // ---- content ----
 
     /// Refuse content that is still coming: it is read to its true end and thrown away, then this is answered.
-    pub fn refuse_content(&mut self, reply: Reply) -> Result<(), Misuse> {
+    pub fn refuse_content(&mut self, reply: Reply) -> Result<(), ServerMisuse> {
         if !matches!(reply.code(), 400..=599) {
-            return Err(Misuse::WrongClass { expected: "4yz or 5yz", code: reply.code() });
+            return Err(ServerMisuse::WrongClass { expected: "4yz or 5yz", code: reply.code() });
         }
         let (State::InData { incoming, .. } | State::InChunk { incoming, .. } | State::NextChunk { incoming, .. }) =
             &mut self.state
         else {
-            return Err(Misuse::NoContent);
+            return Err(ServerMisuse::NoContent);
         };
         if incoming.refusal.is_none() {
             incoming.refusal = Some(Refusal::Program(reply));
@@ -417,14 +424,14 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// Say 421 and end: at once when no transaction is open, else when it ends (RFC 5321 3.8).
-    pub fn shutdown(&mut self, reply: Option<Reply>) -> Result<(), Misuse> {
+    pub fn shutdown(&mut self, reply: Option<Reply>) -> Result<(), ServerMisuse> {
         if reply.as_ref().is_some_and(|reply| reply.code() != 421) {
-            return Err(Misuse::ShutdownCode);
+            return Err(ServerMisuse::ShutdownCode);
         }
         match self.state {
             State::Closed => return Ok(()),
             State::Proxy => {
-                self.finish(DisconnectReason::Shutdown); // Nothing is said before the header (S-PXY-01).
+                self.finish(ServerDisconnect::Shutdown); // Nothing is said before the header (S-PXY-01).
                 return Ok(());
             }
             _ => {}
@@ -435,7 +442,7 @@ impl<C: Content> ServerConnection<C> {
                 let text = format!("{} Service shutting down", self.settings().hostname);
                 match Reply::new(421, Some(EnhancedCode::new(4, 3, 2)), &text) {
                     Ok(reply) => reply,
-                    Err(_) => return Err(Misuse::ShutdownCode),
+                    Err(_) => return Err(ServerMisuse::ShutdownCode),
                 }
             }
         });
@@ -467,16 +474,16 @@ impl<C: Content> ServerConnection<C> {
         match self.state {
             State::Closed | State::Deciding(_) => None,
             State::InData { .. } | State::InChunk { .. } | State::Draining { .. } => {
-                Some(self.settings().timers.content)
+                Some(self.settings().content_timeout)
             }
-            State::Handshake(_) => Some(self.settings().timers.handshake),
-            State::Proxy => Some(self.settings().timers.proxy),
+            State::Handshake(_) => Some(self.settings().handshake_timeout),
+            State::Proxy => Some(self.settings().proxy_timeout),
             State::Authenticating
             | State::Failed { .. }
             | State::Idle
             | State::InTransaction(_)
             | State::NextChunk { .. }
-            | State::Refused(_) => Some(self.settings().timers.command),
+            | State::Refused(_) => Some(self.settings().command_timeout),
         }
     }
 
@@ -565,164 +572,6 @@ impl<C: Content> ServerConnection<C> {
             }
             _ => None,
         }
-    }
-
-    // ---- the engine room: octets ----
-
-    fn advance_buffered(&mut self) {
-        let input = mem::take(&mut self.input);
-        let used = self.advance(&input[self.head..]);
-        // A session that closed meanwhile has given up its input.
-        if !matches!(self.state, State::Closed) {
-            self.head += used;
-            self.input = input;
-            if self.head == self.input.len() {
-                self.release_input();
-            }
-        }
-        if self.eof && self.events.is_empty() && !matches!(self.state, State::Closed | State::Deciding(_)) {
-            self.finish(DisconnectReason::Eof);
-        }
-    }
-
-    fn release_input(&mut self) {
-        self.head = 0;
-        if self.input.capacity() > KEEP_CAPACITY {
-            self.input = Vec::new();
-        } else {
-            self.input.clear();
-        }
-    }
-
-    /// Work on `input` until it is used up, an event is there or a decision is open. Gives the octets used.
-    fn advance(&mut self, input: &[u8]) -> usize {
-        let mut used = 0;
-        while self.events.is_empty() {
-            let rest = &input[used..];
-            match mem::replace(&mut self.state, State::Closed) {
-                state @ (State::Closed | State::Deciding(_) | State::Handshake(_)) => {
-                    self.state = state;
-                    break;
-                }
-                State::InData { incoming, decoder } => {
-                    if rest.is_empty() {
-                        self.state = State::InData { incoming, decoder };
-                        break;
-                    }
-                    used += self.read_data(incoming, decoder, rest);
-                }
-                State::InChunk { incoming, reader, mut chunk, last } => {
-                    let octets = chunk.take(rest);
-                    if octets.is_empty() && !chunk.done() {
-                        self.state = State::InChunk { incoming, reader, chunk, last };
-                        break;
-                    }
-                    used += octets.len();
-                    self.read_chunk(incoming, reader, chunk, last, octets);
-                }
-                State::Draining { mut chunk, answer, then } => {
-                    let octets = chunk.take(rest).len();
-                    if octets == 0 && !chunk.done() {
-                        self.state = State::Draining { chunk, answer, then };
-                        break;
-                    }
-                    used += octets;
-                    if chunk.done() {
-                        self.state = *then;
-                        self.say_answer(&answer);
-                    } else {
-                        self.state = State::Draining { chunk, answer, then };
-                    }
-                }
-                State::Proxy => match ProxyHeader::parse(rest) {
-                    Ok(Some((header, length))) => {
-                        used += length;
-                        let header = Arc::new(header);
-                        self.proxy = Some(Arc::clone(&header));
-                        self.events.push_back(Event::Proxy(header));
-                        self.state = State::Deciding(Decision::Proxy);
-                    }
-                    Ok(None) => {
-                        self.state = State::Proxy;
-                        break;
-                    }
-                    // Never guess: closed, and nothing said (S-PXY-01).
-                    Err(_) => {
-                        self.ending = Some(DisconnectReason::Protocol);
-                        self.state = State::Proxy;
-                    }
-                },
-                State::Authenticating => {
-                    self.state = State::Authenticating;
-                    let limit = self.config.settings().limits.auth_response.saturating_add(2);
-                    match self.scanner.scan(rest, limit, self.config.line_ends()) {
-                        Scan::Line { line, consumed } => {
-                            used += consumed;
-                            self.state = self.on_response(line);
-                        }
-                        Scan::TooLong { consumed } => {
-                            used += consumed;
-                            self.state = State::Idle;
-                            self.wrong(RESPONSE_TOO_LONG);
-                        }
-                        Scan::Partial { discard } => {
-                            used += discard;
-                            break;
-                        }
-                    }
-                }
-                state => {
-                    self.state = state;
-                    if self.looks_like_tls(rest) {
-                        self.turn_away();
-                        self.settle();
-                        break;
-                    }
-                    match self.scanner.scan(rest, self.config.settings().limits.command_line, self.config.line_ends()) {
-                        Scan::Line { line, consumed } => {
-                            used += consumed;
-                            self.on_line(line);
-                        }
-                        Scan::TooLong { consumed } => {
-                            used += consumed;
-                            self.counts.commands += 1;
-                            self.wrong(LINE_TOO_LONG);
-                        }
-                        Scan::Partial { discard } => {
-                            used += discard;
-                            break;
-                        }
-                    }
-                }
-            }
-            self.settle();
-        }
-        used
-    }
-
-    /// End the session if the last step asked for it.
-    fn settle(&mut self) {
-        if let Some(reason) = self.ending.take() {
-            self.finish(reason);
-        } else if matches!(self.state, State::Authenticating | State::Idle | State::Refused(_))
-            && let Some(reply) = self.leaving.take()
-        {
-            self.say_reply(&reply);
-            self.ending = None;
-            self.finish(DisconnectReason::Shutdown);
-        }
-    }
-
-    fn finish(&mut self, reason: DisconnectReason) {
-        if let State::InData { mut incoming, .. }
-        | State::InChunk { mut incoming, .. }
-        | State::NextChunk { mut incoming, .. } = mem::replace(&mut self.state, State::Closed)
-        {
-            self.abort(&mut incoming, Abort::Disconnected);
-        }
-        self.events.push_back(Event::Disconnect(reason));
-        self.input = Vec::new();
-        self.head = 0;
     }
 }
 

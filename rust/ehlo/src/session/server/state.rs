@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::session::event::Abort;
-use crate::session::transaction::{Recipient, Sender, Transaction};
+use super::event::Abort;
+use super::transaction::Transaction;
+use crate::session::envelope::{Recipient, Sender};
 use crate::syntax::command::Verb;
 use crate::syntax::reply::Reply;
 use crate::syntax::xattr::Attributes;

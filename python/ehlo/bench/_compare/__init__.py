@@ -1,0 +1,1 @@
+"""``ehlo bench compare``: our servers and clients beside other programs."""

@@ -1,0 +1,113 @@
+"""A finished load run as the JSON report tells it: rates, percentiles, and what makes them doubtful."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ehlo._core import build_info
+from ehlo.bench._load.histogram import summary
+from ehlo.bench._load.phases import PHASES
+from ehlo.bench._load.plan import LoadPlan
+from ehlo.bench._load.tally import Tally
+from ehlo.bench._machine import SCHEMA, machine
+
+__all__ = ["complete", "outcome", "warnings_of"]
+
+_BUSY: Final = 0.9  # of a core: above it, the tool itself is what was measured
+
+
+def outcome(plan: LoadPlan, tally: Tally) -> dict[str, Any]:
+    """The report of one load run, ready for ``json.dumps``. Times are in microseconds unless a name says seconds.
+
+    Example::
+
+        outcome(plan, tally)["rate"]["messages"]  # a second
+    """
+    seconds = tally.seconds or 1e-9
+    return {
+        "tool": "ehlo bench load",
+        "schema": SCHEMA,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "plan": plan.public(),
+        "seconds": round(tally.seconds, 6),
+        "messages": {
+            "attempted": tally.attempted,
+            "accepted": tally.accepted,
+            "partly": tally.partly,
+            "refused": tally.refused,
+            "failed": tally.failed,
+            "unsent": tally.unsent,
+            "warmup": tally.warmup,
+        },
+        "recipients": {"accepted": tally.recipients_accepted, "refused": tally.recipients_refused},
+        "connections": {"made": tally.connections, "failed": tally.connections_failed},
+        "octets": tally.octets,
+        "rate": {"messages": round(tally.accepted / seconds, 2), "octets": round(tally.octets / seconds, 1)},
+        "errors": dict(tally.errors.most_common()),
+        "samples": dict(tally.samples),
+        "phases": {phase: summary(tally.phases[phase]) for phase in PHASES if tally.phases.get(phase)},
+        "series": [
+            {"second": second, "messages": row[0], "octets": row[1], "not_accepted": row[2]}
+            for second, row in sorted(tally.series.items())
+        ],
+        "cpu": {
+            "seconds": round(tally.cpu, 6),
+            "of_a_core": round(tally.cpu / seconds / max(1, min(plan.workers, plan.connections)), 4),
+            "per_message": round(tally.cpu / max(1, tally.attempted) * 1e6, 3),
+        },
+        "interrupted": tally.interrupted,
+        "gave_up": tally.gave_up,
+        "complete": complete(tally),
+        "warnings": warnings_of(plan, tally),
+    }
+
+
+def complete(tally: Tally) -> bool:
+    """Whether every message that was asked for was accepted, for every recipient.
+
+    Example::
+
+        sys.exit(0 if complete(tally) else 1)
+    """
+    bad = tally.partly + tally.refused + tally.failed + tally.unsent
+    return not bad and tally.accepted > 0 and not tally.gave_up and not tally.interrupted
+
+
+def warnings_of(plan: LoadPlan, tally: Tally) -> list[str]:
+    """Why the figures may not be what they seem, a sentence each.
+
+    Example::
+
+        for warning in warnings_of(plan, tally): print(warning)
+    """
+    found = []
+    workers = max(1, min(plan.workers, plan.connections))
+    busy = tally.cpu / tally.seconds / workers if tally.seconds else 0.0
+    if busy > _BUSY and tally.seconds > 0.2:
+        found.append(
+            f"this tool used {busy:.0%} of a core in each of its processes: it may be the bottleneck, not the server; "
+            f"add --workers, or read these figures as the tool's own"
+        )
+    if build_info()["profile"] != "release":
+        found.append("ehlo was built without optimisation: the tool is many times slower than it can be")
+    if tally.unsent and plan.rate is not None:
+        found.append(
+            f"{tally.unsent} messages were due and never begun: the server cannot bear this rate, and the latencies "
+            f"would be higher with them"
+        )
+    lag = tally.phases.get("lag", {})
+    late = sum(count for took, count in lag.items() if took > 10_000)
+    if late * 1000 > sum(lag.values()):
+        found.append(
+            f"the tool itself was more than 10 ms late for {late} messages; it is counted in their latency: "
+            f"add --workers, or give it a core of its own"
+        )
+    if (
+        plan.phases
+        and tally.phases.get("message")
+        and not any(tally.phases.get(phase) for phase in ("mail", "envelope"))
+    ):
+        found.append("with content sent ahead of replies, only whole messages and the end of content can be timed")
+    return found

@@ -1,0 +1,5 @@
+//! The client's side of a session.
+
+pub(crate) mod config;
+pub(crate) mod connection;
+pub(crate) mod event;

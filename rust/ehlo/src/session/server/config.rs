@@ -1,0 +1,527 @@
+//! What a server offers, asks and bears. Checked once, shared by all connections.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::session::settings::TooSmall;
+use crate::syntax::address::{is_domain, parse_literal};
+use crate::syntax::command::is_mechanism;
+use crate::syntax::datetime::DateTime;
+use crate::syntax::options::{Leniency, Options, Parameters, UnknownParameters};
+use crate::syntax::xattr::AttributeName;
+use crate::wire::content::BareNewlines;
+use crate::wire::line::LineEnds;
+
+/// Which decisions the program takes itself. All others are taken by the engine, without an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Whether to greet (RFC 5321 3.1).
+    pub connect: bool,
+    /// EHLO, HELO, LHLO.
+    pub hello: bool,
+    /// MAIL.
+    pub mail: bool,
+    /// RCPT.
+    pub rcpt: bool,
+    /// DATA, or the first BDAT: refuse before the content comes.
+    pub data: bool,
+    /// The end of the content: take responsibility, or not (RFC 5321 4.2.5).
+    pub message: bool,
+    /// VRFY; without it the answer is 252 (RFC 5321 3.5.3).
+    pub vrfy: bool,
+    /// EXPN; without it the command is not offered.
+    pub expn: bool,
+    /// ETRN (RFC 1985); without it the command is not offered.
+    pub etrn: bool,
+    /// Not a decision but a notice: a transaction was dropped.
+    pub reset: bool,
+}
+
+/// What becomes of the content's octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContentMode {
+    /// Kept whole, and handed over with the message.
+    #[default]
+    Collect,
+    /// Handed over as they come.
+    Stream,
+    /// Counted and dropped.
+    Discard,
+}
+
+/// How TLS comes to a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By STARTTLS (RFC 3207).
+    StartTls,
+    /// Before the greeting (RFC 8314 3.3).
+    Implicit,
+}
+
+/// What becomes of octets that came in the clear behind STARTTLS. They never take effect (RFC 3207 4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InjectedInput {
+    /// 554, and the connection is closed: somebody tampers with it, or the client is broken.
+    #[default]
+    Refuse,
+    /// They are forgotten, and TLS begins.
+    Drop,
+}
+
+/// What the program knows of the TLS layer under a session. It decides which mechanisms AUTH lists (RFC 4954 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// Channel binding can be had (RFC 5929): without it no mechanism in -PLUS is offered.
+    pub channel_binding: bool,
+    /// The client has shown a certificate that was verified: without it EXTERNAL is not offered (RFC 4422 App. A).
+    pub client_certificate: bool,
+}
+
+/// FUTURERELEASE limits (RFC 4865 3).
+#[derive(Clone, Debug)]
+pub struct FutureRelease {
+    /// Longest HOLDFOR, seconds.
+    pub max_seconds: u32,
+    /// Latest HOLDUNTIL.
+    pub max_until: DateTime,
+}
+
+/// All settings of a server, one row each. `server_settings!(make { context })` calls `make!` with the context and the rows.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! server_settings {
+    ($make:ident { $($context:tt)* }) => { $make! { { $($context)* }
+        /// Our own name: a domain or an address literal (RFC 5321 4.3.1).
+        hostname: String = [text("localhost")];
+        /// Speak LMTP instead of SMTP (RFC 2033).
+        lmtp: bool = [false];
+        /// The decisions that the program takes: any of "connect", "hello", "mail", "rcpt", "data", "message", "vrfy",
+        /// "expn" and "etrn". The engine takes all others itself, without an event. "reset" is no decision: it asks
+        /// for a notice when a transaction was dropped.
+        decisions: Decisions = [words("['message']", Decisions { message: true, ..Decisions::default() })];
+        /// The way of content: "collect" hands it over as a whole with the message, "stream" hands it over as it comes,
+        /// "discard" counts it and drops it.
+        content: ContentMode = [word("collect", ContentMode::Collect)];
+        /// The text behind our name in the greeting. If it is empty, the greeting says ESMTP or LMTP.
+        greeting: String = [text("")];
+        /// Most octets of a message (SIZE, RFC 1870). None: no limit.
+        max_message_size: Option<u64> = [Some(33554432)];
+        /// Offer CHUNKING (RFC 3030).
+        chunking: bool = [true];
+        /// Offer BINARYMIME (RFC 3030). It needs CHUNKING.
+        binarymime: bool = [true];
+        /// Offer SMTPUTF8 (RFC 6531).
+        smtputf8: bool = [true];
+        /// Offer DSN (RFC 3461).
+        dsn: bool = [true];
+        /// Announce LIMITS (RFC 9422).
+        limits_keyword: bool = [true];
+        /// Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted, True states no minimum.
+        deliver_by: Option<Option<u32>> = [None];
+        /// Offer FUTURERELEASE (RFC 4865), for submission only: the most seconds and the latest RFC 3339 time of a hold.
+        future_release: Option<FutureRelease> = [None];
+        /// Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True states none.
+        mt_priority: Option<Option<String>> = [None];
+        /// Offer RRVS (RFC 7293).
+        rrvs: bool = [false];
+        /// Offer HELP (RFC 5321 4.1.1.8).
+        help: bool = [true];
+        /// The way to TLS: "off", "starttls" (RFC 3207), or "implicit" before the greeting (RFC 8314 3.3).
+        tls: TlsMode = [word("off", TlsMode::Off)];
+        /// Before TLS, answer nothing but NOOP, EHLO, STARTTLS and QUIT (RFC 3207 4). Not for a public port 25.
+        require_tls: bool = [false];
+        /// Octets that come in the clear behind STARTTLS: "refuse" answers 554 and closes, "drop" forgets them
+        /// (RFC 3207 4.2).
+        injected_input: InjectedInput = [word("refuse", InjectedInput::Refuse)];
+        /// Offer REQUIRETLS inside TLS (RFC 8689).
+        requiretls: bool = [false];
+        /// The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without any there is no AUTH.
+        auth: Vec<String> = [nothing];
+        /// Those mechanisms that are offered without TLS, too (RFC 4954 4).
+        auth_in_clear: Vec<String> = [nothing];
+        /// Take no mail before AUTH: the answer is 530 (RFC 4954 6).
+        require_auth: bool = [false];
+        /// Expect a PROXY header first. Only where every client is a trusted proxy.
+        proxy: bool = [false];
+        /// The attributes of XCLIENT that clients may send once `trusted` is set, like ("NAME", "ADDR"). Without any there
+        /// is no XCLIENT.
+        xclient: Vec<AttributeName> = [nothing];
+        /// The attributes of XFORWARD that clients may send once `trusted` is set. Without any there is no XFORWARD.
+        xforward: Vec<AttributeName> = [nothing];
+        /// Message submission (RFC 6409): AUTH is required, and domains must be fully qualified.
+        submission: bool = [false];
+        /// Domains of one label that submission takes all the same (RFC 6409 4.2).
+        single_labels: Vec<String> = [nothing];
+        /// A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF, "allow" flags it (RFC 5321 2.3.8).
+        bare_newlines: BareNewlines = [word("reject", BareNewlines::Reject)];
+        /// The same in BDAT. Content with BODY=BINARYMIME is not judged.
+        bdat_bare_newlines: BareNewlines = [word("allow", BareNewlines::Allow)];
+        /// A bare LF ends a command line, too.
+        bare_lf_commands: bool = [false];
+        /// ESMTP parameters that nobody knows: "reject" answers 555, "ignore" drops them, "pass" gives them to the program
+        /// (RFC 5321 4.1.1.11).
+        unknown_parameters: UnknownParameters = [word("reject", UnknownParameters::Reject)];
+        /// Refuse content with a NUL octet: 550 5.6.0.
+        reject_nul: bool = [false];
+        /// Refuse 8-bit content that was not declared: 554 5.6.1 (RFC 6152).
+        reject_8bit: bool = [false];
+        /// Refuse content with a line of more than 1000 octets: 554 5.6.0 (RFC 5321 4.5.3.1.6).
+        reject_long_lines: bool = [false];
+        /// Departures from the grammar that are forgiven: any of "hello_underscore", "hello_trailing_text",
+        /// "space_after_colon", "bare_paths", "extra_space", "dots_in_local_part", "domain_underscore",
+        /// "general_literals" and "lowercase_xtext".
+        lenient: Leniency = [words("['hello_underscore']", Leniency::default())];
+        /// Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1).
+        max_local_part: usize = [64], at least 64;
+        /// Most octets of a command line with its CRLF, 512 at least (RFC 5321 4.5.3.1.4).
+        max_command_line: usize = [2048], at least 512;
+        /// Most recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at least).
+        max_recipients: usize = [1000], at least 1;
+        /// Most transactions in one session (RFC 9422 MAILMAX). None: no limit.
+        max_messages: Option<u32> = [Some(1000)];
+        /// Most commands in one session that were answered as wrong. None: no limit.
+        max_errors: Option<u32> = [Some(20)];
+        /// Most commands that lead nowhere since the last accepted message: NOOP, RSET, VRFY, EXPN, ETRN, HELP, a repeated
+        /// EHLO, an empty chunk. Each one beyond it counts as an error. None: no limit.
+        max_junk: Option<u32> = [Some(100)];
+        /// Most recipients in one session that the program refused. None: no limit.
+        max_refused_recipients: Option<u32> = [None];
+        /// Most commands in one session. None: no limit.
+        max_commands: Option<u32> = [None];
+        /// Most AUTH commands in one session that the program answered with 5yz (RFC 4954 4). None: no limit.
+        max_auth_failures: Option<u32> = [Some(3)];
+        /// Most octets of a response inside AUTH, without its CRLF (RFC 4954 4).
+        max_auth_response: usize = [12288];
+        /// Seconds to wait for a command (RFC 5321 4.5.3.2.7 asks for five minutes at least).
+        command_timeout: Duration = [seconds(300)];
+        /// Seconds to wait for more content (RFC 5321 4.5.3.2.5).
+        content_timeout: Duration = [seconds(300)];
+        /// Seconds for a TLS handshake as a whole.
+        handshake_timeout: Duration = [seconds(60)];
+        /// Seconds for a PROXY header as a whole.
+        proxy_timeout: Duration = [seconds(5)];
+    } };
+}
+
+// Where other servers stand, for the defaults: max_message_size: Postfix 10 MB, Exim 50 MB. max_command_line: Postfix
+// line_length_limit, which covers the sum of what the extensions add (S-LIN-12). max_recipients: Postfix
+// smtpd_recipient_limit and OpenSMTPD. max_messages: Exim smtp_accept_max_per_connection. max_errors: Postfix
+// smtpd_hard_error_limit. max_junk: Postfix smtpd_junk_command_limit. proxy_timeout: Postfix smtpd_upstream_proxy_timeout.
+server_settings!(settings_struct {
+    /// The settings that a [`ServerConfig`] is made from. `Default` is a strict SMTP receiver that offers every extension
+    /// which needs no setting.
+    ServerSettings
+});
+
+/// Why settings make no server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerConfigError {
+    /// A mechanism is offered in the clear that is not among the others, or needs TLS (RFC 5802 6).
+    AuthInClear(String),
+    /// Mechanisms are there, but neither TLS nor one that is offered in the clear.
+    AuthNeverOffered,
+    /// An attribute that XCLIENT or XFORWARD does not have.
+    Attribute(&'static str),
+    /// FUTURERELEASE outside submission (RFC 4865 4.2).
+    FutureReleaseWithoutSubmission,
+    /// The name of a mechanism (RFC 4422 3.1), or one that is there twice.
+    Mechanism(String),
+    /// AUTH is required, and there is no mechanism.
+    RequiresAuth,
+    /// TLS is required, or REQUIRETLS offered, and there is no TLS.
+    RequiresTls,
+    /// ETRN on a submission port (RFC 6409 7).
+    EtrnForSubmission,
+    /// Not a single label of a domain.
+    SingleLabel(String),
+    /// BINARYMIME without CHUNKING (RFC 3030 3).
+    BinarymimeWithoutChunking,
+    /// The greeting holds CR, LF or another octet that a reply cannot carry.
+    Greeting,
+    /// The host name is neither a domain nor an address literal (RFC 5321 4.3.1, 6531 3.7.1).
+    Hostname,
+    /// The MT-PRIORITY profile is not a single word of printable ASCII.
+    PriorityProfile,
+    /// A setting is smaller than its table allows.
+    TooSmall(TooSmall),
+}
+
+impl fmt::Display for ServerConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AuthInClear(name) => {
+                write!(f, "{name} cannot be offered in the clear: it is not offered at all, or needs TLS (RFC 5802 6)")
+            }
+            Self::AuthNeverOffered => {
+                f.write_str("AUTH is never offered: there is no TLS, and no mechanism is offered in the clear")
+            }
+            Self::Attribute(command) => write!(f, "{command} does not have such an attribute"),
+            Self::FutureReleaseWithoutSubmission => f.write_str("FUTURERELEASE is for submission only (RFC 4865 4.2)"),
+            Self::Mechanism(name) => {
+                write!(f, "{name:?} is not the name of a SASL mechanism (RFC 4422 3.1), or is there twice")
+            }
+            Self::RequiresAuth => f.write_str("AUTH is required, but no mechanism is there"),
+            Self::RequiresTls => f.write_str("TLS is required, but it is off"),
+            Self::EtrnForSubmission => f.write_str("ETRN must not be offered for submission (RFC 6409 7)"),
+            Self::SingleLabel(name) => write!(f, "{name:?} is not a single label of a domain"),
+            Self::BinarymimeWithoutChunking => f.write_str("BINARYMIME needs CHUNKING (RFC 3030 3)"),
+            Self::Greeting => f.write_str("the greeting may hold printable ASCII only (RFC 5321 4.2)"),
+            Self::Hostname => f.write_str(
+                "the host name must be an ASCII domain or an address literal (RFC 5321 4.3.1, RFC 6531 3.7.1)",
+            ),
+            Self::PriorityProfile => f.write_str("the MT-PRIORITY profile must be one word of printable ASCII"),
+            Self::TooSmall(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ServerConfigError {}
+
+/// Checked settings, with what follows from them worked out.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    settings: ServerSettings,
+    /// The grammar after EHLO or LHLO in the clear.
+    extended: Options,
+    /// The grammar after EHLO or LHLO inside TLS.
+    extended_tls: Options,
+    /// The grammar after HELO, where no parameter is legal (RFC 5321 4.1.1.2).
+    basic: Options,
+    /// The EHLO keywords that are listed always, in their order.
+    keywords: Vec<String>,
+    /// The AUTH keyword for each of the circumstances that `auth_index` tells apart.
+    auth: [Option<String>; 5],
+    xclient: Option<String>,
+    xforward: Option<String>,
+}
+
+impl ServerConfig {
+    /// Check `settings` and work out grammar and keywords.
+    pub fn new(settings: ServerSettings) -> Result<Self, ServerConfigError> {
+        let s = &settings;
+        if s.binarymime && !s.chunking {
+            return Err(ServerConfigError::BinarymimeWithoutChunking);
+        }
+        s.check_least().map_err(ServerConfigError::TooSmall)?;
+        if !s.greeting.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
+            return Err(ServerConfigError::Greeting);
+        }
+        let literal = parse_literal(&s.hostname, false).is_ok();
+        let domain = s.hostname.is_ascii() && is_domain(&s.hostname, s.lenient.hello_underscore);
+        if !literal && !domain {
+            return Err(ServerConfigError::Hostname);
+        }
+        if s.mt_priority
+            .iter()
+            .flatten()
+            .any(|profile| profile.is_empty() || !profile.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            return Err(ServerConfigError::PriorityProfile);
+        }
+        check_auth(s)?;
+        check_submission(s)?;
+        if (s.require_tls || s.requiretls) && s.tls == TlsMode::Off {
+            return Err(ServerConfigError::RequiresTls);
+        }
+        if !s.xclient.iter().all(|name| name.in_xclient()) {
+            return Err(ServerConfigError::Attribute("XCLIENT"));
+        }
+        if !s.xforward.iter().all(|name| name.in_xforward()) {
+            return Err(ServerConfigError::Attribute("XFORWARD"));
+        }
+        let settings = ServerSettings {
+            auth: settings.auth.iter().map(|name| name.to_ascii_uppercase()).collect(),
+            auth_in_clear: settings.auth_in_clear.iter().map(|name| name.to_ascii_uppercase()).collect(),
+            ..settings
+        };
+        let s = &settings;
+        let extended = |tls: bool| Options {
+            leniency: s.lenient,
+            parameters: offered(s, tls),
+            unknown_parameters: s.unknown_parameters,
+            smtputf8: s.smtputf8,
+            max_local_part: s.max_local_part,
+            ..Options::offering_nothing()
+        };
+        let (extended, extended_tls) = (extended(false), extended(true));
+        let basic = Options { leniency: s.lenient, max_local_part: s.max_local_part, ..Options::offering_nothing() };
+        let keywords = keywords(s);
+        let auth = std::array::from_fn(|index| {
+            let tls = index
+                .checked_sub(1)
+                .map(|bits| TlsFacts { channel_binding: bits & 1 != 0, client_certificate: bits & 2 != 0 });
+            line("AUTH", s.auth.iter().filter(|name| offers(s, name, tls)).map(String::as_str))
+        });
+        let xclient = line("XCLIENT", s.xclient.iter().map(|name| name.as_str()));
+        let xforward = line("XFORWARD", s.xforward.iter().map(|name| name.as_str()));
+        Ok(Self { settings, extended, extended_tls, basic, keywords, auth, xclient, xforward })
+    }
+
+    /// The settings as given.
+    pub fn settings(&self) -> &ServerSettings {
+        &self.settings
+    }
+
+    /// The EHLO keyword lines, without code and CRLF (RFC 5321 4.1.1.1), as they are listed in the clear or inside
+    /// TLS, to a client that may use XCLIENT and XFORWARD, or to one that may not.
+    pub fn keywords(&self, tls: Option<TlsFacts>, trusted: bool) -> impl Iterator<Item = &str> {
+        let settings = &self.settings;
+        let starttls = settings.tls == TlsMode::StartTls && tls.is_none(); // RFC 3207 4.2
+        let words = [(starttls, "STARTTLS"), (settings.requiretls && tls.is_some(), "REQUIRETLS")];
+        let words = words.into_iter().filter_map(|(listed, keyword)| listed.then_some(keyword));
+        let lines = [
+            self.auth[auth_index(tls)].as_deref(),
+            self.xclient.as_deref().filter(|_| trusted),
+            self.xforward.as_deref().filter(|_| trusted),
+        ];
+        self.keywords.iter().map(String::as_str).chain(words).chain(lines.into_iter().flatten())
+    }
+
+    /// Whether AUTH takes this mechanism, in upper case.
+    pub(super) fn offers_mechanism(&self, name: &str, tls: Option<TlsFacts>) -> bool {
+        self.settings.auth.iter().any(|known| known == name) && offers(&self.settings, name, tls)
+    }
+
+    pub(super) fn options(&self, extended: bool, tls: bool) -> &Options {
+        match (extended, tls) {
+            (true, false) => &self.extended,
+            (true, true) => &self.extended_tls,
+            (false, _) => &self.basic,
+        }
+    }
+
+    pub(super) fn line_ends(&self) -> LineEnds {
+        if self.settings.bare_lf_commands { LineEnds::CrlfOrLf } else { LineEnds::Crlf }
+    }
+
+    /// How many octets of refused content are read before the patience ends (S-DAT-13).
+    pub(super) fn cut_off(&self) -> u64 {
+        self.settings.max_message_size.map_or(u64::MAX, |limit| limit.saturating_mul(2).saturating_add(1 << 20))
+    }
+}
+
+fn check_auth(s: &ServerSettings) -> Result<(), ServerConfigError> {
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    for (index, name) in s.auth.iter().enumerate() {
+        if !is_mechanism(name) || s.auth[..index].iter().any(|other| same(other, name)) {
+            return Err(ServerConfigError::Mechanism(name.clone()));
+        }
+    }
+    let binds = |name: &str| name.to_ascii_uppercase().ends_with("-PLUS");
+    if let Some(name) = s.auth_in_clear.iter().find(|name| binds(name) || !s.auth.iter().any(|other| same(other, name)))
+    {
+        return Err(ServerConfigError::AuthInClear(name.clone()));
+    }
+    if (s.require_auth || s.submission) && s.auth.is_empty() {
+        return Err(ServerConfigError::RequiresAuth);
+    }
+    if !s.auth.is_empty() && s.auth_in_clear.is_empty() && s.tls == TlsMode::Off {
+        return Err(ServerConfigError::AuthNeverOffered);
+    }
+    Ok(())
+}
+
+fn check_submission(s: &ServerSettings) -> Result<(), ServerConfigError> {
+    if s.future_release.is_some() && !s.submission {
+        return Err(ServerConfigError::FutureReleaseWithoutSubmission);
+    }
+    if s.submission && s.decisions.etrn {
+        return Err(ServerConfigError::EtrnForSubmission);
+    }
+    match s.single_labels.iter().find(|name| name.contains('.') || !is_domain(name, false)) {
+        Some(name) => Err(ServerConfigError::SingleLabel(name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// In the clear, and inside TLS by what is known of it.
+fn auth_index(tls: Option<TlsFacts>) -> usize {
+    tls.map_or(0, |tls| 1 + usize::from(tls.channel_binding) + 2 * usize::from(tls.client_certificate))
+}
+
+/// Whether a mechanism that is configured, in upper case, may be used now.
+fn offers(s: &ServerSettings, name: &str, tls: Option<TlsFacts>) -> bool {
+    match tls {
+        None => s.auth_in_clear.iter().any(|other| other == name),
+        Some(tls) if name == "EXTERNAL" => tls.client_certificate,
+        Some(tls) => tls.channel_binding || !name.ends_with("-PLUS"),
+    }
+}
+
+/// A keyword and its words; nothing without words.
+fn line<'a>(keyword: &str, words: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut line = keyword.to_owned();
+    for word in words {
+        line.push(' ');
+        line.push_str(word);
+    }
+    (line.len() > keyword.len()).then_some(line)
+}
+
+fn offered(s: &ServerSettings, tls: bool) -> Parameters {
+    let mut offered = Parameters::SIZE.with(Parameters::BODY);
+    let extensions = [
+        (s.binarymime, Parameters::BINARYMIME),
+        (s.smtputf8, Parameters::SMTPUTF8),
+        (s.dsn, Parameters::RET.with(Parameters::ENVID).with(Parameters::NOTIFY).with(Parameters::ORCPT)),
+        (s.deliver_by.is_some(), Parameters::BY),
+        (s.future_release.is_some(), Parameters::HOLD),
+        (s.mt_priority.is_some(), Parameters::MT_PRIORITY),
+        (s.rrvs, Parameters::RRVS),
+        (if tls { !s.auth.is_empty() } else { !s.auth_in_clear.is_empty() }, Parameters::AUTH),
+        (s.requiretls && tls, Parameters::REQUIRETLS),
+    ];
+    for (enabled, parameters) in extensions {
+        if enabled {
+            offered = offered.with(parameters);
+        }
+    }
+    offered
+}
+
+fn keywords(s: &ServerSettings) -> Vec<String> {
+    let mut list = vec!["PIPELINING".to_owned()];
+    list.push(s.max_message_size.map_or_else(|| "SIZE".into(), |limit| format!("SIZE {limit}")));
+    list.push("8BITMIME".into());
+    list.push("ENHANCEDSTATUSCODES".into());
+    let mut add = |enabled: bool, keyword: &str| {
+        if enabled {
+            list.push(keyword.to_owned());
+        }
+    };
+    add(s.dsn, "DSN");
+    add(s.chunking, "CHUNKING");
+    add(s.binarymime, "BINARYMIME");
+    add(s.smtputf8, "SMTPUTF8");
+    add(s.rrvs, "RRVS");
+    add(s.decisions.vrfy, "VRFY");
+    add(s.decisions.expn, "EXPN");
+    add(s.decisions.etrn, "ETRN");
+    add(s.help, "HELP");
+    if let Some(minimum) = s.deliver_by {
+        list.push(minimum.map_or_else(|| "DELIVERBY".into(), |seconds| format!("DELIVERBY {seconds}")));
+    }
+    if let Some(hold) = &s.future_release {
+        list.push(format!("FUTURERELEASE {} {}", hold.max_seconds, hold.max_until));
+    }
+    if let Some(profile) = &s.mt_priority {
+        list.push(profile.as_ref().map_or_else(|| "MT-PRIORITY".into(), |name| format!("MT-PRIORITY {name}")));
+    }
+    if s.limits_keyword {
+        // RFC 9422: at most six digits; what is announced is what is enforced.
+        let mut limits = String::from("LIMITS");
+        if let Some(messages) = s.max_messages.filter(|n| (1..=999_999).contains(n)) {
+            limits.push_str(&format!(" MAILMAX={messages}"));
+        }
+        if s.max_recipients <= 999_999 {
+            limits.push_str(&format!(" RCPTMAX={}", s.max_recipients));
+        }
+        if limits.len() > "LIMITS".len() {
+            list.push(limits);
+        }
+    }
+    list
+}

@@ -1,0 +1,115 @@
+//! What the engine tells the program.
+
+use std::sync::Arc;
+
+use crate::session::envelope::{Envelope, Recipient, Sender};
+use crate::syntax::command::{Secret, Verb};
+use crate::syntax::xattr::Attributes;
+use crate::wire::content::ContentFlags;
+use crate::wire::proxy::ProxyHeader;
+
+/// One thing that happened. Those marked *decision* wait for an answer; nothing behind them is looked at before.
+#[derive(Clone, Debug)]
+pub enum ServerEvent<C> {
+    /// *Decision.* AUTH (RFC 4954). Answer with [`super::ServerConnection::challenge`], with
+    /// [`super::ServerConnection::accept_identity`], or with a 4yz or 5yz reply.
+    Auth {
+        /// In upper case; one that is offered now.
+        mechanism: String,
+        /// The initial response, decoded; an empty one is not the same as none.
+        initial: Option<Secret<'static>>,
+    },
+    /// *Decision.* The client's answer to a challenge, decoded. To be answered as `Auth` is.
+    AuthResponse(Secret<'static>),
+    /// The streamed content will not become a message.
+    ContentAborted(Abort),
+    /// Content begins, in [`super::ContentMode::Stream`].
+    ContentStart(Envelope),
+    /// Octets of content, in [`super::ContentMode::Stream`].
+    Chunk(C),
+    /// *Decision.* A client connected.
+    Connect,
+    /// *Decision.* Content is about to come.
+    Data {
+        /// The transaction so far.
+        envelope: Envelope,
+        /// `Data` or `Bdat`.
+        verb: Verb,
+    },
+    /// The session is over; the last event.
+    Disconnect(ServerDisconnect),
+    /// *Decision.* ETRN (RFC 1985).
+    Etrn(String),
+    /// *Decision.* EXPN (RFC 5321 3.5).
+    Expn(String),
+    /// *Decision.* EHLO, HELO or LHLO.
+    Hello {
+        /// Which of them.
+        verb: Verb,
+        /// The client's name for itself.
+        name: String,
+    },
+    /// *Decision.* MAIL.
+    Mail(Arc<Sender>),
+    /// *Decision.* The content is complete; a positive answer takes responsibility (RFC 5321 4.2.5).
+    Message {
+        /// For whom, from whom.
+        envelope: Envelope,
+        /// The octets, in [`super::ContentMode::Collect`]; else empty.
+        content: C,
+        /// Octets, as RFC 1870 5 counts them.
+        size: u64,
+        /// What was found in them.
+        flags: ContentFlags,
+    },
+    /// *Decision.* The PROXY header came (PROXY protocol 2): go on, or answer in place of the greeting.
+    Proxy(Arc<ProxyHeader>),
+    /// *Decision.* RCPT.
+    Rcpt(Arc<Recipient>),
+    /// A transaction was dropped by RSET or a new EHLO.
+    Reset,
+    /// *Decision.* STARTTLS (RFC 3207 4). Accept, send the output, do the handshake, then say
+    /// [`super::ServerConnection::tls_established`]; or reply 454 if TLS is not to be had now.
+    StartTls,
+    /// *Decision.* VRFY (RFC 5321 3.5).
+    Vrfy(String),
+    /// XCLIENT was accepted: all that XCLIENT has said of the client so far. If the address is among it, the client
+    /// is no longer trusted, until [`super::ServerConnection::set_trusted`] says so again.
+    Xclient(Arc<Attributes>),
+}
+
+/// Why streamed content did not become a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    /// A bare CR or LF under [`crate::wire::content::BareNewlines::Reject`], or other forbidden content.
+    Forbidden,
+    /// The connection ended.
+    Disconnected,
+    /// RSET or EHLO came between two chunks.
+    Reset,
+    /// More octets than allowed (RFC 1870 6.3).
+    TooBig,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerDisconnect {
+    /// The client closed.
+    Eof,
+    /// Octets came in the clear where TLS was to begin (RFC 3207 4.2).
+    Injection,
+    /// A limit of the session was passed.
+    Limit,
+    /// The program said 421 or 221.
+    Program,
+    /// The peer cannot be followed any more: a BDAT size that is none, HTTP, TLS in the clear, no PROXY header.
+    Protocol,
+    /// QUIT.
+    Quit,
+    /// [`super::ServerConnection::shutdown`].
+    Shutdown,
+    /// [`super::ServerConnection::receive_timeout`].
+    Timeout,
+    /// [`super::ServerConnection::tls_failed`].
+    Tls,
+}
