@@ -144,6 +144,11 @@ imports: lint-tools
 mypy: lint-tools
     .venv/bin/mypy
 
+# The stub of the extension is the one that tools/make_stub.py writes
+[group('python')]
+stub:
+    {{ python }} tools/make_stub.py --check
+
 # The stub of the extension against the extension
 [group('python')]
 stubtest: lint-tools

@@ -34,7 +34,7 @@ PATIENCE = 20.0
 """Real seconds after which a test has failed."""
 
 MAIL = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
-CONFIG = ehlo.ServerConfig("mx.example")
+CONFIG = ehlo.ServerConfig("mx.example", content="discard")
 
 
 class Client:
@@ -553,15 +553,17 @@ class MemoryLoop(asyncio.SelectorEventLoop):
         self.memory = memory
         self.arriving: set[asyncio.Task[Any]] = set()
 
-    async def create_server(self, factory: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        def welcome(sock: socket.socket) -> None:
-            task = self.create_task(self.connect_accepted_socket(factory, sock))
-            self.arriving.add(task)
-            task.add_done_callback(self.arriving.discard)
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
+        server = getattr(callback, "__self__", None)
+        if isinstance(server, ehlo.asyncio.Server):
 
-        server = await super().create_server(factory, *args, **options)
-        self.memory.open(options["sock"], welcome)
-        return server
+            def welcome(sock: socket.socket) -> None:
+                task = self.create_task(server._welcome(sock, ""))
+                self.arriving.add(task)
+                task.add_done_callback(self.arriving.discard)
+
+            self.memory.open(fd, welcome)
+        return super().add_reader(fd, callback, *args)
 
 
 class OverMemory(Backend):

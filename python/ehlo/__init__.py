@@ -29,6 +29,7 @@ from ehlo._core import (
     ContentStart,
     Data,
     Disconnect,
+    DkimBody,
     DotDecoder,
     DotEncoder,
     Envelope,
@@ -58,6 +59,8 @@ from ehlo._core import (
     Xclient,
     __version__,
     build_info,
+    dkim_fields,
+    dkim_header,
     dot_stuff,
     dot_unstuff,
     parse_command,
@@ -73,6 +76,7 @@ from ehlo._errors import (
     LocalProtocolError,
     OutcomeUnknown,
     RemoteProtocolError,
+    SaslError,
     SMTPAuthenticationError,
     SMTPConnectError,
     SMTPDataError,
@@ -86,7 +90,6 @@ from ehlo._errors import (
     SMTPTimeoutError,
 )
 from ehlo._sasl.client import ClientMechanism, client_mechanism
-from ehlo._sasl.common import SaslError
 from ehlo._sasl.credentials import (
     CramCredentials,
     Credentials,
@@ -98,9 +101,10 @@ from ehlo._sasl.credentials import (
     ScramKeys,
     TokenCredentials,
 )
-from ehlo._server.handler import Answer, ContentAbortedError, Handler, Result, Session, decisions_of
+from ehlo._server.handler import Handler, decisions_of
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.prepend import FieldPrepender, prepend_fields
+from ehlo._server.session import Answer, ContentAbortedError, Result, Session
 from ehlo._server.submission import submission_fields
 from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
 from ehlo._tls import unverified_context
@@ -133,6 +137,7 @@ __all__ = [
     "Data",
     "Decision",
     "Disconnect",
+    "DkimBody",
     "DotDecoder",
     "DotEncoder",
     "EhloError",
@@ -199,6 +204,8 @@ __all__ = [
     "client_mechanism",
     "count_received",
     "decisions_of",
+    "dkim_fields",
+    "dkim_header",
     "dot_stuff",
     "dot_unstuff",
     "parse_command",

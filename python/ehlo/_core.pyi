@@ -1,4 +1,6 @@
-"""The engine, written in Rust. Import these names from :mod:`ehlo`, not from here."""
+"""The engine, written in Rust. Import these names from `ehlo`, not from here."""
+
+# Written by tools/make_stub.py. Change the docs in rust/ehlo-py/src, the types in rust/ehlo-py/types.pyi.
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -28,6 +30,7 @@ __all__ = [
     "ContentStart",
     "Data",
     "Disconnect",
+    "DkimBody",
     "DotDecoder",
     "DotEncoder",
     "Envelope",
@@ -57,6 +60,8 @@ __all__ = [
     "Xclient",
     "__version__",
     "build_info",
+    "dkim_fields",
+    "dkim_header",
     "dot_stuff",
     "dot_unstuff",
     "parse_command",
@@ -75,8 +80,6 @@ def build_info() -> dict[str, str]:
         >>> ehlo.build_info()["profile"]
         'release'
     """
-
-# ---- addresses -----------------------------------------------------------------------------------
 
 @final
 class Address:
@@ -153,10 +156,10 @@ class Postmaster:
     def __str__(self) -> str: ...
 
 NULL: Final[NullPath]
-_ReversePath: TypeAlias = Address | NullPath
-_ForwardPath: TypeAlias = Address | Postmaster
 
-# ---- replies and status --------------------------------------------------------------------------
+_ReversePath: TypeAlias = Address | NullPath
+
+_ForwardPath: TypeAlias = Address | Postmaster
 
 @final
 class Reply:
@@ -221,8 +224,6 @@ def parse_reply(octets: Buffer) -> Reply:
         >>> ehlo.parse_reply(b"250-mx.example.org\\r\\n250 SIZE\\r\\n").lines
         (b'mx.example.org', b'SIZE')
     """
-
-# ---- envelope ------------------------------------------------------------------------------------
 
 @final
 class Sender:
@@ -333,6 +334,9 @@ class Recipient:
     def path(self) -> _ForwardPath:
         """An `Address`, or a `Postmaster` without domain (RFC 5321 4.5.1)."""
     @property
+    def domain(self) -> str | None:
+        """The domain of the path in lower case, or an address literal with its brackets; None for `<Postmaster>`."""
+    @property
     def notify(self) -> frozenset[str] | None:
         """NOTIFY: of "NEVER", "SUCCESS", "FAILURE", "DELAY" (RFC 3461 4.1)."""
     @property
@@ -349,12 +353,19 @@ class Recipient:
 class Envelope:
     """Sender and accepted recipients of one transaction, in the order they came (RFC 5321 2.3.1).
 
+    The engine makes it. A program that hands a changed one on makes its own.
+
+    Args:
+        sender: who the message is from.
+        recipients: whom it is for.
+
     Example:
         >>> [str(recipient.path) for recipient in envelope.recipients]
         ['joe@example.org', 'jim@example.org']
     """
 
     __match_args__: Final = ("sender", "recipients")
+    def __new__(cls, sender: Sender, recipients: Sequence[Recipient]) -> Envelope: ...
     @property
     def sender(self) -> Sender:
         """Who the message is from."""
@@ -364,8 +375,6 @@ class Envelope:
     @property
     def smtputf8(self) -> bool:
         """Whether MAIL carried SMTPUTF8 (RFC 6531 3.4)."""
-
-# ---- events --------------------------------------------------------------------------------------
 
 @final
 class Connect:
@@ -587,7 +596,7 @@ class Vrfy:
     __match_args__: Final = ("argument",)
     @property
     def argument(self) -> str:
-        """What is asked about, as it was written."""
+        """The user or mailbox that the client asks about, as it was written."""
 
 @final
 class Expn:
@@ -600,7 +609,7 @@ class Expn:
     __match_args__: Final = ("argument",)
     @property
     def argument(self) -> str:
-        """The list's name, as it was written."""
+        """The name of the list, as it was written."""
 
 @final
 class Etrn:
@@ -613,7 +622,7 @@ class Etrn:
     __match_args__: Final = ("argument",)
     @property
     def argument(self) -> str:
-        """The node's name, with its option character."""
+        """The name of the node, with its option character."""
 
 @final
 class Reset:
@@ -659,8 +668,6 @@ _ServerEvent: TypeAlias = (
     | Reset
     | Disconnect
 )
-
-# ---- what a trusted front says of the client -----------------------------------------------------
 
 @final
 class ProxyHeader:
@@ -797,61 +804,101 @@ class ClientAttributes:
     def temporarily_unavailable(self) -> frozenset[str]:
         """Names of which "[TEMPUNAVAIL]" was said: a look-up failed for the moment."""
 
-# ---- server --------------------------------------------------------------------------------------
-
 _Decision: TypeAlias = Literal["connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset"]
+
 _BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 
 @final
 class ServerConfig:
-    """What a server offers, asks and bears. Checked once, frozen; one object serves all connections.
+    """The settings of a server: what it offers, which decisions the program takes, and the limits. A config is checked
+    once and then frozen. One object serves all connections.
 
     Args:
-        hostname: our name, a domain or an address literal (RFC 5321 4.3.1).
-        lmtp: LMTP instead of SMTP (RFC 2033).
-        decisions: what the program decides, of "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn",
-            "etrn"; "reset" asks for a notice. All else is decided by the engine, without an event.
-        content: "collect" hands the whole content over with the message, "stream" as it comes, "discard" counts it.
-        greeting: text behind the name in the greeting.
-        max_message_size: octets (SIZE, RFC 1870); None for no limit.
-        chunking, binarymime: RFC 3030. smtputf8: RFC 6531. dsn: RFC 3461. rrvs: RFC 7293. help: HELP.
-        limits_keyword: announce LIMITS (RFC 9422).
-        deliver_by: True, or the least seconds accepted (RFC 2852).
-        future_release: the most seconds and the latest RFC 3339 time of a hold (RFC 4865).
-        mt_priority: True, or the name of the profile (RFC 6710).
-        tls: "off", "starttls" (RFC 3207), or "implicit" before the greeting (RFC 8314 3.3).
-        require_tls: nothing but NOOP, EHLO, STARTTLS and QUIT before TLS; not for a public port 25.
-        injected_input: octets in the clear behind STARTTLS: "refuse" with 554 and close, or "drop".
-        requiretls: REQUIRETLS inside TLS (RFC 8689).
-        auth: the SASL mechanisms that AUTH offers, in this order (RFC 4954); none: AUTH is not there.
-        auth_in_clear: those of them that are offered without TLS, too.
-        require_auth: no mail before AUTH (530).
-        proxy: a PROXY header comes first. Only where every client is a trusted proxy.
-        xclient, xforward: the attributes that clients may send once `trusted` is set, like ("NAME", "ADDR"); none: the
-            command is not there.
-        submission: message submission (RFC 6409): AUTH is required, domains must be fully qualified.
-        single_labels: domains of one label that submission takes all the same.
-        bare_newlines: a bare CR or LF in DATA: "reject" with 550, "normalize" to CRLF, or "allow" and flag.
-        bdat_bare_newlines: the same in BDAT, not judged with BODY=BINARYMIME.
-        bare_lf_commands: a bare LF ends a command line, too.
-        unknown_parameters: "reject" with 555, "ignore", or "pass" on to the program.
-        reject_nul, reject_8bit, reject_long_lines: refuse content with a NUL, with undeclared 8-bit octets, or with a
-            line of more than 1000 octets.
-        lenient: departures from the grammar, of "hello_underscore", "hello_trailing_text", "space_after_colon",
-            "bare_paths", "extra_space", "dots_in_local_part", "domain_underscore", "general_literals",
-            "lowercase_xtext".
-        max_local_part: octets, 64 at least.
-        max_command_line: octets with CRLF, 512 at least.
-        max_recipients: of one transaction.
-        max_messages, max_errors, max_junk, max_refused_recipients, max_commands: of one session; None for no limit.
-        max_auth_failures: AUTH commands answered with 5yz, of one session; None for no limit.
-        max_auth_response: octets of a response inside AUTH.
-        command_timeout, content_timeout: seconds (RFC 5321 4.5.3.2).
-        handshake_timeout, proxy_timeout: seconds for a TLS handshake and for a PROXY header.
+        hostname: Our own name: a domain or an address literal (RFC 5321 4.3.1).
+        lmtp: Speak LMTP instead of SMTP (RFC 2033).
+        decisions: The decisions that the program takes: any of "connect", "hello", "mail",
+            "rcpt", "data", "message", "vrfy", "expn" and "etrn". The engine takes all others
+            itself, without an event. "reset" is no decision: it asks for a notice when a
+            transaction was dropped.
+        content: The way of content: "collect" hands it over as a whole with the message,
+            "stream" hands it over as it comes, "discard" counts it and drops it.
+        greeting: The text behind our name in the greeting. If it is empty, the greeting says
+            ESMTP or LMTP.
+        max_message_size: Most octets of a message (SIZE, RFC 1870). None: no limit.
+        chunking: Offer CHUNKING (RFC 3030).
+        binarymime: Offer BINARYMIME (RFC 3030). It needs CHUNKING.
+        smtputf8: Offer SMTPUTF8 (RFC 6531).
+        dsn: Offer DSN (RFC 3461).
+        limits_keyword: Announce LIMITS (RFC 9422).
+        deliver_by: Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted,
+            True states no minimum.
+        future_release: Offer FUTURERELEASE (RFC 4865), for submission only: the most seconds
+            and the latest RFC 3339 time of a hold.
+        mt_priority: Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True
+            states none.
+        rrvs: Offer RRVS (RFC 7293).
+        help: Offer HELP (RFC 5321 4.1.1.8).
+        tls: The way to TLS: "off", "starttls" (RFC 3207), or "implicit" before the greeting
+            (RFC 8314 3.3).
+        require_tls: Before TLS, answer nothing but NOOP, EHLO, STARTTLS and QUIT (RFC 3207 4).
+            Not for a public port 25.
+        injected_input: Octets that come in the clear behind STARTTLS: "refuse" answers 554 and
+            closes, "drop" forgets them (RFC 3207 4.2).
+        requiretls: Offer REQUIRETLS inside TLS (RFC 8689).
+        auth: The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without
+            any there is no AUTH.
+        auth_in_clear: Those mechanisms that are offered without TLS, too (RFC 4954 4).
+        require_auth: Take no mail before AUTH: the answer is 530 (RFC 4954 6).
+        proxy: Expect a PROXY header first. Only where every client is a trusted proxy.
+        xclient: The attributes of XCLIENT that clients may send once `trusted` is set, like
+            ("NAME", "ADDR"). Without any there is no XCLIENT.
+        xforward: The attributes of XFORWARD that clients may send once `trusted` is set.
+            Without any there is no XFORWARD.
+        submission: Message submission (RFC 6409): AUTH is required, and domains must be fully
+            qualified.
+        single_labels: Domains of one label that submission takes all the same (RFC 6409 4.2).
+        bare_newlines: A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF,
+            "allow" flags it (RFC 5321 2.3.8).
+        bdat_bare_newlines: The same in BDAT. Content with BODY=BINARYMIME is not judged.
+        bare_lf_commands: A bare LF ends a command line, too.
+        unknown_parameters: ESMTP parameters that nobody knows: "reject" answers 555, "ignore"
+            drops them, "pass" gives them to the program (RFC 5321 4.1.1.11).
+        reject_nul: Refuse content with a NUL octet: 550 5.6.0.
+        reject_8bit: Refuse 8-bit content that was not declared: 554 5.6.1 (RFC 6152).
+        reject_long_lines: Refuse content with a line of more than 1000 octets: 554 5.6.0 (RFC
+            5321 4.5.3.1.6).
+        lenient: Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
+            "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
+            "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
+            submission "hello_any" is always among them.
+        max_local_part: Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1).
+        max_command_line: Most octets of a command line with its CRLF, 512 at least (RFC 5321
+            4.5.3.1.4).
+        max_recipients: Most recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at
+            least).
+        max_messages: Most transactions in one session (RFC 9422 MAILMAX). None: no limit.
+        max_errors: Most commands since the last accepted message that were answered as wrong. None: no limit.
+        max_junk: Most commands that lead nowhere since the last accepted message: NOOP, RSET,
+            VRFY, EXPN, ETRN, HELP, a repeated EHLO, an empty chunk. Each one beyond it counts as an
+            error. None: no limit.
+        max_refused_recipients: Most recipients in one session that the program refused. None:
+            no limit.
+        max_refusals: Most refusals since the last accepted message: a recipient too many, a SIZE too large, a
+            MAIL, RCPT or DATA that the program refused. Each one beyond it counts as an error. None:
+            no limit.
+        max_commands: Most commands in one session. None: no limit.
+        max_auth_failures: Most AUTH commands in one session that the program answered with 5yz
+            (RFC 4954 4). None: no limit.
+        max_auth_response: Most octets of a response inside AUTH, without its CRLF (RFC 4954 4).
+        command_timeout: Seconds to wait for a command (RFC 5321 4.5.3.2.7 asks for five minutes
+            at least).
+        content_timeout: Seconds to wait for more content (RFC 5321 4.5.3.2.5).
+        handshake_timeout: Seconds for a TLS handshake as a whole.
+        proxy_timeout: Seconds for a PROXY header as a whole.
 
     Raises:
-        ValueError: for an unknown word, or settings that make no server.
-        TypeError: for an unknown setting, or one of another type.
+        ValueError: a word that is not known, or settings that make no server.
+        TypeError: a setting that does not exist, or a value of another type.
 
     Example:
         >>> config = ehlo.ServerConfig("mx.example.org", decisions=("rcpt", "message"))
@@ -866,7 +913,6 @@ class ServerConfig:
         decisions: Iterable[_Decision] = ["message"],
         content: Literal["collect", "stream", "discard"] = "collect",
         greeting: str = "",
-        # extensions
         max_message_size: int | None = 33554432,
         chunking: bool = True,
         binarymime: bool = True,
@@ -878,7 +924,6 @@ class ServerConfig:
         mt_priority: str | bool | None = None,
         rrvs: bool = False,
         help: bool = True,
-        # TLS, AUTH, trusted fronts, submission
         tls: Literal["off", "starttls", "implicit"] = "off",
         require_tls: bool = False,
         injected_input: Literal["refuse", "drop"] = "refuse",
@@ -891,7 +936,6 @@ class ServerConfig:
         xforward: Iterable[str] = (),
         submission: bool = False,
         single_labels: Iterable[str] = (),
-        # policies
         bare_newlines: _BareNewlines = "reject",
         bdat_bare_newlines: _BareNewlines = "allow",
         bare_lf_commands: bool = False,
@@ -900,7 +944,6 @@ class ServerConfig:
         reject_8bit: bool = False,
         reject_long_lines: bool = False,
         lenient: Iterable[str] = ["hello_underscore"],
-        # limits
         max_local_part: int = 64,
         max_command_line: int = 2048,
         max_recipients: int = 1000,
@@ -908,179 +951,244 @@ class ServerConfig:
         max_errors: int | None = 20,
         max_junk: int | None = 100,
         max_refused_recipients: int | None = None,
+        max_refusals: int | None = 1000,
         max_commands: int | None = None,
         max_auth_failures: int | None = 3,
         max_auth_response: int = 12288,
-        # timers, seconds
         command_timeout: float = 300.0,
         content_timeout: float = 300.0,
         handshake_timeout: float = 60.0,
         proxy_timeout: float = 5.0,
     ) -> ServerConfig: ...
     def replace(self, **changes: object) -> ServerConfig:
-        """The same with some settings changed, checked anew.
+        """Make the same config with some settings changed. It is checked anew.
+
+        Raises:
+            ValueError: a word that is not known, or settings that do not go together.
+            TypeError: a setting that does not exist, or a value of another type.
 
         Example:
-            >>> strict = config.replace(lenient=())
+            >>> patient = config.replace(content_timeout=600)
+            >>> patient.content_timeout
+            600.0
         """
     @property
     def keywords(self) -> tuple[str, ...]:
-        """The EHLO keyword lines, without code and CRLF, in the order they are sent in the clear (RFC 5321 4.1.1.1).
-        Those for `trusted` clients only are not here.
+        """The EHLO keyword lines in the order in which they are sent in the clear, without code and CRLF (RFC 5321
+        4.1.1.1). Keywords for `trusted` clients are left out.
         """
     @property
     def tls_keywords(self) -> tuple[str, ...]:
-        """The same inside TLS (RFC 3207 4.2, 4954 3), without what needs channel binding or a client certificate."""
+        """The EHLO keyword lines inside TLS (RFC 3207 4.2, 4954 3). Mechanisms that need channel binding or a client
+        certificate are left out.
+        """
     @property
     def hostname(self) -> str:
-        """Our name (RFC 5321 4.3.1)."""
+        """Our own name: a domain or an address literal (RFC 5321 4.3.1)."""
     @property
     def lmtp(self) -> bool:
-        """LMTP instead of SMTP (RFC 2033)."""
+        """Speak LMTP instead of SMTP (RFC 2033)."""
     @property
     def decisions(self) -> frozenset[_Decision]:
-        """What the program decides."""
+        """The decisions that the program takes: any of "connect", "hello", "mail",
+        "rcpt", "data", "message", "vrfy", "expn" and "etrn". The engine takes all others
+        itself, without an event. "reset" is no decision: it asks for a notice when a
+        transaction was dropped.
+        """
     @property
     def content(self) -> Literal["collect", "stream", "discard"]:
-        """What becomes of content."""
+        """The way of content: "collect" hands it over as a whole with the message,
+        "stream" hands it over as it comes, "discard" counts it and drops it.
+        """
     @property
     def greeting(self) -> str:
-        """Text behind the name in the greeting."""
+        """The text behind our name in the greeting. If it is empty, the greeting says
+        ESMTP or LMTP.
+        """
     @property
     def max_message_size(self) -> int | None:
-        """Octets of a message (RFC 1870); None for no limit."""
+        """Most octets of a message (SIZE, RFC 1870). None: no limit."""
     @property
     def chunking(self) -> bool:
-        """Whether CHUNKING is offered (RFC 3030)."""
+        """Offer CHUNKING (RFC 3030)."""
     @property
     def binarymime(self) -> bool:
-        """Whether BINARYMIME is offered (RFC 3030)."""
+        """Offer BINARYMIME (RFC 3030). It needs CHUNKING."""
     @property
     def smtputf8(self) -> bool:
-        """Whether SMTPUTF8 is offered (RFC 6531)."""
+        """Offer SMTPUTF8 (RFC 6531)."""
     @property
     def dsn(self) -> bool:
-        """Whether DSN is offered (RFC 3461)."""
+        """Offer DSN (RFC 3461)."""
     @property
     def limits_keyword(self) -> bool:
-        """Whether LIMITS is announced (RFC 9422)."""
+        """Announce LIMITS (RFC 9422)."""
     @property
     def deliver_by(self) -> int | bool | None:
-        """DELIVERBY: the least seconds, True for no minimum, None if it is not offered (RFC 2852)."""
+        """Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted,
+        True states no minimum.
+        """
     @property
     def future_release(self) -> tuple[int, str] | None:
-        """FUTURERELEASE: the most seconds and the latest time, None if it is not offered (RFC 4865)."""
+        """Offer FUTURERELEASE (RFC 4865), for submission only: the most seconds
+        and the latest RFC 3339 time of a hold.
+        """
     @property
     def mt_priority(self) -> str | bool | None:
-        """MT-PRIORITY: the profile's name, True for none, None if it is not offered (RFC 6710)."""
+        """Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True
+        states none.
+        """
     @property
     def rrvs(self) -> bool:
-        """Whether RRVS is offered (RFC 7293)."""
-    @property
-    def tls(self) -> Literal["off", "starttls", "implicit"]:
-        """How TLS comes."""
-    @property
-    def require_tls(self) -> bool:
-        """Whether TLS is required (RFC 3207 4)."""
-    @property
-    def injected_input(self) -> Literal["refuse", "drop"]:
-        """What becomes of octets in the clear behind STARTTLS (RFC 3207 4.2)."""
-    @property
-    def requiretls(self) -> bool:
-        """Whether REQUIRETLS is offered inside TLS (RFC 8689)."""
-    @property
-    def auth(self) -> tuple[str, ...]:
-        """The mechanisms of AUTH, in upper case (RFC 4954)."""
-    @property
-    def auth_in_clear(self) -> tuple[str, ...]:
-        """Those that are offered without TLS, too."""
-    @property
-    def require_auth(self) -> bool:
-        """Whether AUTH is required (RFC 4954 6)."""
-    @property
-    def proxy(self) -> bool:
-        """Whether a PROXY header comes first."""
-    @property
-    def xclient(self) -> tuple[str, ...]:
-        """The attributes of XCLIENT for trusted clients."""
-    @property
-    def xforward(self) -> tuple[str, ...]:
-        """The attributes of XFORWARD for trusted clients."""
-    @property
-    def submission(self) -> bool:
-        """Whether this is message submission (RFC 6409)."""
-    @property
-    def single_labels(self) -> tuple[str, ...]:
-        """Domains of one label that submission takes (RFC 6409 4.2)."""
+        """Offer RRVS (RFC 7293)."""
     @property
     def help(self) -> bool:
-        """Whether HELP is offered (RFC 5321 4.1.1.8)."""
+        """Offer HELP (RFC 5321 4.1.1.8)."""
+    @property
+    def tls(self) -> Literal["off", "starttls", "implicit"]:
+        """The way to TLS: "off", "starttls" (RFC 3207), or "implicit" before the greeting
+        (RFC 8314 3.3).
+        """
+    @property
+    def require_tls(self) -> bool:
+        """Before TLS, answer nothing but NOOP, EHLO, STARTTLS and QUIT (RFC 3207 4).
+        Not for a public port 25.
+        """
+    @property
+    def injected_input(self) -> Literal["refuse", "drop"]:
+        """Octets that come in the clear behind STARTTLS: "refuse" answers 554 and
+        closes, "drop" forgets them (RFC 3207 4.2).
+        """
+    @property
+    def requiretls(self) -> bool:
+        """Offer REQUIRETLS inside TLS (RFC 8689)."""
+    @property
+    def auth(self) -> tuple[str, ...]:
+        """The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without
+        any there is no AUTH.
+        """
+    @property
+    def auth_in_clear(self) -> tuple[str, ...]:
+        """Those mechanisms that are offered without TLS, too (RFC 4954 4)."""
+    @property
+    def require_auth(self) -> bool:
+        """Take no mail before AUTH: the answer is 530 (RFC 4954 6)."""
+    @property
+    def proxy(self) -> bool:
+        """Expect a PROXY header first. Only where every client is a trusted proxy."""
+    @property
+    def xclient(self) -> tuple[str, ...]:
+        """The attributes of XCLIENT that clients may send once `trusted` is set, like
+        ("NAME", "ADDR"). Without any there is no XCLIENT.
+        """
+    @property
+    def xforward(self) -> tuple[str, ...]:
+        """The attributes of XFORWARD that clients may send once `trusted` is set.
+        Without any there is no XFORWARD.
+        """
+    @property
+    def submission(self) -> bool:
+        """Message submission (RFC 6409): AUTH is required, and domains must be fully
+        qualified.
+        """
+    @property
+    def single_labels(self) -> tuple[str, ...]:
+        """Domains of one label that submission takes all the same (RFC 6409 4.2)."""
     @property
     def bare_newlines(self) -> _BareNewlines:
-        """What becomes of a bare CR or LF in DATA (RFC 5321 2.3.8)."""
+        """A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF,
+        "allow" flags it (RFC 5321 2.3.8).
+        """
     @property
     def bdat_bare_newlines(self) -> _BareNewlines:
-        """What becomes of a bare CR or LF in BDAT."""
+        """The same in BDAT. Content with BODY=BINARYMIME is not judged."""
     @property
     def bare_lf_commands(self) -> bool:
-        """Whether a bare LF ends a command line, too."""
+        """A bare LF ends a command line, too."""
     @property
     def unknown_parameters(self) -> Literal["reject", "ignore", "pass"]:
-        """What becomes of unknown ESMTP parameters (RFC 5321 4.1.1.11)."""
+        """ESMTP parameters that nobody knows: "reject" answers 555, "ignore"
+        drops them, "pass" gives them to the program (RFC 5321 4.1.1.11).
+        """
     @property
     def reject_nul(self) -> bool:
-        """Whether content with a NUL is refused."""
+        """Refuse content with a NUL octet: 550 5.6.0."""
     @property
     def reject_8bit(self) -> bool:
-        """Whether 8-bit content that was not declared is refused (RFC 6152)."""
+        """Refuse 8-bit content that was not declared: 554 5.6.1 (RFC 6152)."""
     @property
     def reject_long_lines(self) -> bool:
-        """Whether content with a line of more than 1000 octets is refused (RFC 5321 4.5.3.1.6)."""
+        """Refuse content with a line of more than 1000 octets: 554 5.6.0 (RFC
+        5321 4.5.3.1.6).
+        """
     @property
     def lenient(self) -> frozenset[str]:
-        """The named departures from the grammar."""
+        """Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
+        "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
+        "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
+        submission "hello_any" is always among them.
+        """
     @property
     def max_local_part(self) -> int:
-        """Octets of a local part (RFC 5321 4.5.3.1.1)."""
+        """Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1)."""
     @property
     def max_command_line(self) -> int:
-        """Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4)."""
+        """Most octets of a command line with its CRLF, 512 at least (RFC 5321
+        4.5.3.1.4).
+        """
     @property
     def max_recipients(self) -> int:
-        """Recipients of one transaction (RFC 5321 4.5.3.1.8)."""
+        """Most recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at
+        least).
+        """
     @property
     def max_messages(self) -> int | None:
-        """Transactions in one session; None for no limit."""
+        """Most transactions in one session (RFC 9422 MAILMAX). None: no limit."""
     @property
     def max_errors(self) -> int | None:
-        """Commands answered as wrong, in one session; None for no limit."""
+        """Most commands since the last accepted message that were answered as wrong. None: no limit."""
     @property
     def max_junk(self) -> int | None:
-        """Commands that lead nowhere, since the last message; beyond it each counts as an error. None for no limit."""
+        """Most commands that lead nowhere since the last accepted message: NOOP, RSET,
+        VRFY, EXPN, ETRN, HELP, a repeated EHLO, an empty chunk. Each one beyond it counts as an
+        error. None: no limit.
+        """
     @property
     def max_refused_recipients(self) -> int | None:
-        """Recipients the program refused, in one session; None for no limit."""
+        """Most recipients in one session that the program refused. None:
+        no limit.
+        """
+    @property
+    def max_refusals(self) -> int | None:
+        """Most refusals since the last accepted message: a recipient too many, a SIZE too large, a
+        MAIL, RCPT or DATA that the program refused. Each one beyond it counts as an error. None:
+        no limit.
+        """
     @property
     def max_commands(self) -> int | None:
-        """Commands in one session; None for no limit."""
+        """Most commands in one session. None: no limit."""
     @property
     def max_auth_failures(self) -> int | None:
-        """AUTH commands answered with 5yz, in one session; None for no limit (RFC 4954 4)."""
+        """Most AUTH commands in one session that the program answered with 5yz
+        (RFC 4954 4). None: no limit.
+        """
     @property
     def max_auth_response(self) -> int:
-        """Octets of a response inside AUTH, without its CRLF (RFC 4954 4)."""
-    @property
-    def handshake_timeout(self) -> float:
-        """Seconds for a TLS handshake."""
-    @property
-    def proxy_timeout(self) -> float:
-        """Seconds for a PROXY header."""
+        """Most octets of a response inside AUTH, without its CRLF (RFC 4954 4)."""
     @property
     def command_timeout(self) -> float:
-        """Seconds to wait for a command (RFC 5321 4.5.3.2.7)."""
+        """Seconds to wait for a command (RFC 5321 4.5.3.2.7 asks for five minutes
+        at least).
+        """
     @property
     def content_timeout(self) -> float:
         """Seconds to wait for more content (RFC 5321 4.5.3.2.5)."""
+    @property
+    def handshake_timeout(self) -> float:
+        """Seconds for a TLS handshake as a whole."""
+    @property
+    def proxy_timeout(self) -> float:
+        """Seconds for a PROXY header as a whole."""
 
 @final
 class ServerConnection:
@@ -1186,7 +1294,11 @@ class ServerConnection:
             'jane'
         """
     def tls_established(
-        self, *, too_weak: bool = False, channel_binding: bool = False, client_certificate: bool = False
+        self,
+        *,
+        too_weak: bool = False,
+        channel_binding: bool = False,
+        client_certificate: bool = False,
     ) -> None:
         """The handshake is done: the session starts anew (RFC 3207 4.2), or begins with its greeting (RFC 8314 3.3).
 
@@ -1288,34 +1400,51 @@ class ServerConnection:
     def commands(self) -> int:
         """Commands received."""
 
-# ---- client --------------------------------------------------------------------------------------
-
 @final
 class ClientConfig:
-    """How a client speaks and what it bears. Checked once, frozen; one object serves all connections.
+    """The settings of a client: how it speaks, and how much it takes from a server. A config is checked once and then
+    frozen. One object serves all connections.
 
     Args:
-        hostname: our name for EHLO, a domain or an address literal (RFC 5321 4.1.4).
-        lmtp: LMTP instead of SMTP (RFC 2033).
-        tls: STARTTLS "off", "opportunistic" (where it is offered) or "required" (RFC 3207). Implicit TLS is the
-            adapter's.
-        pipelining: use PIPELINING where it is offered (RFC 2920).
-        chunking: content by BDAT "auto" (where it is offered), True (always) or False (RFC 3030).
-        newlines: a bare CR or LF in content: "normalize" to CRLF, "reject", or "exact" (as it is, by BDAT only).
-        force_8bit: send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
-        drop_dsn: leave out DSN parameters where the server lacks DSN, instead of failing (RFC 3461 5.2.2).
-        relay_auth: after AUTH every MAIL has AUTH=, "<>" where the sender says nothing (RFC 4954 5). For relays.
-        max_recipients: of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8).
-        window: messages that go by BDAT ahead of their replies.
-        chunk_size: octets of one BDAT chunk.
-        lenient_replies: a bare LF ends a reply line, too.
-        max_reply_line, max_reply: octets; max_reply_lines: lines.
-        greeting_timeout, hello_timeout, mail_timeout, rcpt_timeout, data_timeout, content_timeout, end_of_data_timeout,
-            reset_timeout, quit_timeout, other_timeout: seconds to wait for the server (RFC 5321 4.5.3.2).
+        hostname: Our own name for EHLO: a domain or an address literal (RFC 5321 4.1.4).
+        lmtp: Speak LMTP instead of SMTP (RFC 2033).
+        tls: Ask for STARTTLS (RFC 3207): "off" never, "opportunistic" where it is offered,
+            "required" always, and no mail without it. The adapter does implicit TLS.
+        pipelining: Use PIPELINING where it is offered (RFC 2920).
+        chunking: Send content by BDAT (RFC 3030): "auto" where it is offered, True always,
+            False never.
+        newlines: A bare CR or LF in content: "normalize" makes it CRLF, "reject" refuses the
+            message, "exact" sends it as it is, by BDAT only (RFC 5321 2.3.8).
+        force_8bit: Send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
+        drop_dsn: Leave out the parameters of DSN where the server lacks DSN. Without it such a
+            message fails (RFC 3461 5.2.2).
+        relay_auth: After AUTH put AUTH= into every MAIL, "<>" where the sender says nothing
+            (RFC 4954 5). For relays.
+        max_recipients: Most recipients of one transaction, where the server states no limit
+            (RFC 5321 4.5.3.1.8 promises 100).
+        window: Most messages that are sent ahead of their replies.
+        chunk_size: Most octets of one BDAT chunk (RFC 3030 2).
+        lenient_replies: A bare LF ends a reply line, too.
+        max_reply_line: Most octets of a reply line with its CRLF (RFC 5321 4.5.3.1.5 asks for
+            512).
+        max_reply: Most octets of a reply.
+        max_reply_lines: Most lines of a reply.
+        greeting_timeout: Seconds to wait for the greeting (RFC 5321 4.5.3.2.1).
+        hello_timeout: Seconds to wait for the reply to EHLO, HELO or LHLO.
+        mail_timeout: Seconds to wait for the reply to MAIL (RFC 5321 4.5.3.2.2).
+        rcpt_timeout: Seconds to wait for the reply to RCPT (RFC 5321 4.5.3.2.3).
+        data_timeout: Seconds to wait for the 354 behind DATA (RFC 5321 4.5.3.2.4).
+        content_timeout: Seconds to wait for progress while content is sent (RFC 5321
+            4.5.3.2.5).
+        end_of_data_timeout: Seconds to wait for the reply to the end of the content (RFC 5321
+            4.5.3.2.6).
+        reset_timeout: Seconds to wait for the reply to RSET and NOOP.
+        quit_timeout: Seconds to wait for the reply to QUIT.
+        other_timeout: Seconds to wait for the reply to any other command.
 
     Raises:
-        ValueError: for an unknown word, or settings that make no client.
-        TypeError: for an unknown setting, or one of another type.
+        ValueError: a word that is not known, or settings that make no client.
+        TypeError: a setting that does not exist, or a value of another type.
 
     Example:
         >>> config = ehlo.ClientConfig("client.example.org", chunking=False)
@@ -1329,7 +1458,7 @@ class ClientConfig:
         lmtp: bool = False,
         tls: Literal["off", "opportunistic", "required"] = "off",
         pipelining: bool = True,
-        chunking: bool | Literal["auto"] = "auto",
+        chunking: Literal["auto"] | bool = "auto",
         newlines: Literal["normalize", "reject", "exact"] = "normalize",
         force_8bit: bool = False,
         drop_dsn: bool = False,
@@ -1353,59 +1482,79 @@ class ClientConfig:
         other_timeout: float = 300.0,
     ) -> ClientConfig: ...
     def replace(self, **changes: object) -> ClientConfig:
-        """The same with some settings changed, checked anew.
+        """Make the same config with some settings changed. It is checked anew.
+
+        Raises:
+            ValueError: a word that is not known, or settings that do not go together.
+            TypeError: a setting that does not exist, or a value of another type.
 
         Example:
-            >>> patient = config.replace(end_of_data_timeout=1800)
+            >>> patient = config.replace(content_timeout=600)
+            >>> patient.content_timeout
+            600.0
         """
     @property
     def hostname(self) -> str:
-        """Our name for EHLO (RFC 5321 4.1.4)."""
+        """Our own name for EHLO: a domain or an address literal (RFC 5321 4.1.4)."""
     @property
     def lmtp(self) -> bool:
-        """LMTP instead of SMTP (RFC 2033)."""
+        """Speak LMTP instead of SMTP (RFC 2033)."""
     @property
     def tls(self) -> Literal["off", "opportunistic", "required"]:
-        """Whether STARTTLS is asked for: "off", "opportunistic" or "required" (RFC 3207)."""
+        """Ask for STARTTLS (RFC 3207): "off" never, "opportunistic" where it is offered,
+        "required" always, and no mail without it. The adapter does implicit TLS.
+        """
     @property
     def pipelining(self) -> bool:
-        """Whether PIPELINING is used where it is offered (RFC 2920)."""
+        """Use PIPELINING where it is offered (RFC 2920)."""
     @property
-    def chunking(self) -> bool | Literal["auto"]:
-        """Whether content goes by BDAT: "auto", True or False (RFC 3030)."""
+    def chunking(self) -> Literal["auto"] | bool:
+        """Send content by BDAT (RFC 3030): "auto" where it is offered, True always,
+        False never.
+        """
     @property
     def newlines(self) -> Literal["normalize", "reject", "exact"]:
-        """What becomes of a bare CR or LF in content: "normalize", "reject" or "exact" (RFC 5321 2.3.8)."""
+        """A bare CR or LF in content: "normalize" makes it CRLF, "reject" refuses the
+        message, "exact" sends it as it is, by BDAT only (RFC 5321 2.3.8).
+        """
     @property
     def force_8bit(self) -> bool:
-        """Whether 8-bit content goes to servers without 8BITMIME (RFC 6152 3)."""
+        """Send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids."""
     @property
     def drop_dsn(self) -> bool:
-        """Whether DSN parameters are left out where the server lacks DSN (RFC 3461 5.2.2)."""
+        """Leave out the parameters of DSN where the server lacks DSN. Without it such a
+        message fails (RFC 3461 5.2.2).
+        """
     @property
     def relay_auth(self) -> bool:
-        """Whether every MAIL has AUTH= in a session that AUTH opened (RFC 4954 5)."""
+        """After AUTH put AUTH= into every MAIL, "<>" where the sender says nothing
+        (RFC 4954 5). For relays.
+        """
     @property
     def max_recipients(self) -> int:
-        """Most recipients of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8)."""
+        """Most recipients of one transaction, where the server states no limit
+        (RFC 5321 4.5.3.1.8 promises 100).
+        """
     @property
     def window(self) -> int:
-        """Messages that go by BDAT ahead of their replies."""
+        """Most messages that are sent ahead of their replies."""
     @property
     def chunk_size(self) -> int:
-        """Octets of one BDAT chunk (RFC 3030 2)."""
+        """Most octets of one BDAT chunk (RFC 3030 2)."""
     @property
     def lenient_replies(self) -> bool:
-        """Whether a bare LF ends a reply line, too."""
+        """A bare LF ends a reply line, too."""
     @property
     def max_reply_line(self) -> int:
-        """Octets of a reply line (RFC 5321 4.5.3.1.5)."""
+        """Most octets of a reply line with its CRLF (RFC 5321 4.5.3.1.5 asks for
+        512).
+        """
     @property
     def max_reply(self) -> int:
-        """Octets of a reply."""
+        """Most octets of a reply."""
     @property
     def max_reply_lines(self) -> int:
-        """Lines of a reply."""
+        """Most lines of a reply."""
     @property
     def greeting_timeout(self) -> float:
         """Seconds to wait for the greeting (RFC 5321 4.5.3.2.1)."""
@@ -1423,10 +1572,14 @@ class ClientConfig:
         """Seconds to wait for the 354 behind DATA (RFC 5321 4.5.3.2.4)."""
     @property
     def content_timeout(self) -> float:
-        """Seconds to wait for progress while content is sent (RFC 5321 4.5.3.2.5)."""
+        """Seconds to wait for progress while content is sent (RFC 5321
+        4.5.3.2.5).
+        """
     @property
     def end_of_data_timeout(self) -> float:
-        """Seconds to wait for the reply to the end of the content (RFC 5321 4.5.3.2.6)."""
+        """Seconds to wait for the reply to the end of the content (RFC 5321
+        4.5.3.2.6).
+        """
     @property
     def reset_timeout(self) -> float:
         """Seconds to wait for the reply to RSET and NOOP."""
@@ -1435,7 +1588,7 @@ class ClientConfig:
         """Seconds to wait for the reply to QUIT."""
     @property
     def other_timeout(self) -> float:
-        """Seconds to wait for the reply to anything else."""
+        """Seconds to wait for the reply to any other command."""
 
 @final
 class Ready:
@@ -1602,7 +1755,9 @@ class ClientDisconnect:
         """A sentence about it."""
 
 _ClientEvent: TypeAlias = Ready | StartTls | Challenge | CommandReply | SendResult | Unsolicited | ClientDisconnect
+
 _SenderLike: TypeAlias = str | Address | NullPath | Sender
+
 _RecipientLike: TypeAlias = str | Address | Postmaster | Recipient
 
 @final
@@ -1826,8 +1981,6 @@ class ClientConnection:
     def take_transcript(self) -> str:
         """The transcript so far, handed over once."""
 
-# ---- memory --------------------------------------------------------------------------------------
-
 @final
 class ReceiveBuffer:
     """A fixed buffer that a transport reads into and the engine reads from, without a copy between them.
@@ -1851,8 +2004,6 @@ class ReceiveBuffer:
     def view(self) -> memoryview:
         """The whole buffer as a writable memoryview; always the same object."""
     def __len__(self) -> int: ...
-
-# ---- the parts on their own ----------------------------------------------------------------------
 
 @final
 class Command:
@@ -1917,6 +2068,69 @@ def parse_command(line: Buffer, *, lenient: Iterable[str] = ()) -> Command:
         >>> ehlo.parse_command(b"bdat 1000 last").size
         1000
     """
+
+def dkim_fields(content: bytes) -> tuple[list[bytes], int]:
+    """The header fields of a message, each without its last CRLF, and where its body begins. For `ehlo.dkim`.
+
+    Args:
+        content: the message, lines end by CRLF.
+
+    Raises:
+        LocalProtocolError: for what other programs read in another way: a bare CR or LF in the header section, white
+            space before a field's colon, a line that is no field.
+
+    Example:
+        >>> ehlo.dkim_fields(b"A: x\\r\\nB: y\\r\\n z\\r\\n\\r\\nbody")
+        ([b'A: x', b'B: y\\r\\n z'], 18)
+    """
+
+def dkim_header(field: Buffer, form: Literal["simple", "relaxed"]) -> bytes:
+    """The canonical form of one header field without its last CRLF (RFC 6376 3.4.1, 3.4.2). For `ehlo.dkim`.
+
+    Args:
+        field: name, colon and value.
+        form: "simple" or "relaxed".
+
+    Raises:
+        ValueError: for an unknown form.
+
+    Example:
+        >>> ehlo.dkim_header(b"Subject:  a\\r\\n  b ", "relaxed")
+        b'subject:a b'
+    """
+
+@final
+class DkimBody:
+    """The canonical form of a body that comes in pieces, in any split (RFC 6376 3.4.3, 3.4.4). For `ehlo.dkim`.
+
+    Args:
+        form: "simple" or "relaxed".
+
+    Raises:
+        ValueError: for an unknown form.
+
+    Example:
+        >>> body = ehlo.DkimBody("relaxed")
+        >>> body.feed(b"a  b \\r\\n\\r\\n") + body.finish()
+        b'a b\\r\\n'
+    """
+
+    def __new__(cls, form: Literal["simple", "relaxed"]) -> DkimBody: ...
+    def feed(self, data: Buffer) -> bytes:
+        """What is certain after these octets.
+
+        Raises:
+            LocalProtocolError: after `finish`.
+        """
+    def finish(self) -> bytes:
+        """The rest. The body is over.
+
+        Raises:
+            LocalProtocolError: when it was over before.
+        """
+    @property
+    def has_bare_newline(self) -> bool:
+        """Whether a bare CR or a bare LF was seen so far; it is taken as any other octet."""
 
 @final
 class DotDecoder:

@@ -26,6 +26,7 @@ __all__ = [
     "SMTPSenderRefused",
     "SMTPServerDisconnected",
     "SMTPTimeoutError",
+    "SaslError",
     "one_line",
 ]
 
@@ -60,6 +61,17 @@ class InvalidAddressError(LocalProtocolError):
     def __init__(self, message: str = "", address: object = None) -> None:
         super().__init__(message)
         self.address = address
+
+
+class SaslError(EhloError):
+    """The server's side of an exchange is wrong, or did not prove that it knows the password (RFC 5802 3).
+
+    Example::
+
+        try:
+            mechanism.respond(challenge)
+        except ehlo.SaslError: conn.cancel()
+    """
 
 
 class SMTPException(EhloError):

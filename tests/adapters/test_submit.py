@@ -40,6 +40,39 @@ async def log_in(backend: Backend, server: Any) -> Client:
     return client
 
 
+@pytest.mark.parametrize("top", [b" for <evil@x>\r\n", b"\tx\r\n", b"\xef\xbb\xbf"])
+def test_the_top_of_content_stays_below_what_is_added(backend: Backend, top: bytes) -> None:
+    # FAULTS A7: it is no part of our Message-ID
+    handler = Door()
+    content = top + b"Subject: x\r\n\r\nhi\r\n"
+
+    async def main() -> None:
+        async with await backend.serve(handler, config=SUBMISSION) as server:
+            client = await log_in(backend, server)
+            assert (await submit(client, content)).startswith("250 ")
+
+    backend.run(main)
+    (kept,) = handler.kept
+    fields, _, rest = kept.partition(b"\r\n\r\n")
+    assert rest == content
+    assert re.fullmatch(rb"Date: [^\r]+\r\nMessage-ID: <[^\r]+>", fields)
+
+
+def test_an_mbox_line_above_a_header_becomes_a_field(backend: Backend) -> None:
+    # FAULTS A7
+    handler = Door()
+
+    async def main() -> None:
+        async with await backend.serve(handler, config=SUBMISSION) as server:
+            client = await log_in(backend, server)
+            content = b"From a@b Tue Nov 24 03:00:00 2026\r\nSubject: x\r\n\r\nhi\r\n"
+            assert (await submit(client, content)).startswith("250 ")
+
+    backend.run(main)
+    (kept,) = handler.kept
+    assert re.search(rb">\r\nMailbox-Line: From a@b [^\r]+\r\nSubject: x\r\n\r\nhi\r\n\Z", kept)
+
+
 def test_s_sub_07_only_submission_adds(backend: Backend) -> None:
     # S-SUB-07, RFC 6409 8.2 and 8.3; RFC 5321 6.4
     handlers = Door(), Door()

@@ -17,8 +17,10 @@ from corpus import CORPUS, as_lines
 from ehlo._client.client import BaseClient
 from ehlo._client.driver import ClientDriver
 from ehlo._client.email import flatten, recipients_of, sender_of
-from ehlo._client.message import Letter, Source, ascii_path
+from ehlo._client.message import Letter
 from ehlo._client.options import Opening
+from ehlo._client.paths import ascii_path
+from ehlo._client.source import Source
 
 A, B = "a@b.example", "c@d.example"
 

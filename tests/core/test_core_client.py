@@ -128,6 +128,9 @@ def test_a_recipient_with_parameters() -> None:
     assert ehlo.Recipient("a@b", orcpt=("utf-8", "ü@z")).orcpt == ("utf-8", "ü@z")
     assert ehlo.Recipient("a@b", rrvs=("2024-01-01T00:00:00Z", "C")).rrvs == ("2024-01-01T00:00:00Z", "C")
     assert ehlo.Recipient("postmaster").path == ehlo.Recipient("Postmaster").path
+    assert ehlo.Recipient("joe@Example.ORG").domain == "example.org"
+    assert ehlo.Recipient("joe@[IPv6:::1]").domain == "[ipv6:::1]"
+    assert ehlo.Recipient("Postmaster").domain is None
 
 
 @pytest.mark.parametrize(
@@ -225,7 +228,7 @@ def test_a_need_that_is_not_met(ready: ehlo.ClientConnection) -> None:
     [result] = ready
     assert isinstance(result, ehlo.SendResult)
     assert result.failure == "need"
-    assert "takes messages of 1000 octets, this one has 2002" in str(result.explanation)
+    assert "has 2002 octets, and the server takes 1000 at most" in str(result.explanation)
     assert result.reply is None
     assert result.recipients[0].stage is None
 

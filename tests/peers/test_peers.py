@@ -178,9 +178,12 @@ def sink(*, lmtp: bool = False) -> Iterator[Receiver]:
 
 
 def unwrap(stored: bytes) -> Received:
-    """Take off what final delivery puts on: Return-Path, and Received with its folded lines (RFC 5321 4.4)."""
+    """Take off what final delivery puts on: Return-Path and Received (RFC 5321 4.4), Delivered-To, and an empty line
+    where the content has no header section (FAULTS A7).
+    """
     text = stored.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    found = re.fullmatch(rb"Return-Path: <(.*?)>\r\nReceived: .*?\r\n(?![ \t])(.*)", text, re.DOTALL)
+    fields = rb"Return-Path: <(.*?)>\r\nReceived: .*?\r\n(?:Delivered-To: [^\r]*\r\n)+(?:\r\n)?(?![ \t])(.*)"
+    found = re.fullmatch(fields, text, re.DOTALL)
     assert found, text[:500]
     return Received(found[1].decode(), found[2])
 

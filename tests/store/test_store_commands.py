@@ -6,17 +6,24 @@ import contextlib
 import mailbox
 import os
 import pathlib
+import re
 import smtplib
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
 from typing import IO
 
 import pytest
+
+import ehlo
+import ehlo.cli
+import ehlo.store
+from ehlo.cli._receive import StoreHandler
+from ehlo.testing import SMTPServer
 
 MESSAGE = b"Subject: x\r\n\r\nhi\r\n"
 
@@ -46,14 +53,18 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    *arguments: str, command: str = "sink", stdout: IO[bytes] | None = None, env: dict[str, str] | None = None
+    *arguments: str,
+    command: str = "sink",
+    stdout: IO[bytes] | None = None,
+    stderr: IO[bytes] | None = None,
+    env: dict[str, str] | None = None,
 ) -> Iterator[Running]:
     port = free_port()
     listen = ("--port", str(port)) if command == "sink" else ("--smtp", str(port))
     process = subprocess.Popen(
         [sys.executable, "-m", "ehlo", command, *listen, "--hostname", "mx.example", *arguments],
         stdout=stdout or subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr or subprocess.PIPE,
         env={**os.environ, **(env or {})},
     )
     try:
@@ -171,3 +182,101 @@ def test_modes_and_links(tmp_path: pathlib.Path) -> None:
     with running("--mbox", str(box), "--follow-symlink") as server:
         assert server.send() == 250
     assert len(read_mbox(tmp_path / "real")) == 2
+
+
+def test_a_relay_adds_received_above_odd_content(tmp_path: pathlib.Path) -> None:
+    # FAULTS A7
+    with (
+        running("--maildir", str(tmp_path / "box")) as hop,
+        running("--to-smtp", f"127.0.0.1:{hop.port}", "--domain", "d.example", command="serve") as relay,
+    ):
+        assert relay.send(content=b" for <evil@x>\r\nSubject: x\r\n\r\nhi\r\n") == 250
+    (file,) = (tmp_path / "box" / "new").iterdir()
+    header, _, text = file.read_bytes().partition(b"\n\n")
+    assert text == b" for <evil@x>\nSubject: x\n\nhi\n"
+    assert len(re.findall(rb"^Received: ", header, re.MULTILINE)) == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_standard_error_that_is_full_changes_no_reply(tmp_path: pathlib.Path) -> None:
+    # FAULTS A14: the reply still says what the store said
+    with open("/dev/full", "wb") as full, running("--mbox", str(tmp_path / "box"), stderr=full) as server:
+        (tmp_path / "box").unlink()
+        (tmp_path / "box").symlink_to("elsewhere")
+        assert server.send() == 451
+        (tmp_path / "box").unlink()
+        assert server.send() == 250
+    assert len(read_mbox(tmp_path / "box")) == 1
+
+
+def test_a_report_that_raises_changes_no_reply(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    # FAULTS A14: whatever it raises
+    def report(line: str) -> None:
+        raise RuntimeError(line)
+
+    class Keeper(StoreHandler):
+        def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> ehlo.Result:
+            return self.take(session, envelope, content)
+
+    handler = Keeper("test", ehlo.store.Maildir(tmp_path / "box"), report)
+    with SMTPServer(handler=handler) as server, smtplib.SMTP("127.0.0.1", server.port, timeout=60) as smtp:
+        assert smtp.sendmail("a@b.example", ["r@d.example"], MESSAGE) == {}
+    assert "could not be written" in caplog.text
+    assert len(list((tmp_path / "box" / "new").iterdir())) == 1
+
+
+def test_settings_of_serve(tmp_path: pathlib.Path) -> None:
+    # FAULTS A9, D17
+    file = tmp_path / "serve.toml"
+    file.write_text(
+        '[deliver]\nmaildir = "box"\nmode = "660"\nrecipient_field = "X-Original-To"\nfollow_symlink = true\n'
+    )
+    (tmp_path / "real").mkdir()
+    (tmp_path / "box").symlink_to("real")
+    with running(str(file), command="serve") as server:
+        assert server.send("one@d.example") == 250
+    (path,) = (tmp_path / "real" / "new").iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert b"\nX-Original-To: one@d.example\n" in path.read_bytes()
+    file.write_text('[deliver]\nmaildir = "box"\n[[listener]]\nport = 0\n')
+    check = [sys.executable, "-m", "ehlo", "serve", str(file), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "symbolic link" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "path", "reason"),
+    [
+        ("--maildir", "/proc/nope", "No such file"),
+        ("--maildir", "/dev/null", "Not a directory"),
+        ("--mbox", "/proc/nope", "No such file"),
+        ("--mbox", "/dev/null", "no regular file"),
+        ("--mbox", "/proc", "Is a directory"),
+        ("--maildir", "missing/box", "No such file"),
+        ("--mbox", "missing/box", "No such file"),
+    ],
+)
+def test_check_looks(
+    usage: Callable[..., str],
+    tmp_path: pathlib.Path,
+    option: str,
+    path: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # FAULTS D15
+    monkeypatch.chdir(tmp_path)
+    said = usage("serve", "--smtp", "0", "--check", option, path)
+    assert f"cannot be written to ({reason}" in said
+
+
+@pytest.mark.parametrize("option", ["--maildir", "--mbox"])
+def test_check_leaves_nothing(tmp_path: pathlib.Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # FAULTS D15
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        before = sorted(str(path) for path in tmp_path.rglob("*"))
+        assert ehlo.cli.main(["serve", "--smtp", "0", "--check", option, "box"]) in (0, None)
+        assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+        ehlo.store.Maildir("box") if option == "--maildir" else ehlo.store.Mbox("box")

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ehlo._client.driver import ClientDriver
+from ehlo._client.link import Link
 from ehlo._client.login import Login
 from ehlo._core import Reply
-from ehlo._errors import LocalProtocolError, SMTPAuthenticationError, SMTPNotSupportedError, one_line
+from ehlo._errors import LocalProtocolError, SaslError, SMTPAuthenticationError, SMTPNotSupportedError, one_line
 from ehlo._sasl.client import ClientMechanism, client_mechanism
-from ehlo._sasl.common import SaslError
 
 __all__ = ["authenticate"]
 
@@ -25,7 +24,7 @@ _TRY_ANOTHER: Final = frozenset((504, 534, 538))
 _WRONG: Final = 535
 
 
-def _choose(link: ClientDriver, login: Login) -> Iterator[str]:
+def _choose(link: Link, login: Login) -> Iterator[str]:
     """The mechanisms that both sides have, ours first. What needs TLS is left out without it (C-AUT-29)."""
     offered = frozenset(link.conn.capabilities.auth)
     if not offered:
@@ -44,23 +43,24 @@ def _choose(link: ClientDriver, login: Login) -> Iterator[str]:
     return iter(good)
 
 
-def _mechanism(link: ClientDriver, login: Login, name: str, token: str | None) -> ClientMechanism:
+def _mechanism(link: Link, login: Login, name: str, token: str | None) -> ClientMechanism:
     # A client that could bind says so ("y") only where the server did not offer -PLUS: else it would be taken for the
     # victim of a downgrade (RFC 5802 6).
     bound = name.endswith("-PLUS") or f"{name}-PLUS" not in link.conn.capabilities.auth
+    host, port = link.server_address
     return client_mechanism(
         name,
         username=login.username,
         password=login.password,
         token=token,
         authzid=login.authzid,
-        host=link.opening.host,
-        port=link.opening.port if link.opening.host is not None else None,
+        host=host,
+        port=port,
         channel_binding=link.channel_binding if bound else None,
     )
 
 
-async def authenticate(link: ClientDriver, login: Login) -> Reply:
+async def authenticate(link: Link, login: Login) -> Reply:
     """Say AUTH until the server accepts, or there is no sense in going on (C-AUT-30). Gives the 235.
 
     Raises:
@@ -102,7 +102,7 @@ async def authenticate(link: ClientDriver, login: Login) -> Reply:
         name = following
 
 
-async def _exchange(link: ClientDriver, mechanism: ClientMechanism) -> Reply:
+async def _exchange(link: Link, mechanism: ClientMechanism) -> Reply:
     """One AUTH: its reply."""
     conn = link.conn
     if link.disconnect is not None:  # with the reply to EHLO, or while a token was fetched (RFC 5321 3.8)

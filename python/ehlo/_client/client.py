@@ -15,17 +15,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from ehlo._client.auth import authenticate
-from ehlo._client.driver import ClientDriver
+from ehlo._client.link import Link
 from ehlo._client.login import Login, LoginLike, login_of
-from ehlo._client.message import (
-    Letter,
-    RecipientLike,
-    Recipients,
-    SendableMessage,
-    SenderLike,
-    is_plain,
-    naming_address,
-)
+from ehlo._client.message import Letter, SendableMessage
+from ehlo._client.paths import RecipientLike, Recipients, SenderLike, is_plain, naming_address
 from ehlo._client.send_many import Item, SendMany
 from ehlo._client.xclient import tell_client
 from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult
@@ -49,12 +42,12 @@ class BaseClient:
 
     __slots__ = ("__weakref__", "_again", "_busy", "_link", "_open")
 
-    def __init__(self, open_link: Callable[[], Awaitable[ClientDriver]] | None, link: ClientDriver) -> None:
+    def __init__(self, open_link: Callable[[], Awaitable[Link]] | None, link: Link) -> None:
         self._open = open_link
         self._link = link
         self._busy: str | None = None
         # What was done to the session, to be done again to a new one (C-CLI-21).
-        self._again: list[Callable[[ClientDriver], Awaitable[object]]] = []
+        self._again: list[Callable[[Link], Awaitable[object]]] = []
 
     # ---- what the backend provides ---------------------------------------------------------------
 
@@ -496,7 +489,7 @@ class BaseClient:
             link.abort()
             raise
 
-    def _free_link(self) -> ClientDriver:
+    def _free_link(self) -> Link:
         if self._busy is not None:
             raise self._in_use()
         link = self._link
@@ -504,7 +497,7 @@ class BaseClient:
             raise link.error()
         return link
 
-    def _begin(self, name: str) -> ClientDriver:
+    def _begin(self, name: str) -> Link:
         """To be ended by ``self._busy = None``."""
         link = self._free_link()
         self._busy = name

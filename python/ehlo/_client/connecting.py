@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ehlo._client.auth import authenticate
-from ehlo._client.client import BaseClient
-from ehlo._client.driver import ClientDriver
+from ehlo._client.link import Link
+from ehlo._client.login import Login
 from ehlo._client.options import Opening
 
 __all__ = ["Connecting"]
 
-ClientT = TypeVar("ClientT", bound=BaseClient)
+
+class _Client(Protocol):
+    """What is connected: it closes itself at the end of ``async with``."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+ClientT = TypeVar("ClientT", bound=_Client)
 
 
 class Connecting(Generic[ClientT]):
@@ -30,11 +41,11 @@ class Connecting(Generic[ClientT]):
         self,
         opening: Opening,
         kind: Callable[[Callable[[], Coroutine[Any, Any, Any]] | None, Any], ClientT],
-        dial: Callable[[Opening], Coroutine[Any, Any, ClientDriver]],
+        dial: Callable[[Opening], Coroutine[Any, Any, Link]],
     ) -> None:
-        async def open_link() -> ClientDriver:
+        async def open_link() -> Link:
             link = await dial(opening)
-            await _say_hello(link)
+            await _say_hello(link, opening.auth)
             return link
 
         self._opening = opening
@@ -60,12 +71,12 @@ class Connecting(Generic[ClientT]):
         await self._client.__aexit__(kind, exc, traceback)
 
 
-async def _say_hello(link: ClientDriver) -> None:
+async def _say_hello(link: Link, login: Login | None) -> None:
     """Greeting, hello, STARTTLS if the config wants it, AUTH: until messages may go out."""
     try:
         await link.until_ready()
-        if link.opening.auth is not None:
-            await authenticate(link, link.opening.auth)
+        if login is not None:
+            await authenticate(link, login)
     except Exception:
         if not link.conn.closed:
             await link.quit()

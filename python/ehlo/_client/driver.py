@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from ehlo._client.message import SenderLike, Source
 from ehlo._client.options import Opening, hostname_of
 from ehlo._client.outcomes import ConnectionFault, connection_error, message_error
+from ehlo._client.paths import SenderLike
+from ehlo._client.source import Source
 from ehlo._core import (
     Challenge,
     ClientConnection,
@@ -316,6 +317,12 @@ class ClientDriver:
         if self.trace is not None and (lines := self.conn.take_transcript()):
             self.traced = (self.traced + lines)[-_TRACED:]
             self.trace(lines)
+
+    @property
+    def server_address(self) -> tuple[str | None, int | None]:
+        """Name and port of the server; both ``None`` where it was not reached by a name."""
+        opening = self.opening
+        return (None, None) if opening.host is None else (opening.host, opening.port)
 
     @property
     def transcript(self) -> str:

@@ -9,44 +9,25 @@ import copy
 import io
 import os
 import sys
-import types
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from ehlo._client.idna import a_label
-from ehlo._core import Address, ClientConnection, NullPath, Postmaster, Recipient, Sender
-from ehlo._errors import InvalidAddressError, LocalProtocolError
+from ehlo._client.paths import RecipientLike, Recipients, SenderLike, ascii_path, naming_address, recipient_list
+from ehlo._client.source import PIECE, Source
+from ehlo._core import ClientConnection, Recipient, Sender
+from ehlo._errors import LocalProtocolError
 
 if TYPE_CHECKING:
     from email.message import Message
 
     from typing_extensions import Buffer
 
-__all__ = [
-    "Letter",
-    "RecipientLike",
-    "Recipients",
-    "SendableMessage",
-    "SenderLike",
-    "Source",
-    "ascii_path",
-    "naming_address",
-]
+__all__ = ["Letter", "SendableMessage"]
 
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> Any: ...
 
-
-SenderLike: TypeAlias = str | Address | NullPath | Sender
-"""Who a message is from: a mailbox; ``""`` or :data:`ehlo.NULL` for the null reverse-path; or an :class:`ehlo.Sender`
-with parameters."""
-
-RecipientLike: TypeAlias = str | Address | Postmaster | Recipient
-"""Whom a message is for: a mailbox, or an :class:`ehlo.Recipient` with parameters."""
-
-Recipients: TypeAlias = RecipientLike | Iterable[RecipientLike]
-"""One, or several."""
 
 SendableMessage: TypeAlias = "Buffer | Message[Any, Any] | _Readable | Iterable[Buffer] | AsyncIterable[Buffer]"
 """A message: octets, an :class:`email.message.EmailMessage`, a binary file object, or chunks of octets that come one
@@ -54,131 +35,6 @@ after the other."""
 
 # A file that has no more octets than this is read whole: then all of it is known before MAIL, and it can be sent again.
 _WHOLE: Final = 262144
-# Octets that are taken from a source before they are sent; a bound of the memory a streamed message takes.
-PIECE: Final = 262144
-
-
-# ---- paths -----------------------------------------------------------------------------------------------------
-
-
-def ascii_path(path: Any) -> Any:
-    """``path`` with A-labels for a domain that is not ASCII, so that SMTPUTF8 is asked for only where a local part
-    needs it (C-CLI-26, RFC 6531 3.2).
-
-    Example::
-
-        ascii_path("jürgen@bücher.example")   # as it is: the local part is not ASCII
-        ascii_path("info@bücher.example")     # "info@xn--bcher-kva.example"
-    """
-    if isinstance(path, str):
-        return path if path.isascii() else a_label(path)
-    if isinstance(path, Address):
-        return path if path.is_ascii else Address(a_label(path.mailbox))
-    if isinstance(path, Sender) and isinstance(path.path, Address) and not path.path.is_ascii:
-        return Sender(
-            a_label(path.path.mailbox),
-            body=path.body,
-            smtputf8=path.smtputf8,
-            ret=path.ret,
-            envid=path.envid,
-            auth=path.auth,
-            deliver_by=path.deliver_by,
-            hold_for=path.hold_for,
-            hold_until=path.hold_until,
-            mt_priority=path.mt_priority,
-            requiretls=path.requiretls,
-        )
-    if isinstance(path, Recipient) and isinstance(path.path, Address) and not path.path.is_ascii:
-        return Recipient(a_label(path.path.mailbox), notify=path.notify, orcpt=path.orcpt, rrvs=path.rrvs)
-    return path
-
-
-def naming_address(
-    error: LocalProtocolError, sender: SenderLike, recipients: Iterable[RecipientLike]
-) -> LocalProtocolError:
-    """``error``, or the same with the address that caused it.
-
-    Example::
-
-        except LocalProtocolError as exc: raise naming_address(exc, sender, recipients) from None
-    """
-    checks: list[tuple[Any, Any]] = [(Sender, sender), *((Recipient, one) for one in recipients)]
-    for kind, address in checks:
-        try:
-            if not isinstance(address, kind):
-                kind(address)
-        except LocalProtocolError as exc:
-            return InvalidAddressError(str(exc), address)
-    return error
-
-
-def is_plain(sender: object, recipients: object) -> bool:
-    """Whether an envelope is what most are: ASCII mailboxes as strings. There is nothing to make ready in it then."""
-    if type(sender) is str and sender.isascii() and (type(recipients) is list or type(recipients) is tuple):
-        # A generator expression would cost as much as all the rest.
-        for recipient in recipients:  # noqa: SIM110
-            if type(recipient) is not str or not recipient.isascii():
-                return False
-        return True
-    return False
-
-
-def recipient_list(recipients: Recipients) -> list[RecipientLike]:
-    """One recipient or several, each with an ASCII domain."""
-    if isinstance(recipients, str | Address | Postmaster | Recipient):
-        return [ascii_path(recipients)]
-    return [ascii_path(recipient) for recipient in recipients]
-
-
-# ---- content that comes in pieces ------------------------------------------------------------------------------
-
-
-class Source:
-    """Content that comes in pieces, once.
-
-    Arguments:
-        pieces: where they come from.
-
-    Attributes:
-        begun: a piece was taken: it cannot be sent from the beginning any more.
-
-    Example::
-
-        while (piece := await source.next()) is not None: ...
-    """
-
-    __slots__ = ("_pieces", "begun")
-
-    def __init__(self, pieces: AsyncIterable[Buffer] | Iterable[Buffer]) -> None:
-        self._pieces: AsyncIterator[Buffer] | Iterator[Buffer]
-        self._pieces = aiter(pieces) if isinstance(pieces, AsyncIterable) else iter(pieces)
-        self.begun = False
-
-    async def next(self) -> Buffer | None:
-        """The next octets, ``None`` at the end. Short pieces of a plain iterable are put together."""
-        self.begun = True
-        pieces = self._pieces
-        if isinstance(pieces, AsyncIterator):
-            return await anext(pieces, None)
-        gathered: list[Buffer] = []
-        octets = 0
-        for piece in pieces:
-            size = memoryview(piece).nbytes  # a str is told here
-            if not gathered and size >= PIECE // 4:
-                return piece
-            gathered.append(piece)
-            octets += size
-            if octets >= PIECE // 4:
-                break
-        return b"".join(gathered) if gathered else None
-
-    async def close(self) -> None:
-        """No more of it is wanted: a generator may clean up. A file stays open, it is the program's."""
-        pieces = self._pieces
-        if isinstance(pieces, types.GeneratorType):
-            pieces.close()
-        elif isinstance(pieces, types.AsyncGeneratorType):
-            await pieces.aclose()
 
 
 def _read_file(file: _Readable) -> bytes | Iterator[bytes]:

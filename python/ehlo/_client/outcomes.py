@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypedDict
 
-from ehlo._client.message import SenderLike
+from ehlo._client.paths import SenderLike
 from ehlo._core import ClientDisconnect, Sender, SendResult
 from ehlo._errors import (
     EhloError,

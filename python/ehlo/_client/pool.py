@@ -11,7 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
-from ehlo._client.message import Letter, Recipients, SendableMessage, SenderLike
+from ehlo._client.message import Letter, SendableMessage
+from ehlo._client.paths import Recipients, SenderLike
 from ehlo._core import SendResult
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPServerDisconnected
 from ehlo._types import Wakeup

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
 
-from ehlo._client.driver import ClientDriver
-from ehlo._client.message import Letter, Recipients, SendableMessage, SenderLike, is_plain, naming_address
+from ehlo._client.link import Link
+from ehlo._client.message import Letter, SendableMessage
+from ehlo._client.paths import Recipients, SenderLike, is_plain, naming_address
 from ehlo._core import ClientConfig, SendResult
 from ehlo._errors import LocalProtocolError
 from ehlo._types import Wakeup
@@ -28,9 +29,9 @@ class ManySender(Protocol):
     this is explained.
     """
 
-    _link: ClientDriver
+    _link: Link
     _busy: str | None
-    _open: Callable[[], Awaitable[ClientDriver]] | None
+    _open: Callable[[], Awaitable[Link]] | None
 
     @property
     def config(self) -> ClientConfig: ...
@@ -40,7 +41,7 @@ class ManySender(Protocol):
 
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]: ...
 
-    def _free_link(self) -> ClientDriver: ...
+    def _free_link(self) -> Link: ...
 
     async def _reopen(self) -> None: ...
 
@@ -175,7 +176,7 @@ class SendMany:
             self._pulled = iter(items)
         client._busy = "send_many"
 
-    def _fill(self, link: ClientDriver) -> None:
+    def _fill(self, link: Link) -> None:
         """Queue messages until the window is full."""
         conn = link.conn
         room = self._window - self._open

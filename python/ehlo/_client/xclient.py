@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-from ehlo._client.driver import ClientDriver
+from ehlo._client.link import Link
 from ehlo._core import Reply, xtext_encode
 from ehlo._errors import LocalProtocolError, SMTPNotSupportedError
 
@@ -18,7 +18,7 @@ __all__ = ["tell_client"]
 _LINE: Final = 512
 
 
-async def tell_client(link: ClientDriver, name: str, attributes: dict[str, str | int | None]) -> Reply:
+async def tell_client(link: Link, name: str, attributes: dict[str, str | int | None]) -> Reply:
     """XCLIENT or XFORWARD, in as many commands as it takes, until one is refused: the last reply."""
     reply = None
     for part in _parts(link, name, attributes):
@@ -37,7 +37,7 @@ async def tell_client(link: ClientDriver, name: str, attributes: dict[str, str |
     return reply
 
 
-async def _hello_again(link: ClientDriver) -> None:
+async def _hello_again(link: Link) -> None:
     try:
         await link.until_ready()
     except BaseException:
@@ -45,7 +45,7 @@ async def _hello_again(link: ClientDriver) -> None:
         raise
 
 
-def _parts(link: ClientDriver, name: str, given: dict[str, str | int | None]) -> list[list[tuple[str, str]]]:
+def _parts(link: Link, name: str, given: dict[str, str | int | None]) -> list[list[tuple[str, str]]]:
     """What the server lists of the attributes, in lines that it can take, the address last: after it the server may
     trust us no more (C-PXY-20, XCLIENT_README).
     """

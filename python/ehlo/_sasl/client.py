@@ -12,14 +12,13 @@ import json
 import re
 import secrets
 
-from ehlo._errors import LocalProtocolError
+from ehlo._errors import LocalProtocolError, SaslError
 from ehlo._sasl.common import (
     MAX_ITERATIONS,
     MECHANISMS,
     MIN_ITERATIONS,
     NONCE,
     SCRAM,
-    SaslError,
     attributes,
     b64,
     digest,
@@ -81,16 +80,16 @@ class _OneMessage(ClientMechanism):
     def __init__(self, name: str, message: bytes) -> None:
         self.name = name
         self._message = message
-        self._told = False
+        self._sent = False
 
     def initial(self) -> bytes | None:
-        self._told = self.done = True
+        self._sent = self.done = True
         return self._message
 
     def respond(self, challenge: bytes) -> bytes:
-        if self._told or challenge:
+        if self._sent or challenge:
             raise SaslError(f"{self.name}: a challenge where none belongs")
-        self._told = self.done = True
+        self._sent = self.done = True
         return self._message
 
 
@@ -107,7 +106,7 @@ class _Token(_OneMessage):
         self.error: dict[str, object] | None = None
 
     def respond(self, challenge: bytes) -> bytes:
-        if not self._told:
+        if not self._sent:
             return super().respond(challenge)
         if self.error is not None:
             raise SaslError(f"{self.name}: a second error")
@@ -172,14 +171,14 @@ class _Scram(ClientMechanism):
         self._binding = binding[1] if plus and binding is not None else b""
         self._bare = f"n={to_saslname(prepared(username).decode())},r={nonce}"
         self._signature: bytes | None = None
-        self._told = False
+        self._sent = False
 
     def initial(self) -> bytes | None:
-        self._told = True
+        self._sent = True
         return (self._header + self._bare).encode()
 
     def respond(self, challenge: bytes) -> bytes:
-        if not self._told and not challenge:
+        if not self._sent and not challenge:
             return self.initial() or b""
         try:
             text = challenge.decode("utf-8")

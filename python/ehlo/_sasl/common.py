@@ -11,15 +11,12 @@ import stringprep
 import unicodedata
 from typing import Final
 
-from ehlo._errors import EhloError
-
 __all__ = [
     "MAX_ITERATIONS",
     "MECHANISMS",
     "MIN_ITERATIONS",
     "NONCE",
     "SCRAM",
-    "SaslError",
     "attributes",
     "b64",
     "digest",
@@ -46,17 +43,6 @@ MECHANISMS: Final = frozenset({"PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL", "OAUTHB
 """The mechanisms that both sides have."""
 
 NONCE: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")  # printable but for the comma (RFC 5802 7)
-
-
-class SaslError(EhloError):
-    """The server's side of an exchange is wrong, or did not prove that it knows the password (RFC 5802 3).
-
-    Example::
-
-        try:
-            mechanism.respond(challenge)
-        except ehlo.SaslError: conn.cancel()
-    """
 
 
 def saslprep(text: str) -> str:

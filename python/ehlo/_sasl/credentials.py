@@ -14,11 +14,7 @@ from typing import TypeAlias
 
 from ehlo._core import Reply
 from ehlo._errors import LocalProtocolError
-from ehlo._sasl.common import (
-    MIN_ITERATIONS,
-    digest,
-    prepared,
-)
+from ehlo._sasl.common import MIN_ITERATIONS, digest, prepared
 
 __all__ = [
     "CramCredentials",

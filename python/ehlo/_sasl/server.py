@@ -16,16 +16,7 @@ from typing import Final, TypeAlias
 
 from ehlo._core import Reply
 from ehlo._errors import LocalProtocolError
-from ehlo._sasl.common import (
-    NONCE,
-    SCRAM,
-    attributes,
-    b64,
-    digest,
-    from_saslname,
-    unb64,
-    xor,
-)
+from ehlo._sasl.common import NONCE, SCRAM, attributes, b64, digest, from_saslname, unb64, xor
 from ehlo._sasl.credentials import (
     CramCredentials,
     Credentials,

@@ -9,24 +9,21 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from ehlo._core import ClientAttributes, ProxyHeader, ReceiveBuffer, Reply, ServerConfig, ServerConnection
+from ehlo._core import ClientAttributes, ProxyHeader, Reply, ServerConnection
 from ehlo._server.answers import Call
+from ehlo._server.deadlines import Deadlines
 from ehlo._server.driver import ServerDriver
-from ehlo._server.handler import HandlerPlan
-from ehlo._server.limits import Limits, Statistics
-from ehlo._server.trust import Networks
+from ehlo._server.owner import Owner
 from ehlo._sockets import address_of
 from ehlo._tls import Tls, reason_of
 from ehlo._types import ServerEvent, Wakeup
 
-__all__ = ["HANDLER", "TICK", "WRITING", "Connection", "Owner"]
+__all__ = ["HANDLER", "WRITING", "Connection"]
 
 log: Final = logging.getLogger("ehlo")
 
-# The limits of a connection are looked at least this often, in seconds: the time that a limit may act too late.
-TICK: Final = 30.0
 # With this much unread by the engine, and a handler that keeps the session waiting, reading stops. In octets.
 _QUEUE: Final = 65536
 # Reasons (ehlo.Disconnect) after which no reply could be lost on a peer that is still sending: close without lingering.
@@ -35,42 +32,7 @@ _CLEAN: Final = frozenset(("quit", "eof", "shutdown", "tls"))
 WRITING, HANDLER = 1, 2
 
 
-class Owner(Protocol):
-    """The server that a connection belongs to, as the connection sees it. :class:`ehlo._server.listener.Listener` is
-    one; there all of this is explained.
-    """
-
-    _plan: HandlerPlan
-    _config: ServerConfig
-    _limits: Limits
-    _tls: ssl.SSLContext | None
-    _trusted: Networks
-    _proxied: bool
-    _fronted: bool
-    _slows: bool
-    _handler_seconds: float | None
-    _tick: float
-    _bye: Reply
-    _totals: Statistics
-    _buffer: ReceiveBuffer
-
-    @property
-    def _now(self) -> Callable[[], float]: ...
-
-    @property
-    def _make_event(self) -> Callable[[], Wakeup]: ...
-
-    @property
-    def _sleep(self) -> Callable[[float], Awaitable[object]]: ...
-
-    def _admit(self, connection: Any) -> bytes | None: ...
-
-    def _admit_client(self, connection: Any, peer: tuple[str, int] | None) -> Reply | None: ...
-
-    def _forget(self, connection: Any) -> None: ...
-
-
-class Connection:
+class Connection(Deadlines):
     """One session between a backend's transport and the driver, which takes it for its adapter.
 
     Example::
@@ -80,41 +42,26 @@ class Connection:
 
     __slots__ = (
         "_advancing",
-        "_born",
         "_closing",
-        "_conn",
-        "_content_base",
-        "_content_mark",
-        "_content_since",
-        "_driver",
         "_eof",
-        "_expired",
-        "_held_since",
         "_lost",
         "_network",
         "_octets",
         "_pauses",
-        "_seen",
-        "_server",
         "_tls",
     )
 
-    _conn: ServerConnection
+    _server: Owner
     _driver: ServerDriver
 
     def __init__(self, server: Owner) -> None:
-        self._server = server
+        super().__init__(server)
         self._advancing = False
         self._closing = False
         self._eof = False
-        self._expired = False
         self._lost = False
         self._octets = 0
         self._pauses = 0
-        self._held_since = 0.0
-        self._content_since = 0.0
-        self._content_base = 0
-        self._content_mark: int | None = None
         self._network: str | None = None
         self._tls: Tls | None = None
 
@@ -176,7 +123,8 @@ class Connection:
             driver.judge_xclient = self._judge_xclient
         if server._slows:
             driver.slow_down = self._slow_down
-        self._seen = self._born = server._now()
+        self._seen = self._born = self._phase_since = server._now()
+        self._phase = (0, conn.handshaking)
 
     def _advance(self, event: ServerEvent | None = None) -> None:
         """Handle all that can be handled now, then write once."""
@@ -199,19 +147,16 @@ class Connection:
         if out:
             self._send(out)
         if conn.handshaking and self._tls is None:
+            self._end_hold()  # reading may have stopped while a handler worked, and the handshake has to be read
             self._begin_tls()
             return
         if driver.blocked:
-            if self._held_since == 0.0:
+            if self._held_since is None:
                 self._held_since = self._server._now()
             if conn.buffered >= _QUEUE:
                 self._pause(HANDLER)
-        elif self._held_since != 0.0:
-            # The time that the program took is not the client's (S-SES-41).
-            self._held_since = 0.0
-            self._seen = self._server._now()
-            if self._pauses & HANDLER:
-                self._resume(HANDLER)
+        else:
+            self._end_hold()
         if conn.closed and not self._closing:
             self._closing = True
             if driver.reason == "protocol" and self._server._proxied and conn.proxy is None:
@@ -221,6 +166,14 @@ class Connection:
             self._end_tls()
             clean = self._eof or driver.reason in _CLEAN
             self._close(0.0 if clean else self._server._limits.linger_seconds)
+
+    def _end_hold(self) -> None:
+        """No handler keeps the session waiting. The time that the program took is not the client's (S-SES-41)."""
+        if self._held_since is not None:
+            self._held_since = None
+            self._seen = self._phase_since = self._server._now()
+            if self._pauses & HANDLER:
+                self._resume(HANDLER)
 
     def _end_of_input(self) -> None:
         """The client sends no more (FIN). What a handler has still to answer is sent first; then we close."""
@@ -310,6 +263,7 @@ class Connection:
         context = self._server._tls
         assert context is not None, "without a context TLS is not offered: see open_server"
         self._tls = Tls(context, server_side=True)
+        self._phase, self._phase_since = (self._conn.commands, True), self._server._now()
         self._receive_tls(self._conn.take_tls_input())
 
     def _receive_tls(self, octets: bytes | memoryview) -> None:
@@ -366,94 +320,6 @@ class Connection:
         if tls is not None and tls.established:
             tls.close()
             self._write(tls.data_to_send())
-
-    # ---- time ------------------------------------------------------------------------------------
-
-    def _judge(self, now: float) -> float:
-        """Judge every limit that has to do with time; ``_advance`` comes next. Returns the seconds until the next look.
-
-        Nothing on the usual path touches a timer: a look never lies further away than the shortest span that might
-        begin meanwhile (``Listener._tick``).
-        """
-        server, limits, driver, conn = self._server, self._server._limits, self._driver, self._conn
-        wait = server._tick
-        if driver.blocked:
-            call = driver.waiting_for
-            if server._handler_seconds is not None and call is not None:
-                left = self._held_since + server._handler_seconds - now
-                if left <= 0:
-                    self._handler_late(call, server._handler_seconds)
-                else:
-                    wait = min(wait, left)
-            self._content_mark = None
-        else:
-            timeout = conn.timeout
-            if timeout is not None:
-                left = self._seen + timeout - now
-                if left <= 0:
-                    server._totals.idle_timeouts += 1
-                    conn.receive_timeout()
-                else:
-                    wait = min(wait, left)
-            if conn.in_content and not conn.closed:
-                wait = min(wait, self._judge_content(now))
-        if limits.session_seconds is not None and not conn.closed:
-            left = self._born + limits.session_seconds - now
-            if left > 0:
-                wait = min(wait, left)
-            elif not self._expired:
-                self._expired = True
-                server._totals.session_timeouts += 1
-                conn.shutdown(Reply(421, "4.7.0", f"{server._config.hostname} Session lasted too long"))
-            elif left <= -server._config.command_timeout and not driver.blocked:
-                conn.receive_timeout()  # it had its time to end the transaction
-        return max(wait, 0.001)
-
-    def _judge_content(self, now: float) -> float:
-        """End a session whose content comes too slowly. Returns the seconds after which to look again."""
-        limits, conn = self._server._limits, self._conn
-        mark = conn.commands
-        octets = conn.content_octets
-        if mark != self._content_mark or octets < self._content_base:
-            # First seen now: it began at most one tick ago, and gets that tick for nothing.
-            self._content_mark, self._content_since, self._content_base = mark, now, octets
-            elapsed = 0.0
-        else:
-            elapsed = now - self._content_since
-        late = limits.content_seconds is not None and elapsed >= limits.content_seconds
-        slow = (
-            limits.content_rate is not None
-            and elapsed > 0
-            and elapsed >= limits.content_grace_seconds
-            and octets - self._content_base < limits.content_rate * elapsed
-        )
-        if late or slow:
-            self._server._totals.content_timeouts += 1
-            conn.receive_timeout()
-        return min(
-            (limits.content_seconds if limits.content_seconds is not None else TICK) - elapsed,
-            max(limits.content_grace_seconds - elapsed, 1.0),
-            TICK,
-        )
-
-    def _judge_rest(self, now: float) -> float | None:
-        """A handler that outlives its connection, ``on_disconnect`` among them, has the time of any other. Returns the
-        seconds until the next look; ``None`` if there is nothing to wait for.
-        """
-        seconds = self._server._handler_seconds
-        while seconds is not None and (call := self._driver.waiting_for) is not None:
-            left = self._held_since + seconds - now
-            if left > 0:
-                return left
-            self._handler_late(call, seconds)
-            self._called()  # on_disconnect may follow
-        return None
-
-    def _handler_late(self, call: Call, seconds: float) -> None:
-        self._server._totals.handler_timeouts += 1
-        call.fail(TimeoutError(f"the handler kept the session waiting for more than {seconds:g} s"))
-        if call.cancel is not None:
-            call.cancel("the handler took too long")
 
     # ---- the server's side -----------------------------------------------------------------------
 

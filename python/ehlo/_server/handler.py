@@ -1,179 +1,33 @@
-"""The contract between a server and the program that decides: :class:`Handler`, :class:`Session` and answers."""
+"""The contract between a server and the program that decides: :class:`Handler`, and which of its methods are there."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import difflib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from ehlo._core import (
-    ClientAttributes,
     Envelope,
     Hello,
-    Message,
-    ProxyHeader,
     Recipient,
-    Reply,
     Sender,
-    ServerConnection,
 )
-from ehlo._errors import EhloError, LocalProtocolError
+from ehlo._errors import LocalProtocolError
 from ehlo._sasl.credentials import Credentials, Verdict
+from ehlo._server.session import Method, Result, Session
 from ehlo._types import Decision
 
 __all__ = [
-    "Answer",
-    "ContentAbortedError",
     "Handler",
     "HandlerPlan",
-    "Result",
-    "Session",
     "decisions_of",
     "method_of",
     "plan_of",
 ]
 
-Answer: TypeAlias = str | Reply | Sequence[str | Reply | None] | None
-"""What a handler says: ``None`` accepts; a :class:`ehlo.Reply` or a string like ``"550 5.1.1 no such user"`` is
-sent; in LMTP, at the end of a message, a sequence holds one of them for each accepted recipient, in order."""
-
-Result: TypeAlias = Answer | Awaitable[Answer]
-"""A handler's methods are plain ``def`` (an :data:`Answer`) or ``async def`` (an awaitable of one)."""
-
 ContentMode: TypeAlias = Literal["collect", "stream", "discard"]
-
-
-class ContentAbortedError(EhloError):
-    """Raised by the body of :meth:`Handler.on_body`: this content will not become a message.
-
-    ``reason`` is that of :class:`ehlo.ContentAborted`: ``"forbidden"`` (a bare CR or LF, or what else the config
-    rejects), ``"too big"``, ``"reset"`` or ``"disconnected"``. The peer has its answer already; what the handler
-    returns or raises now is ignored, so letting this exception through is right (RFC 5321 4.1.1.5, 4.1.1.10).
-
-    Example::
-
-        try:
-            async for chunk in body: file.write(chunk)
-        except ehlo.ContentAbortedError: file.unlink(); raise
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the content did not become a message: {reason}")
-        self.reason = reason
-
-
-class Session:
-    """One client's session, as a handler sees it. Made at the first call of a handler, the same object until the last.
-
-    Attributes:
-        hostname: the name this server gives itself.
-        tls: the TLS layer as the adapter has it (an :class:`ssl.SSLObject`, usually); ``None`` in the clear.
-
-    Example::
-
-        def on_rcpt(self, session, recipient):
-            if session.peer and session.peer[0] in BLOCKED: return "550 5.7.1 not from there"
-    """
-
-    __slots__ = ("_conn", "_local", "_message", "_peer", "_state", "hostname", "tls")
-
-    def __init__(
-        self,
-        conn: ServerConnection,
-        hostname: str = "localhost",
-        peer: tuple[str, int] | None = None,
-        local: tuple[str, int] | str | None = None,
-    ) -> None:
-        self._conn = conn
-        self._state: dict[str, Any] | None = None
-        self._message: Message | None = None
-        self._peer = peer
-        self._local = local
-        self.hostname = hostname
-        self.tls: object = None
-
-    @property
-    def peer(self) -> tuple[str, int] | None:
-        """``(address, port)`` of the client, ``None`` on a Unix socket. XCLIENT and a PROXY header have the last word
-        on it; the port is 0 where they do not know it.
-        """
-        address = self._conn.client_address
-        return self._peer if address is None else (address[0], address[1] or 0)
-
-    @property
-    def local(self) -> tuple[str, int] | str | None:
-        """``(address, port)`` that the client reached, or the path of a Unix socket. XCLIENT (DESTADDR, DESTPORT) and a
-        PROXY header have the last word on it; the port is 0 where they do not know it.
-        """
-        xclient = self._conn.xclient
-        if xclient is not None and xclient.dest_addr is not None:
-            return xclient.dest_addr, xclient.dest_port or 0
-        header = self._conn.proxy
-        reached = None if header is None else header.destination
-        if reached is None:
-            return self._local
-        return os.fsdecode(reached) if isinstance(reached, bytes) else reached
-
-    @property
-    def identity(self) -> str | None:
-        """Whom the client has authenticated as (RFC 4954); ``None`` if nobody."""
-        return self._conn.identity
-
-    @property
-    def proxy(self) -> ProxyHeader | None:
-        """What the PROXY header said; ``None`` without one."""
-        return self._conn.proxy
-
-    @property
-    def xclient(self) -> ClientAttributes | None:
-        """What XCLIENT said of the client; ``None`` without it."""
-        return self._conn.xclient
-
-    @property
-    def xforward(self) -> ClientAttributes | None:
-        """What XFORWARD said of this transaction's client; ``None`` without it."""
-        return self._conn.xforward
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """A dictionary for the program's own use; empty at first."""
-        if self._state is None:
-            self._state = {}
-        return self._state
-
-    @property
-    def hello(self) -> tuple[str, str] | None:
-        """``(verb, name)`` of the last accepted EHLO, HELO or LHLO (RFC 5321 4.1.1.1)."""
-        return self._conn.hello
-
-    @property
-    def protocol(self) -> str:
-        """The ``with`` keyword for a Received field: ``"ESMTP"``, ``"LMTP"`` ... (RFC 3848 1)."""
-        return self._conn.protocol
-
-    @property
-    def message(self) -> Message | None:
-        """While :meth:`Handler.on_message` decides: the event, with ``size`` in octets and ``flags``."""
-        return self._message
-
-    @property
-    def messages(self) -> int:
-        """Messages accepted so far in this session."""
-        return self._conn.messages
-
-    @property
-    def errors(self) -> int:
-        """The client's errors so far."""
-        return self._conn.errors
-
-    @property
-    def commands(self) -> int:
-        """Commands so far."""
-        return self._conn.commands
-
-    def __repr__(self) -> str:
-        return f"<ehlo.Session peer={self.peer!r} hello={self.hello!r} messages={self.messages}>"
 
 
 class Handler:
@@ -183,7 +37,8 @@ class Handler:
     An exception is logged with its traceback and answered ``451 4.3.0`` without its text. Calls of one session never
     overlap, except that ``on_body`` runs while its content comes. If the connection is lost the running call is
     cancelled. Subclassing is not needed: any object that has some of these methods will do. Without ``on_message``
-    and ``on_body`` a message is accepted and thrown away.
+    and ``on_body`` a message is accepted and thrown away. An attribute ``config``, a :class:`ehlo.ServerConfig`, is
+    what ``serve`` uses where it is given none.
 
     Example::
 
@@ -340,6 +195,7 @@ class Handler:
         return None
 
 
+_METHODS: Final = tuple(name for name in vars(Handler) if name.startswith("on_"))
 _DECISIONS: tuple[tuple[str, Decision], ...] = (
     ("on_connect", "connect"),
     ("on_hello", "hello"),
@@ -353,8 +209,6 @@ _DECISIONS: tuple[tuple[str, Decision], ...] = (
     ("on_etrn", "etrn"),
     ("on_reset", "reset"),
 )
-
-Method: TypeAlias = Callable[..., Result] | None
 
 
 @dataclass(slots=True)
@@ -405,6 +259,31 @@ def method_of(handler: object, name: str) -> Method:
     return method  # type: ignore[no-any-return]
 
 
+def _look_at_names(handler: object) -> None:
+    """Whether each method that looks like a handler's is one: a misspelt one would never be called, and mail be lost.
+
+    Raises:
+        LocalProtocolError: a public callable ``on_…`` is no handler method, or cannot take the arguments.
+    """
+    for name in dir(handler):
+        if not name.startswith("on_") or not callable(method := getattr(handler, name, None)):
+            continue
+        where = f"{type(handler).__name__}.{name}"
+        if name not in _METHODS:
+            near = difflib.get_close_matches(name, _METHODS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_METHODS)}"
+            raise LocalProtocolError(f"{where} is no method of a handler: {hint}")
+        if getattr(method, "__func__", method) is getattr(Handler, name):
+            continue
+        wanted = list(inspect.signature(getattr(Handler, name)).parameters)[1:]
+        try:
+            inspect.signature(method).bind(*wanted)
+        except TypeError as exc:
+            raise LocalProtocolError(f"{where} cannot be called with ({', '.join(wanted)}): {exc}") from None
+        except ValueError:  # a builtin, which has no signature
+            pass
+
+
 def plan_of(handler: object) -> HandlerPlan:
     """What ``handler`` (any object with methods of :class:`Handler`) decides.
 
@@ -418,6 +297,7 @@ def plan_of(handler: object) -> HandlerPlan:
     """
     if isinstance(handler, type):
         raise LocalProtocolError(f"the handler must be an object: write {handler.__name__}(), not {handler.__name__}")
+    _look_at_names(handler)
     methods = {name: method_of(handler, name) for name, _ in _DECISIONS}
     content: ContentMode = "discard"
     if methods["on_body"] is not None:

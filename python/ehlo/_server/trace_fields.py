@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final
 
 from ehlo._core import Address, NullPath
@@ -114,7 +115,7 @@ def received(
     if priority is not None:
         words += ["PRIORITY", str(priority)]
     words[-1] += ";"
-    words += format_datetime(now).split(" ")
+    words += _date(now)
     return _fold(words)
 
 
@@ -145,6 +146,15 @@ def count_received(content: bytes) -> int:
     return sum(1 for _ in _RECEIVED.finditer(header_of(content)))
 
 
+# Sessions come from the same places again and again, and many messages in one second: these are worth keeping.
+
+
+@lru_cache(64)
+def _date(now: datetime) -> list[str]:
+    return format_datetime(now).split(" ")
+
+
+@lru_cache(4096)
 def _literal(peer: str | None) -> str | None:
     """An IP address as an address literal (RFC 5321 4.1.3)."""
     if peer is None:
@@ -160,6 +170,7 @@ def _literal(peer: str | None) -> str | None:
     return f"[{address}]"
 
 
+@lru_cache(4096)
 def _domain(name: str | None, smtputf8: bool) -> str | None:
     """``name`` if it is a domain or an address literal, as A-labels unless UTF-8 is allowed; else ``None``."""
     if not name or len(name.encode("utf-8", "replace")) > 255:

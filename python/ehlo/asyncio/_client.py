@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
-from ehlo._client.driver import ClientDriver
+from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo.asyncio._client_connection import ClientProtocol
 from ehlo.asyncio._dial import connected
@@ -22,7 +22,7 @@ class Client(BaseClient):
 
     __slots__ = ("_tasks",)
 
-    def __init__(self, open_link: Callable[[], Awaitable[ClientDriver]] | None, link: ClientDriver) -> None:
+    def __init__(self, open_link: Callable[[], Awaitable[Link]] | None, link: Link) -> None:
         super().__init__(open_link, link)
         self._tasks: set[asyncio.Task[None]] = set()
 

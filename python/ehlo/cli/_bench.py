@@ -89,11 +89,11 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
 
 def _write_outputs(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
     if arguments.json is not None:
-        told = json.dumps(report, indent=1)
+        document = json.dumps(report, indent=1)
         if arguments.json == "-":
-            sys.stdout.write(told + "\n")
+            sys.stdout.write(document + "\n")
         else:
-            Path(arguments.json).write_text(told + "\n", encoding="utf-8")
+            Path(arguments.json).write_text(document + "\n", encoding="utf-8")
     if getattr(arguments, "html", None) is not None:
         from ehlo.bench import page
 

@@ -104,7 +104,7 @@ class _Plain:
     def __init__(self, plan: LoadPlan, quiet: bool) -> None:
         self._plan = plan
         self._quiet = quiet
-        self._told = 0
+        self._shown = 0
 
     def __enter__(self) -> Self:
         if not self._quiet:
@@ -118,13 +118,13 @@ class _Plain:
     def tick(self, tally: Tally) -> None:
         if self._quiet:
             return
-        while self._told + 1 <= tally.seconds:
-            row = tally.series.get(self._told, [0, 0, 0])
-            self._told += 1
+        while self._shown + 1 <= tally.seconds:
+            row = tally.series.get(self._shown, [0, 0, 0])
+            self._shown += 1
             median, late = _percentiles_of(tally.phases.get("message", {}))
             say(
                 [
-                    f"{self._told:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   p50 {time(median):>8}   "
+                    f"{self._shown:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   p50 {time(median):>8}   "
                     f"p99 {time(late):>8}   {row[2]} not accepted"
                 ]
             )
@@ -195,17 +195,17 @@ class SinkView:
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
-        self._told = 0
+        self._shown = 0
 
     def tick(self, counts: SinkCounts) -> None:
         """What was counted so far."""
-        while not self._quiet and self._told + 1 <= counts.seconds:
-            row = counts.series.get(self._told, [0, 0, 0, 0])
-            self._told += 1
+        while not self._quiet and self._shown + 1 <= counts.seconds:
+            row = counts.series.get(self._shown, [0, 0, 0, 0])
+            self._shown += 1
             if any(row):
                 say(
                     [
-                        f"{self._told:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   {row[2]} new connections, "
+                        f"{self._shown:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   {row[2]} new connections, "
                         f"{counts.open} open   {row[3]} faults"
                     ]
                 )
@@ -232,11 +232,11 @@ def build_lines() -> list[str]:
     """What is measured, and on what."""
     from ehlo.bench._machine import machine
 
-    told = machine()
-    build = told["build"]
+    here = machine()
+    build = here["build"]
     return [
         f"ehlo {build['version']}, {build['profile']} build (opt-level {build['opt_level']}) for {build['target']}",
-        f"{told['python']}, {told['system']}, {told['processor']}, {told['cpus']} CPUs",
+        f"{here['python']}, {here['system']}, {here['processor']}, {here['cpus']} CPUs",
         "",
     ]
 
@@ -246,17 +246,17 @@ def compare_lines(report: dict[str, Any]) -> list[str]:
     lines = []
     for cell in report["cells"]:
         lines += ["", f"{cell['part']}, {cell['size']} octets, {cell['mode']}, {cell['connections']} connections"]
-        for name, told in cell["peers"].items():
-            spread = "" if told["spread"] is None else f"max/min {told['spread']:.2f}"
-            rate = "" if told["median_rate"] is None else f"{told['median_rate']:10,.0f} messages/s"
+        for name, costs in cell["peers"].items():
+            spread = "" if costs["spread"] is None else f"max/min {costs['spread']:.2f}"
+            rate = "" if costs["median_rate"] is None else f"{costs['median_rate']:10,.0f} messages/s"
             ratios = cell["ratios"].get(name, {})
             beside = "  ".join(f"{ratio:.3f}x {peer}" for peer, ratio in ratios.items() if not peer.endswith("-uvloop"))
-            beside += "".join(f"  {more:+.1f} us on {base}" for base, more in told.get("adds_us", {}).items())
-            lines.append(f"  {name:20} {told['median_cpu_us']:10.1f} us a message  {spread:14}{rate:22}  {beside}")
+            beside += "".join(f"  {more:+.1f} us on {base}" for base, more in costs.get("adds_us", {}).items())
+            lines.append(f"  {name:20} {costs['median_cpu_us']:10.1f} us a message  {spread:14}{rate:22}  {beside}")
     if report.get("stall"):
         lines += ["", "ten large messages at once: the longest stall of the loop"]
-        for name, told in report["stall"].items():
-            lines.append(f"  {name:20} {time(told['stall_us']):>10}   peak memory {told['peak_kib'] / 1024:.0f} MiB")
+        for name, costs in report["stall"].items():
+            lines.append(f"  {name:20} {time(costs['stall_us']):>10}   peak memory {costs['peak_kib'] / 1024:.0f} MiB")
     if report.get("idle"):
         lines += ["", "memory of an idle connection"]
         lines += [f"  {name:20} {count / 1024:10.2f} KiB" for name, count in report["idle"].items()]

@@ -18,8 +18,9 @@ from typing import Any, Final, Literal, TextIO
 
 from ehlo._core import Envelope, ServerConfig
 from ehlo._errors import EhloError
-from ehlo._server.handler import Handler, Session
+from ehlo._server.handler import Handler
 from ehlo._server.limits import Statistics
+from ehlo._server.session import Session
 from ehlo._server.trace_fields import count_received, received
 from ehlo._tls import cipher_suite
 from ehlo._types import path_text

@@ -14,9 +14,11 @@ from typing import Any, Final
 from ehlo._core import Envelope, Recipient, RecipientResult, Reply, Sender, SendResult
 from ehlo._errors import LocalProtocolError, OutcomeUnknown, SMTPConnectError, SMTPException
 from ehlo._sasl.credentials import Credentials, PasswordCredentials, ScramCredentials, Verdict
-from ehlo._server.handler import Answer, Handler, Result, Session
+from ehlo._server.handler import Handler
 from ehlo._server.listener import Listener
 from ehlo._server.prepend import prepend_fields
+from ehlo._server.session import Answer, Result, Session
+from ehlo.cli._place import check_place
 from ehlo.cli._receive import (
     StoreHandler,
     UsageError,
@@ -391,15 +393,11 @@ def _open_store(settings: Settings) -> Store | None:
 
 def _check_store(settings: Settings) -> None:
     """Whether mail can be kept there, without making anything."""
-    if not settings.place:
-        return
-    path = settings.place
-    if os.path.islink(path) and not settings.store_options["follow_symlink"]:
-        raise UsageError(f"{settings.deliver} {path}: is a symbolic link; set deliver.follow_symlink to allow it")
-    there = path if os.path.exists(path) else os.path.dirname(path)
-    right_kind = os.path.isdir(there) if settings.deliver == "maildir" or there != path else os.path.isfile(there)
-    if not right_kind or not os.access(there, os.W_OK):
-        raise UsageError(f"{settings.deliver} {path}: cannot be written to; name a place that can be")
+    match settings.deliver:
+        case "maildir" | "mbox" as kind:
+            check_place(kind, settings.place, follow_symlink=settings.store_options["follow_symlink"])
+        case _:
+            return
 
 
 def _hash_password(name: str, scram: bool) -> int:

@@ -16,9 +16,10 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import Envelope, ServerConfig
-from ehlo._server.handler import Answer, ContentAbortedError, Handler, Session
+from ehlo._server.handler import Handler
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.listener import Listener
+from ehlo._server.session import Answer, ContentAbortedError, Session
 from ehlo.cli._receive import (
     StoreHandler,
     UsageError,
@@ -165,6 +166,7 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
         return ServerConfig(
             name,
             lmtp=arguments.lmtp,
+            content="discard",  # unless the handler keeps it
             max_message_size=arguments.max_size or None,
             max_recipients=arguments.max_recipients,
             max_messages=None,

@@ -22,9 +22,8 @@ def final_fields(envelope: Envelope, fields: bytes, recipient_field: RecipientFi
     Received, then one field for each recipient if that is wanted."""
     lines = [return_path(envelope.sender.path), without_empty_line(checked_fields(fields))]
     if recipient_field is not None:
-        for recipient in envelope.recipients:
-            value = path_text(recipient.path)
-            lines.append(f"{recipient_field}: {value}\r\n".encode("utf-8", "backslashreplace"))
+        values = dict.fromkeys(path_text(recipient.path) for recipient in envelope.recipients)  # each once
+        lines += [f"{recipient_field}: {value}\r\n".encode("utf-8", "backslashreplace") for value in values]
     return b"".join(lines)
 
 

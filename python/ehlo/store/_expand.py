@@ -67,7 +67,8 @@ def expand(template: str, recipient: ForwardPath, *, domain: str | None = None, 
 
 
 def _ascii_domain(domain: str) -> str:
-    """A domain in lower case and A-labels. For the labels that IDNA 2008 allows (RFC 5891 5) this is its A-label."""
+    """A domain in lower case and A-labels. For the labels that IDNA 2008 allows (RFC 5891 5) this is the A-label. A
+    mailbox must not move when a package for IDNA is installed or removed, so none is asked."""
     labels = unicodedata.normalize("NFC", domain.lower()).split(".")
     return ".".join(label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in labels)
 

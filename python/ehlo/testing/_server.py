@@ -14,8 +14,9 @@ from typing import Any, Literal, Self, TypeAlias
 
 from ehlo._core import Envelope, ServerConfig
 from ehlo._errors import LocalProtocolError
-from ehlo._server.handler import Handler, Result, Session, method_of
+from ehlo._server.handler import Handler, method_of
 from ehlo._server.limits import Limits
+from ehlo._server.session import Result, Session
 from ehlo._types import path_text
 
 __all__ = ["Backend", "ReceivedMessage", "SMTPServer"]

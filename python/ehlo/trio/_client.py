@@ -10,7 +10,7 @@ import trio
 
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
-from ehlo._client.driver import ClientDriver
+from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._errors import LocalProtocolError
 from ehlo._sockets import no_delay
@@ -24,7 +24,7 @@ __all__ = ["Client", "connect", "dial"]
 class Client(Nursed, BaseClient):
     __doc__ = BaseClient.__doc__
 
-    def __init__(self, open_link: Callable[[], Awaitable[ClientDriver]] | None, link: ClientDriver) -> None:
+    def __init__(self, open_link: Callable[[], Awaitable[Link]] | None, link: Link) -> None:
         super().__init__(open_link, link)
         self._nursery = None
 

@@ -17,7 +17,8 @@ import trio
 from trio.lowlevel import current_task, wait_readable, wait_writable
 
 from ehlo._server.answers import Call
-from ehlo._server.connection import WRITING, Connection, Owner
+from ehlo._server.connection import WRITING, Connection
+from ehlo._server.owner import Owner
 
 __all__ = ["ServerTask"]
 

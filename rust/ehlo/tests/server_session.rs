@@ -377,6 +377,18 @@ fn s_ses_42_errors_and_junk_are_counted() {
 }
 
 #[test]
+fn s_ses_42_refusals_for_a_limit_are_counted() {
+    let config = ServerSettings { max_recipients: 1, max_refusals: Some(2), max_errors: Some(1), ..settings() };
+    let too_many = format!("{ENVELOPE}{}", "RCPT TO:<c@d>\r\n".repeat(4));
+    let got = after_ehlo(config.clone(), too_many);
+    assert_eq!(got[2..], ["452 4.5.3", "452 4.5.3", "452 4.5.3", "421 4.7.0"], "the third is the first error");
+    let too_big = "MAIL FROM:<a@b> SIZE=99999999\r\n".repeat(4);
+    assert_eq!(after_ehlo(config.clone(), too_big), ["552 5.3.4", "552 5.3.4", "552 5.3.4", "421 4.7.0"]);
+    let mail = format!("{ENVELOPE}{}DATA\r\n.\r\n", "RCPT TO:<c@d>\r\n".repeat(2)).repeat(3);
+    assert!(!after_ehlo(config, mail).contains(&"421 4.7.0".into()), "accepted mail resets the count");
+}
+
+#[test]
 fn s_ses_43_to_45_recipients_and_messages() {
     let config = ServerSettings { max_recipients: 100, max_messages: Some(2), ..settings() };
     let input = format!("EHLO x\r\nMAIL FROM:<a@b>\r\n{}DATA\r\n.\r\n", "RCPT TO:<c@d>\r\n".repeat(101));

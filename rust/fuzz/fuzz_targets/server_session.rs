@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use ehlo::session::{ContentMode, Decisions, ServerEvent, ServerConfig, ServerConnection, ServerSettings, TlsFacts, TlsMode};
+use ehlo::session::{
+    ContentMode, Decisions, ServerConfig, ServerConnection, ServerEvent, ServerSettings, TlsFacts, TlsMode,
+};
 use ehlo::syntax::reply::Reply;
 use ehlo::syntax::xattr::AttributeName;
 use ehlo::wire::content::BareNewlines;
@@ -67,9 +69,10 @@ struct Seen {
 /// The program: it goes by what the event says, so that it answers the same in every cut.
 fn answer(event: &ServerEvent<Vec<u8>>) -> Option<Reply> {
     let words = match event {
-        ServerEvent::Hello { name: words, .. } | ServerEvent::Vrfy(words) | ServerEvent::Expn(words) | ServerEvent::Etrn(words) => {
-            words.clone()
-        }
+        ServerEvent::Hello { name: words, .. }
+        | ServerEvent::Vrfy(words)
+        | ServerEvent::Expn(words)
+        | ServerEvent::Etrn(words) => words.clone(),
         ServerEvent::Mail(sender) => sender.path.to_string(),
         ServerEvent::Rcpt(recipient) => recipient.path.to_string(),
         ServerEvent::Data { envelope, .. } if envelope.recipients.len() == 3 => "no".into(),

@@ -40,7 +40,7 @@ class _Awaits(ehlo.Handler):
         await asyncio.sleep(0)
 
 
-_CONFIG = ehlo.ServerConfig("localhost", max_message_size=None, max_messages=None)
+_CONFIG = ehlo.ServerConfig("localhost", content="discard", max_message_size=None, max_messages=None)
 _LIMITS = ehlo.Limits(max_connections=None, max_connections_per_network=None, session_seconds=None)
 
 

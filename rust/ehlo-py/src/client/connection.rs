@@ -1,4 +1,4 @@
-//! The client's side of a session.
+//! One session of a client.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a client's engine tells the program: one frozen class for each event.
+//! The events of a client: one frozen class for each.
 
 use std::sync::Arc;
 

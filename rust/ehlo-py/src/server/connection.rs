@@ -1,4 +1,4 @@
-//! The server's side of a session.
+//! One session of a server.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! What the engine tells the program: one frozen class for each event.
+//! The events of a server: one frozen class for each.
 //!
-//! What is always read is made with the event; the rest when it is asked for, then kept.
+//! Objects that every program reads are made with the event. The others are made when a program asks for them, and kept.
 
 use ehlo::session::{self, Abort, ServerDisconnect};
 use ehlo::syntax::command::Verb;
@@ -501,81 +501,58 @@ impl Message {
     }
 }
 
-/// Decision, with "vrfy" in `decisions`: VRFY came (RFC 5321 3.5). Without it the answer is 252.
-///
-/// Example:
-///     >>> conn.reply(250, "2.1.5", "<jane@example.org>")
-#[pyclass(frozen, module = "ehlo", weakref)]
-pub(crate) struct Vrfy {
-    argument: String,
+/// The decisions about a command that has one argument, which the engine does not look into.
+macro_rules! inquiries {
+    ($($(#[doc = $doc:literal])+ $Event:ident { $(#[doc = $argument_doc:literal])+ argument })+) => { $(
+        $(#[doc = $doc])+
+        #[pyclass(frozen, module = "ehlo", weakref)]
+        pub(crate) struct $Event {
+            argument: String,
+        }
+
+        #[pymethods]
+        impl $Event {
+            #[classattr]
+            #[pyo3(name = "__match_args__")]
+            const MATCH_ARGS: (&'static str,) = ("argument",);
+
+            $(#[doc = $argument_doc])+
+            #[getter]
+            fn argument(&self) -> &str {
+                &self.argument
+            }
+
+            fn __repr__(&self) -> String {
+                format!(concat!(stringify!($Event), "(argument={:?})"), self.argument)
+            }
+        }
+    )+ };
 }
 
-#[pymethods]
-impl Vrfy {
-    #[classattr]
-    #[pyo3(name = "__match_args__")]
-    const MATCH_ARGS: (&'static str,) = ("argument",);
-
-    /// What is asked about, as it was written.
-    #[getter]
-    fn argument(&self) -> &str {
-        &self.argument
+inquiries! {
+    /// Decision, with "vrfy" in `decisions`: VRFY came (RFC 5321 3.5). Without it the answer is 252.
+    ///
+    /// Example:
+    ///     >>> conn.reply(250, "2.1.5", "<jane@example.org>")
+    Vrfy {
+        /// The user or mailbox that the client asks about, as it was written.
+        argument
     }
-
-    fn __repr__(&self) -> String {
-        format!("Vrfy(argument={:?})", self.argument)
+    /// Decision, with "expn" in `decisions`: EXPN came (RFC 5321 3.5). Without it the command is not offered.
+    ///
+    /// Example:
+    ///     >>> conn.reply(250, "2.1.5", ["<jane@example.org>", "<joe@example.org>"])
+    Expn {
+        /// The name of the list, as it was written.
+        argument
     }
-}
-
-/// Decision, with "expn" in `decisions`: EXPN came (RFC 5321 3.5). Without it the command is not offered.
-///
-/// Example:
-///     >>> conn.reply(250, "2.1.5", ["<jane@example.org>", "<joe@example.org>"])
-#[pyclass(frozen, module = "ehlo", weakref)]
-pub(crate) struct Expn {
-    argument: String,
-}
-
-#[pymethods]
-impl Expn {
-    #[classattr]
-    #[pyo3(name = "__match_args__")]
-    const MATCH_ARGS: (&'static str,) = ("argument",);
-
-    /// The list's name, as it was written.
-    #[getter]
-    fn argument(&self) -> &str {
-        &self.argument
-    }
-
-    fn __repr__(&self) -> String {
-        format!("Expn(argument={:?})", self.argument)
-    }
-}
-
-/// Decision, with "etrn" in `decisions`: ETRN came (RFC 1985). Without it the command is not offered.
-///
-/// Example:
-///     >>> conn.reply(250, None, f"Queuing for node {event.argument} started")
-#[pyclass(frozen, module = "ehlo", weakref)]
-pub(crate) struct Etrn {
-    argument: String,
-}
-
-#[pymethods]
-impl Etrn {
-    #[classattr]
-    #[pyo3(name = "__match_args__")]
-    const MATCH_ARGS: (&'static str,) = ("argument",);
-
-    /// The node's name, with its option character.
-    #[getter]
-    fn argument(&self) -> &str {
-        &self.argument
-    }
-
-    fn __repr__(&self) -> String {
-        format!("Etrn(argument={:?})", self.argument)
+    /// Decision, with "etrn" in `decisions`: ETRN came (RFC 1985). Without it the command is not offered.
+    ///
+    /// Example:
+    ///     >>> conn.reply(250, None, f"Queuing for node {event.argument} started")
+    Etrn {
+        /// The name of the node, with its option character.
+        argument
     }
 }
 

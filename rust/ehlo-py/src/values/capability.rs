@@ -1,4 +1,4 @@
-//! What a server says it can do.
+//! Capabilities: the EHLO keywords that a server offers.
 
 use ehlo::syntax::capability;
 use ehlo::syntax::reply::Class;

@@ -1,8 +1,9 @@
-//! Who a message is from and for, with their ESMTP parameters.
+//! The envelope: the sender and the recipients of a message, with their ESMTP parameters.
 
 use std::sync::Arc;
 
 use ehlo::session;
+use ehlo::syntax::address::ForwardPath;
 use ehlo::syntax::options::{Options, UnknownParameters};
 use ehlo::syntax::parameter::{AuthParameter, Body, ByMode, Hold, MailParameters, RcptParameters, Ret, RrvsAction};
 use ehlo::wire::xtext;
@@ -268,6 +269,15 @@ impl Recipient {
         self.path.get(py, || forward_path(py, &self.inner.path))
     }
 
+    /// The domain of the path in lower case, or an address literal with its brackets; None for `<Postmaster>`.
+    #[getter]
+    fn domain(&self) -> Option<String> {
+        match &self.inner.path {
+            ForwardPath::Address(address) => Some(address.domain().to_lowercase()),
+            ForwardPath::Postmaster(_) => None,
+        }
+    }
+
     /// NOTIFY: of "NEVER", "SUCCESS", "FAILURE", "DELAY" (RFC 3461 4.1).
     #[getter]
     fn notify<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyFrozenSet>>> {
@@ -317,6 +327,12 @@ impl Recipient {
 
 /// Sender and accepted recipients of one transaction, in the order they came (RFC 5321 2.3.1).
 ///
+/// The engine makes it. A program that hands a changed one on makes its own.
+///
+/// Args:
+///     sender: who the message is from.
+///     recipients: whom it is for.
+///
 /// Example:
 ///     >>> [str(recipient.path) for recipient in envelope.recipients]
 ///     ['joe@example.org', 'jim@example.org']
@@ -338,6 +354,12 @@ impl Envelope {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str) = ("sender", "recipients");
+
+    #[new]
+    fn new(sender: &Sender, recipients: Vec<PyRef<'_, Recipient>>) -> Self {
+        let recipients = recipients.iter().map(|recipient| Arc::clone(&recipient.inner)).collect();
+        Self::wrap(session::Envelope { sender: Arc::clone(&sender.inner), recipients })
+    }
 
     /// Who the message is from.
     #[getter]

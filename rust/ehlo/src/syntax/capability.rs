@@ -1,4 +1,4 @@
-//! What a server offers in its reply to EHLO (RFC 5321 4.1.1.1).
+//! Capabilities: the EHLO keywords that a server offers (RFC 5321 4.1.1.1).
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! What the content of a message is made of, judged the same way behind DATA and behind BDAT.
+//! The content of a message: bare newlines, NUL, 8-bit octets and long lines are found the same way behind DATA and BDAT.
 
 use super::scan::{GROUP, Judge, Kinds, Look, STRIDE, walk};
 
@@ -147,13 +147,13 @@ pub(super) struct Measuring<'a> {
     input: &'a [u8],
     /// Octets before this one are measured, or are not content.
     start: usize,
-    /// Where the last dense part ends; `start` is then one group before.
-    dense_to: usize,
+    /// Where the last dense part ends, if it ends here; `start` is then one group before.
+    dense_to: Option<usize>,
 }
 
 impl<'a> Measuring<'a> {
     pub(super) fn new(input: &'a [u8]) -> Self {
-        Self { input, start: 0, dense_to: usize::MAX }
+        Self { input, start: 0, dense_to: None }
     }
 
     /// Measures the content up to `to`.
@@ -164,22 +164,65 @@ impl<'a> Measuring<'a> {
 
     /// What comes before `to` and is not measured yet is no content.
     pub(super) fn skip(&mut self, to: usize) {
-        (self.start, self.dense_to) = (to, usize::MAX);
+        (self.start, self.dense_to) = (to, None);
     }
 
     /// The walk found `from..to` clean.
     pub(super) fn clean(&mut self, from: usize, to: usize, dense: bool, ruler: &mut Ruler) {
-        if dense && self.dense_to != from {
+        if dense && self.dense_to != Some(from) {
             self.up_to(from, ruler);
         }
         // Each group ends a line: the one that is open at `from` within its first group, each later one within two. A
         // line of the last group may still be open: that group stays to be measured, from its first octet on.
-        if dense && (self.dense_to == from || ruler.line + GROUP <= LINE_LIMIT) {
-            (self.start, self.dense_to) = (to - GROUP, to);
+        if dense && (self.dense_to == Some(from) || ruler.line + GROUP <= LINE_LIMIT) {
+            (self.start, self.dense_to) = (to - GROUP, Some(to));
             (ruler.line, ruler.cr) = (0, self.input[to - GROUP - 1] == b'\r');
         } else {
             self.up_to(to, ruler);
         }
+    }
+}
+
+/// Passes the octets of one input on to a sink, as whole runs.
+pub(super) struct Passage<'a, S> {
+    input: &'a [u8],
+    sink: &'a mut S,
+    /// Octets before this one are in the sink, or are not content.
+    start: usize,
+    /// Octets of the input that are in the sink.
+    pub(super) passed: u64,
+}
+
+impl<'a, S: Sink> Passage<'a, S> {
+    pub(super) fn new(input: &'a [u8], sink: &'a mut S) -> Self {
+        Self { input, sink, start: 0, passed: 0 }
+    }
+
+    /// Pass on what is before `to`.
+    pub(super) fn up_to(&mut self, to: usize) {
+        if to > self.start {
+            self.passed += (to - self.start) as u64;
+            self.sink.put(&self.input[self.start..to]);
+            self.start = to;
+        }
+    }
+
+    /// Pass on what is before `to` if it is a stride at least. So short pieces are joined, and what is copied at once
+    /// is a stride or all.
+    pub(super) fn strides_up_to(&mut self, to: usize) {
+        if to >= self.start + STRIDE {
+            self.up_to(to);
+        }
+    }
+
+    /// Put octets into the sink that are not in the input.
+    pub(super) fn insert(&mut self, octets: &[u8]) {
+        self.sink.put(octets);
+    }
+
+    /// Drop what is before `to` and was not passed on: it is no content.
+    pub(super) fn skip(&mut self, to: usize) {
+        self.start = to;
     }
 }
 
@@ -220,15 +263,17 @@ impl ContentReader {
         let before = if self.end == End::Cr { b'\r' } else { 0 };
         let look = self.flags.look();
         let measuring = Measuring::new(octets);
-        let mut reading = Reading { reader: self, octets, sink, start: 0, measuring, bare_lf: usize::MAX };
+        let passage = Passage::new(octets, sink);
+        let mut reading = Reading { reader: self, octets, passage, measuring, bare_lf: None };
         let kinds = walk(octets, before, look, &mut reading);
-        reading.pass(octets.len());
+        reading.passage.up_to(octets.len());
         reading.measuring.up_to(octets.len(), &mut reading.reader.ruler);
-        let bare_lf = reading.bare_lf;
+        let (bare_lf, passed) = (reading.bare_lf, reading.passage.passed);
+        self.octets += passed;
         self.flags.add(kinds);
         self.end = match last {
             b'\r' => End::Cr,
-            b'\n' if bare_lf == octets.len() - 1 => End::BareLf,
+            b'\n' if bare_lf == Some(octets.len() - 1) => End::BareLf,
             b'\n' => End::Line,
             _ => End::Middle,
         };
@@ -280,36 +325,22 @@ impl ContentReader {
 struct Reading<'a, S> {
     reader: &'a mut ContentReader,
     octets: &'a [u8],
-    sink: &'a mut S,
-    /// Octets before this one are in the sink.
-    start: usize,
+    passage: Passage<'a, S>,
     measuring: Measuring<'a>,
-    /// Where the last bare LF was.
-    bare_lf: usize,
-}
-
-impl<S: Sink> Reading<'_, S> {
-    fn pass(&mut self, to: usize) {
-        if to > self.start {
-            self.reader.put(&self.octets[self.start..to], self.sink);
-            self.start = to;
-        }
-    }
+    /// Where the last bare LF of this input was.
+    bare_lf: Option<usize>,
 }
 
 impl<S: Sink> Judge for Reading<'_, S> {
     fn clean(&mut self, from: usize, at: usize, dense: bool) {
         self.measuring.clean(from, at, dense, &mut self.reader.ruler);
-        // Short pieces are joined, so that what is copied at once is a stride or all.
-        if at - self.start >= STRIDE {
-            self.pass(at);
-        }
+        self.passage.strides_up_to(at);
     }
 
     fn event(&mut self, at: usize) -> bool {
         let missing: &[u8] = match self.octets[at] {
             b'\n' => {
-                self.bare_lf = at;
+                self.bare_lf = Some(at);
                 self.reader.flags.bare_lf = true;
                 b"\r"
             }
@@ -324,10 +355,11 @@ impl<S: Sink> Judge for Reading<'_, S> {
             }
         };
         if self.reader.policy == BareNewlines::Normalize {
-            self.pass(at);
+            self.passage.up_to(at);
             self.measuring.up_to(at, &mut self.reader.ruler);
             self.reader.ruler.measure(missing);
-            self.reader.put(missing, self.sink);
+            self.reader.octets += missing.len() as u64;
+            self.passage.insert(missing);
         }
         false
     }

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-use super::content::{BareNewlines, ContentFlags, Measuring, Ruler, Sink};
-use super::scan::{Judge, Look, STRIDE, walk};
+use super::content::{BareNewlines, ContentFlags, Measuring, Passage, Ruler, Sink};
+use super::scan::{Judge, Look, walk};
 
 /// What one call of [`DotDecoder::decode`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,18 +94,20 @@ impl DotDecoder {
         };
         let look = self.flags.look();
         let measuring = Measuring::new(input);
-        let mut pass = Pass { decoder: self, input, sink, start: 0, measuring, after_bare_lf: usize::MAX, stop: None };
+        let passage = Passage::new(input, sink);
+        let mut pass = Pass { decoder: self, input, passage, measuring, after_bare_lf: None, stop: None };
         let kinds = walk(input, before, look, &mut pass);
         if pass.stop.is_none() {
-            pass.emit(input.len());
+            pass.passage.up_to(input.len());
             pass.measuring.up_to(input.len(), &mut pass.decoder.ruler);
         }
-        let (after_bare_lf, stop) = (pass.after_bare_lf, pass.stop);
+        let (after_bare_lf, stop, passed) = (pass.after_bare_lf, pass.stop, pass.passage.passed);
+        self.octets += passed;
         self.flags.add(kinds);
         self.state = stop.map_or_else(
             || match last {
                 b'\r' => State::Cr,
-                b'\n' if after_bare_lf != input.len() => State::LineStart,
+                b'\n' if after_bare_lf != Some(input.len()) => State::LineStart,
                 _ => State::Middle,
             },
             |stop| stop.state,
@@ -137,26 +139,16 @@ struct Stop {
 struct Pass<'a, S> {
     decoder: &'a mut DotDecoder,
     input: &'a [u8],
-    sink: &'a mut S,
-    /// Octets before this one are in the sink, or are not content.
-    start: usize,
+    passage: Passage<'a, S>,
     measuring: Measuring<'a>,
-    /// The octet behind the last bare LF.
-    after_bare_lf: usize,
+    /// The octet behind the last bare LF of this input.
+    after_bare_lf: Option<usize>,
     stop: Option<Stop>,
 }
 
 impl<S: Sink> Pass<'_, S> {
-    fn emit(&mut self, to: usize) {
-        if to > self.start {
-            self.decoder.octets += (to - self.start) as u64;
-            self.sink.put(&self.input[self.start..to]);
-            self.start = to;
-        }
-    }
-
     fn dot(&mut self, at: usize) -> bool {
-        self.emit(at);
+        self.passage.up_to(at);
         self.measuring.up_to(at, &mut self.decoder.ruler);
         let all = self.input.len();
         self.stop = match &self.input[at + 1..] {
@@ -165,7 +157,7 @@ impl<S: Sink> Pass<'_, S> {
             [b'\r', b'\n', ..] => Some(Stop { consumed: at + 3, state: State::Done }),
             _ => None,
         };
-        self.start = at + 1;
+        self.passage.skip(at + 1);
         self.measuring.skip(at + 1);
         self.stop.is_some()
     }
@@ -174,10 +166,7 @@ impl<S: Sink> Pass<'_, S> {
 impl<S: Sink> Judge for Pass<'_, S> {
     fn clean(&mut self, from: usize, at: usize, dense: bool) {
         self.measuring.clean(from, at, dense, &mut self.decoder.ruler);
-        // Short pieces are joined, so that what is copied at once is a stride or all.
-        if at - self.start >= STRIDE {
-            self.emit(at);
-        }
+        self.passage.strides_up_to(at);
     }
 
     fn event(&mut self, at: usize) -> bool {
@@ -185,21 +174,21 @@ impl<S: Sink> Judge for Pass<'_, S> {
         let after_lf = if at > 0 { self.input[at - 1] == b'\n' } else { self.decoder.state == State::LineStart };
         let missing: &[u8] = match self.input[at] {
             b'\n' => {
-                self.after_bare_lf = at + 1;
+                self.after_bare_lf = Some(at + 1);
                 self.decoder.flags.bare_lf = true;
                 b"\r"
             }
-            b'.' if after_lf => return self.after_bare_lf != at && self.dot(at),
+            b'.' if after_lf => return self.after_bare_lf != Some(at) && self.dot(at),
             _ => {
                 self.decoder.flags.bare_cr = true;
                 b"\n"
             }
         };
         if self.decoder.policy == BareNewlines::Normalize {
-            self.emit(at);
+            self.passage.up_to(at);
             self.measuring.up_to(at, &mut self.decoder.ruler);
             self.decoder.ruler.measure(missing);
-            self.sink.put(missing);
+            self.passage.insert(missing);
         }
         false
     }
@@ -285,18 +274,19 @@ impl DotEncoder {
             Sent::Cr => {
                 start = usize::from(first == b'\n');
                 if start == 0 {
-                    self.bare(0, -1)?;
+                    self.bare(self.octets.saturating_sub(1))?;
                 }
                 sink.put(b"\r\n");
                 b'\n'
             }
         };
         let body = &input[start..];
-        let mut stuffing = Stuffing { encoder: self, input: body, sink, start: 0, offset: start, result: Ok(()) };
+        let passage = Passage::new(body, sink);
+        let mut stuffing = Stuffing { encoder: self, input: body, passage, offset: start, result: Ok(()) };
         walk(body, before, Look::Nothing, &mut stuffing);
         stuffing.result?;
         let held = usize::from(last == b'\r');
-        stuffing.emit(body.len() - held);
+        stuffing.passage.up_to(body.len() - held);
         self.state = match last {
             b'\r' => Sent::Cr,
             // A bare LF too: it went out as a CRLF.
@@ -316,18 +306,18 @@ impl DotEncoder {
             return Err(failed);
         }
         if self.state == Sent::Cr {
-            self.bare(0, -1)?;
+            self.bare(self.octets.saturating_sub(1))?;
         }
         sink.put(if self.state == Sent::LineStart { b".\r\n" } else { b"\r\n.\r\n" });
         Ok(())
     }
 
-    /// Notes a bare CR or LF, `at` octets into the input and `back` from there.
-    fn bare(&mut self, at: usize, back: i64) -> Result<(), BareNewline> {
+    /// Notes a bare CR or LF at this octet of the content.
+    fn bare(&mut self, offset: u64) -> Result<(), BareNewline> {
         if self.policy == EncodePolicy::Normalize {
             return Ok(());
         }
-        let failed = BareNewline { offset: (self.octets + at as u64).saturating_add_signed(back) };
+        let failed = BareNewline { offset };
         self.failed = Some(failed);
         Err(failed)
     }
@@ -336,43 +326,31 @@ impl DotEncoder {
 struct Stuffing<'a, S> {
     encoder: &'a mut DotEncoder,
     input: &'a [u8],
-    sink: &'a mut S,
-    /// Octets before this one are in the sink.
-    start: usize,
+    passage: Passage<'a, S>,
     /// Octets of the caller's input before ours.
     offset: usize,
     result: Result<(), BareNewline>,
 }
 
-impl<S: Sink> Stuffing<'_, S> {
-    fn emit(&mut self, to: usize) {
-        if to > self.start {
-            self.sink.put(&self.input[self.start..to]);
-            self.start = to;
-        }
-    }
-}
-
 impl<S: Sink> Judge for Stuffing<'_, S> {
     fn clean(&mut self, _: usize, at: usize, _: bool) {
         // A CR may turn out to be bare: it goes out with what follows it.
-        if at - self.start >= STRIDE {
-            self.emit(at - usize::from(self.input[at - 1] == b'\r'));
-        }
+        self.passage.strides_up_to(at - usize::from(self.input[at - 1] == b'\r'));
     }
 
     fn event(&mut self, at: usize) -> bool {
         let octet = self.input[at];
         let after_cr = at > 0 && self.input[at - 1] == b'\r';
         if octet == b'\n' || after_cr {
-            self.result = self.encoder.bare(self.offset + at, if octet == b'\n' { 0 } else { -1 });
+            let bare = if octet == b'\n' { at } else { at - 1 };
+            self.result = self.encoder.bare(self.encoder.octets + (self.offset + bare) as u64);
             if self.result.is_err() {
-                self.emit(at - usize::from(after_cr));
+                self.passage.up_to(at - usize::from(after_cr));
                 return true;
             }
         }
-        self.emit(at);
-        self.sink.put(match octet {
+        self.passage.up_to(at);
+        self.passage.insert(match octet {
             b'\n' => b"\r",
             // Behind the CRLF that was just made, a dot is at the start of a line.
             b'.' if after_cr => b"\n.",

@@ -1,4 +1,6 @@
-//! How a client speaks. Checked once, shared by all connections.
+//! The settings of a client. They are checked once, and shared by all connections.
+//!
+//! A new setting is one row of [`client_settings`](crate::client_settings), and its use.
 
 use std::fmt;
 use std::time::Duration;
@@ -53,23 +55,27 @@ macro_rules! client_settings {
         hostname: String = [text("localhost")];
         /// Speak LMTP instead of SMTP (RFC 2033).
         lmtp: bool = [false];
-        /// Ask for STARTTLS (RFC 3207): "off" never, "opportunistic" where it is offered, "required" always, and no mail
-        /// without it. The adapter does implicit TLS.
+        /// Ask for STARTTLS (RFC 3207): "off" never, "opportunistic" where it is offered,
+        /// "required" always, and no mail without it. The adapter does implicit TLS.
         tls: TlsPolicy = [word("off", TlsPolicy::Off)];
         /// Use PIPELINING where it is offered (RFC 2920).
         pipelining: bool = [true];
-        /// Send content by BDAT (RFC 3030): "auto" where it is offered, True always, False never.
+        /// Send content by BDAT (RFC 3030): "auto" where it is offered, True always,
+        /// False never.
         chunking: Chunking = [word("auto", Chunking::Auto)];
-        /// A bare CR or LF in content: "normalize" makes it CRLF, "reject" refuses the message, "exact" sends it as it is,
-        /// by BDAT only (RFC 5321 2.3.8).
+        /// A bare CR or LF in content: "normalize" makes it CRLF, "reject" refuses the
+        /// message, "exact" sends it as it is, by BDAT only (RFC 5321 2.3.8).
         newlines: Newlines = [word("normalize", Newlines::Normalize)];
         /// Send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
         force_8bit: bool = [false];
-        /// Leave out the parameters of DSN where the server lacks DSN. Without it such a message fails (RFC 3461 5.2.2).
+        /// Leave out the parameters of DSN where the server lacks DSN. Without it such a
+        /// message fails (RFC 3461 5.2.2).
         drop_dsn: bool = [false];
-        /// After AUTH put AUTH= into every MAIL, "<>" where the sender says nothing (RFC 4954 5). For relays.
+        /// After AUTH put AUTH= into every MAIL, "<>" where the sender says nothing
+        /// (RFC 4954 5). For relays.
         relay_auth: bool = [false];
-        /// Most recipients of one transaction, where the server states no limit (RFC 5321 4.5.3.1.8 promises 100).
+        /// Most recipients of one transaction, where the server states no limit
+        /// (RFC 5321 4.5.3.1.8 promises 100).
         max_recipients: usize = [100], at least 1;
         /// Most messages that are sent ahead of their replies.
         window: usize = [16], at least 1;
@@ -77,7 +83,8 @@ macro_rules! client_settings {
         chunk_size: usize = [262144], at least 1;
         /// A bare LF ends a reply line, too.
         lenient_replies: bool = [false];
-        /// Most octets of a reply line with its CRLF (RFC 5321 4.5.3.1.5 asks for 512).
+        /// Most octets of a reply line with its CRLF (RFC 5321 4.5.3.1.5 asks for
+        /// 512).
         max_reply_line: usize = [4096];
         /// Most octets of a reply.
         max_reply: usize = [65536];
@@ -93,9 +100,11 @@ macro_rules! client_settings {
         rcpt_timeout: Duration = [seconds(300)];
         /// Seconds to wait for the 354 behind DATA (RFC 5321 4.5.3.2.4).
         data_timeout: Duration = [seconds(120)];
-        /// Seconds to wait for progress while content is sent (RFC 5321 4.5.3.2.5).
+        /// Seconds to wait for progress while content is sent (RFC 5321
+        /// 4.5.3.2.5).
         content_timeout: Duration = [seconds(180)];
-        /// Seconds to wait for the reply to the end of the content (RFC 5321 4.5.3.2.6).
+        /// Seconds to wait for the reply to the end of the content (RFC 5321
+        /// 4.5.3.2.6).
         end_of_data_timeout: Duration = [seconds(600)];
         /// Seconds to wait for the reply to RSET and NOOP.
         reset_timeout: Duration = [seconds(20)];

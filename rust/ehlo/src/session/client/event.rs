@@ -1,4 +1,4 @@
-//! What a client's engine tells the program.
+//! Events: the client's engine tells the program what happened, and what became of each message.
 
 use std::fmt;
 use std::sync::Arc;
@@ -122,14 +122,16 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Aborted => f.write_str("the content was given up"),
+            Self::Aborted => f.write_str("the program gave the content up"),
             Self::BareNewline(at) => write!(f, "a bare CR or LF in the content at octet {at} (RFC 5321 2.3.8)"),
-            Self::EightBit => f.write_str("8-bit content for a peer that lacks 8BITMIME (RFC 6152 3)"),
+            Self::EightBit => f.write_str("the content has 8-bit octets, and the server lacks 8BITMIME (RFC 6152 3)"),
             Self::Lost => f.write_str("the connection ended before the message was handed over"),
-            Self::MailMax => f.write_str("the peer takes no more messages on this connection (RFC 9422)"),
+            Self::MailMax => f.write_str("the server takes no more messages on this connection (RFC 9422)"),
             Self::Need(need) => need.fmt(f),
             Self::Unwritable(error) => error.fmt(f),
-            Self::Unknown => f.write_str("the connection ended before the reply to the content: the peer may have it"),
+            Self::Unknown => {
+                f.write_str("the connection ended before the reply to the content: the server may have the message")
+            }
         }
     }
 }
@@ -186,15 +188,15 @@ impl fmt::Display for Need {
             Self::OneTransaction => {
                 "room for these recipients in one transaction, and content comes but once (RFC 9422)"
             }
-            Self::Parameter(keyword) => return write!(f, "the peer does not offer {keyword} (RFC 5321 4.1.1.11)"),
+            Self::Parameter(keyword) => return write!(f, "the server does not offer {keyword} (RFC 5321 4.1.1.11)"),
             Self::RequireTls => "REQUIRETLS under TLS (RFC 8689 4.2.1)",
             Self::Rrvs => "RRVS (RFC 7293)",
             Self::Size { octets, limit } => {
-                return write!(f, "the peer takes messages of {limit} octets, this one has {octets} (RFC 1870)");
+                return write!(f, "the message has {octets} octets, and the server takes {limit} at most (RFC 1870)");
             }
             Self::Smtputf8 => "SMTPUTF8 (RFC 6531)",
         };
-        write!(f, "the peer lacks {lacks}")
+        write!(f, "the server lacks {lacks}")
     }
 }
 

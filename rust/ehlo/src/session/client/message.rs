@@ -1,4 +1,4 @@
-//! A message to be sent: its envelope, where its content comes from, and what is known of it.
+//! A message to be sent: its envelope, the source of its content, and the facts that are known about the content.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct Facts {
     pub utf8_header: Option<bool>,
 }
 
-/// Where content comes from.
+/// The source of content.
 #[derive(Debug)]
 pub(super) enum Source<B> {
     /// It is here, and can be sent again. What of it goes out as it is is lent to the output, which may outlive the message.
@@ -136,10 +136,11 @@ impl<B> Job<B> {
         matches!(self.message.content, Source::Whole(_))
     }
 
-    /// Takes up as many pending recipients as one transaction may have (C-CLI-21).
-    pub(super) fn next_batch(&mut self, most: usize, most_domains: Option<u32>) -> Vec<usize> {
+    /// Takes up as many pending recipients as one transaction may have: `most` of them, in `most_domains` domains
+    /// (RCPTMAX and RCPTDOMAINMAX, C-CLI-21).
+    pub(super) fn next_batch(&mut self, most: Option<usize>, most_domains: Option<u32>) -> Vec<usize> {
         let Some(most_domains) = most_domains else {
-            let count = most.min(self.pending.len());
+            let count = most.map_or(self.pending.len(), |most| most.min(self.pending.len()));
             return self.pending.drain(..count).collect();
         };
         let mut domains: Vec<String> = Vec::new();
@@ -148,7 +149,7 @@ impl<B> Job<B> {
             let path = &self.message.recipients[index].path;
             let domain = path.address().map_or_else(String::new, |address| address.domain().to_ascii_lowercase());
             let known = domains.contains(&domain);
-            if batch.len() < most && (known || domains.len() < most_domains as usize) {
+            if most.is_none_or(|most| batch.len() < most) && (known || domains.len() < most_domains as usize) {
                 batch.push(index);
                 if !known {
                     domains.push(domain);

@@ -1,4 +1,4 @@
-//! What the program may not ask for.
+//! Misuse: calls of the program that make no sense in the present state.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub enum ClientMisuse {
 impl fmt::Display for ClientMisuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the session is over, or ends with the QUIT that was asked for"),
+            Self::Closed => f.write_str("the session is over, or QUIT is queued already"),
             Self::NoContent => f.write_str("this message takes no more pieces of content"),
             Self::NoChallenge => f.write_str("there is no challenge to answer (RFC 4954 4)"),
             Self::NoHandshake => f.write_str("expected before the greeting, or after the StartTls event"),

@@ -279,7 +279,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 }
                 Err(error) => {
                     if matches!(error, ReplyParseError::Code(_)) {
-                        self.say_quit(); // C-RPL-03
+                        self.say_quit(); // A code outside 200 to 599 gets QUIT (C-RPL-03).
                     }
                     return self.fail(ProtocolFault::Reply(error));
                 }
@@ -427,7 +427,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     /// If the mechanism is no word, or the session is over.
     pub fn auth(&mut self, mechanism: &str, initial: Option<&[u8]>) -> Result<u64, ClientMisuse> {
         let initial = initial.map(|octets| {
-            // An empty response has a sign of its own (C-AUT-33).
+            // An empty response is written `=` (C-AUT-33).
             let text = if octets.is_empty() { "=".to_owned() } else { base64::encode(octets) };
             Secret(text.into_bytes().into())
         });

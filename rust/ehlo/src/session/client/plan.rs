@@ -1,4 +1,6 @@
-//! What a peer offers, and what a message makes of it: which parameters go with MAIL and RCPT.
+//! The plan of a message: what the server offers, what the message needs, and the parameters of MAIL and RCPT.
+//!
+//! Everything that the server lacks is found here, before MAIL is sent.
 
 use std::borrow::Cow;
 
@@ -86,13 +88,13 @@ pub(super) struct Destination<'a> {
 }
 
 impl Destination<'_> {
-    /// Decide how `message` goes, or what is missing. Nothing is downgraded in silence (C-PAR-35).
+    /// Decide how `message` is sent, or find what the server lacks. Nothing is downgraded in silence (C-PAR-35).
     pub(super) fn plan<B: AsRef<[u8]>>(&self, message: &NewMessage<B>) -> Result<Plan, Need> {
         let (settings, offer, facts) = (self.settings, self.offer, &message.facts);
         let asked = &message.sender.parameters;
         let binary = asked.body == Some(Body::BinaryMime);
         if binary && !(offer.binarymime && offer.chunking && settings.chunking != Chunking::Never) {
-            return Err(Need::BinaryMime); // C-BDT-27
+            return Err(Need::BinaryMime); // BINARYMIME goes only where it is offered (C-BDT-27).
         }
         let exact = binary || settings.newlines == Newlines::Exact;
         let chunked = match settings.chunking {
@@ -101,14 +103,14 @@ impl Destination<'_> {
             Chunking::Always => true,
         };
         if !offer.chunking && (chunked || exact) {
-            return Err(Need::Chunking); // C-BDT-25
+            return Err(Need::Chunking); // BDAT goes only where CHUNKING is offered (C-BDT-25).
         }
         let mut mail = asked.clone();
         let size = message.size(exact);
         if let (Some(limit), Some(octets)) = (offer.size_limit, size)
             && octets > limit
         {
-            return Err(Need::Size { octets, limit }); // C-CLI-22
+            return Err(Need::Size { octets, limit }); // Too large for the server: no MAIL (C-CLI-22).
         }
         mail.size = size.filter(|_| offer.size);
         let seven_bit;
@@ -128,7 +130,7 @@ impl Destination<'_> {
         match (asked.body, facts.eight_bit) {
             (Some(Body::BinaryMime), _) => Ok((Some(Body::BinaryMime), false)),
             (_, Some(true)) | (Some(Body::EightBitMime), None) if !offered => {
-                // C-CLI-25
+                // 8-bit content goes only where 8BITMIME is offered (C-CLI-25).
                 if self.settings.force_8bit { Ok((None, false)) } else { Err(Need::EightBitMime) }
             }
             (_, Some(true)) | (Some(Body::EightBitMime), _) if offered => Ok((Some(Body::EightBitMime), false)),
@@ -138,7 +140,7 @@ impl Destination<'_> {
         }
     }
 
-    /// C-CLI-26: only where an address or a header field needs it.
+    /// Whether MAIL says SMTPUTF8: only where an address or a header field needs it (C-CLI-26).
     fn smtputf8<B>(&self, message: &NewMessage<B>) -> Result<bool, Need> {
         let ascii = message.sender.path.is_ascii() && message.recipients.iter().all(|to| to.path.is_ascii());
         let needed = !ascii || message.facts.utf8_header.unwrap_or(message.sender.parameters.smtputf8);
@@ -155,7 +157,7 @@ impl Destination<'_> {
         if drop_dsn {
             (mail.ret, mail.envid) = (None, None);
         } else if !offer.dsn && (mail.ret.is_some() || mail.envid.is_some()) {
-            return Err(Need::Dsn); // C-CLI-37
+            return Err(Need::Dsn); // No DSN parameter without DSN (C-CLI-37).
         }
         if let Some(by) = mail.by {
             let least = offer.deliver_by.ok_or(Need::DeliverBy)?.unwrap_or(0);
@@ -174,13 +176,13 @@ impl Destination<'_> {
             return Err(Need::MtPriority);
         }
         if mail.requiretls && !(offer.requiretls && self.verified) {
-            return Err(Need::RequireTls); // C-CLI-38
+            return Err(Need::RequireTls); // It needs verified TLS and the offer (C-CLI-38).
         }
         if !offer.auth {
             // RFC 4954 5: it says who submitted the message, and goes to those only that speak AUTH.
             mail.auth = None;
         } else if mail.auth.is_none() && self.settings.relay_auth && self.authenticated {
-            mail.auth = Some(AuthParameter::Null); // C-AUT-35
+            mail.auth = Some(AuthParameter::Null); // A relay says that it does not know (C-AUT-35).
         }
         self.judge_unknown(mail.unknown())?;
         Ok(drop_dsn)
@@ -193,7 +195,7 @@ impl Destination<'_> {
         }
     }
 
-    /// C-CLI-28: a line may have 512 octets, and what each offered extension adds (S-LIN-12).
+    /// Check the length of MAIL: 512 octets, and what each offered extension adds (C-CLI-28, S-LIN-12).
     fn judge_mail(&self, plan: &Plan, sender: &Sender) -> Result<(), Need> {
         let path = sender.path.address().map_or(0, |address| address.mailbox().len());
         if "MAIL FROM:<>\r\n".len() + path > COMMAND_LINE {

@@ -31,13 +31,13 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             }
             (Expect::Greeting, Class::Transient | Class::Permanent) => {
                 if !closing {
-                    self.say_quit(); // C-CLI-02
+                    self.say_quit(); // A greeting that refuses gets QUIT (C-CLI-02).
                 }
                 self.disconnect(ClientDisconnect::Greeting(reply));
             }
 
             (Expect::Hello(verb), Class::Success) => self.on_hello(verb, &reply),
-            // C-CLI-03
+            // A server that refuses EHLO gets HELO (C-CLI-03).
             (Expect::Hello(Verb::Ehlo), Class::Permanent) => self.say_hello(Verb::Helo),
             (Expect::Hello(_), Class::Transient | Class::Permanent) => {
                 if !closing {
@@ -124,7 +124,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             TlsPolicy::Opportunistic | TlsPolicy::Required if !self.tls && self.offer.starttls => {
                 self.say(b"STARTTLS\r\n", Expect::StartTls);
             }
-            // C-TLS-22: not listed may mean taken off the list.
+            // An attacker may have taken STARTTLS off the list (C-TLS-22).
             TlsPolicy::Required if !self.tls => {
                 self.say_quit();
                 self.disconnect(ClientDisconnect::Tls(None));
@@ -153,7 +153,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 self.events.push_back(ClientEvent::Challenge { id, challenge });
             }
             Err(_) => {
-                // C-AUT-32: cancel, and hear the 501.
+                // A challenge that is not base64 is answered by cancelling (C-AUT-32).
                 self.say(b"*\r\n", Expect::Auth { id, held: None });
             }
         }
@@ -164,7 +164,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let Some(mut transaction) = self.sending.take() else { return };
         transaction.outstanding -= 1;
         if transaction.is_futile() {
-            // Nobody is going to get it: the lone dot ends what the peer has begun (C-CLI-11, C-CLI-12). How many
+            // Nobody is going to get the content: a lone dot ends it (C-CLI-11, C-CLI-12). How many
             // replies LMTP has for nobody is not written anywhere.
             if self.settings().lmtp {
                 self.sending = Some(transaction);
@@ -225,7 +225,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             _ => None,
         };
         match (uploading, reply.class()) {
-            // The peer has seen enough; behind DATA there is no way back but to close (C-CLI-33).
+            // The server refuses the content early. Behind DATA only the end of the connection ends it (C-CLI-33).
             (Some(at), Class::Transient | Class::Permanent) => {
                 let shared = Arc::new(reply);
                 if let Some(transaction) = &mut self.sending {
@@ -238,7 +238,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 if reply.code() == 421 {
                     self.disconnect(ClientDisconnect::ServiceClosing(reply));
                 } else {
-                    self.fail(ProtocolFault::Unsolicited); // C-CLI-18
+                    self.fail(ProtocolFault::Unsolicited); // It answers nothing (C-CLI-18).
                 }
             }
         }
@@ -289,13 +289,13 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             Phase::Challenged(id) => Some((id, Verb::Auth)),
             _ => None,
         };
-        // After a 421 the peer has worked on nothing behind what it answered with it (C-CLI-16).
+        // A server that says 421 has not worked on the commands behind the one that it answers (C-CLI-16).
         let told = matches!(reason, ClientDisconnect::ServiceClosing(_) | ClientDisconnect::Early(_));
         let open = mem::take(&mut self.sent).into_iter().chain(self.sending.take());
         for transaction in open {
             let Some(at) = self.position(transaction.job) else { continue };
             let job = &mut self.jobs[at];
-            // C-CLI-17: whatever else became of the message, this must be known.
+            // The server may have the message: the program must know (C-CLI-17).
             if transaction.outcome_unknown() && !told {
                 transaction.mark_unknown(job);
                 job.failure = Some(Failure::Unknown);

@@ -132,9 +132,9 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             return true;
         }
         let most = match self.offer.rcpt_max {
-            Some(most) => most as usize,
-            None if job.is_whole() => settings.max_recipients,
-            None => usize::MAX,
+            Some(most) => Some(most as usize),
+            None if job.is_whole() => Some(settings.max_recipients),
+            None => None,
         };
         let batch = job.next_batch(most, self.offer.rcpt_domain_max);
         if !job.is_whole() && !job.pending.is_empty() {
@@ -443,7 +443,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let start = self.output.len();
         let expect = match command {
             Command::Auth { mechanism, initial } => {
-                // C-AUT-31: a line that would be too long goes without; the response follows the empty challenge.
+                // If the line would be too long, the response waits for the empty challenge (C-AUT-31).
                 let long = initial.as_ref().is_some_and(|initial| {
                     "AUTH  \r\n".len() + mechanism.len() + initial.len() > 512 // RFC 5321 4.5.3.1.4
                 });

@@ -1,4 +1,4 @@
-//! One transaction on its way out: what was sent of it, and what was answered.
+//! One transaction on its way out: how much of it is sent, and which replies came.
 
 use std::sync::Arc;
 

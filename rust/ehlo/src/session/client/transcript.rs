@@ -1,4 +1,4 @@
-//! The latest lines of a session, for an error to show.
+//! The transcript: the latest lines of a session. An error shows them.
 
 use std::fmt::Write as _;
 

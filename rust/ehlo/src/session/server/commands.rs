@@ -1,4 +1,7 @@
-//! What each command does in each state.
+//! Commands: one `match` over the state and the command says what happens.
+//!
+//! A command that the program decides about becomes an event, and the session waits in `State::Deciding`. Every other command
+//! is answered here.
 
 use std::mem;
 use std::sync::Arc;
@@ -115,8 +118,8 @@ impl<C: Content> ServerConnection<C> {
             (state, Command::Xforward(pairs)) if self.implements(Verb::Xforward) => {
                 self.on_xforward(state, Attributes::from_pairs(&pairs))
             }
-            (state, Command::Unknown { verb, .. }) => {
-                if is_http(&verb) {
+            (state, Command::Unknown { verb, argument }) => {
+                if is_http(&verb, &argument) {
                     self.turn_away();
                 } else {
                     self.wrong(UNKNOWN_COMMAND);
@@ -195,7 +198,7 @@ impl<C: Content> ServerConnection<C> {
         }
     }
 
-    /// Why nothing but a few commands may be used now, if so (RFC 3207 4, RFC 4954 6, RFC 5321 3.1).
+    /// The answer to a command that may not be used now (RFC 3207 4, RFC 4954 6, RFC 5321 3.1).
     fn barred(&self, state: &State<C>, verb: Option<Verb>) -> Option<&'static str> {
         let settings = self.settings();
         match (state, verb) {
@@ -211,7 +214,7 @@ impl<C: Content> ServerConnection<C> {
         }
     }
 
-    /// Why a command that EHLO has to come before cannot be had in this state, if so.
+    /// The answer to a command that needs EHLO before it and no open transaction, if one of the two is missing.
     fn needs_ehlo(&self, state: &State<C>) -> Option<&'static str> {
         match (state, &self.learnt.hello) {
             (_, None) => Some(HELLO_FIRST),
@@ -223,7 +226,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn on_starttls(&mut self, state: State<C>) -> State<C> {
         if self.is_tls() {
-            return self.wrong_in(IN_TLS, state); // S-TLS-07
+            return self.wrong_in(IN_TLS, state); // No STARTTLS inside TLS (S-TLS-07).
         }
         if let Some(answer) = self.needs_ehlo(&state) {
             return self.wrong_in(answer, state);
@@ -234,7 +237,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn on_auth(&mut self, state: State<C>, mechanism: &str, initial: Option<&Secret<'_>>) -> State<C> {
         if self.learnt.identity.is_some() {
-            return self.wrong_in(IN_AUTH, state); // S-AUT-03
+            return self.wrong_in(IN_AUTH, state); // AUTH succeeds once in a session (S-AUT-03).
         }
         if let Some(answer) = self.needs_ehlo(&state) {
             return self.wrong_in(answer, state);
@@ -248,7 +251,8 @@ impl<C: Content> ServerConnection<C> {
         let initial = match initial {
             None => None,
             Some(_) if SERVER_FIRST.contains(&mechanism.as_str()) => return self.wrong_in(NO_INITIAL, state),
-            Some(octets) if **octets == *b"=" => Some(Vec::new()), // S-AUT-08
+            // `=` is an empty response, which is not the same as none (S-AUT-08).
+            Some(octets) if **octets == *b"=" => Some(Vec::new()),
             Some(octets) => match base64::decode(octets) {
                 Ok(octets) => Some(octets),
                 Err(_) => return self.wrong_in(NOT_BASE64, state),
@@ -260,15 +264,17 @@ impl<C: Content> ServerConnection<C> {
 
     /// A line inside AUTH (RFC 4954 4).
     pub(super) fn on_response(&mut self, line: &[u8]) -> State<C> {
+        // White space at the end of a line is forgiven, as in commands (RFC 5321 4.1.1).
+        let line = line.trim_ascii_end();
         if line == b"*" {
-            return self.wrong_in(CANCELLED, State::Idle);
+            return self.auth_given_up(CANCELLED);
         }
         match base64::decode(line) {
             Ok(octets) => {
                 self.events.push_back(ServerEvent::AuthResponse(Secret(octets.into())));
                 State::Deciding(Decision::Auth)
             }
-            Err(_) => self.wrong_in(NOT_BASE64, State::Idle),
+            Err(_) => self.auth_given_up(NOT_BASE64),
         }
     }
 
@@ -294,7 +300,7 @@ impl<C: Content> ServerConnection<C> {
         state
     }
 
-    /// Why XCLIENT or XFORWARD is not taken, if so.
+    /// The answer to an XCLIENT or XFORWARD that is refused.
     fn refuses_attributes(
         &self,
         state: &State<C>,
@@ -369,7 +375,7 @@ impl<C: Content> ServerConnection<C> {
         if let (Some(limit), Some(size)) = (settings.max_message_size, parameters.size)
             && size > limit
         {
-            self.say(TOO_BIG);
+            self.refuse_for_limit(TOO_BIG);
             return State::Idle;
         }
         if let ReversePath::Address(address) = &path
@@ -434,7 +440,7 @@ impl<C: Content> ServerConnection<C> {
             return self.wrong_in(SINGLE_LABEL_RECIPIENT, State::InTransaction(transaction));
         }
         if transaction.envelope.recipients.len() >= self.settings().max_recipients {
-            self.say(TOO_MANY_RECIPIENTS);
+            self.refuse_for_limit(TOO_MANY_RECIPIENTS);
             return State::InTransaction(transaction);
         }
         let recipient = Arc::new(Recipient { path: path.into_owned(), parameters: parameters.into_owned() });
@@ -448,7 +454,7 @@ impl<C: Content> ServerConnection<C> {
         State::InTransaction(transaction)
     }
 
-    /// Why content cannot follow, if so (RFC 5321 3.3, RFC 2033 4.2).
+    /// The answer to DATA or BDAT when nobody would get the content (RFC 5321 3.3, RFC 2033 4.2).
     pub(super) fn no_recipients(&self, transaction: &Transaction) -> Option<&'static str> {
         match (transaction.envelope.recipients.is_empty(), transaction.rcpt_seen, self.settings().lmtp) {
             (false, ..) => None,
@@ -485,6 +491,11 @@ fn out_of_turn<C>(state: &State<C>) -> &'static str {
     if matches!(state, State::Failed { .. }) { CHUNK_FAILED } else { CHUNKS_BEGUN }
 }
 
-fn is_http(verb: &[u8]) -> bool {
-    [&b"GET"[..], b"POST", b"HEAD", b"CONNECT"].contains(&verb)
+/// A request line of HTTP: a method that it has (RFC 9110 9.3), or any line that ends in a version (RFC 9112 3).
+fn is_http(verb: &[u8], argument: &[u8]) -> bool {
+    const METHODS: [&[u8]; 9] =
+        [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+    let versioned = matches!(argument, [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit());
+    versioned || METHODS.iter().any(|method| verb.eq_ignore_ascii_case(method))
 }

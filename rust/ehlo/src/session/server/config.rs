@@ -1,4 +1,6 @@
-//! What a server offers, asks and bears. Checked once, shared by all connections.
+//! The settings of a server. They are checked once, and shared by all connections.
+//!
+//! A new setting is one row of [`server_settings`](crate::server_settings), and its use.
 
 use std::fmt;
 use std::time::Duration;
@@ -98,14 +100,16 @@ macro_rules! server_settings {
         hostname: String = [text("localhost")];
         /// Speak LMTP instead of SMTP (RFC 2033).
         lmtp: bool = [false];
-        /// The decisions that the program takes: any of "connect", "hello", "mail", "rcpt", "data", "message", "vrfy",
-        /// "expn" and "etrn". The engine takes all others itself, without an event. "reset" is no decision: it asks
-        /// for a notice when a transaction was dropped.
+        /// The decisions that the program takes: any of "connect", "hello", "mail",
+        /// "rcpt", "data", "message", "vrfy", "expn" and "etrn". The engine takes all others
+        /// itself, without an event. "reset" is no decision: it asks for a notice when a
+        /// transaction was dropped.
         decisions: Decisions = [words("['message']", Decisions { message: true, ..Decisions::default() })];
-        /// The way of content: "collect" hands it over as a whole with the message, "stream" hands it over as it comes,
-        /// "discard" counts it and drops it.
+        /// The way of content: "collect" hands it over as a whole with the message,
+        /// "stream" hands it over as it comes, "discard" counts it and drops it.
         content: ContentMode = [word("collect", ContentMode::Collect)];
-        /// The text behind our name in the greeting. If it is empty, the greeting says ESMTP or LMTP.
+        /// The text behind our name in the greeting. If it is empty, the greeting says
+        /// ESMTP or LMTP.
         greeting: String = [text("")];
         /// Most octets of a message (SIZE, RFC 1870). None: no limit.
         max_message_size: Option<u64> = [Some(33554432)];
@@ -119,26 +123,32 @@ macro_rules! server_settings {
         dsn: bool = [true];
         /// Announce LIMITS (RFC 9422).
         limits_keyword: bool = [true];
-        /// Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted, True states no minimum.
+        /// Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted,
+        /// True states no minimum.
         deliver_by: Option<Option<u32>> = [None];
-        /// Offer FUTURERELEASE (RFC 4865), for submission only: the most seconds and the latest RFC 3339 time of a hold.
+        /// Offer FUTURERELEASE (RFC 4865), for submission only: the most seconds
+        /// and the latest RFC 3339 time of a hold.
         future_release: Option<FutureRelease> = [None];
-        /// Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True states none.
+        /// Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True
+        /// states none.
         mt_priority: Option<Option<String>> = [None];
         /// Offer RRVS (RFC 7293).
         rrvs: bool = [false];
         /// Offer HELP (RFC 5321 4.1.1.8).
         help: bool = [true];
-        /// The way to TLS: "off", "starttls" (RFC 3207), or "implicit" before the greeting (RFC 8314 3.3).
+        /// The way to TLS: "off", "starttls" (RFC 3207), or "implicit" before the greeting
+        /// (RFC 8314 3.3).
         tls: TlsMode = [word("off", TlsMode::Off)];
-        /// Before TLS, answer nothing but NOOP, EHLO, STARTTLS and QUIT (RFC 3207 4). Not for a public port 25.
+        /// Before TLS, answer nothing but NOOP, EHLO, STARTTLS and QUIT (RFC 3207 4).
+        /// Not for a public port 25.
         require_tls: bool = [false];
-        /// Octets that come in the clear behind STARTTLS: "refuse" answers 554 and closes, "drop" forgets them
-        /// (RFC 3207 4.2).
+        /// Octets that come in the clear behind STARTTLS: "refuse" answers 554 and
+        /// closes, "drop" forgets them (RFC 3207 4.2).
         injected_input: InjectedInput = [word("refuse", InjectedInput::Refuse)];
         /// Offer REQUIRETLS inside TLS (RFC 8689).
         requiretls: bool = [false];
-        /// The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without any there is no AUTH.
+        /// The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without
+        /// any there is no AUTH.
         auth: Vec<String> = [nothing];
         /// Those mechanisms that are offered without TLS, too (RFC 4954 4).
         auth_in_clear: Vec<String> = [nothing];
@@ -146,56 +156,71 @@ macro_rules! server_settings {
         require_auth: bool = [false];
         /// Expect a PROXY header first. Only where every client is a trusted proxy.
         proxy: bool = [false];
-        /// The attributes of XCLIENT that clients may send once `trusted` is set, like ("NAME", "ADDR"). Without any there
-        /// is no XCLIENT.
+        /// The attributes of XCLIENT that clients may send once `trusted` is set, like
+        /// ("NAME", "ADDR"). Without any there is no XCLIENT.
         xclient: Vec<AttributeName> = [nothing];
-        /// The attributes of XFORWARD that clients may send once `trusted` is set. Without any there is no XFORWARD.
+        /// The attributes of XFORWARD that clients may send once `trusted` is set.
+        /// Without any there is no XFORWARD.
         xforward: Vec<AttributeName> = [nothing];
-        /// Message submission (RFC 6409): AUTH is required, and domains must be fully qualified.
+        /// Message submission (RFC 6409): AUTH is required, and domains must be fully
+        /// qualified.
         submission: bool = [false];
         /// Domains of one label that submission takes all the same (RFC 6409 4.2).
         single_labels: Vec<String> = [nothing];
-        /// A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF, "allow" flags it (RFC 5321 2.3.8).
+        /// A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF,
+        /// "allow" flags it (RFC 5321 2.3.8).
         bare_newlines: BareNewlines = [word("reject", BareNewlines::Reject)];
         /// The same in BDAT. Content with BODY=BINARYMIME is not judged.
         bdat_bare_newlines: BareNewlines = [word("allow", BareNewlines::Allow)];
         /// A bare LF ends a command line, too.
         bare_lf_commands: bool = [false];
-        /// ESMTP parameters that nobody knows: "reject" answers 555, "ignore" drops them, "pass" gives them to the program
-        /// (RFC 5321 4.1.1.11).
+        /// ESMTP parameters that nobody knows: "reject" answers 555, "ignore"
+        /// drops them, "pass" gives them to the program (RFC 5321 4.1.1.11).
         unknown_parameters: UnknownParameters = [word("reject", UnknownParameters::Reject)];
         /// Refuse content with a NUL octet: 550 5.6.0.
         reject_nul: bool = [false];
         /// Refuse 8-bit content that was not declared: 554 5.6.1 (RFC 6152).
         reject_8bit: bool = [false];
-        /// Refuse content with a line of more than 1000 octets: 554 5.6.0 (RFC 5321 4.5.3.1.6).
+        /// Refuse content with a line of more than 1000 octets: 554 5.6.0 (RFC
+        /// 5321 4.5.3.1.6).
         reject_long_lines: bool = [false];
-        /// Departures from the grammar that are forgiven: any of "hello_underscore", "hello_trailing_text",
-        /// "space_after_colon", "bare_paths", "extra_space", "dots_in_local_part", "domain_underscore",
-        /// "general_literals" and "lowercase_xtext".
+        /// Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
+        /// "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
+        /// "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
+        /// submission "hello_any" is always among them.
         lenient: Leniency = [words("['hello_underscore']", Leniency::default())];
         /// Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1).
         max_local_part: usize = [64], at least 64;
-        /// Most octets of a command line with its CRLF, 512 at least (RFC 5321 4.5.3.1.4).
+        /// Most octets of a command line with its CRLF, 512 at least (RFC 5321
+        /// 4.5.3.1.4).
         max_command_line: usize = [2048], at least 512;
-        /// Most recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at least).
+        /// Most recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at
+        /// least).
         max_recipients: usize = [1000], at least 1;
         /// Most transactions in one session (RFC 9422 MAILMAX). None: no limit.
         max_messages: Option<u32> = [Some(1000)];
-        /// Most commands in one session that were answered as wrong. None: no limit.
+        /// Most commands since the last accepted message that were answered as wrong. None: no limit.
         max_errors: Option<u32> = [Some(20)];
-        /// Most commands that lead nowhere since the last accepted message: NOOP, RSET, VRFY, EXPN, ETRN, HELP, a repeated
-        /// EHLO, an empty chunk. Each one beyond it counts as an error. None: no limit.
+        /// Most commands that lead nowhere since the last accepted message: NOOP, RSET,
+        /// VRFY, EXPN, ETRN, HELP, a repeated EHLO, an empty chunk. Each one beyond it counts as an
+        /// error. None: no limit.
         max_junk: Option<u32> = [Some(100)];
-        /// Most recipients in one session that the program refused. None: no limit.
+        /// Most recipients in one session that the program refused. None:
+        /// no limit.
         max_refused_recipients: Option<u32> = [None];
+        /// Most refusals since the last accepted message: a recipient too many, a SIZE too large, a
+        /// MAIL, RCPT or DATA that the program refused. Each one beyond it counts as an error. None:
+        /// no limit.
+        max_refusals: Option<u32> = [Some(1000)];
         /// Most commands in one session. None: no limit.
         max_commands: Option<u32> = [None];
-        /// Most AUTH commands in one session that the program answered with 5yz (RFC 4954 4). None: no limit.
+        /// Most AUTH commands in one session that the program answered with 5yz
+        /// (RFC 4954 4). None: no limit.
         max_auth_failures: Option<u32> = [Some(3)];
         /// Most octets of a response inside AUTH, without its CRLF (RFC 4954 4).
         max_auth_response: usize = [12288];
-        /// Seconds to wait for a command (RFC 5321 4.5.3.2.7 asks for five minutes at least).
+        /// Seconds to wait for a command (RFC 5321 4.5.3.2.7 asks for five minutes
+        /// at least).
         command_timeout: Duration = [seconds(300)];
         /// Seconds to wait for more content (RFC 5321 4.5.3.2.5).
         content_timeout: Duration = [seconds(300)];
@@ -253,18 +278,18 @@ impl fmt::Display for ServerConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AuthInClear(name) => {
-                write!(f, "{name} cannot be offered in the clear: it is not offered at all, or needs TLS (RFC 5802 6)")
+                write!(f, "auth_in_clear: {name} is not among the mechanisms of auth, or it needs TLS (RFC 5802 6)")
             }
             Self::AuthNeverOffered => {
-                f.write_str("AUTH is never offered: there is no TLS, and no mechanism is offered in the clear")
+                f.write_str("auth: no mechanism can be used, since TLS is off and auth_in_clear is empty")
             }
-            Self::Attribute(command) => write!(f, "{command} does not have such an attribute"),
+            Self::Attribute(command) => write!(f, "{command} does not have one of these attributes"),
             Self::FutureReleaseWithoutSubmission => f.write_str("FUTURERELEASE is for submission only (RFC 4865 4.2)"),
             Self::Mechanism(name) => {
-                write!(f, "{name:?} is not the name of a SASL mechanism (RFC 4422 3.1), or is there twice")
+                write!(f, "auth: {name:?} is not the name of a SASL mechanism (RFC 4422 3.1), or it is there twice")
             }
-            Self::RequiresAuth => f.write_str("AUTH is required, but no mechanism is there"),
-            Self::RequiresTls => f.write_str("TLS is required, but it is off"),
+            Self::RequiresAuth => f.write_str("AUTH is required, but there is no mechanism: set auth"),
+            Self::RequiresTls => f.write_str("TLS is required, but it is off: set tls"),
             Self::EtrnForSubmission => f.write_str("ETRN must not be offered for submission (RFC 6409 7)"),
             Self::SingleLabel(name) => write!(f, "{name:?} is not a single label of a domain"),
             Self::BinarymimeWithoutChunking => f.write_str("BINARYMIME needs CHUNKING (RFC 3030 3)"),
@@ -338,8 +363,10 @@ impl ServerConfig {
             ..settings
         };
         let s = &settings;
+        // Mail programs say the name of their machine in submission, and it may be any (S-SES-09).
+        let leniency = Leniency { hello_any: s.lenient.hello_any || s.submission, ..s.lenient };
         let extended = |tls: bool| Options {
-            leniency: s.lenient,
+            leniency,
             parameters: offered(s, tls),
             unknown_parameters: s.unknown_parameters,
             smtputf8: s.smtputf8,
@@ -347,7 +374,7 @@ impl ServerConfig {
             ..Options::offering_nothing()
         };
         let (extended, extended_tls) = (extended(false), extended(true));
-        let basic = Options { leniency: s.lenient, max_local_part: s.max_local_part, ..Options::offering_nothing() };
+        let basic = Options { leniency, max_local_part: s.max_local_part, ..Options::offering_nothing() };
         let keywords = keywords(s);
         let auth = std::array::from_fn(|index| {
             let tls = index
@@ -397,9 +424,10 @@ impl ServerConfig {
         if self.settings.bare_lf_commands { LineEnds::CrlfOrLf } else { LineEnds::Crlf }
     }
 
-    /// How many octets of refused content are read before the patience ends (S-DAT-13).
-    pub(super) fn cut_off(&self) -> u64 {
-        self.settings.max_message_size.map_or(u64::MAX, |limit| limit.saturating_mul(2).saturating_add(1 << 20))
+    /// Whether content of so many octets is more than anybody reads to refuse it (S-DAT-13).
+    pub(super) fn cuts_off(&self, octets: u64) -> bool {
+        let limit = self.settings.max_message_size;
+        limit.is_some_and(|limit| octets > limit.saturating_mul(2).saturating_add(1 << 20))
     }
 }
 

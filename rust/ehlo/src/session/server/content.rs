@@ -1,4 +1,6 @@
-//! Content on its way in, by DATA and by BDAT: RFC 5321 4.5.2, 3030.
+//! Content on its way in, by DATA (RFC 5321 4.5.2) and by BDAT (RFC 3030).
+//!
+//! Refused content is read to its end all the same, and dropped: only then does the answer stand where the client expects it.
 
 use std::mem;
 
@@ -16,7 +18,7 @@ use crate::wire::bdat::BdatChunk;
 use crate::wire::content::{BareNewlines, ContentFlags, ContentReader, Discard, Sink};
 use crate::wire::dot::{Decoded, DotDecoder};
 
-/// Where a message's octets are kept: a [`Sink`] that starts empty.
+/// The place where the octets of a message are kept: a [`Sink`] that is empty at first.
 pub trait Content: Sink + Default {
     /// Whether nothing was put into it.
     fn is_empty(&self) -> bool;
@@ -38,8 +40,8 @@ impl<C: Content> ServerConnection<C> {
         // Up to the octet that passes the size limit and no further, so that what is found first is found first in
         // any split, and no more than the limit is ever kept.
         let limit = self.settings().max_message_size.filter(|limit| decoder.octets() <= *limit);
-        let room = limit.map_or(u64::MAX, |limit| limit - decoder.octets() + 1);
-        let octets = &octets[..usize::try_from(room).map_or(octets.len(), |room| room.min(octets.len()))];
+        let room = limit.and_then(|limit| usize::try_from(limit - decoder.octets() + 1).ok());
+        let octets = &octets[..room.map_or(octets.len(), |room| room.min(octets.len()))];
         let keep = incoming.refusal.is_none() && self.settings().content != ContentMode::Discard;
         let Decoded { consumed, done } =
             if keep { decoder.decode(octets, &mut incoming.content) } else { decoder.decode(octets, &mut Discard) };
@@ -47,7 +49,7 @@ impl<C: Content> ServerConnection<C> {
             self.refuse(&mut incoming, Refusal::BareNewline);
         }
         self.judge_size(&mut incoming, decoder.octets());
-        if incoming.refusal.is_some() && !done && decoder.octets() > self.config.cut_off() {
+        if incoming.refusal.is_some() && !done && self.config.cuts_off(decoder.octets()) {
             self.say(TOO_BIG);
             self.ending = Some(ServerDisconnect::Limit);
             return consumed;
@@ -233,9 +235,9 @@ impl<C: Content> ServerConnection<C> {
         State::Deciding(Decision::Content { transaction, framing })
     }
 
-    /// Nobody reads so much to say no (S-BDT-15).
+    /// End the session if a refused chunk is too long to be read to its end (S-BDT-15).
     fn is_cut_off(&mut self, size: u64) -> bool {
-        let over = size > self.config.cut_off();
+        let over = self.config.cuts_off(size);
         if over {
             self.say(TOO_BIG);
             self.ending = Some(ServerDisconnect::Limit);
@@ -268,7 +270,7 @@ impl<C: Content> ServerConnection<C> {
         self.fail_chunk(state, size, last, Answer::Canned(answer))
     }
 
-    /// Read a refused chunk to its last octet, then answer (S-BDT-05). In a transaction it has failed for good.
+    /// Read a refused chunk to its last octet, then answer (S-BDT-05). The transaction it belongs to cannot be saved.
     pub(super) fn fail_chunk(&mut self, state: State<C>, size: u64, last: bool, answer: Answer) -> State<C> {
         if self.is_cut_off(size) {
             return state;

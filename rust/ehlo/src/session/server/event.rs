@@ -1,4 +1,4 @@
-//! What the engine tells the program.
+//! Events: the server's engine tells the program what happened, and asks for decisions.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use crate::syntax::xattr::Attributes;
 use crate::wire::content::ContentFlags;
 use crate::wire::proxy::ProxyHeader;
 
-/// One thing that happened. Those marked *decision* wait for an answer; nothing behind them is looked at before.
+/// One thing that happened. An event that is marked *decision* waits for an answer. The input behind it is not looked at
+/// before the answer.
 #[derive(Clone, Debug)]
 pub enum ServerEvent<C> {
     /// *Decision.* AUTH (RFC 4954). Answer with [`super::ServerConnection::challenge`], with
@@ -19,7 +20,7 @@ pub enum ServerEvent<C> {
         /// The initial response, decoded; an empty one is not the same as none.
         initial: Option<Secret<'static>>,
     },
-    /// *Decision.* The client's answer to a challenge, decoded. To be answered as `Auth` is.
+    /// *Decision.* The client's answer to a challenge, decoded. Answer it as `Auth`.
     AuthResponse(Secret<'static>),
     /// The streamed content will not become a message.
     ContentAborted(Abort),
@@ -102,7 +103,7 @@ pub enum ServerDisconnect {
     Limit,
     /// The program said 421 or 221.
     Program,
-    /// The peer cannot be followed any more: a BDAT size that is none, HTTP, TLS in the clear, no PROXY header.
+    /// The client left the protocol: a BDAT without a size, HTTP, TLS in the clear, no PROXY header.
     Protocol,
     /// QUIT.
     Quit,

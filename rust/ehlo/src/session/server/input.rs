@@ -1,4 +1,7 @@
-//! Octets come in: they are cut into lines, chunks and headers by the state the session is in.
+//! Input: octets become lines, chunks, content, or a PROXY header.
+//!
+//! The state says how the next octets are read. The loop stops when the input is used up, when an event is there, and when
+//! the program has a decision to take. The rest of the input stays in the buffer.
 
 use std::mem;
 use std::sync::Arc;
@@ -88,7 +91,7 @@ impl<C: Content> ServerConnection<C> {
                         self.state = State::Proxy;
                         break;
                     }
-                    // Never guess: closed, and nothing said (S-PXY-01).
+                    // It is no header: close, and say nothing (S-PXY-01).
                     Err(_) => {
                         self.ending = Some(ServerDisconnect::Protocol);
                         self.state = State::Proxy;
@@ -104,8 +107,7 @@ impl<C: Content> ServerConnection<C> {
                         }
                         Scan::TooLong { consumed } => {
                             used += consumed;
-                            self.state = State::Idle;
-                            self.wrong(RESPONSE_TOO_LONG);
+                            self.state = self.auth_given_up(RESPONSE_TOO_LONG);
                         }
                         Scan::Partial { discard } => {
                             used += discard;

@@ -1,4 +1,4 @@
-//! What the program may not ask for.
+//! Misuse: calls of the program that make no sense in the present state.
 
 use std::fmt;
 
@@ -40,9 +40,9 @@ pub enum ServerMisuse {
 impl fmt::Display for ServerMisuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoHandshake => f.write_str(
-                "no TLS handshake is on its way: it begins when StartTls is accepted, or before the greeting",
-            ),
+            Self::NoHandshake => {
+                f.write_str("no TLS handshake is awaited: it begins when StartTls is accepted, or before the greeting")
+            }
             Self::NotAuth => f.write_str("only Auth and AuthResponse are answered with a challenge or an identity"),
             Self::NeedsIdentity => {
                 f.write_str("AUTH is answered with a challenge, with an identity, or with a 4yz or 5yz reply")

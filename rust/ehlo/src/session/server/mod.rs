@@ -1,7 +1,20 @@
 //! The server's side of a session: RFC 5321, 1870, 2033, 2034, 2920, 3030, 3207, 3461, 4954, 6152, 6409, 6531, 9422.
 //!
-//! Rule 1: everything that decides what is answered lives in this folder; grammar does not.
-//! Rule 2: this folder does not know how octets came or went, what time it is, or who asks.
+//! Two rules hold in this folder:
+//!
+//! 1. Every decision about an answer is taken here. The grammar is not here.
+//! 2. This folder does not know how octets come and go, what time it is, or who the program is.
+//!
+//! | file | job |
+//! |---|---|
+//! | `mod.rs` | the face of a connection: input, answers, output, questions |
+//! | `input.rs` | octets become lines, chunks and content |
+//! | `commands.rs` | what a command does in a state |
+//! | `decisions.rs` | what an answer of the program does |
+//! | `content.rs` | content by DATA and by BDAT |
+//! | `state.rs`, `transaction.rs` | the state of a session, and the open transaction |
+//! | `replies.rs` | texts of replies, and counts that end a session |
+//! | `config.rs`, `event.rs`, `misuse.rs` | settings, events, errors of the program |
 
 mod commands;
 pub mod config;
@@ -140,7 +153,7 @@ impl<C: Content> ServerConnection<C> {
     /// Take octets from the peer. What cannot be judged yet is kept.
     pub fn receive(&mut self, octets: &[u8]) {
         if matches!(self.state, State::Closed) {
-            return; // S-LIN-25
+            return; // Input behind the end is ignored (S-LIN-25).
         }
         if self.head < self.input.len() {
             if self.head > self.input.len() / 2 {
@@ -161,7 +174,7 @@ impl<C: Content> ServerConnection<C> {
         }
     }
 
-    /// The peer sends no more. What it sent before is still worked off, half a line is not (S-LIN-24).
+    /// The peer sends no more. Commands that it sent before are still answered. Half a line is dropped (S-LIN-24).
     pub fn receive_eof(&mut self) {
         self.eof = true;
     }
@@ -335,7 +348,7 @@ impl<C: Content> ServerConnection<C> {
         Ok(purpose)
     }
 
-    /// Forget what came in the clear (S-TLS-04). `false` if that ends the session.
+    /// Drop octets that came in the clear behind STARTTLS (S-TLS-04). False if they end the session.
     fn drop_injected(&mut self) -> bool {
         let injected = self.buffered() > 0;
         self.head = self.input.len();

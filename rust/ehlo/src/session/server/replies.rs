@@ -1,4 +1,4 @@
-//! What the server says, and how often it bears what is wrong (S-SES-42).
+//! Replies: the texts of the server, and the counts of errors, junk and refusals that end a session (S-SES-42).
 
 use super::ServerConnection;
 use super::config::TlsMode;
@@ -89,7 +89,7 @@ impl<C: Content> ServerConnection<C> {
         self.close_after(reply);
     }
 
-    /// 421 and 221 close, wherever they came from (S-SES-32).
+    /// A reply 421 or 221 ends the session, also when the program gave it (S-SES-32).
     fn close_after(&mut self, reply: &Reply) {
         if matches!(reply.code(), 221 | 421) {
             self.ending = Some(ServerDisconnect::Program);
@@ -146,7 +146,7 @@ impl<C: Content> ServerConnection<C> {
         self.say(&text);
     }
 
-    /// HTTP or TLS on this port: nobody there speaks SMTP (B-OTH-07).
+    /// End a session in which the client speaks HTTP or TLS (B-OTH-07).
     pub(super) fn turn_away(&mut self) {
         self.say_closing("421 4.7.0", "This port speaks SMTP");
         self.ending = Some(ServerDisconnect::Protocol);
@@ -156,7 +156,7 @@ impl<C: Content> ServerConnection<C> {
         self.counts.commands == 0 && rest.starts_with(&[0x16, 0x03])
     }
 
-    /// Answer a command that was wrong; at one too many, with 421 (S-SES-42).
+    /// Answer a command that was wrong. The first one beyond the limit is answered 421, and ends the session (S-SES-42).
     pub(super) fn wrong(&mut self, line: &str) {
         if self.count_error() {
             self.say(line);
@@ -170,7 +170,8 @@ impl<C: Content> ServerConnection<C> {
 
     fn count_error(&mut self) -> bool {
         self.counts.errors += 1;
-        let over = self.settings().max_errors.is_some_and(|limit| self.counts.errors > u64::from(limit));
+        self.counts.recent_errors += 1;
+        let over = self.settings().max_errors.is_some_and(|limit| self.counts.recent_errors > u64::from(limit));
         if over && self.ending.is_none() {
             self.say_closing("421 4.7.0", "Too many errors");
             self.ending = Some(ServerDisconnect::Limit);
@@ -190,10 +191,25 @@ impl<C: Content> ServerConnection<C> {
         !over || self.count_error()
     }
 
+    /// Refuse a command because of a limit. A client that goes on all the same makes errors (S-SES-42).
+    pub(super) fn refuse_for_limit(&mut self, line: &str) {
+        if self.count_refusal() {
+            self.say(line);
+        }
+    }
+
+    pub(super) fn count_refusal(&mut self) -> bool {
+        self.counts.refusals += 1;
+        let over = self.settings().max_refusals.is_some_and(|limit| self.counts.refusals > u64::from(limit));
+        !over || self.count_error()
+    }
+
     pub(super) fn count_message(&mut self, accepted: bool) {
         if accepted {
             self.counts.messages += 1;
             self.counts.junk = 0;
+            self.counts.recent_errors = 0;
+            self.counts.refusals = 0;
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Where a session stands, and what it knows.
+//! The state of a session, and its knowledge of the client.
+//!
+//! Data that belongs to one state lives in the variant of that state, and goes with it.
 
 use std::sync::Arc;
 
@@ -131,6 +133,9 @@ pub(super) struct Counts {
     pub(super) errors: u64,
     pub(super) junk: u64,
     pub(super) messages: u64,
+    /// Errors since the last accepted message: a client that delivers mail is forgiven its slips.
+    pub(super) recent_errors: u64,
+    pub(super) refusals: u64,
     pub(super) refused_recipients: u64,
     pub(super) transactions: u64,
 }

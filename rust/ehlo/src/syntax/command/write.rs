@@ -1,4 +1,4 @@
-//! Writing a command line.
+//! Writing a command line, so that it is one command and nothing else.
 
 use std::error::Error;
 use std::fmt;

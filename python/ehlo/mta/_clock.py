@@ -1,0 +1,51 @@
+"""The time, as the kit asks for it: a test gives another clock."""
+
+from __future__ import annotations
+
+from time import monotonic, time
+from typing import Protocol
+
+import anyio
+
+__all__ = ["Clock", "SystemClock", "Waitable"]
+
+
+class Waitable(Protocol):
+    """An event of either loop."""
+
+    async def wait(self) -> object:
+        """Wait until it is set."""
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+
+
+class Clock(Protocol):
+    """What the kit asks of a clock.
+
+    Example::
+
+        queue = ehlo.mta.open_queue("spool", clock=SystemClock(), ...)
+    """
+
+    def time(self) -> float:
+        """Seconds of the Unix epoch. What is stored is in it, so it may jump."""
+
+    def monotonic(self) -> float:
+        """Seconds that only go forward."""
+
+    async def wait(self, event: Waitable, seconds: float) -> bool:
+        """Wait for the event, no longer than so many seconds. Gives whether it was set."""
+
+
+class SystemClock:
+    """The system's clock."""
+
+    time = staticmethod(time)
+    monotonic = staticmethod(monotonic)
+
+    async def wait(self, event: Waitable, seconds: float) -> bool:
+        """See :meth:`Clock.wait`."""
+        with anyio.move_on_after(seconds):
+            await event.wait()
+        return event.is_set()

@@ -1,0 +1,583 @@
+"""Delivery: from recipients to routes, from routes to connections, from replies to the spool."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+
+import ehlo
+from ehlo.mta._channel import Channel, Job, Limits
+from ehlo.mta._clock import Clock
+from ehlo.mta._events import Counters, LogLine, log
+from ehlo.mta._loop import Tasks, event_class, open_tasks
+from ehlo.mta._means import Handed
+from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient
+from ehlo.mta._notices import Notice, Notifier, notices_of
+from ehlo.mta._retry import RetrySchedule
+from ehlo.mta._routing import Destination, Router
+from ehlo.mta._spool import Spool
+from ehlo.mta.delivery_status import MAX_RETURNED
+
+__all__ = ["Delivery"]
+
+# Seconds between two looks at the spool where nothing else calls for one.
+_LOOK: Final = 30.0
+_CLAIM: Final = 500
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """One task with one connection."""
+
+    event: Any = None
+    job: Job | None = None
+    since: float = 0.0
+    link: Any = None
+
+
+class Delivery:
+    """Delivers what it is given, and what is due in the spool.
+
+    Arguments:
+        spool: where outcomes go, and what is due comes from.
+        router: finds the way of a recipient.
+        schedule: when to try again.
+        notifier: makes notifications.
+        clock, counters, limits: see their classes.
+        postmaster: who gets the notifications that the null sender cannot get; ``None``: nobody.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        router: Router,
+        schedule: RetrySchedule,
+        notifier: Notifier,
+        clock: Clock,
+        counters: Counters,
+        limits: Limits,
+        postmaster: str | None = None,
+    ) -> None:
+        self._spool = spool
+        self._router = router
+        self._schedule = schedule
+        self._notifier = notifier
+        self._clock = clock
+        self._counters = counters
+        self._limits = limits
+        self._postmaster = postmaster
+        self.channels: dict[Any, Channel] = {}
+        self.suspended: dict[str, tuple[float, str]] = {}
+        self.active = 0
+        self.octets = 0
+        self._workers = 0
+        self._hungry: set[Channel] = set()
+        self._crashes: dict[int, int] = {}
+        self._unfinished = 0
+        self._failed_finishes: list[tuple[Message, list[Outcome], list[NewMessage]]] = []
+        self._tasks: Tasks | None = None
+        self._make_event: Callable[[], Any] = anyio.Event
+        self._wake: Any = None
+        self._planned = 0.0
+        self._draining = False
+        self._settled: Any = None
+        self._is_news = True
+        self._early: list[tuple[Message, list[Recipient], Content | None, bool]] = []
+        spool.on_news = self._hear
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deliver until cancelled, or until :meth:`drain` is done."""
+        if self._tasks is not None:
+            raise ehlo.LocalProtocolError("this queue runs already")
+        self._make_event = event_class()
+        self._draining = False
+        async with open_tasks() as tasks:
+            self._tasks = tasks
+            try:
+                early, self._early = self._early, []
+                for item in early:
+                    self.begin(*item)
+                for channel in list(self.channels.values()):
+                    self._open(channel)
+                await self._tend()
+            finally:
+                self._tasks = None  # tasks that end start no others
+                tasks.cancel()
+
+    async def drain(self, seconds: float) -> bool:
+        """Begin no more attempts, let those that go on end, no longer than so many seconds, and end :meth:`run`. Gives
+        whether all ended.
+        """
+        self._draining = True
+        end = self._clock.monotonic() + seconds
+        while self._is_busy and (left := end - self._clock.monotonic()) > 0:
+            self._settled = anyio.Event()
+            await self._clock.wait(self._settled, left)
+        ended = not self._is_busy
+        self.wake()
+        return ended
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._unfinished) or any(channel.busy for channel in self.channels.values())
+
+    def _hear(self) -> None:
+        """Another process changed the spool."""
+        self._is_news = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Something in the spool became due, or a setting changed."""
+        if self._wake is not None:
+            self._wake.set()
+
+    async def _tend(self) -> None:
+        """Take what is due, close connections that nobody needs, probe dead routes."""
+        while not self._draining:
+            self._wake = self._make_event()
+            room = min(_CLAIM, self._limits.active - self.active)
+            claimed: list[tuple[Message, list[Recipient]]] = []
+            try:
+                if self._is_news:
+                    await self._learn_suspensions()
+                    self._is_news = False
+                if room > 0:
+                    claimed = await self._spool.claim(self._clock.time(), room)
+            except OSError as exc:  # what is queued waits
+                log.error(LogLine("spool-failed", error=exc))
+            for message, recipients in claimed:
+                self.begin(message, recipients, None, recipients[0].attempts > 0)
+            self._finish_again()
+            now = self._clock.monotonic()
+            self._dismiss_idle(now)
+            for channel in list(self.channels.values()):
+                if channel.suspended_until and now >= channel.suspended_until:
+                    self._open(channel)
+            if len(claimed) < room or room <= 0:
+                seconds = await self._seconds(now)
+                self._planned = self._clock.time() + seconds
+                await self._clock.wait(self._wake, seconds)
+                self._planned = 0.0
+
+    async def _seconds(self, now: float) -> float:
+        """Until there is something to do."""
+        seconds = _LOOK
+        try:
+            due = await self._spool.next_due()
+        except OSError:
+            due = None
+        if due is not None and self.active < self._limits.active:
+            seconds = min(seconds, due - self._clock.time())
+        for channel in self.channels.values():
+            if channel.suspended_until and len(channel) and not channel.probing:
+                seconds = min(seconds, channel.suspended_until - now)
+            if channel.idle:
+                seconds = min(seconds, channel.idle[0].since + self._limits.linger - now)
+        return max(seconds, 0.01)
+
+    # ---- from recipients to routes ---------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many recipients are in memory as may be: further ones wait in the spool."""
+        return self.active >= self._limits.active
+
+    def begin(
+        self, message: Message, recipients: list[Recipient], content: Content | None, is_retry: bool = False
+    ) -> None:
+        """Deliver a message that is in the spool, and owned by this process. Returns at once.
+
+        Arguments:
+            content: its octets, if they are at hand.
+            is_retry: it was tried before.
+        """
+        self.active += len(recipients)
+        tasks = self._tasks
+        if tasks is None:
+            self._early.append((message, recipients, content, is_retry))
+            self.active -= len(recipients)
+            return
+        if content is not None and self.octets + message.size > self._limits.octets:
+            content = None
+        if len(recipients) == 1:
+            try:
+                decided = self._router.at_once(message, recipients[0])
+            except Exception as exc:
+                decided = self._crashed(message, recipients[0], exc)
+            if isinstance(decided, Destination):
+                self._put(self._channel(decided), Job(message, recipients, content, is_retry))
+                return
+            if decided is not None:
+                tasks.start(self._settle_slowly, message, [decided], content)
+                return
+        tasks.start(self._begin_slowly, message, recipients, content, is_retry)
+
+    async def _begin_slowly(
+        self, message: Message, recipients: list[Recipient], content: Content | None, is_retry: bool
+    ) -> None:
+        together: dict[Channel, list[Recipient]] = {}
+        decided: list[Outcome] = []
+        for recipient in recipients:
+            try:
+                found = await self._router.find(message, recipient)
+            except Exception as exc:
+                found = self._crashed(message, recipient, exc)
+            if isinstance(found, Outcome):
+                decided.append(found)
+            else:
+                together.setdefault(self._channel(found), []).append(recipient)
+        for channel, chosen in together.items():
+            for at in range(0, len(chosen), self._limits.recipients):
+                self._put(channel, Job(message, chosen[at : at + self._limits.recipients], content, is_retry))
+        if decided:
+            await self._settle_slowly(message, decided, content)
+
+    def _channel(self, found: Destination) -> Channel:
+        channel = self.channels.get(found.key)
+        if channel is None:
+            busiest = [one.octets for one in self.channels.values() if one.workers]
+            self.channels[found.key] = channel = Channel(found.key, found.name, found.means, self._limits)
+            channel.octets = min(busiest, default=0)
+            until, reason = self.suspended.get(found.name, (0.0, ""))
+            if until > self._clock.monotonic():
+                channel.suspend(self._clock.monotonic(), until - self._clock.monotonic(), reason)
+        else:
+            channel.means = found.means
+        return channel
+
+    # ---- from routes to connections --------------------------------------------------------------
+
+    def _put(self, channel: Channel, job: Job) -> None:
+        for recipient in job.recipients:
+            recipient.route = channel.name
+        if type(job.content) is bytes:
+            self.octets += job.message.size
+        if channel.suspended_until and len(channel) >= max(1, self._limits.backlog):  # one is the probe
+            self._postpone(channel, job)
+        elif channel.idle and not len(channel) and not channel.suspended_until and not self._draining:
+            worker = channel.idle.pop()
+            worker.job = job
+            channel.begin(job)
+            worker.event.set()
+        else:
+            channel.put(job)
+            self._open(channel)
+
+    def _open(self, channel: Channel) -> None:
+        """One more worker, if there is something for it to do, and it may be."""
+        if self._tasks is None or self._draining or not channel.may_open or not channel.is_ready:
+            return
+        if channel.suspended_until and self._clock.monotonic() < channel.suspended_until:
+            return
+        if self._workers >= self._limits.connections:
+            self._hungry.add(channel)
+            for other in self.channels.values():
+                if other.idle:
+                    other.idle.pop(0).event.set()  # it closes, and the next in turn opens
+                    break
+            return
+        channel.workers += 1
+        self._workers += 1
+        self._tasks.start(self._work, channel)
+
+    async def _work(self, channel: Channel) -> None:
+        worker = _Worker()
+        try:
+            job = self._take(channel)
+            while job is not None:
+                await self._deliver(worker, channel, job)
+                job = self._take(channel)
+                if job is None and self._may_stay(channel):
+                    job = await self._idle(worker, channel)
+            if worker.link is not None:
+                await worker.link.client.close()
+        finally:
+            if worker.link is not None:
+                worker.link.client.abort()
+            channel.workers -= 1
+            self._workers -= 1
+            self._feed(channel)
+
+    def _take(self, channel: Channel) -> Job | None:
+        if self._draining or channel.workers > max(1, int(channel.limit)):
+            return None
+        if self._hungry and channel.workers > 1 and channel.octets > min(one.octets for one in self._hungry):
+            return None  # another route's turn
+        return channel.take(self._clock.monotonic())
+
+    def _may_stay(self, channel: Channel) -> bool:
+        return not (self._hungry or self._draining or channel.suspended_until or channel.is_ready)
+
+    async def _idle(self, worker: _Worker, channel: Channel) -> Job | None:
+        """Wait for a job; ``None``: close."""
+        worker.event = event = self._make_event()
+        worker.job = None
+        worker.since = self._clock.monotonic()
+        channel.idle.append(worker)
+        if len(channel.idle) == 1 and self._planned > self._clock.time() + self._limits.linger:
+            self.wake()
+        try:
+            await event.wait()
+        finally:
+            if worker in channel.idle:
+                channel.idle.remove(worker)
+        return worker.job
+
+    def _dismiss_idle(self, now: float) -> None:
+        for channel in list(self.channels.values()):
+            while channel.idle and now - channel.idle[0].since >= self._limits.linger:
+                channel.idle.pop(0).event.set()
+
+    def _feed(self, channel: Channel) -> None:
+        """A worker is gone: the route with the fewest octets gets the next one."""
+        self._hungry = {one for one in self._hungry if len(one) and one.may_open}
+        if self._hungry:
+            self._open(min(self._hungry, key=lambda one: one.octets))
+        else:
+            self._open(channel)
+        if not channel.workers and not len(channel) and not channel.suspended_until and len(self.channels) > 1000:
+            self.channels.pop(channel.key, None)
+
+    async def _deliver(self, worker: _Worker, channel: Channel, job: Job) -> None:
+        """One attempt, and what follows from it."""
+        link = worker.link
+        if link is not None and (link.client.is_closed or link.messages >= self._limits.messages):
+            await link.client.close()
+            link = None
+        content = job.content
+        try:
+            if content is None:
+                content = await self._spool.read(job.message)
+            handed = await channel.means.hand_over(job.message, job.recipients, content, link, self._clock.monotonic())
+        except Exception as exc:
+            if link is not None:
+                link.client.abort()
+            handed = Handed([self._crashed(job.message, one, exc) for one in job.recipients])
+        worker.link = handed.link
+        channel.done(job)
+        if type(job.content) is bytes:
+            self.octets -= job.message.size
+        if handed.is_alive:
+            if channel.suspended_until:
+                log.info(LogLine("resumed", route=channel.name))
+            channel.succeeded()
+        else:
+            self._route_failed(channel, handed.outcomes[-1].reply)
+        for _ in range(int(channel.limit) - channel.workers if len(channel) else 0):
+            self._open(channel)
+        if len(handed.outcomes) == 1 and handed.outcomes[0].result == "relayed" and job.recipients[0].notify is None:
+            self._settle(job.message, handed.outcomes, [])
+        else:
+            await self._settle_slowly(job.message, handed.outcomes, content)
+
+    # ---- suspension ------------------------------------------------------------------------------
+
+    def suspend(self, name: str, seconds: float, reason: str) -> None:
+        """No attempt for routes of this name, for so many seconds."""
+        now = self._clock.monotonic()
+        self.suspended[name] = (now + seconds, reason)
+        for channel in self._named(name):
+            channel.suspend(now, seconds, reason)
+            self.return_backlog(channel)
+
+    def resume(self, name: str) -> bool:
+        """End a suspension. Gives whether there was one."""
+        there = self.suspended.pop(name, None) is not None
+        for channel in self._named(name):
+            there = there or bool(channel.suspended_until)
+            channel.resume()
+            self._open(channel)
+        self.wake()
+        return there
+
+    def _named(self, name: str) -> list[Channel]:
+        return [channel for channel in self.channels.values() if channel.name == name]
+
+    async def _learn_suspensions(self) -> None:
+        """What administrators decided, on this node or on another."""
+        now = self._clock.time()
+        stored = {one.route: one for one in await self._spool.suspensions() if one.until > now}
+        for name in [name for name in self.suspended if name not in stored]:
+            self.resume(name)
+        for name, one in stored.items():
+            if name not in self.suspended:
+                self.suspend(name, one.until - now, one.reason)
+
+    def _route_failed(self, channel: Channel, reply: ehlo.Reply) -> None:
+        now = self._clock.monotonic()
+        if channel.failed(now, str(reply)):
+            self._counters.suspensions += 1
+            seconds = channel.suspended_until - now
+            log.warning(LogLine("suspended", route=channel.name, seconds=round(seconds), reason=channel.reason))
+            self.return_backlog(channel)
+
+    def return_backlog(self, channel: Channel) -> None:
+        """Give what waits for a suspended route back to the spool, but for a few."""
+        for job in channel.give_back(max(1, self._limits.backlog)):
+            if type(job.content) is bytes:
+                self.octets -= job.message.size
+            self._postpone(channel, job)
+        self.wake()
+
+    def _postpone(self, channel: Channel, job: Job) -> None:
+        """No attempt, since the route is suspended; none is counted. What is too old by then fails."""
+        now = self._clock.time()
+        due = now + max(0.0, channel.suspended_until - self._clock.monotonic())
+        end = self._schedule.expires(job.message.arrived, null_sender=not job.message.sender)
+        reply = ehlo.Reply(451, "4.4.1", f"The route {channel.name} is suspended: {channel.reason}"[:400])
+        if now >= end and self._tasks is not None:
+            late = [Outcome(one, "deferred", reply) for one in job.recipients]
+            self._tasks.start(self._settle_slowly, job.message, late, job.content)
+            return
+        outcomes = [Outcome(one, "postponed", reply, due=min(due, max(end, now))) for one in job.recipients]
+        self._settle(job.message, outcomes, [])
+
+    # ---- from replies to the spool ---------------------------------------------------------------
+
+    def _crashed(self, message: Message, recipient: Recipient, exc: Exception) -> Outcome:
+        """The program failed, not the next hop: three times, then the recipient is held."""
+        self._counters.crashes += 1
+        log.error(LogLine("crashed", message.ident, to=recipient.path), exc_info=exc)
+        times = self._crashes[recipient.id] = self._crashes.get(recipient.id, 0) + 1
+        reply = ehlo.Reply(451, "4.3.0", f"Delivery failed by an error of the program: {type(exc).__name__}")
+        if times < self._limits.crashes:
+            return Outcome(recipient, "deferred", reply)
+        del self._crashes[recipient.id]
+        return Outcome(recipient, "held", reply)
+
+    async def settle(self, message: Message, outcomes: list[Outcome]) -> None:
+        """End recipients that were taken out of the spool, not delivered."""
+        self.active += len(outcomes)
+        await self._settle_slowly(message, outcomes, None)
+
+    async def _settle_slowly(self, message: Message, outcomes: list[Outcome], content: Content | None) -> None:
+        """Judge outcomes by the clock, make the notifications, store both."""
+        now = self._clock.time()
+        delayed = [one for one in outcomes if self._is_late(message, one, now)]
+        made: list[NewMessage | None] = []
+        try:
+            for notice in notices_of(message, outcomes, delayed):
+                made.append(await self._make(message, notice, content, now))
+        except Exception as exc:  # what cannot be told is held, so that nothing is lost
+            self._counters.crashes += 1
+            log.error(LogLine("crashed", message.ident), exc_info=exc)
+            made = []
+            for one in outcomes:
+                if one.result == "failed":
+                    one.result = "held"
+        self._settle(message, outcomes, [one for one in made if one is not None])
+
+    def _is_late(self, message: Message, one: Outcome, now: float) -> bool:
+        """Give a deferred recipient its next time; or fail it, where the message's time is over. Gives whether its
+        sender is to be told of the delay.
+        """
+        if one.result != "deferred":
+            return False
+        recipient = one.recipient
+        due = self._schedule.next_attempt(
+            recipient.attempts + 1, now=now, arrived=message.arrived, null_sender=not message.sender
+        )
+        if due is None:
+            one.result = "failed"
+            text = f"It could not be delivered in time. The last reply: {' '.join(str(one.reply).split())}"
+            one.reply = ehlo.Reply(554, "5.4.7", text[:900])
+            return False
+        one.due = due
+        after = self._schedule.warn_after
+        if after is None or recipient.warned or now - message.arrived < after:
+            return False
+        recipient.warned = True
+        return True
+
+    async def _make(self, message: Message, notice: Notice, content: Content | None, now: float) -> NewMessage | None:
+        """The notification as a message of its own; ``None`` where nobody is to get it."""
+        to = message.sender
+        if not to:  # never to the null sender (RFC 5321 4.5.5, RFC 3464 2)
+            if notice.action != "failed":
+                return None
+            self._counters.double_bounces += 1
+            for one in notice.outcomes:
+                log.warning(LogLine("double-bounce", message.ident, to=one.recipient.path, reply=one.reply))
+            if self._postmaster is None or any(o.recipient.path == self._postmaster for o in notice.outcomes):
+                return None
+            to = self._postmaster
+        if isinstance(content, bytes):
+            original = content
+        else:
+            original = await self._spool.head(message, MAX_RETURNED)
+        until = self._schedule.expires(message.arrived, null_sender=not message.sender)
+        octets = self._notifier.build(message, notice, original, now=now, until=until, to=to)
+        self._counters.notices[notice.action] += 1
+        number = self._spool.new_id()
+        head, _, _ = octets.partition(b"\r\n\r\n")
+        report = Message(
+            number,
+            "",
+            now,
+            len(octets),
+            eight_bit=not octets.isascii(),
+            utf8_header=not head.isascii(),
+            smtputf8=not to.isascii(),
+        )
+        log.info(LogLine("notified", message.ident, kind=notice.action, to=to, notice=report.ident))
+        return report, [Recipient(self._spool.new_id(), to, due=now)], octets
+
+    def _settle(self, message: Message, outcomes: list[Outcome], notices: list[NewMessage]) -> None:
+        """Log, count, and store. What is new is delivered when it is durable."""
+        for one in outcomes:
+            self._tell(message, one)
+        self.active -= len(outcomes)
+        self._finish(message, outcomes, notices)
+
+    def _finish(self, message: Message, outcomes: list[Outcome], notices: list[NewMessage]) -> None:
+        self._unfinished += 1
+
+        def done(error: BaseException | None) -> None:
+            self._unfinished -= 1
+            if error is not None:
+                log.error(LogLine("not-stored", message.ident, error=error))
+                self._failed_finishes.append((message, outcomes, notices))
+            elif notices:
+                for report, recipients, octets in notices:
+                    self.begin(report, recipients, octets)
+            if self._settled is not None and not self._is_busy:
+                self._settled.set()
+
+        self._spool.finish(message, outcomes, notices, done)
+
+    def _finish_again(self) -> None:
+        """What the spool did not take is not forgotten."""
+        failed, self._failed_finishes = self._failed_finishes, []
+        for item in failed:
+            self._finish(*item)
+
+    def _tell(self, message: Message, one: Outcome) -> None:
+        recipient, counters = one.recipient, self._counters
+        counters.attempts[one.result] += 1
+        if one.result != "postponed":
+            recipient.attempts += 1
+        if one.is_unknown:
+            counters.doubles_possible += 1
+        if one.result in ("relayed", "delivered"):
+            seconds = max(0.0, self._clock.time() - message.arrived)
+            counters.delivery_seconds.add(seconds)
+            if self._crashes:
+                self._crashes.pop(recipient.id, None)
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                LogLine(
+                    one.result,
+                    message.ident,
+                    to=recipient.path,
+                    host=one.host or "-",
+                    reply=one.reply,
+                    attempts=recipient.attempts,
+                    age=round(self._clock.time() - message.arrived, 3),
+                )
+            )
