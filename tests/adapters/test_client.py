@@ -262,7 +262,6 @@ def test_a_refused_message_closes_its_generator(backend: Backend) -> None:
 
 @pytest.mark.parametrize("chunking", [False, "auto"], ids=["DATA", "BDAT"])
 def test_a_large_message_in_little_memory(backend: Backend, chunking: Any) -> None:
-    # 32 MiB; benches/client.py does it with 1 GiB.
     size = 32 << 20
     piece = b"x" * 998 + b"\r\n"
 
