@@ -12,6 +12,7 @@ import pytest
 import ehlo.cli
 from authority import Authority
 from backends import BACKENDS, Backend, MemoryAsyncio, MemoryTrio
+from loops import LOOPS
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,6 +44,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def backend(backend_kind: type[Backend]) -> Backend:
     return backend_kind()
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request: pytest.FixtureRequest) -> str:
+    """The name of an event loop; ``loops.run`` runs a function on it."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
