@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from loops import run
 from name_server import NameServer
 
 import ehlo
 from ehlo.mta import dns
+from loops import run
 
 RECORDS: dict[str, dict[str, list[str] | str]] = {
     "two.example": {"MX": ["20 mx2.two.example.", "10 mx1.two.example."]},

@@ -7,12 +7,12 @@ import logging
 
 import pytest
 from kit import CONTENT, Sink, relaying, until
-from loops import run
 from memory_spool import MemorySpool
 
 from ehlo.mta import JsonFormatter
 from ehlo.mta._events import BUCKETS, Histogram, LogLine
 from ehlo.mta._spool import Totals
+from loops import run
 
 
 def test_s_que_23_each_event_is_a_line_with_the_queue_id(caplog: pytest.LogCaptureFixture) -> None:

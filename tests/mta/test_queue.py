@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 from kit import CONTENT, Sink, connect, relaying, running, serving, until
-from loops import run
 from memory_spool import MemorySpool
 
 import ehlo
@@ -17,6 +16,7 @@ from authority import Authority
 from ehlo.mta import DeliveryLimits, Fail, Hold, Queue, QueueHandler, RetrySchedule, SmartHost, StreamingQueueHandler
 from ehlo.mta._model import Content, Message
 from ehlo.mta.delivery_status import parse_report
+from loops import run
 
 
 @pytest.mark.parametrize("kind", [QueueHandler, StreamingQueueHandler])

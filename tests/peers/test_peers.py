@@ -157,7 +157,12 @@ def sink(*, lmtp: bool = False) -> Iterator[Receiver]:
         command = [sys.executable, "-m", "ehlo", "sink", "--port", "0", "--maildir", str(maildir)]
         with subprocess.Popen([*command, *["--lmtp"][: int(lmtp)]], stdout=subprocess.PIPE, text=True) as process:
             lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-            reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()])
+
+            def read() -> None:
+                for line in process.stdout or ():
+                    lines.put(line)
+
+            reader = threading.Thread(target=read)
             reader.start()
             seen: set[str] = set()
 
@@ -190,7 +195,8 @@ def unwrap(stored: bytes) -> Received:
 
 @pytest.fixture(params=[served, partial(served, "trio"), sink], ids=["serve", "serve on trio", "sink"])
 def start(request: pytest.FixtureRequest) -> Callable[..., contextlib.AbstractContextManager[Receiver]]:
-    return request.param
+    chosen: Callable[..., contextlib.AbstractContextManager[Receiver]] = request.param
+    return chosen
 
 
 @pytest.fixture
