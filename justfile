@@ -202,6 +202,11 @@ workflows: tools
         echo 'actionlint is skipped: neither it nor Go is here'
     fi
 
+# The benchmarks, each once and without timing: do they work?
+[group('slow')]
+benches: lint-tools
+    {{ python }} -m pytest -q -p no:cacheprovider benches --benchmark-disable
+
 # Instructions of the engines for one message, against benches/instructions.json
 [group('slow')]
 instructions:

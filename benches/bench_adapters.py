@@ -94,7 +94,7 @@ def aiosmtpd_protocol() -> Any:
 
 def open_server(kind: str, loop: str, path: Path, portal: Any, stack: ExitStack) -> None:
     """Start a server at ``path``; it ends with ``stack``."""
-    config = ehlo.ServerConfig("mx.example.org", max_messages=None)
+    config = ehlo.ServerConfig("mx.example.org", content="discard", max_messages=None)
     if loop == "trio":
         if kind == "ehlo":
             serve = partial(importlib.import_module("ehlo.trio").serve, ehlo.Handler(), path=path, config=config)

@@ -570,7 +570,7 @@ class MemoryLoop(asyncio.SelectorEventLoop):
         self.memory = memory
         self.arriving: set[asyncio.Task[Any]] = set()
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         server = getattr(callback, "__self__", None)
         if isinstance(server, ehlo.asyncio.Server):
 
