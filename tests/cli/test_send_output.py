@@ -19,9 +19,9 @@ COMMAND = [sys.executable, "-W", "ignore", "-m", "ehlo", "send"]
 
 
 def run(*arguments: str | bytes, environment: dict[str, str] | None = None, **options: Any) -> Any:
-    options = {"input": MAIL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "check": False} | options
+    settings: dict[str, Any] = {"input": MAIL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "check": False} | options
     command: list[str | bytes] = [*COMMAND, *arguments]
-    return subprocess.run(command, timeout=60, env=os.environ | (environment or {}), **options)
+    return subprocess.run(command, timeout=60, env=os.environ | (environment or {}), **settings)
 
 
 class Rude(ehlo.Handler):
