@@ -57,7 +57,7 @@ class MemorySpool:
             raise self.error
 
     def new_id(self) -> int:
-        return next(self.ids)
+        return int(next(self.ids))
 
     def refusal(self, octets: int) -> ehlo.Reply | None:
         return self.full
