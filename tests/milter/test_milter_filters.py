@@ -52,7 +52,10 @@ def talk_to(port: int, talk: Talk, lmtp: bool = False) -> Any:
 
 def send(client: smtplib.SMTP, content: bytes = MESSAGE, recipients: tuple[str, ...] = ("c@d.example",)) -> list[Any]:
     """The replies, up to the first refusal."""
-    replies: list[Any] = [client.ehlo("client.example"), client.mail("a@b.example", ["BODY=8BITMIME"])]
+    replies: list[tuple[int, bytes | str]] = [
+        client.ehlo("client.example"),
+        client.mail("a@b.example", ["BODY=8BITMIME"]),
+    ]
     if replies[-1][0] < 400:
         replies += [client.rcpt(one) for one in recipients]
     if replies[-1][0] < 400:
