@@ -19,7 +19,12 @@ COMMAND = [sys.executable, "-W", "ignore", "-m", "ehlo", "send"]
 
 
 def run(*arguments: str | bytes, environment: dict[str, str] | None = None, **options: Any) -> Any:
-    settings: dict[str, Any] = {"input": MAIL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "check": False} | options
+    settings: dict[str, Any] = {
+        "input": MAIL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "check": False,
+    } | options
     command: list[str | bytes] = [*COMMAND, *arguments]
     return subprocess.run(command, timeout=60, env=os.environ | (environment or {}), **settings)
 
