@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -301,6 +302,95 @@ def test_what_the_journal_has_is_not_delivered_again(loop: str, make: Make) -> N
     run(loop, main)
 
 
+# ---- PostgreSQL alone ----------------------------------------------------------------------------------
+
+
+def test_two_nodes_share_what_is_due_and_a_dead_one_is_replaced(loop: str, tmp_path: Path, postgres: str) -> None:
+    import psycopg
+
+    from ehlo.mta._postgres_spool import DEAD, PostgresSpool, _Liveness
+    from ehlo.mta._postgres_store import connect
+
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute("DROP SCHEMA IF EXISTS ehlo CASCADE")
+
+    async def main() -> None:
+        async with PostgresSpool(postgres, node="one") as one, PostgresSpool(postgres, node="two") as two:
+            assert one._slot() != two._slot()
+            for at in range(10):
+                await one.accept(message(one), [recipient(one)], b"text", at >= 5)
+            first = await one.claim(NOW, 2)
+            second = await two.claim(NOW, 10)
+            assert (len(first), len(second)) == (2, 3)
+            assert [node.owned for node in await two.nodes()] == [7, 3]
+            # The first node stands still for so long that the second one takes its place.
+            one._alive.stop()
+            one._alive = None
+            clock = FakeMonotonic()
+            watcher = _Liveness.__new__(_Liveness)
+            watcher._store, watcher._clock, watcher._seen, watcher._machine = two._postgres, clock, {}, "elsewhere"
+            with connect(postgres) as connection:
+                connection.execute("SELECT pg_advisory_lock(%s, %s)", (0x65686C6F, one._store.owner))
+                assert not watcher.beat(connection)
+                clock.now += DEAD - 1
+                assert not watcher.beat(connection)
+                clock.now += 1
+                assert watcher.beat(connection)
+            assert len(await two.claim(NOW, 10)) == 7
+            # What the first node says now has no effect.
+            about, [to] = first[0]
+            await finish(one, about, [Outcome(to, "relayed", OK)])
+            assert (await two.totals()).owned == 10
+
+    run(loop, main)
+
+
+class FakeMonotonic:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return NOW
+
+    async def wait(self, event: Any, seconds: float) -> bool:
+        raise NotImplementedError
+
+
+def test_a_session_that_the_server_ends_is_begun_anew(loop: str, postgres: str) -> None:
+    import psycopg
+
+    from ehlo.mta._postgres_spool import PostgresSpool
+
+    async def main() -> None:
+        async with PostgresSpool(postgres) as spool:
+            for _ in range(3):
+                with psycopg.connect(postgres, autocommit=True) as admin:
+                    admin.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE application_name = 'ehlo' AND pid <> pg_backend_pid()"
+                    )
+                one, to = message(spool), recipient(spool)
+                await spool.accept(one, [to], b"text", True)
+                await finish(spool, one, [Outcome(to, "relayed", OK)])
+
+    run(loop, main)
+
+
+def test_a_server_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    from ehlo.mta._postgres_spool import PostgresSpool
+
+    async def main() -> None:
+        for url in (f"postgresql:///x?host={tmp_path}", "postgresql://:bad:port/x"):
+            with pytest.raises(SpoolError, match="^the spool in PostgreSQL cannot be opened: ") as raised:
+                await PostgresSpool(url).open()
+            assert "\n" not in str(raised.value)
+
+    run("asyncio", main)
+
+
 # ---- SQLite alone --------------------------------------------------------------------------------------
 
 
@@ -313,6 +403,74 @@ def test_a_folder_in_use_is_refused_with_the_pid(loop: str, tmp_path: Path) -> N
                 assert (await beside.totals()).messages == 0
 
     run(loop, main)
+
+
+_CHILD = """
+import os, sys, time
+import anyio
+from ehlo.mta._model import Message, Recipient
+from ehlo.mta._sqlite_spool import SqliteSpool
+
+async def submit(spool, octets):
+    while True:
+        message = Message(spool.new_id(), "a@b.example", time.time(), octets)
+        await spool.accept(message, [Recipient(spool.new_id(), "c@d.example")], b"x" * octets, True)
+        os.write(1, b"%20d\\n" % message.id)
+
+async def main():
+    async with SqliteSpool(sys.argv[1], reserve=0) as spool, anyio.create_task_group() as group:
+        for octets in (100, 100, 5000, 5000, 300000):
+            group.start_soon(submit, spool, octets)
+
+anyio.run(main)
+"""
+
+
+def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
+    acknowledged: set[int] = set()
+    for at in range(8):
+        with subprocess.Popen([sys.executable, "-c", _CHILD, tmp_path], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            acknowledged.update(int(child.stdout.readline()) for _ in range(5 + 7 * at))
+            child.kill()
+            acknowledged.update(int(line) for line in child.stdout if line.endswith(b"\n"))
+
+    async def main() -> None:
+        async with SqliteSpool(tmp_path, reserve=0) as spool:
+            found = await spool.claim(1.0, 100_000)
+            assert {one.id for one, _ in found} >= acknowledged
+            for one, _ in found:
+                content = await spool.read(one)
+                octets = len(content) if isinstance(content, bytes) else sum([len(part) async for part in content()])
+                assert octets == one.size
+            assert [each for each in await spool.verify(repair=False) if each.kind != "orphaned content"] == []
+
+    run("asyncio", main)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("octets", [1000, 300_000])
+def test_the_flush_comes_before_the_answer(tmp_path: Path, octets: int) -> None:
+    script = _CHILD.replace("while True", "for _ in range(1)").replace("(100, 100, 5000, 5000, 300000)", f"({octets},)")
+    log = tmp_path / "calls"
+    calls = "trace=fsync,fdatasync,rename,write,pwrite64"
+    traced = subprocess.run(
+        ["strace", "-f", "-y", "-e", calls, "-o", log, sys.executable, "-c", script, tmp_path / "spool"],
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    if traced.returncode:
+        pytest.skip("strace may not trace here")
+    lines = log.read_text().splitlines()
+    answer = next(at for at, line in enumerate(lines) if " write(1<" in line)
+    before = lines[:answer]
+    commit = max(at for at, line in enumerate(before) if "sync(" in line and "queue.db-wal" in line)
+    assert commit > max(at for at, line in enumerate(before) if "pwrite64(" in line and "queue.db-wal" in line)
+    if octets > 262144:
+        content = next(at for at, line in enumerate(before) if "fsync(" in line and ".tmp>" in line)
+        renamed = next(at for at, line in enumerate(before) if " rename(" in line)
+        folder = next(at for at, line in enumerate(before) if "fsync(" in line and "/bodies>" in line)
+        assert content < renamed < folder < commit
 
 
 def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
