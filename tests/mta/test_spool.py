@@ -384,7 +384,7 @@ def test_a_server_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
 
     async def main() -> None:
         for url in (f"postgresql:///x?host={tmp_path}", "postgresql://:bad:port/x"):
-            with pytest.raises(SpoolError, match="^the spool in PostgreSQL cannot be opened: ") as raised:
+            with pytest.raises(SpoolError, match=r"^the spool in PostgreSQL cannot be opened: ") as raised:
                 await PostgresSpool(url).open()
             assert "\n" not in str(raised.value)
 
