@@ -30,10 +30,16 @@ tools:
     test -x {{ tools }}/python || python3 -m venv .venv-tools
     {{ tools }}/python -m pip install --quiet --disable-pip-version-check -r .ci/tools.txt
 
-# What checks Python; an editable install stays one
+# What checks Python
 [private]
 lint-tools:
-    test -x .venv/bin/mypy -a -x .venv/bin/ruff -a -x .venv/bin/basedpyright -a -x .venv/bin/coverage -a -x .venv/bin/lint-imports || .venv/bin/pip install --quiet '.[lint]'
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # The extra without the package itself, so that an editable install stays one.
+    {{ python }} -c 'import tomllib
+    extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]
+    print(*(line for line in extras["lint"] if not line.startswith("ehlo[")), sep="\n")' >target/lint-tools.txt
+    .venv/bin/pip install --quiet --disable-pip-version-check -r target/lint-tools.txt
 
 # The form of the Rust code
 [group('rust')]
@@ -157,14 +163,8 @@ stubtest: lint-tools
 # Types that users see: every public name has one
 [group('python')]
 public-types: lint-tools
-    #!/usr/bin/env bash
-    set -euo pipefail
-    # pyright finds no py.typed in an editable install, so this environment holds the package by a link.
-    {{ python }} -m venv --without-pip --clear target/public-types
-    site=$(echo target/public-types/lib/python3*/site-packages)
-    ln -s "$PWD/python/ehlo" "$site/ehlo"
-    {{ python }} -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$site/venv.pth"
-    .venv/bin/basedpyright --pythonpath target/public-types/bin/python --verifytypes ehlo --ignoreexternal
+    # pyright asks the `python` of PATH where the packages are.
+    PATH="$PWD/.venv/bin:$PATH" basedpyright --verifytypes ehlo --ignoreexternal
 
 # The sdist: complete, and what it builds can be imported
 [group('release')]
@@ -201,6 +201,11 @@ workflows: tools
     else
         echo 'actionlint is skipped: neither it nor Go is here'
     fi
+
+# The benchmarks, each once and without timing: do they work?
+[group('slow')]
+benches: lint-tools
+    {{ python }} -m pytest -q -p no:cacheprovider benches --benchmark-disable
 
 # Instructions of the engines for one message, against benches/instructions.json
 [group('slow')]

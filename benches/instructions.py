@@ -21,17 +21,18 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ehlo import build_info
 
 RECORDED = Path(__file__).with_suffix(".json")
 CASES = {
-    "server, discard, 1 KiB": "_server(1024, N, 'discard')",
-    "server, discard, 100 KiB": "_server(102400, N, 'discard')",
-    "server, collect, 1 KiB": "_server(1024, N, 'collect')",
-    "client, lock-step, 1 KiB": "_client(1024, N, False)",
-    "client, pipelined, 1 KiB": "_client(1024, N, True)",
-    "client, pipelined, 100 KiB": "_client(102400, N, True)",
+    "server, discard, 1 KiB": "server_session(1024, N, 'discard')",
+    "server, discard, 100 KiB": "server_session(102400, N, 'discard')",
+    "server, collect, 1 KiB": "server_session(1024, N, 'collect')",
+    "client, lock-step, 1 KiB": "client_session(1024, N, False)",
+    "client, pipelined, 1 KiB": "client_session(1024, N, True)",
+    "client, pipelined, 100 KiB": "client_session(102400, N, True)",
 }
 SHORT, LONG = 50, 250
 # All cases run in one process, since its start is most of the time. Valgrind writes down what it has counted whenever
@@ -39,7 +40,7 @@ SHORT, LONG = 50, 250
 MARK = "getpgid"
 PROGRAM = f"""
 import os
-from ehlo.bench._core import _client, _server
+from ehlo.bench._core import client_session, server_session
 for case in [{", ".join(f"lambda N: {case}" for case in CASES.values())}]:
     case(2)()  # what is made once
     short, long = case({SHORT}), case({LONG})
@@ -100,7 +101,9 @@ def main() -> int:
     if (options.check or options.record) and build_info()["profile"] != "release":
         print("ehlo was built without optimisation: nothing is counted")
         return 0
-    recorded = json.loads(RECORDED.read_text()) if options.check else {"made_with": here, "figures": {}}
+    recorded: dict[str, Any] = {"made_with": here, "figures": {}}
+    if options.check:
+        recorded = json.loads(RECORDED.read_text())
     other = {what: told for what, told in recorded["made_with"].items() if here[what] != told}
     if other:
         for what, told in other.items():

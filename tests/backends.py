@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
@@ -30,11 +30,13 @@ import ehlo
 import ehlo.asyncio
 from ehlo._sockets import no_delay
 
+Result = TypeVar("Result")
+
 PATIENCE = 20.0
 """Real seconds after which a test has failed."""
 
 MAIL = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
-CONFIG = ehlo.ServerConfig("mx.example")
+CONFIG = ehlo.ServerConfig("mx.example", content="discard")
 
 
 class Client:
@@ -255,6 +257,11 @@ class Backend(ABC):
     span: float
     """Seconds for a limit that is to be reached: few of the real ones, or many of a clock that jumps."""
 
+    never_late: float
+    """Seconds for a limit that is reached in the end, and that the test itself must not reach before: many real ones.
+    A clock that jumps does so only when all wait, so one span is enough there.
+    """
+
     memory: Memory | None = None
     """In the place of a network."""
 
@@ -263,9 +270,17 @@ class Backend(ABC):
 
     # ---- what each has in its own way ----
 
-    @abstractmethod
     def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
         """``timed``: the test waits for ``span`` to go by, and starts no thread."""
+        with self.surroundings():
+            return self.run_loop(main, timed)
+
+    def surroundings(self) -> contextlib.AbstractContextManager[object]:
+        """Entered while the loop runs."""
+        return contextlib.nullcontext()
+
+    @abstractmethod
+    def run_loop(self, main: Callable[[], Awaitable[Any]], timed: bool) -> Any: ...
 
     @abstractmethod
     async def serve(self, handler: object, *args: Any, **options: Any) -> Any:
@@ -286,7 +301,7 @@ class Backend(ABC):
     async def forever(self) -> None: ...
 
     @abstractmethod
-    async def thread(self, function: Callable[..., Any], *args: object) -> Any: ...
+    async def thread(self, function: Callable[..., Result], *args: object) -> Result: ...
 
     @abstractmethod
     async def send(self, sock: socket.socket, octets: bytes) -> None: ...
@@ -418,10 +433,11 @@ class Asyncio(Backend):
     adapter = ehlo.asyncio
     cancelled = asyncio.CancelledError
     span = 0.02
+    never_late = 0.4
     task_factory: Any = None
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
-    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+    def run_loop(self, main: Callable[[], Awaitable[Any]], timed: bool) -> Any:
         self.running: set[asyncio.Task[Any]] = set()
 
         problems: list[Any] = []
@@ -467,7 +483,7 @@ class Asyncio(Backend):
     async def forever(self) -> None:
         await self.loop.create_future()
 
-    async def thread(self, function: Callable[..., Any], *args: object) -> Any:
+    async def thread(self, function: Callable[..., Result], *args: object) -> Result:
         return await asyncio.to_thread(function, *args)
 
     async def send(self, sock: socket.socket, octets: bytes) -> None:
@@ -531,10 +547,11 @@ class EagerAsyncio(Asyncio):
     name = "asyncio-eager"
 
     def __init__(self) -> None:
-        if sys.version_info < (3, 12):
-            pytest.skip("eager tasks need Python 3.12")
         super().__init__()
-        self.task_factory = asyncio.eager_task_factory
+        if sys.version_info >= (3, 12):
+            self.task_factory = asyncio.eager_task_factory
+        else:
+            pytest.skip("eager tasks need Python 3.12")
 
 
 class Uvloop(Asyncio):
@@ -553,15 +570,17 @@ class MemoryLoop(asyncio.SelectorEventLoop):
         self.memory = memory
         self.arriving: set[asyncio.Task[Any]] = set()
 
-    async def create_server(self, factory: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        def welcome(sock: socket.socket) -> None:
-            task = self.create_task(self.connect_accepted_socket(factory, sock))
-            self.arriving.add(task)
-            task.add_done_callback(self.arriving.discard)
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
+        server = getattr(callback, "__self__", None)
+        if isinstance(server, ehlo.asyncio.Server):
 
-        server = await super().create_server(factory, *args, **options)
-        self.memory.open(options["sock"], welcome)
-        return server
+            def welcome(sock: socket.socket) -> None:
+                task = self.create_task(server._welcome(sock, ""))
+                self.arriving.add(task)
+                task.add_done_callback(self.arriving.discard)
+
+            self.memory.open(fd, welcome)
+        return super().add_reader(fd, callback, *args)
 
 
 class OverMemory(Backend):
@@ -571,7 +590,7 @@ class OverMemory(Backend):
         super().__init__()
         self.memory: Memory = Memory()
 
-    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+    def surroundings(self) -> contextlib.AbstractContextManager[object]:
         module = importlib.import_module(f"ehlo.{self.library}._client")
         real = module.connected
 
@@ -579,8 +598,7 @@ class OverMemory(Backend):
             await self.turn()
             return self.memory.connect((host, port)) or await real(host, port, source)
 
-        with mock.patch.object(module, "connected", connected):
-            return super().run(main, timed=timed)
+        return mock.patch.object(module, "connected", connected)
 
 
 class MemoryAsyncio(OverMemory, Asyncio):
@@ -594,6 +612,7 @@ class MemoryAsyncio(OverMemory, Asyncio):
 class Trio(Backend):
     name = library = "trio"
     span = 100.0
+    never_late = 100.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -601,7 +620,7 @@ class Trio(Backend):
         self.adapter = importlib.import_module("ehlo.trio")
         self.cancelled = self.trio.Cancelled
 
-    def run(self, main: Callable[[], Awaitable[Any]], *, timed: bool = False) -> Any:
+    def run_loop(self, main: Callable[[], Awaitable[Any]], timed: bool) -> Any:
         trio = self.trio
 
         async def guarded() -> Any:
@@ -620,6 +639,7 @@ class Trio(Backend):
         return trio.run(guarded, clock=self.clock)
 
     async def later(self, condition: Callable[[], object]) -> None:
+        assert self.clock is not None, "a test that waits for a span is timed"
         self.clock.jump(self.span + 0.001)  # by itself it stands still while a task turns; sums of spans are rounded
         await self.until(condition)
 
@@ -634,7 +654,8 @@ class Trio(Backend):
                 await function(*args)
 
         self.nursery.start_soon(run)
-        return scope.cancel
+        cancel: Callable[[], object] = scope.cancel
+        return cancel
 
     def event(self) -> Any:
         return self.trio.Event()
@@ -645,8 +666,9 @@ class Trio(Backend):
     async def forever(self) -> None:
         await self.trio.sleep_forever()
 
-    async def thread(self, function: Callable[..., Any], *args: object) -> Any:
-        return await self.trio.to_thread.run_sync(function, *args)
+    async def thread(self, function: Callable[..., Result], *args: object) -> Result:
+        result: Result = await self.trio.to_thread.run_sync(function, *args)
+        return result
 
     async def send(self, sock: socket.socket, octets: bytes) -> None:
         left = memoryview(octets)
@@ -677,7 +699,7 @@ class Trio(Backend):
             raise OSError(code, os.strerror(code))
 
     def tasks(self) -> int:
-        return self.trio.lowlevel.current_statistics().tasks_living
+        return int(self.trio.lowlevel.current_statistics().tasks_living)
 
     moments = ("while it lasts",)
 
@@ -686,7 +708,7 @@ class Trio(Backend):
             counted = Counted(function(), number, lambda what: scope.cancel())
             await counted
         assert scope.cancelled_caught or counted.count <= number, "it went on"
-        return scope.cancelled_caught
+        return bool(scope.cancelled_caught)
 
     async def hold(self, opened: Callable[[Any], object], handler: object, **options: Any) -> None:
         async with self.trio.open_nursery() as nursery:
@@ -699,7 +721,7 @@ class Trio(Backend):
         class Socket:
             def send(self, octets: bytes) -> int:
                 sent.append(octets)
-                return real.send(octets)
+                return int(real.send(octets))
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(real, name)

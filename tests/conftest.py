@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import ehlo.cli
 from authority import Authority
 from backends import BACKENDS, Backend, MemoryAsyncio, MemoryTrio
+from loops import LOOPS
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run whole folders in parallel, where pytest-xdist is installed; ``-n 0`` turns it off.
+
+    The tests wait for sockets and programs more than they compute: so there are two workers for each processor. A
+    single file runs in this process, because its tests take less time than the workers need to start.
+    """
+    if hasattr(config, "workerinput") or "PYTEST_XDIST_WORKER" in os.environ:  # a worker starts no workers
+        return
+    if not config.pluginmanager.hasplugin("xdist") or config.option.numprocesses is not None:
+        return
+    if config.option.usepdb or config.option.collectonly or not all(Path(arg).is_dir() for arg in config.args):
+        return
+    config.option.numprocesses = 2 * (os.cpu_count() or 1)
+    if config.option.dist == "no":
+        config.option.dist = "worksteal"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,6 +44,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def backend(backend_kind: type[Backend]) -> Backend:
     return backend_kind()
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request: pytest.FixtureRequest) -> str:
+    """The name of an event loop; ``loops.run`` runs a function on it."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ __all__ = [
     "ContentStart",
     "Data",
     "Disconnect",
+    "DkimBody",
     "DotDecoder",
     "DotEncoder",
     "Envelope",
@@ -59,6 +60,8 @@ __all__ = [
     "Xclient",
     "__version__",
     "build_info",
+    "dkim_fields",
+    "dkim_header",
     "dot_stuff",
     "dot_unstuff",
     "parse_command",
@@ -350,12 +353,19 @@ class Recipient:
 class Envelope:
     """Sender and accepted recipients of one transaction, in the order they came (RFC 5321 2.3.1).
 
+    The engine makes it. A program that hands a changed one on makes its own.
+
+    Args:
+        sender: who the message is from.
+        recipients: whom it is for.
+
     Example:
         >>> [str(recipient.path) for recipient in envelope.recipients]
         ['joe@example.org', 'jim@example.org']
     """
 
     __match_args__: Final = ("sender", "recipients")
+    def __new__(cls, sender: Sender, recipients: Sequence[Recipient]) -> Envelope: ...
     @property
     def sender(self) -> Sender:
         """Who the message is from."""
@@ -857,23 +867,25 @@ class ServerConfig:
         reject_8bit: Refuse 8-bit content that was not declared: 554 5.6.1 (RFC 6152).
         reject_long_lines: Refuse content with a line of more than 1000 octets: 554 5.6.0 (RFC
             5321 4.5.3.1.6).
-        lenient: Departures from the grammar that are forgiven: any of "hello_underscore",
+        lenient: Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
             "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
-            "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext".
+            "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
+            submission "hello_any" is always among them.
         max_local_part: Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1).
         max_command_line: Most octets of a command line with its CRLF, 512 at least (RFC 5321
             4.5.3.1.4).
         max_recipients: Most recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at
             least).
         max_messages: Most transactions in one session (RFC 9422 MAILMAX). None: no limit.
-        max_errors: Most commands in one session that were answered as wrong. None: no limit.
+        max_errors: Most commands since the last accepted message that were answered as wrong. None: no limit.
         max_junk: Most commands that lead nowhere since the last accepted message: NOOP, RSET,
             VRFY, EXPN, ETRN, HELP, a repeated EHLO, an empty chunk. Each one beyond it counts as an
             error. None: no limit.
         max_refused_recipients: Most recipients in one session that the program refused. None:
             no limit.
-        max_refusals: Most refusals since the last accepted message that a limit is the reason for: a recipient
-            too many, a SIZE too large. Each one beyond it counts as an error. None: no limit.
+        max_refusals: Most refusals since the last accepted message: a recipient too many, a SIZE too large, a
+            MAIL, RCPT or DATA that the program refused. Each one beyond it counts as an error. None:
+            no limit.
         max_commands: Most commands in one session. None: no limit.
         max_auth_failures: Most AUTH commands in one session that the program answered with 5yz
             (RFC 4954 4). None: no limit.
@@ -1111,9 +1123,10 @@ class ServerConfig:
         """
     @property
     def lenient(self) -> frozenset[str]:
-        """Departures from the grammar that are forgiven: any of "hello_underscore",
+        """Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
         "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
-        "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext".
+        "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
+        submission "hello_any" is always among them.
         """
     @property
     def max_local_part(self) -> int:
@@ -1133,7 +1146,7 @@ class ServerConfig:
         """Most transactions in one session (RFC 9422 MAILMAX). None: no limit."""
     @property
     def max_errors(self) -> int | None:
-        """Most commands in one session that were answered as wrong. None: no limit."""
+        """Most commands since the last accepted message that were answered as wrong. None: no limit."""
     @property
     def max_junk(self) -> int | None:
         """Most commands that lead nowhere since the last accepted message: NOOP, RSET,
@@ -1147,8 +1160,9 @@ class ServerConfig:
         """
     @property
     def max_refusals(self) -> int | None:
-        """Most refusals since the last accepted message that a limit is the reason for: a recipient
-        too many, a SIZE too large. Each one beyond it counts as an error. None: no limit.
+        """Most refusals since the last accepted message: a recipient too many, a SIZE too large, a
+        MAIL, RCPT or DATA that the program refused. Each one beyond it counts as an error. None:
+        no limit.
         """
     @property
     def max_commands(self) -> int | None:
@@ -2196,4 +2210,67 @@ def xtext_decode(text: str | Buffer) -> bytes:
     Example:
         >>> ehlo.xtext_decode("a+2Bb")
         b'a+b'
+    """
+
+@final
+class DkimBody:
+    """The canonical form of a body that comes in pieces, in any split (RFC 6376 3.4.3, 3.4.4). For `ehlo.dkim`.
+
+    Args:
+        form: "simple" or "relaxed".
+
+    Raises:
+        ValueError: for an unknown form.
+
+    Example:
+        >>> body = ehlo.DkimBody("relaxed")
+        >>> body.feed(b"a  b \\r\\n\\r\\n") + body.finish()
+        b'a b\\r\\n'
+    """
+
+    def __new__(cls, form: Literal["simple", "relaxed"]) -> DkimBody: ...
+    def feed(self, data: Buffer) -> bytes:
+        """What is certain after these octets.
+
+        Raises:
+            LocalProtocolError: after `finish`.
+        """
+    def finish(self) -> bytes:
+        """The rest. The body is over.
+
+        Raises:
+            LocalProtocolError: when it was over before.
+        """
+    @property
+    def has_bare_newline(self) -> bool:
+        """Whether a bare CR or a bare LF was seen so far; it is taken as any other octet."""
+
+def dkim_fields(content: bytes) -> tuple[list[bytes], int]:
+    """The header fields of a message, each without its last CRLF, and where its body begins. For `ehlo.dkim`.
+
+    Args:
+        content: the message, lines end by CRLF.
+
+    Raises:
+        LocalProtocolError: for what other programs read in another way: a bare CR or LF in the header section, white
+            space before a field's colon, a line that is no field.
+
+    Example:
+        >>> ehlo.dkim_fields(b"A: x\\r\\nB: y\\r\\n z\\r\\n\\r\\nbody")
+        ([b'A: x', b'B: y\\r\\n z'], 18)
+    """
+
+def dkim_header(field: Buffer, form: Literal["simple", "relaxed"]) -> bytes:
+    """The canonical form of one header field without its last CRLF (RFC 6376 3.4.1, 3.4.2). For `ehlo.dkim`.
+
+    Args:
+        field: name, colon and value.
+        form: "simple" or "relaxed".
+
+    Raises:
+        ValueError: for an unknown form.
+
+    Example:
+        >>> ehlo.dkim_header(b"Subject:  a\\r\\n  b ", "relaxed")
+        b'subject:a b'
     """

@@ -26,12 +26,12 @@ CLIENT = ehlo.ClientConfig("client.example")
 KEYS = ehlo.ScramKeys.from_password(PASSWORD)
 
 
-class Slow(Keep):
+class Slow(ehlo.Handler):
     """Every decision takes a turn."""
 
     def __init__(self, backend: Backend) -> None:
-        super().__init__()
         self.backend = backend
+        self.kept: list[tuple[ehlo.Envelope, bytes]] = []
         self.gone: list[str] = []
 
     async def on_connect(self, session: ehlo.Session) -> None:
@@ -55,7 +55,7 @@ class Slow(Keep):
 
     async def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
         await self.backend.turn()
-        super().on_message(session, envelope, content)
+        self.kept.append((envelope, content))
 
     async def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
         await self.backend.turn()
@@ -108,7 +108,7 @@ async def cancel_everywhere(place: Place, setup: Setup, use: Use, check: Setup |
             number += 1
             assert number < 500, "it never ends"
             thing = await setup(place)
-            cancelled = await backend.cancel_at(number, moment, lambda thing=thing: use(thing))
+            cancelled = await backend.cancel_at(number, moment, partial(use, thing))
             if check is not None:
                 await check(thing)
             await backend.until(

@@ -38,7 +38,8 @@ async def send_to(
         backend.scripted(*scripts) as port,
         backend.adapter.connect("127.0.0.1", port, config=settings or config()) as client,
     ):
-        return await client.send(CONTENT, A, recipients)
+        result: ehlo.SendResult = await client.send(CONTENT, A, recipients)
+        return result
 
 
 class Collect(ehlo.Handler):
@@ -262,7 +263,6 @@ def test_a_refused_message_closes_its_generator(backend: Backend) -> None:
 
 @pytest.mark.parametrize("chunking", [False, "auto"], ids=["DATA", "BDAT"])
 def test_a_large_message_in_little_memory(backend: Backend, chunking: Any) -> None:
-    # 32 MiB; benches/client.py does it with 1 GiB.
     size = 32 << 20
     piece = b"x" * 998 + b"\r\n"
 
@@ -655,7 +655,8 @@ def test_nobody_listens(backend: Backend) -> None:
 
 @pytest.mark.tcp
 def test_arguments_that_make_no_sense(backend: Backend) -> None:
-    for arguments in ({}, {"host": "h", "path": "/p"}, {"path": "/p", "sock": socket.socket()}):
+    places: list[dict[str, Any]] = [{}, {"host": "h", "path": "/p"}, {"path": "/p", "sock": socket.socket()}]
+    for arguments in places:
         with pytest.raises(ehlo.LocalProtocolError, match="give a host"):
             backend.adapter.connect(**arguments)
         if "sock" in arguments:

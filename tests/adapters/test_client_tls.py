@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pytest
 
@@ -44,12 +44,16 @@ class Users(Keep):
         return ehlo.Identity("certified")
 
 
+Mode: TypeAlias = Literal["off", "starttls", "implicit"]
+"""When TLS begins at the server."""
+
+
 def with_server(
     backend: Backend,
     authority: Authority,
     main: Callable[[Any, dict[str, Any]], Awaitable[None]],
     handler: object | None = None,
-    tls: str = "starttls",
+    tls: Mode = "starttls",
     certificate: Any = None,
     **settings: Any,
 ) -> None:
@@ -69,7 +73,7 @@ def with_server(
 
 
 @pytest.mark.parametrize(("server", "policy"), [("starttls", "required"), ("implicit", "implicit")])
-def test_mail_through_tls(backend: Backend, authority: Authority, server: str, policy: str) -> None:
+def test_mail_through_tls(backend: Backend, authority: Authority, server: Mode, policy: str) -> None:
     handler = Keep()
 
     async def main(port: int, options: dict[str, Any]) -> None:
@@ -114,7 +118,7 @@ def test_opportunistic_takes_any_certificate(backend: Backend, authority: Author
 
 
 @pytest.mark.parametrize(("server", "policy"), [("starttls", "required"), ("implicit", "implicit")])
-def test_c_tls_25_a_wrong_name_is_named(backend: Backend, authority: Authority, server: str, policy: str) -> None:
+def test_c_tls_25_a_wrong_name_is_named(backend: Backend, authority: Authority, server: Mode, policy: str) -> None:
     # RFC 8314 3.3, 5.3; RFC 7817
     async def main(port: int, options: dict[str, Any]) -> None:
         for name in (None, "mail.example.org"):
@@ -405,6 +409,7 @@ def test_a_refused_login_leaves_the_session(backend: Backend, authority: Authori
         async with backend.adapter.connect("127.0.0.1", port, tls="required", **options) as client:
             with pytest.raises(ehlo.SMTPAuthenticationError, match=r"535 5\.7\.8") as caught:
                 await client.login(USER, "wrong")
+            assert caught.value.reply is not None
             assert caught.value.reply.code == 535
             assert not client.is_authenticated
             assert (await client.login(USER, PASSWORD)).code == 235

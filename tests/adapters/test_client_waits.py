@@ -37,6 +37,7 @@ def one_message(then: Script) -> Script:
 @pytest.mark.parametrize("wrong", ["context for the wrong side", "server name that TLS refuses"])
 def test_faults_b1_tls_that_cannot_begin_is_an_error_at_once(backend: Backend, tls: Any, wrong: str) -> None:
     async def main() -> None:
+        arguments: dict[str, Any]
         if wrong == "context for the wrong side":
             arguments = {"ssl_context": ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)}
         else:

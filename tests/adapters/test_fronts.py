@@ -44,8 +44,8 @@ def test_networks() -> None:
     inside = ("192.0.2.1", "10.255.0.1", "2001:db8::1", "203.0.113.9", "::ffff:10.0.0.1", "2001:db8::1%eth0")
     for host in inside:
         assert host in networks
-    for host in ("192.0.2.2", "11.0.0.1", "2001:db9::1", "::ffff:11.0.0.1", "", "mx.example", None):
-        assert host not in networks
+    for outside in ("192.0.2.2", "11.0.0.1", "2001:db9::1", "::ffff:11.0.0.1", "", "mx.example", None):
+        assert outside not in networks
     assert not Networks()
     assert "127.0.0.1" not in Networks()
 

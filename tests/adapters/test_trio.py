@@ -189,7 +189,7 @@ def test_serve_without_start_runs_until_cancelled(backend: Trio) -> None:
                     scope.cancel()
 
                 nursery.start_soon(visit)
-                await ehlo.trio.serve(ehlo.Handler(), sockets=[sock])
+                await ehlo.trio.serve(ehlo.Handler(), config=CONFIG, sockets=[sock])
         assert scope.cancelled_caught
         assert sock.fileno() == -1
 

@@ -281,7 +281,9 @@ def load_with_tls(tls: str, **options: Any) -> tuple[dict[str, Any], list[bytes]
 
     async def main() -> dict[str, Any]:
         config = ehlo.ServerConfig("mx.example", tls=tls, auth=["PLAIN", "LOGIN"])  # type: ignore[arg-type]
-        async with await ehlo.asyncio.serve(Users(), "127.0.0.1", 0, config=config, tls=context) as server:
+        limits = ehlo.Limits(auth_delay_seconds=0)  # a refused client does not wait
+        address = ("127.0.0.1", 0)
+        async with await ehlo.asyncio.serve(Users(), *address, config=config, tls=context, limits=limits) as server:
             return await asyncio.to_thread(lambda: load(server.port, tls=tls, **options))
 
     return asyncio.run(main()), taken

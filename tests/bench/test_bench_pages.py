@@ -68,7 +68,7 @@ def core_report() -> dict[str, Any]:
 
 def some_comparison() -> dict[str, Any]:
     cells = []
-    for part, mode, peers in (
+    measured: list[tuple[str, str, dict[str, list[float | None]]]] = [
         (
             "servers",
             "lock-step",
@@ -85,7 +85,8 @@ def some_comparison() -> dict[str, Any]:
             "kept connection",
             {"ehlo-load": [20.0, 22.0], "smtp-source": [40.0, 41.0], "smtpproto": [1e3, 1e3]},
         ),
-    ):
+    ]
+    for part, mode, peers in measured:
         cell = Cell(part, 1024, mode, 20)
         for name, costs in peers.items():
             for cost in costs:

@@ -163,7 +163,7 @@ def test_progress_on_a_terminal(rich: bool, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(_send, "_QUIET", 0.0)
     if not rich:
-        monkeypatch.setattr(_send.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     ours, theirs = os.openpty()
     with open(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)

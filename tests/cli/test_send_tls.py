@@ -10,7 +10,7 @@ import pty
 import ssl
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -38,7 +38,11 @@ class Users(ehlo.Handler):
 
 
 def send(
-    tmp_path: pathlib.Path, *arguments: str, tls: str = "starttls", typed: str | None = None, **environment: str
+    tmp_path: pathlib.Path,
+    *arguments: str,
+    tls: Literal["starttls", "implicit"] = "starttls",
+    typed: str | None = None,
+    **environment: str,
 ) -> tuple[int, str, Users]:
     """Exit status, all that was said, and what came."""
     ca = trustme.CA()
@@ -85,7 +89,9 @@ def send(
 
 
 @pytest.mark.parametrize(("tls", "option"), [("starttls", "required"), ("implicit", "implicit")])
-def test_the_password_from_the_environment(tmp_path: pathlib.Path, tls: str, option: str) -> None:
+def test_the_password_from_the_environment(
+    tmp_path: pathlib.Path, tls: Literal["starttls", "implicit"], option: str
+) -> None:
     status, said, handler = send(
         tmp_path, "--tls", option, "--user", USER, "--password-env", "SECRET", tls=tls, SECRET=PASSWORD
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from email.headerregistry import Address as HeaderAddress
 from email.message import EmailMessage, Message
 from typing import Any
@@ -26,8 +26,8 @@ A, B = "a@b.example", "c@d.example"
 
 
 class Done:
-    def __await__(self) -> Iterator[None]:
-        return iter(())
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
 
 
 class Wired(ClientDriver):
@@ -50,12 +50,12 @@ class Wired(ClientDriver):
                 moved = True
                 for at in range(0, len(out), self.cut):
                     self.server.receive_data(out[at : at + self.cut])
-                    for event in self.server:
-                        if isinstance(event, ehlo.Message):
-                            self.contents.append(event.content)
+                    for step in self.server:
+                        if isinstance(step, ehlo.Message):
+                            self.contents.append(step.content)
                             self.server.accept()
-                        elif isinstance(event, ehlo.Rcpt):
-                            if "nobody" in str(event.recipient.path):
+                        elif isinstance(step, ehlo.Rcpt):
+                            if "nobody" in str(step.recipient.path):
                                 self.server.reply(550, "5.1.1", "no such user")
                             else:
                                 self.server.accept()
@@ -86,8 +86,8 @@ class Client(BaseClient):
 
     _make_event = asyncio.Event
 
-    def _spawn(self, coro: Coroutine[Any, Any, None]) -> Callable[[], object]:
-        return asyncio.get_running_loop().create_task(coro).cancel
+    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
+        return asyncio.get_running_loop().create_task(function(*args)).cancel
 
 
 async def wired(*, cut: int = 1 << 20, lmtp: bool = False, server: Any = None, **settings: Any) -> Client:
@@ -323,11 +323,11 @@ def test_a_message_that_needs_smtputf8() -> None:
 def test_short_pieces_are_put_together() -> None:
     async def main() -> None:
         source = Source(b"x" * 100 for _ in range(2000))
-        assert not source.begun
+        begun = [source.begun]
         pieces = []
         while (piece := await source.next()) is not None:
             pieces.append(bytes(piece))
-        assert source.begun
+        assert [*begun, source.begun] == [False, True]
         assert b"".join(pieces) == b"x" * 200000
         assert len(pieces) == 4
         big = b"x" * 100000

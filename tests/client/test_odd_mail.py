@@ -221,9 +221,9 @@ def test_faults_c13_the_length_of_a_file_is_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["username", "password", "authzid", "token"])
 def test_faults_d3_a_secret_that_utf8_cannot_carry(where: str) -> None:
-    secret = "hunter2\ud800"
+    arguments: dict[str, Any] = {where: "hunter2\ud800"}
     with pytest.raises(ehlo.LocalProtocolError, match="lone surrogate") as caught:
-        ehlo.Login(**{where: secret})
+        ehlo.Login(**arguments)
     error: BaseException | None = caught.value
     while error is not None:
         assert "hunter2" not in repr(error)

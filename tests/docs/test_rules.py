@@ -6,7 +6,7 @@ a comment (``S-DAT-01``) or in a name (``fn s_dat_01_ends_with_the_dot``, ``def 
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -61,7 +61,9 @@ def reasons() -> dict[str, str]:
     spelt: dict[str, str] = {}
     for entry in table.get("reason", ()):
         for pattern in entry["rules"]:
-            prefix, first, last = re.fullmatch(r"([SCB]-[A-Z]{3})(?:-(\d\d)(?:\.\.(\d\d))?)?", pattern).groups()
+            found = re.fullmatch(r"([SCB]-[A-Z]{3})(?:-(\d\d)(?:\.\.(\d\d))?)?", pattern)
+            assert found is not None, f"{pattern} in docs/rules-status.toml is no id"
+            prefix, first, last = found.groups()
             if first is None:
                 ids = [rule for rule in rules() if rule.startswith(f"{prefix}-")]
             else:
@@ -92,6 +94,6 @@ def test_no_reason_is_given_for_a_rule_that_has_a_test() -> None:
 
 @pytest.mark.parametrize("where", ["tests", "reasons"])
 def test_only_rules_of_the_list_are_named(where: str) -> None:
-    ids = {"tests": named, "reasons": reasons}[where]()
+    ids: Mapping[str, object] = named() if where == "tests" else reasons()
     unknown = [f"{rule} ({ids[rule]})" for rule in sorted(set(ids) - set(rules()))]
     assert not unknown, f"not in docs/rules.md: {'; '.join(unknown)}"

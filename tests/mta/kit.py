@@ -69,7 +69,8 @@ async def running(
     """A queue that delivers, with its spool and its clock."""
     spool = MemorySpool() if spool is None else spool
     clock = FakeClock()
-    queue = Queue(spool, hostname="mx.example", route=route, clock=clock, **options)
+    storage: Any = spool  # it has what delivery needs, and no administration
+    queue = Queue(storage, hostname="mx.example", route=route, clock=clock, **options)
     async with anyio.create_task_group() as group:
         group.start_soon(queue.run)
         yield queue, spool, clock

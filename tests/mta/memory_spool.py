@@ -57,7 +57,8 @@ class MemorySpool:
             raise self.error
 
     def new_id(self) -> int:
-        return next(self.ids)
+        number: int = next(self.ids)
+        return number
 
     def refusal(self, octets: int) -> ehlo.Reply | None:
         return self.full

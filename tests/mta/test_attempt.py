@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import anyio
 import pytest
 from kit import CONTENT, Sink, serving
-from loops import run
 
 import ehlo
 from ehlo.mta._attempt import Attempt
@@ -15,6 +14,7 @@ from ehlo.mta._link import Link, Target, open_link, reply_of
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._tls_policy import TlsPolicy
 from ehlo.testing import ScriptedServer
+from loops import run
 
 GREET = "S: 220 mx\nC: {hello} *\nS: 250 mx\n"
 MAIL = GREET + "C: MAIL *\nS: 250 ok\n"

@@ -16,7 +16,7 @@ def job(number: int = 1, *, size: int = 100, priority: int = 0, retry: bool = Fa
 
 
 def taken(one: Channel, count: int = 100, now: float = 0.0) -> list[int]:
-    numbers = []
+    numbers: list[int] = []
     while len(numbers) < count and (found := one.take(now)) is not None:
         numbers.append(found.message.id)
     return numbers

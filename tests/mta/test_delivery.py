@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 from kit import CONTENT, Sink, relaying, running, serving, until
-from loops import run
 from memory_spool import MemorySpool
 from name_server import NameServer
 
@@ -19,6 +18,7 @@ from ehlo.mta import DeliveryLimits, Fail, Lmtp, Maildir, Mx, RetrySchedule, Sma
 from ehlo.mta._model import Message, Recipient
 from ehlo.mta._spool import Selection
 from ehlo.mta.delivery_status import parse_report
+from loops import run
 
 # ---- MX --------------------------------------------------------------------------------------------------------
 

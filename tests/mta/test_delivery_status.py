@@ -7,6 +7,7 @@ import email
 import email.policy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,8 @@ def test_b_dsn_01_pythons_own_parser_reads_it() -> None:
     assert message.get_param("report-type") == "delivery-status"
     assert message["Auto-Submitted"] == "auto-replied"
     assert not message.defects
+    status: Any
+    returned: Any
     _, status, returned = message.iter_parts()
     assert status.get_content_type() == "message/delivery-status"
     first, second = status.get_payload()

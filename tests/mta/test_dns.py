@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from loops import run
+from dns import asyncresolver, resolver
 from name_server import NameServer
 
 import ehlo
 from ehlo.mta import dns
+from loops import run
 
 RECORDS: dict[str, dict[str, list[str] | str]] = {
     "two.example": {"MX": ["20 mx2.two.example.", "10 mx1.two.example."]},
@@ -71,9 +72,12 @@ def test_c_oth_03_hosts_come_by_preference(loop: str) -> None:
 
 def test_c_oth_03_equal_hosts_are_shuffled() -> None:
     seen: list[list[str]] = []
-    hop = hop_of(
-        "asyncio", "equal.example", shuffle=lambda hosts: seen.append([h.name for h in hosts]) or hosts.reverse()
-    )
+
+    def shuffle(hosts: list[Any]) -> None:
+        seen.append([host.name for host in hosts])
+        hosts.reverse()
+
+    hop = hop_of("asyncio", "equal.example", shuffle=shuffle)
     assert seen == [names(hop)[::-1]]
 
 
@@ -154,9 +158,9 @@ def test_c_oth_14_idna_2008() -> None:
 
 def test_c_oth_12_no_resolver_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Any:
-        raise dns.dns.resolver.NoResolverConfiguration
+        raise resolver.NoResolverConfiguration
 
-    monkeypatch.setattr(dns.dns.asyncresolver, "Resolver", none)
+    monkeypatch.setattr(asyncresolver, "Resolver", none)
     with pytest.raises(dns.NoRoute) as caught:
         run("asyncio", dns.next_hop, "two.example")
     assert caught.value.reply.enhanced == "4.4.3"

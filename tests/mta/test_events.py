@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import pytest
 from kit import CONTENT, Sink, relaying, until
-from loops import run
 from memory_spool import MemorySpool
 
 from ehlo.mta import JsonFormatter
 from ehlo.mta._events import BUCKETS, Histogram, LogLine
 from ehlo.mta._spool import Totals
+from loops import run
 
 
 def test_s_que_23_each_event_is_a_line_with_the_queue_id(caplog: pytest.LogCaptureFixture) -> None:
@@ -24,7 +25,8 @@ def test_s_que_23_each_event_is_a_line_with_the_queue_id(caplog: pytest.LogCaptu
             ident = await queue.submit(("a@b.example", ["c@d.example", "bad@d.example"]), CONTENT)
             await until(lambda: len(sink.got) == 2 and not spool.rows)
         lines = [record for record in caplog.records if isinstance(record.msg, LogLine)]
-        events = [line.msg.event for line in lines if line.msg.ident == ident]
+        said: list[Any] = [line.msg for line in lines]
+        events = [line.event for line in said if line.ident == ident]
         assert events == ["accepted", "notified", "relayed", "failed"]
         assert lines[1].getMessage().startswith(f"{ident} notified kind=failed to=a@b.example notice=")
         formatted = json.loads(JsonFormatter().format(lines[0]))

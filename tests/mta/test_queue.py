@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 from kit import CONTENT, Sink, connect, relaying, running, serving, until
-from loops import run
 from memory_spool import MemorySpool
 
 import ehlo
@@ -17,6 +16,7 @@ from authority import Authority
 from ehlo.mta import DeliveryLimits, Fail, Hold, Queue, QueueHandler, RetrySchedule, SmartHost, StreamingQueueHandler
 from ehlo.mta._model import Content, Message
 from ehlo.mta.delivery_status import parse_report
+from loops import run
 
 
 @pytest.mark.parametrize("kind", [QueueHandler, StreamingQueueHandler])
@@ -78,6 +78,7 @@ def test_s_que_13_a_message_that_goes_round_is_refused(loop: str, kind: type[Que
             hop = b"Received: from a by b; Sat, 1 Jan 2000 00:00:00 +0000\r\n"
             with pytest.raises(ehlo.SMTPDataError) as caught:
                 await client.send(hop * 100 + CONTENT, "a@b.example", ["c@d.example"])
+            assert caught.value.reply is not None
             assert (caught.value.reply.code, caught.value.reply.enhanced) == (554, "5.4.6")
             assert not spool.rows
             await client.send(hop * 99 + CONTENT, "a@b.example", ["c@d.example"])
@@ -120,6 +121,8 @@ def test_s_que_14_no_room_is_said_before_the_content(loop: str) -> None:
         ):
             with pytest.raises(ehlo.SMTPDataError) as caught:
                 await client.send(CONTENT, "a@b.example", ["c@d.example"])
+            assert caught.value.result is not None
+            assert caught.value.reply is not None
             assert caught.value.result.recipients[0].stage == "data"
             assert caught.value.reply.enhanced == "4.3.1"
 
@@ -234,7 +237,7 @@ def test_b_dsn_11_success_is_told_where_the_next_hop_does_not(loop: str, dsn: bo
         if dsn:
             assert not told
             assert (passed_on.sender.ret, passed_on.sender.envid) == ("HDRS", "id 1")
-            assert passed_on.recipients[0].notify == {"SUCCESS"}
+            assert passed_on.recipients[0].notify == frozenset({"SUCCESS"})
             assert passed_on.recipients[0].orcpt == ("rfc822", "old@d.example")
         else:
             assert not passed_on.sender.parameters or passed_on.sender.envid is None
@@ -300,6 +303,7 @@ def test_b_dsn_14_delay_is_told_once_and_then_the_failure(loop: str) -> None:
         assert (delay.action, delay.status) == ("delayed", "4.2.1")
         assert delay.will_retry_until is not None
         assert (failure.action, failure.status) == ("failed", "5.4.7")
+        assert failure.diagnostic is not None
         assert "451 4.2.1 mailbox busy" in failure.diagnostic[1]
         assert queue.counters.notices == {"delayed": 1, "failed": 1}
 

@@ -157,7 +157,12 @@ def sink(*, lmtp: bool = False) -> Iterator[Receiver]:
         command = [sys.executable, "-m", "ehlo", "sink", "--port", "0", "--maildir", str(maildir)]
         with subprocess.Popen([*command, *["--lmtp"][: int(lmtp)]], stdout=subprocess.PIPE, text=True) as process:
             lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-            reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()])
+
+            def read() -> None:
+                for line in process.stdout or ():
+                    lines.put(line)
+
+            reader = threading.Thread(target=read)
             reader.start()
             seen: set[str] = set()
 
@@ -178,16 +183,20 @@ def sink(*, lmtp: bool = False) -> Iterator[Receiver]:
 
 
 def unwrap(stored: bytes) -> Received:
-    """Take off what final delivery puts on: Return-Path, and Received with its folded lines (RFC 5321 4.4)."""
+    """Take off what final delivery puts on: Return-Path and Received (RFC 5321 4.4), Delivered-To, and an empty line
+    where the content has no header section (FAULTS A7).
+    """
     text = stored.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    found = re.fullmatch(rb"Return-Path: <(.*?)>\r\nReceived: .*?\r\n(?![ \t])(.*)", text, re.DOTALL)
+    fields = rb"Return-Path: <(.*?)>\r\nReceived: .*?\r\n(?:Delivered-To: [^\r]*\r\n)+(?:\r\n)?(?![ \t])(.*)"
+    found = re.fullmatch(fields, text, re.DOTALL)
     assert found, text[:500]
     return Received(found[1].decode(), found[2])
 
 
 @pytest.fixture(params=[served, partial(served, "trio"), sink], ids=["serve", "serve on trio", "sink"])
 def start(request: pytest.FixtureRequest) -> Callable[..., contextlib.AbstractContextManager[Receiver]]:
-    return request.param
+    chosen: Callable[..., contextlib.AbstractContextManager[Receiver]] = request.param
+    return chosen
 
 
 @pytest.fixture

@@ -78,11 +78,12 @@ def test_removed_during_the_append(tmp_path: pathlib.Path, monkeypatch: pytest.M
     box = tmp_path / "box"
     store = Mbox(box)
     real = os.fsync
-    removed = []
+    removed: list[pathlib.Path] = []
 
     def fsync(fd: int) -> None:
         if not removed:
-            removed.append(box.unlink())
+            box.unlink()
+            removed.append(box)
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -110,9 +111,9 @@ def test_links(tmp_path: pathlib.Path) -> None:
     # FAULTS D17
     real, link = tmp_path / "real", tmp_path / "link"
     link.symlink_to(real)
-    for attempt in (lambda: Mbox(link), lambda: Mbox(link)):
+    for _ in range(2):
         with pytest.raises(OSError, match="symbolic link") as caught:
-            attempt()
+            Mbox(link)
         assert caught.value.errno == errno.ELOOP
     assert not real.exists()
     Mbox(link, follow_symlink=True).deliver(envelope(), MESSAGE)
@@ -355,7 +356,7 @@ def test_others_wait_for_our_locks(tmp_path: pathlib.Path, monkeypatch: pytest.M
     box, lock = tmp_path / "box", tmp_path / "box.lock"
     store = Mbox(box)
     real = os.fsync
-    seen = []
+    seen: list[bytes | int] = []
 
     def fsync(fd: int) -> None:
         seen.append(lock.read_bytes().partition(b"\n")[0])

@@ -18,12 +18,25 @@ from ehlo._types import Wakeup
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["AUTH_FAILED", "FAILED", "OK", "Body", "Call", "CallKind", "Caller", "is_awaitable", "replies_of"]
+__all__ = [
+    "AUTH_FAILED",
+    "CONNECT_FAILED",
+    "FAILED",
+    "OK",
+    "Body",
+    "Call",
+    "CallKind",
+    "Caller",
+    "is_awaitable",
+    "replies_of",
+]
 
 # RFC 5321 4.2.3: 451 "Requested action aborted: local error in processing". Nothing of the exception goes out.
 FAILED: Final = Reply(451, "4.3.0", "Local error in processing")
 # RFC 4954 6: the same for AUTH.
 AUTH_FAILED: Final = Reply(454, "4.7.0", "Temporary authentication failure")
+# RFC 5321 3.1: a server that cannot serve says so instead of its greeting, and closes.
+CONNECT_FAILED: Final = Reply(421, "4.3.0", "Local error in processing, try again later")
 OK: Final = Reply(250, "2.0.0", "Ok")
 
 

@@ -123,7 +123,8 @@ class Connection(Deadlines):
             driver.judge_xclient = self._judge_xclient
         if server._slows:
             driver.slow_down = self._slow_down
-        self._seen = self._born = server._now()
+        self._seen = self._born = self._phase_since = server._now()
+        self._phase = (0, conn.handshaking)
 
     def _advance(self, event: ServerEvent | None = None) -> None:
         """Handle all that can be handled now, then write once."""
@@ -146,6 +147,7 @@ class Connection(Deadlines):
         if out:
             self._send(out)
         if conn.handshaking and self._tls is None:
+            self._end_hold()  # reading may have stopped while a handler worked, and the handshake has to be read
             self._begin_tls()
             return
         if driver.blocked:
@@ -153,12 +155,8 @@ class Connection(Deadlines):
                 self._held_since = self._server._now()
             if conn.buffered >= _QUEUE:
                 self._pause(HANDLER)
-        elif self._held_since is not None:
-            # The time that the program took is not the client's (S-SES-41).
-            self._held_since = None
-            self._seen = self._server._now()
-            if self._pauses & HANDLER:
-                self._resume(HANDLER)
+        else:
+            self._end_hold()
         if conn.closed and not self._closing:
             self._closing = True
             if driver.reason == "protocol" and self._server._proxied and conn.proxy is None:
@@ -168,6 +166,14 @@ class Connection(Deadlines):
             self._end_tls()
             clean = self._eof or driver.reason in _CLEAN
             self._close(0.0 if clean else self._server._limits.linger_seconds)
+
+    def _end_hold(self) -> None:
+        """No handler keeps the session waiting. The time that the program took is not the client's (S-SES-41)."""
+        if self._held_since is not None:
+            self._held_since = None
+            self._seen = self._phase_since = self._server._now()
+            if self._pauses & HANDLER:
+                self._resume(HANDLER)
 
     def _end_of_input(self) -> None:
         """The client sends no more (FIN). What a handler has still to answer is sent first; then we close."""
@@ -257,6 +263,7 @@ class Connection(Deadlines):
         context = self._server._tls
         assert context is not None, "without a context TLS is not offered: see open_server"
         self._tls = Tls(context, server_side=True)
+        self._phase, self._phase_since = (self._conn.commands, True), self._server._now()
         self._receive_tls(self._conn.take_tls_input())
 
     def _receive_tls(self, octets: bytes | memoryview) -> None:

@@ -43,6 +43,8 @@ class Deadlines:
     Attributes:
         _born: when the session began, in seconds of the server's clock; so are the others.
         _seen: when something moved last.
+        _phase: how many commands came, and whether a handshake goes on, at the last look.
+        _phase_since: when that was so first, or when a handler ended.
         _held_since: since when a handler keeps the session waiting; ``None`` while none does.
         _expired: the session has lasted too long, and was told so.
         _content_mark: the number of commands at the first look at a content; ``None`` while there is no content.
@@ -59,6 +61,8 @@ class Deadlines:
         "_driver",
         "_expired",
         "_held_since",
+        "_phase",
+        "_phase_since",
         "_seen",
         "_server",
     )
@@ -67,6 +71,8 @@ class Deadlines:
     _driver: TimedDriver
     _born: float
     _seen: float
+    _phase: tuple[int, bool]
+    _phase_since: float
 
     def __init__(self, server: TimedOwner) -> None:
         self._server: TimedOwner = server
@@ -100,7 +106,7 @@ class Deadlines:
         else:
             timeout = conn.timeout
             if timeout is not None:
-                left = self._seen + timeout - now
+                left = self._since(now) + timeout - now
                 if left <= 0:
                     server._totals.idle_timeouts += 1
                     conn.receive_timeout()
@@ -119,6 +125,20 @@ class Deadlines:
             elif left <= -server._config.command_timeout and not driver.blocked:
                 conn.receive_timeout()  # it had its time to end the transaction
         return max(wait, 0.001)
+
+    def _since(self, now: float) -> float:
+        """The begin of the wait that ``conn.timeout`` bounds. It is for a whole: a command, a header, a handshake.
+        An octet now and then makes it no longer (RFC 5321 4.5.3.2.7). Only content is judged by its last octet.
+        """
+        conn = self._conn
+        if conn.in_content:
+            self._phase_since = self._seen
+            return self._seen
+        phase = (conn.commands, conn.handshaking)
+        if phase != self._phase:
+            # First seen now: it began at most one tick ago, and gets that tick for nothing.
+            self._phase, self._phase_since = phase, now
+        return self._phase_since
 
     def _judge_content(self, now: float) -> float:
         """End a session whose content comes too slowly. Returns the seconds after which to look again."""

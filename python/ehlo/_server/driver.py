@@ -45,7 +45,7 @@ from ehlo._errors import LocalProtocolError
 from ehlo._sasl.credentials import Verdict
 from ehlo._sasl.server import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step
 from ehlo._server.adapter import GONE, Adapter
-from ehlo._server.answers import AUTH_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
+from ehlo._server.answers import AUTH_FAILED, CONNECT_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.session import Answer, ContentAbortedError, Method, Session
 from ehlo._types import ServerEvent, Wakeup
@@ -92,6 +92,7 @@ class ServerDriver:
         "_body",
         "_certificate",
         "_channel_bindings",
+        "_encrypted",
         "_lost",
         "_next_call",
         "_pending",
@@ -101,6 +102,7 @@ class ServerDriver:
         "_sasl",
         "_session",
         "_tls",
+        "_turned_away",
         "blocked",
         "conn",
         "judge_proxy",
@@ -120,6 +122,8 @@ class ServerDriver:
         self._body: Body | None = None
         self._said = False
         self._lost = False
+        self._turned_away = False
+        self._encrypted = False
         self._sasl: ServerExchange | None = None
         self._refusal = AUTH_FAILED
         self._next_call: Call | None = None
@@ -230,6 +234,7 @@ class ServerDriver:
         """
         self.conn.tls_established(channel_binding=bool(channel_bindings), client_certificate=certificate is not None)
         self._tls, self._certificate, self._channel_bindings = tls, certificate, channel_bindings
+        self._encrypted = True
         self._sasl = None
         if self._session is not None:
             self._session.tls = tls
@@ -324,6 +329,7 @@ class ServerDriver:
         if reply is None:
             self.conn.accept()
         else:
+            self._turned_away = True
             self.conn.send_reply(reply)
         return None
 
@@ -440,7 +446,7 @@ class ServerDriver:
             result = method(*args)
         except Exception as exc:
             self._log_failure(method, exc)
-            self.conn.send_reply(FAILED)
+            self.conn.send_reply(self._failed(method))
             return None
         if result is None:
             self.conn.accept()
@@ -478,11 +484,19 @@ class ServerDriver:
         """An event of the adapter's loop, for a body that waits."""
         return self._adapter.make_event()
 
+    @property
+    def _began(self) -> bool:
+        """Whether the session came as far as its greeting: where ``on_connect`` is asked, ``on_disconnect`` is told."""
+        conn, config = self.conn, self.conn.config
+        before_tls = config.tls == "implicit" and not self._encrypted
+        before_proxy = config.proxy and (conn.proxy is None or self._turned_away)
+        return not (before_tls or before_proxy)
+
     def _say_goodbye(self) -> Call | None:
         if self.busy:
             return None
         self._said = True
-        if self._plan.on_disconnect is None:
+        if self._plan.on_disconnect is None or not self._began:
             return None
         return self._notify(self._plan.on_disconnect, self.session, self.reason)
 
@@ -514,7 +528,11 @@ class ServerDriver:
                 return
         if isinstance(exc, Exception) or not self._lost:  # a call cancelled because the client left is no failure
             self._log_failure(call._method, exc)
-        self.resume_call(call, AUTH_FAILED if call._kind is _AUTH else FAILED)
+        self.resume_call(call, AUTH_FAILED if call._kind is _AUTH else self._failed(call._method))
+
+    def _failed(self, method: Method) -> Reply:
+        """What the client hears of a handler that raised."""
+        return CONNECT_FAILED if method is self._plan.on_connect else FAILED
 
     def _body_over(self, body: Body, result: Answer) -> None:
         """The handler's word on a body is known."""
@@ -569,7 +587,7 @@ class ServerDriver:
         except Exception as exc:
             self._log_failure(method, exc)
             if conn.decision_open:
-                conn.send_reply(FAILED)
+                conn.send_reply(self._failed(method))
 
     def _log_failure(self, method: Method, exc: BaseException) -> None:
         self._plan.failures += 1

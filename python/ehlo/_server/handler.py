@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from ehlo._core import (
     Envelope,
@@ -193,6 +195,7 @@ class Handler:
         return None
 
 
+_METHODS: Final = tuple(name for name in vars(Handler) if name.startswith("on_"))
 _DECISIONS: tuple[tuple[str, Decision], ...] = (
     ("on_connect", "connect"),
     ("on_hello", "hello"),
@@ -256,6 +259,31 @@ def method_of(handler: object, name: str) -> Method:
     return method  # type: ignore[no-any-return]
 
 
+def _look_at_names(handler: object) -> None:
+    """Whether each method that looks like a handler's is one: a misspelt one would never be called, and mail be lost.
+
+    Raises:
+        LocalProtocolError: a public callable ``on_…`` is no handler method, or cannot take the arguments.
+    """
+    for name in dir(handler):
+        if not name.startswith("on_") or not callable(method := getattr(handler, name, None)):
+            continue
+        where = f"{type(handler).__name__}.{name}"
+        if name not in _METHODS:
+            near = difflib.get_close_matches(name, _METHODS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_METHODS)}"
+            raise LocalProtocolError(f"{where} is no method of a handler: {hint}")
+        if getattr(method, "__func__", method) is getattr(Handler, name):
+            continue
+        wanted = list(inspect.signature(getattr(Handler, name)).parameters)[1:]
+        try:
+            inspect.signature(method).bind(*wanted)
+        except TypeError as exc:
+            raise LocalProtocolError(f"{where} cannot be called with ({', '.join(wanted)}): {exc}") from None
+        except ValueError:  # a builtin, which has no signature
+            pass
+
+
 def plan_of(handler: object) -> HandlerPlan:
     """What ``handler`` (any object with methods of :class:`Handler`) decides.
 
@@ -269,6 +297,7 @@ def plan_of(handler: object) -> HandlerPlan:
     """
     if isinstance(handler, type):
         raise LocalProtocolError(f"the handler must be an object: write {handler.__name__}(), not {handler.__name__}")
+    _look_at_names(handler)
     methods = {name: method_of(handler, name) for name, _ in _DECISIONS}
     content: ContentMode = "discard"
     if methods["on_body"] is not None:

@@ -126,6 +126,8 @@ class Statistics:
         idle_timeouts: sessions ended because nothing came (RFC 5321 4.5.3.2.7).
         session_timeouts: sessions ended because of ``session_seconds``.
         content_timeouts: sessions ended because of ``content_seconds`` or ``content_rate``.
+        accept_failures: times when no connection could be accepted, for lack of file descriptors or memory; then the
+            server accepts none for a second.
         cut: sessions aborted by the deadline of ``close``.
 
     Example::
@@ -147,6 +149,7 @@ class Statistics:
     idle_timeouts: int = 0
     session_timeouts: int = 0
     content_timeouts: int = 0
+    accept_failures: int = 0
     cut: int = 0
 
     def __add__(self, other: Statistics) -> Statistics:

@@ -34,6 +34,8 @@ from ehlo._types import Wakeup
 __all__ = ["Listener", "open_server"]
 
 log: Final = logging.getLogger("ehlo")
+# Seconds without accepting, after the system had no descriptor or no memory for one more connection.
+_FULL_WAIT: Final = 1.0
 
 C = TypeVar("C", bound=Connection)
 L = TypeVar("L", bound="Listener[Any]")
@@ -89,6 +91,7 @@ class Listener(Generic[C]):
         self._sockets: list[socket.socket] = []
         self._addresses: tuple[tuple[str, int] | str, ...] = ()
         self._path: str | None = None
+        self._inode: tuple[int, int] | None = None
         self._accepting = True
         self._cut_at = inf
         self._changed: Wakeup | None = None
@@ -225,8 +228,9 @@ class Listener(Generic[C]):
 
     def _unlink(self) -> None:
         if self._path is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
+            if self._inode is not None and _inode(self._path) == self._inode:  # else it is another server's
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)
             self._path = None
 
     async def _change(self, seconds: float = inf) -> None:
@@ -238,6 +242,12 @@ class Listener(Generic[C]):
         if self._changed is not None:
             self._changed.set()
 
+    def _cannot_accept(self, exc: OSError) -> float:
+        """There is no descriptor or no memory for one more. Gives the seconds after which to try again."""
+        self._totals.accept_failures += 1
+        log.error("cannot accept a connection: %s; trying again in %g s", exc.strerror or exc, _FULL_WAIT)
+        return _FULL_WAIT
+
     # ---- called by connections -------------------------------------------------------------------
 
     def _admit(self, connection: C) -> bytes | None:
@@ -248,13 +258,14 @@ class Listener(Generic[C]):
             self._totals.refused_proxy += 1
             log.warning("closed the connection of %s: it is not among the trusted proxies", connection.peer())
             return b""
+        silent = self._config.tls == "implicit"  # what is said before TLS would be in clear (RFC 8314 3.3)
         if not self._accepting or (limits.max_connections is not None and len(self._live) >= limits.max_connections):
             self._totals.refused += 1
-            return self._full
+            return b"" if silent else self._full
         if not self._proxied:  # else it is known later which network the client is of
             refusal = self._admit_client(connection, connection.peer())
             if refusal is not None:
-                return refusal.to_bytes()
+                return b"" if silent else refusal.to_bytes()
         self._live.add(connection)
         return None
 
@@ -330,6 +341,7 @@ async def open_server(
     if config is None:  # a handler may bring its own
         own = getattr(handler, "config", None)
         config = own if isinstance(own, ServerConfig) else ServerConfig()
+    wanted = config.content
     config = config.replace(decisions=plan.decisions, content=plan.content)
     if tls is None and config.tls != "off":
         raise LocalProtocolError(f'serve: ServerConfig(tls="{config.tls}") needs an ssl.SSLContext: give tls=')
@@ -358,6 +370,11 @@ async def open_server(
             f"serve: ServerConfig({fronts[0]}=…) is for clients of trusted networks only: name them, "
             'as trusted=["127.0.0.1", "10.0.0.0/8"]'
         )
+    if plan.on_message is None and plan.on_body is None and wanted != "discard":
+        raise LocalProtocolError(
+            f"serve: {type(handler).__name__} has neither on_message nor on_body: every message would be accepted and "
+            'thrown away. If that is wanted, say ServerConfig(content="discard")'
+        )
     server = kind(plan, config, limits if limits is not None else Limits(), tls, networks)
     if given is not None:
         for sock in given:
@@ -366,6 +383,7 @@ async def open_server(
     elif path is not None:
         server._path = os.fspath(path)
         server._sockets = [_bind_path(server._path)]
+        server._inode = _inode(server._path)
     else:
         server._sockets = await _bind(getaddrinfo, host, port, reuse_port)
     server._addresses = tuple(address_of(sock.getsockname()) for sock in server._sockets)
@@ -380,8 +398,32 @@ def _bind_path(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         # What a server left behind that had no time to remove it. Anything but a socket stays, and is an error.
         if path[:1] != "\0" and stat.S_ISSOCK(os.stat(path).st_mode):
+            if _is_answered(path):
+                raise OSError(errno.EADDRINUSE, f"cannot listen on {path!r}: another server listens there")
             os.unlink(path)
     return _bound(socket.AF_UNIX, 0, path, False)
+
+
+def _is_answered(path: str) -> bool:
+    """Whether somebody listens on a Unix socket. It is found by a connection that ends at once."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(path)
+        except BlockingIOError:  # its queue is full, so there is one
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    """What tells one file from another that has its name later."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except (OSError, ValueError):  # it is gone, or it is an abstract name
+        return None
+    return found.st_dev, found.st_ino
 
 
 async def _bind(

@@ -11,18 +11,21 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
+from typing import Any, Final
 
 from ehlo._core import ServerConfig
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Limits
 from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
-from ehlo._sockets import is_unix
 from ehlo._types import Wakeup
 from ehlo.asyncio._loop import buffer_of
 from ehlo.asyncio._server_connection import ServerProtocol
 
 __all__ = ["Server", "serve"]
+
+# Connections that are accepted in one turn of the loop: those that are open wait meanwhile.
+_ACCEPTS: Final = 64
 
 
 class Server(Listener[ServerProtocol]):
@@ -52,6 +55,9 @@ class Server(Listener[ServerProtocol]):
         # uvloop reads from one transport up to 32 times in a turn, and all others wait; asyncio itself reads once.
         self._full_read = None if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
         self._tasks: set[asyncio.Task[None]] = set()
+        # Where the loop cannot watch sockets (Windows), it has to accept by itself.
+        self._reads = not hasattr(asyncio, "ProactorEventLoop") or not isinstance(loop, asyncio.ProactorEventLoop)
+        self._resting: asyncio.TimerHandle | None = None
         self._listeners: list[asyncio.Server] = []
         self._closer: asyncio.Task[None] | None = None
 
@@ -63,22 +69,19 @@ class Server(Listener[ServerProtocol]):
     def _stop_listening(self) -> None:
         for listener in self._listeners:
             listener.close()
+        if self._resting is not None:
+            self._resting.cancel()
+        socks, self._sockets = self._sockets, []
+        for sock in socks:
+            if self._reads:
+                self._loop.remove_reader(sock)
+            sock.close()
 
     def _begin_to_close(self) -> None:
         self._closer = self._loop.create_task(self._close())
 
-    async def _accept_no_more(self) -> None:
-        """What asyncio has accepted already gets its protocol, and its 421. A listener that is closed in the same turn
-        would make it forget such a socket, unclosed, with a client that waits.
-        """
-        if isinstance(self._loop, asyncio.SelectorEventLoop):
-            for sock in self._sockets:
-                self._loop.remove_reader(sock)
-            await asyncio.sleep(0)
-
     async def _close(self) -> None:
         try:
-            await self._accept_no_more()
             await self._drain()
             if self._tasks:  # on_disconnect, and handlers that were cancelled
                 _, late = await asyncio.wait(tuple(self._tasks), timeout=max(1.0, self._cut_at - self._now()))
@@ -89,18 +92,50 @@ class Server(Listener[ServerProtocol]):
 
     async def _listen(self, backlog: int) -> None:
         try:
+            if not self._reads:
+                for sock in self._sockets:
+                    factory = partial(ServerProtocol, self)
+                    self._listeners.append(await self._loop.create_server(factory, sock=sock, backlog=backlog))
+                return
             for sock in self._sockets:
-                create = self._loop.create_unix_server if is_unix(sock) else self._loop.create_server
-                # In two steps: cancelled in one, it would close the socket and leave it to the selector, which then
-                # never hears of the next one with that number.
-                listener = await create(partial(ServerProtocol, self), sock=sock, backlog=backlog, start_serving=False)
-                self._listeners.append(listener)
-                await listener.start_serving()
+                sock.listen(backlog)
+                self._loop.add_reader(sock, self._accept, sock)
         except BaseException:
             self._stop_listening()
-            for sock in self._sockets[len(self._listeners) :]:
-                sock.close()
             self._unlink()
+            raise
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Somebody waits to be accepted. The loop's own way would fill the log where there is no descriptor for one
+        more, and uvloop's forgets who the client is when the client resets at once.
+        """
+        for _ in range(_ACCEPTS):
+            try:
+                sock, peername = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as exc:
+                for one in self._sockets:
+                    self._loop.remove_reader(one)
+                self._resting = self._loop.call_later(self._cannot_accept(exc), self._go_on_accepting)
+                return
+            sock.setblocking(False)
+            task = self._loop.create_task(self._welcome(sock, peername))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _go_on_accepting(self) -> None:
+        self._resting = None
+        for sock in self._sockets:
+            self._loop.add_reader(sock, self._accept, sock)
+
+    async def _welcome(self, sock: socket.socket, peername: Any) -> None:
+        try:
+            await self._loop.connect_accepted_socket(partial(ServerProtocol, self, peername), sock)
+        except OSError:  # the client is gone
+            sock.close()
+        except BaseException:
+            sock.close()
             raise
 
 

@@ -46,14 +46,15 @@ class AsyncioOwner(Owner, Protocol):
 class ServerProtocol(Connection, asyncio.BufferedProtocol):
     """One connection. Private: a :class:`Server` makes them."""
 
-    __slots__ = ("_buffer", "_reads", "_timer", "_transport", "_view", "_write")
+    __slots__ = ("_buffer", "_peername", "_reads", "_timer", "_transport", "_view", "_write")
 
     _server: AsyncioOwner
     _transport: asyncio.Transport
     _write: Callable[[bytes], object]
 
-    def __init__(self, server: AsyncioOwner) -> None:
+    def __init__(self, server: AsyncioOwner, peername: Any = None) -> None:
         super().__init__(server)
+        self._peername = peername
         self._buffer = server._buffer
         self._view = server._view
         self._reads = 0
@@ -132,6 +133,8 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
     # ---- for Connection --------------------------------------------------------------------------
 
     def _name(self, end: str) -> Any:
+        if end == "peername" and self._peername is not None:  # as it was when the connection was accepted
+            return self._peername
         return self._transport.get_extra_info(end)
 
     def _start(self, call: Call) -> None:

@@ -24,7 +24,7 @@ from ehlo._core import (
 )
 from ehlo.bench._machine import SCHEMA, machine
 
-__all__ = ["CoreCase", "core_cases", "run_core"]
+__all__ = ["CoreCase", "body", "client_session", "core_cases", "run_core", "server_session", "transaction"]
 
 _COMMANDS: Final = (
     b"EHLO client.example.org",
@@ -82,10 +82,10 @@ def core_cases() -> Iterator[CoreCase]:
     yield CoreCase("memcpy, 1 MiB to the same place", "octet", _MIB, lambda: target.__setitem__(slice(None), _TEXT))
     yield CoreCase("memcpy, 1 MiB to a new place", "octet", _MIB, lambda: bytearray(_TEXT))
     for kind, size in (("pipelined, 1 KiB", 1024), ("pipelined, 100 KiB", 102400)):
-        yield CoreCase(f"server engine, discard, {kind}", "message", 100, _server(size, 100, "discard"))
-        yield CoreCase(f"server engine, collect, {kind}", "message", 100, _server(size, 100, "collect"))
-        yield CoreCase(f"client engine, {kind}", "message", 100, _client(size, 100, True))
-    yield CoreCase("client engine, lock-step, 1 KiB", "message", 100, _client(1024, 100, False))
+        yield CoreCase(f"server engine, discard, {kind}", "message", 100, server_session(size, 100, "discard"))
+        yield CoreCase(f"server engine, collect, {kind}", "message", 100, server_session(size, 100, "collect"))
+        yield CoreCase(f"client engine, {kind}", "message", 100, client_session(size, 100, True))
+    yield CoreCase("client engine, lock-step, 1 KiB", "message", 100, client_session(1024, 100, False))
 
 
 def _unstuff(stuffed: bytes) -> bytes:
@@ -100,14 +100,40 @@ def _repeat(call: Callable[[bytes], object], argument: bytes, count: int) -> Cal
     return run
 
 
-def _body(size: int) -> bytes:
+def body(size: int) -> bytes:
+    """A content of ``size`` octets that ends with CRLF.
+
+    Example::
+
+        len(body(1024))  # 1024
+    """
     return _TEXT[: size - 2] + b"\r\n"
 
 
-def _server(size: int, messages: int, content: Literal["discard", "collect"]) -> Callable[[], object]:
+def transaction(size: int) -> bytes:
+    """All that a client sends for one message of ``size`` octets, from MAIL to the line of the dot.
+
+    Example::
+
+        transaction(1024).startswith(b"MAIL FROM:<")
+    """
+    return b"MAIL FROM:<jane@example.org>\r\nRCPT TO:<joe@example.org>\r\nDATA\r\n" + dot_stuff(body(size))
+
+
+def server_session(size: int, messages: int, content: Literal["discard", "collect"]) -> Callable[[], object]:
+    """A session in which each message comes in one piece.
+
+    Arguments:
+        size: octets of a message. messages: how many the session has.
+        content: what becomes of it, as ``ServerConfig`` says.
+
+    Example::
+
+        server_session(1024, 100, "discard")()
+    """
     config = ServerConfig("mx.example.org", content=content, max_messages=None)
     hello = b"EHLO client.example.org\r\n"
-    one = b"MAIL FROM:<jane@example.org>\r\nRCPT TO:<joe@example.org>\r\nDATA\r\n" + dot_stuff(_body(size))
+    one = transaction(size)
 
     def run() -> None:
         conn = ServerConnection(config)
@@ -127,10 +153,19 @@ def _server(size: int, messages: int, content: Literal["discard", "collect"]) ->
     return run
 
 
-def _client(size: int, messages: int, pipelining: bool) -> Callable[[], object]:
-    """Against replies that are there already: a server's cost is not in it."""
+def client_session(size: int, messages: int, pipelining: bool) -> Callable[[], object]:
+    """A session against replies that are there already: the cost of a server is not in it.
+
+    Arguments:
+        size: octets of a message. messages: how many are sent.
+        pipelining: whether the server offers it (RFC 2920).
+
+    Example::
+
+        client_session(1024, 100, True)()
+    """
     config = ClientConfig("client.example.org", pipelining=pipelining, chunking=False)
-    body = _body(size)
+    content = body(size)
     to = ["joe@example.org"]
     ok, go = b"250 2.0.0 OK\r\n", b"354 go\r\n"
 
@@ -144,7 +179,7 @@ def _client(size: int, messages: int, pipelining: bool) -> Callable[[], object]:
         receive(b"250-mx.example.org\r\n250 PIPELINING\r\n")
         seen = 0
         for _ in range(messages):
-            send("jane@example.org", to, body)
+            send("jane@example.org", to, content)
             steps = (b"", ok + ok + go, ok) if pipelining else (b"", ok, ok, go, ok)
             for reply in steps:
                 if reply:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _bench, _send, _serve, _sink
+from ehlo.cli import _bench, _dkim, _send, _serve, _sink
 from ehlo.cli._receive import UsageError
 
 __all__ = ["main"]
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _serve.add_parser(commands)
     _send.add_parser(commands)
     _bench.add_parser(commands)
+    _dkim.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))

@@ -431,8 +431,8 @@ def _add_compare(tools: Any) -> None:
     parser.add_argument(
         "--parts", type=_words, metavar="LIST", help="of servers, clients, stall and idle (default: all)"
     )
-    parser.add_argument("--servers", type=_words, metavar="LIST", help="which (default: all that are found)")
-    parser.add_argument("--clients", type=_words, metavar="LIST", help="which (default: all that are found)")
+    parser.add_argument("--servers", type=_words, metavar="LIST", help="which (default: all that are found but bare-…)")
+    parser.add_argument("--clients", type=_words, metavar="LIST", help="which (default: all that are found but bare-…)")
     parser.add_argument("--sizes", type=_sizes, metavar="LIST", help="of messages (default: 1k,10k,100k,10m)")
     parser.add_argument(
         "--modes",

@@ -166,6 +166,7 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
         return ServerConfig(
             name,
             lmtp=arguments.lmtp,
+            content="discard",  # unless the handler keeps it
             max_message_size=arguments.max_size or None,
             max_recipients=arguments.max_recipients,
             max_messages=None,

@@ -96,8 +96,7 @@ class Server(Listener[ServerTask]):
             except (BlockingIOError, InterruptedError, ConnectionError):
                 continue
             except OSError as exc:  # no descriptor or no memory for one more
-                log.error("cannot accept a connection: %s; trying again in %g s", exc, _FULL_WAIT)
-                await trio.sleep(_FULL_WAIT)
+                await trio.sleep(self._cannot_accept(exc))
                 continue
             self._welcome(sock, peername)
 

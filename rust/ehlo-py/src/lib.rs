@@ -13,6 +13,7 @@
 //! - `values/`: addresses, envelopes, replies, commands, capabilities, and what a trusted front says of a client.
 //! - `settings.rs`: how a table of settings becomes a Python class.
 //! - `codec.rs`: the dot codec and xtext.
+//! - `dkim.rs`: the forms that DKIM signs.
 //! - `buffer.rs`, `content.rs`: memory that is shared with Python.
 //! - `convert.rs`, `error.rs`, `lazy.rs`: what all the others use.
 #![deny(unsafe_code)]
@@ -22,6 +23,7 @@ mod client;
 mod codec;
 mod content;
 mod convert;
+mod dkim;
 mod error;
 mod lazy;
 mod server;
@@ -77,6 +79,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::codec::{DotDecoder, DotEncoder, dot_stuff, dot_unstuff, xtext_decode, xtext_encode};
+    #[pymodule_export]
+    use super::dkim::{DkimBody, dkim_fields, dkim_header};
     #[pymodule_export]
     use super::server::config::ServerConfig;
     #[pymodule_export]

@@ -134,8 +134,8 @@ switches! {
     Decisions { connect, hello, mail, rcpt, data, message, vrfy, expn, etrn, reset }
         "Iterable[_Decision]", "frozenset[_Decision]";
     Leniency {
-        hello_underscore, hello_trailing_text, space_after_colon, bare_paths, extra_space, dots_in_local_part,
-        domain_underscore, general_literals, lowercase_xtext
+        hello_underscore, hello_any, hello_trailing_text, space_after_colon, bare_paths, extra_space,
+        dots_in_local_part, domain_underscore, general_literals, lowercase_xtext
     } "Iterable[str]", "frozenset[str]";
 }
 

@@ -6,10 +6,13 @@
 //! - [`syntax`]: words. Commands, replies, paths, parameters and EHLO keywords, read and written.
 //! - [`session`]: conversations. A state machine for each side, the transaction, limits and timers.
 //!
+//! Beside them stands [`dkim`]: the forms of a message that a signature is made of.
+//!
 //! Nothing here opens a socket, reads a clock, starts a thread or keeps a global. Octets come in, events and
 //! octets go out, and the same input gives the same output however it was split.
 #![forbid(unsafe_code)]
 
+pub mod dkim;
 pub mod session;
 pub mod syntax;
 pub mod wire;

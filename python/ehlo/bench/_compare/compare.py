@@ -27,6 +27,7 @@ from ehlo.bench._compare.peers import (
     Server,
     Tls,
     clients_here,
+    is_bare,
     make_certificate,
     pin,
     run_client,
@@ -53,7 +54,7 @@ class ComparePlan:
 
     Arguments:
         parts: of "servers", "clients", "stall" (ten large messages at once) and "idle" (memory of idle connections).
-        servers, clients: which; ``None`` for all that are here.
+        servers, clients: which; ``None`` for all that are here but the bare ones.
         sizes: octets of a message.
         modes: of "lock-step", "pipelined" and "TLS" (lock-step; clients: by STARTTLS), and for the smallest size "new
             connection" and "new TLS connection".
@@ -171,10 +172,10 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
         "missing": [],
         "interrupted": False,
     }
-    servers = list(plan.servers) if plan.servers is not None else servers_here()
-    clients = list(plan.clients) if plan.clients is not None else clients_here()
+    servers = list(plan.servers) if plan.servers is not None else _by_default(servers_here())
+    clients = list(plan.clients) if plan.clients is not None else _by_default(clients_here())
     for names, known, given in ((servers, SERVERS, plan.servers), (clients, CLIENTS, plan.clients)):
-        report["missing"] += [name for name in known if given is None and name not in names]
+        report["missing"] += [name for name in _by_default(known) if given is None and name not in names]
     # What awaits keeps no more in memory and loop than what does not.
     alike = [name for name in servers if "-awaits" not in name]
     try:
@@ -190,7 +191,9 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
             if "clients" in plan.parts:
                 _compare_clients(plan, clients, certificate, cells, ours, others, tell, warnings)
         if "stall" in plan.parts:
-            report["stall"] = _stalls(plan, [name for name in alike if name != "smtp-sink"], ours, tell, warnings)
+            report["stall"] = _stalls(
+                plan, [name for name in _by_default(alike) if name != "smtp-sink"], ours, tell, warnings
+            )
         if "idle" in plan.parts:
             report["idle"] = _idle(plan, alike, ours, tell, warnings)
     except KeyboardInterrupt:
@@ -199,6 +202,10 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
     report["warnings"] = list(dict.fromkeys(warnings))
     report["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
     return report
+
+
+def _by_default(names: Sequence[str]) -> list[str]:
+    return [name for name in names if not is_bare(name)]
 
 
 def _worth(rate: float, seconds: float, least: int) -> int:
@@ -294,7 +301,7 @@ def _compare_clients(
             for cell in wanted:
                 starttls = cell.mode == "kept TLS connection"
                 for name in order:
-                    if starttls and not speaks_tls(name):
+                    if starttls and (is_bare(name) or not speaks_tls(name)):
                         continue
                     base = cell.connections
                     least = (20 if cell.size <= _LARGE else 10) * base

@@ -14,10 +14,14 @@ import smtplib
 import ssl
 import sys
 import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
+from ehlo._core import dot_stuff
 from ehlo._tls import unverified_context
 from ehlo.bench import LoadPlan, LoadRun, contents
+from ehlo.bench._compare.bare import send_from_sockets, send_on_asyncio, send_on_trio
 
 _FROM, _TO = "load@example.org", "user@example.org"
 
@@ -88,19 +92,39 @@ async def _smtpproto(
     await asyncio.gather(*(one(count) for count in _shares(messages, connections)))
 
 
-async def _ehlo(port: int, messages: int, content: bytes, connections: int, context: ssl.SSLContext | None) -> None:
-    connect: Any = importlib.import_module("ehlo.asyncio").connect
+async def _ehlo(
+    kind: str, port: int, messages: int, content: bytes, connections: int, context: ssl.SSLContext | None
+) -> None:
+    connect: Any = importlib.import_module("ehlo.trio" if kind.endswith("-trio") else "ehlo.asyncio").connect
+    tls = "off" if context is None else "required"
 
     async def one(count: int) -> None:
-        async with connect(
-            "127.0.0.1", port, tls="off" if context is None else "required", ssl_context=context
-        ) as client:
-            for _ in range(count):
-                result = await client.send(content, sender=_FROM, recipients=[_TO])
-                if not result.all_accepted:
-                    raise SystemExit("refused")
+        async with connect("127.0.0.1", port, tls=tls, ssl_context=context) as client:
+            if kind.startswith("ehlo-many"):
+                items = ((content, _FROM, [_TO]) for _ in range(count))
+                accepted = [result.all_accepted async for result in client.send_many(items)]
+            else:
+                accepted = [(await client.send(content, _FROM, [_TO])).all_accepted for _ in range(count)]
+            if not all(accepted):
+                raise SystemExit("refused")
 
-    await asyncio.gather(*(one(count) for count in _shares(messages, connections)))
+    await _beside(kind, [partial(one, count) for count in _shares(messages, connections)])
+
+
+async def _bare(kind: str, port: int, messages: int, content: bytes, connections: int) -> None:
+    send = send_on_trio if kind.endswith("-trio") else send_on_asyncio
+    wire = dot_stuff(content)
+    await _beside(kind, [partial(send, port, count, wire) for count in _shares(messages, connections)])
+
+
+async def _beside(kind: str, calls: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """All at once."""
+    if not kind.endswith("-trio"):
+        await asyncio.gather(*(call() for call in calls))
+        return
+    async with importlib.import_module("trio").open_nursery() as nursery:
+        for call in calls:
+            nursery.start_soon(call)
 
 
 def main() -> None:
@@ -116,10 +140,22 @@ def main() -> None:
     if kind == "smtplib":
         _smtplib(port, messages, content, connections, context)
         return
+    if kind == "bare-sockets":
+        send_from_sockets(port, _shares(messages, connections), dot_stuff(content))
+        return
+    if kind.startswith("bare-"):
+        send = partial(_bare, kind, port, messages, content, connections)
+    elif kind.startswith("ehlo"):
+        send = partial(_ehlo, kind, port, messages, content, connections, context)
+    else:
+        theirs = _smtpproto if kind == "smtpproto" else _aiosmtplib
+        send = partial(theirs, port, messages, content, connections, context)
+    if kind.endswith("-trio"):
+        importlib.import_module("trio").run(send)
+        return
     factory = importlib.import_module("uvloop").new_event_loop if kind.endswith("-uvloop") else None
-    send = _ehlo if kind.startswith("ehlo") else _smtpproto if kind == "smtpproto" else _aiosmtplib
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(send(port, messages, content, connections, context))
+        runner.run(send())
 
 
 if __name__ == "__main__":

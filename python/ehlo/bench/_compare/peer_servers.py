@@ -21,6 +21,7 @@ from typing import Any
 
 import ehlo
 import ehlo.asyncio
+from ehlo.bench._compare.bare import BareProtocol, serve_on_trio
 
 _TICK = 0.001  # seconds between two looks at the clock: a stall is what comes on top
 
@@ -39,7 +40,7 @@ class _Awaits(ehlo.Handler):
         await asyncio.sleep(0)
 
 
-_CONFIG = ehlo.ServerConfig("localhost", max_message_size=None, max_messages=None)
+_CONFIG = ehlo.ServerConfig("localhost", content="discard", max_message_size=None, max_messages=None)
 _LIMITS = ehlo.Limits(max_connections=None, max_connections_per_network=None, session_seconds=None)
 
 
@@ -116,10 +117,26 @@ async def _aiosmtpd(wanted: _Wanted) -> int:
     return int(server.sockets[0].getsockname()[1])
 
 
+async def _bare(wanted: _Wanted) -> int:
+    server = await asyncio.get_running_loop().create_server(
+        BareProtocol, "127.0.0.1", 0, backlog=1024, ssl=wanted.context
+    )
+    _keep.append(server)
+    return int(server.sockets[0].getsockname()[1])
+
+
 def _trio(wanted: _Wanted) -> None:
     trio = importlib.import_module("trio")
-    adapter = importlib.import_module("ehlo.trio")
     worst = 0.0
+
+    async def start(nursery: Any) -> int:
+        if wanted.kind == "bare-trio":
+            serve = partial(trio.serve_tcp, serve_on_trio, 0, host="127.0.0.1", backlog=1024)
+            (listener,) = await nursery.start(serve)
+            return int(listener.socket.getsockname()[1])
+        adapter = importlib.import_module("ehlo.trio")
+        server = await nursery.start(partial(adapter.serve, wanted.handler(), **wanted.options()))
+        return int(server.port)
 
     async def watch() -> None:
         nonlocal worst
@@ -131,10 +148,10 @@ def _trio(wanted: _Wanted) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM) as signals:
-                server = await nursery.start(partial(adapter.serve, wanted.handler(), **wanted.options()))
+                port = await start(nursery)
                 if wanted.collect:
                     nursery.start_soon(watch)
-                print("ready", server.port, flush=True)
+                print("ready", port, flush=True)
                 async for _ in signals:
                     break
                 nursery.cancel_scope.cancel()
@@ -157,11 +174,11 @@ def main() -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
     wanted = _Wanted(kind, what == "collect", tls, context)
-    if kind == "ehlo-trio":
+    if kind.endswith("-trio"):
         _trio(wanted)
         return
     factory = importlib.import_module("uvloop").new_event_loop if kind.endswith("-uvloop") else None
-    open_server = _ehlo if kind.startswith("ehlo") else _aiosmtpd
+    open_server = _ehlo if kind.startswith("ehlo") else _bare if kind.startswith("bare") else _aiosmtpd
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(_serve(lambda: open_server(wanted), wanted.collect))
 

@@ -24,6 +24,7 @@ __all__ = [
     "Server",
     "Tls",
     "clients_here",
+    "is_bare",
     "make_certificate",
     "run_client",
     "servers_here",
@@ -40,17 +41,28 @@ SERVERS: Final = (
     "smtp-sink",
     "aiosmtpd",
     "aiosmtpd-uvloop",
+    "bare-asyncio",
+    "bare-uvloop",
+    "bare-trio",
 )
 CLIENTS: Final = (
     "ehlo-load",
     "ehlo-load-pipelined",
     "ehlo",
     "ehlo-uvloop",
+    "ehlo-trio",
+    "ehlo-many",
+    "ehlo-many-uvloop",
+    "ehlo-many-trio",
     "smtp-source",
     "smtplib",
     "aiosmtplib",
     "aiosmtplib-uvloop",
     "smtpproto",
+    "bare-sockets",
+    "bare-asyncio",
+    "bare-uvloop",
+    "bare-trio",
 )
 _PATIENCE: Final = 20.0  # seconds for a server to listen
 _PATH: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
@@ -71,9 +83,9 @@ def _needs(name: str) -> bool:
     """Whether all that a peer needs is here."""
     if name.endswith("-uvloop") and not _has("uvloop"):
         return False
+    if name.endswith("-trio"):
+        return _has("trio")
     base = name.removesuffix("-uvloop")
-    if base == "ehlo-trio":
-        return _has("trio") and _has("ehlo.trio")
     if base in ("smtp-sink", "smtp-source"):
         return _program(base) is not None
     if base in ("aiosmtpd", "aiosmtplib", "smtpproto"):
@@ -101,9 +113,14 @@ def clients_here() -> list[str]:
     return [name for name in CLIENTS if _needs(name)]
 
 
+def is_bare(name: str) -> bool:
+    """Whether a server or a client of this name is the loop alone, which is measured only when it is asked for."""
+    return name.startswith("bare-")
+
+
 def speaks_tls(name: str) -> bool:
-    """Whether a server or a client of this name can be measured with TLS; Postfix's test programs cannot."""
-    return name not in ("smtp-sink", "smtp-source")
+    """Whether a server of this name speaks TLS from the start, or a client of this name knows STARTTLS."""
+    return name not in ("smtp-sink", "smtp-source", "bare-trio")
 
 
 def make_certificate(folder: str) -> str:

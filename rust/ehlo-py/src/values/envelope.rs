@@ -327,6 +327,12 @@ impl Recipient {
 
 /// Sender and accepted recipients of one transaction, in the order they came (RFC 5321 2.3.1).
 ///
+/// The engine makes it. A program that hands a changed one on makes its own.
+///
+/// Args:
+///     sender: who the message is from.
+///     recipients: whom it is for.
+///
 /// Example:
 ///     >>> [str(recipient.path) for recipient in envelope.recipients]
 ///     ['joe@example.org', 'jim@example.org']
@@ -348,6 +354,12 @@ impl Envelope {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str) = ("sender", "recipients");
+
+    #[new]
+    fn new(sender: &Sender, recipients: Vec<PyRef<'_, Recipient>>) -> Self {
+        let recipients = recipients.iter().map(|recipient| Arc::clone(&recipient.inner)).collect();
+        Self::wrap(session::Envelope { sender: Arc::clone(&sender.inner), recipients })
+    }
 
     /// Who the message is from.
     #[getter]

@@ -52,6 +52,9 @@ impl Options {
 pub struct Leniency {
     /// `_` in the name given to EHLO and HELO. On: Postfix and OpenSMTPD accept it.
     pub hello_underscore: bool,
+    /// Any word without control characters as the name given to EHLO and HELO: many mail programs say the name of
+    /// their machine, whatever it is. Octets that are not UTF-8 are replaced.
+    pub hello_any: bool,
     /// Words behind the name given to EHLO and HELO, which are dropped.
     pub hello_trailing_text: bool,
     /// Spaces between `FROM:` or `TO:` and the path. Postfix and Exim accept them.
@@ -74,6 +77,7 @@ impl Default for Leniency {
     fn default() -> Self {
         Self {
             hello_underscore: true,
+            hello_any: false,
             hello_trailing_text: false,
             space_after_colon: false,
             bare_paths: false,

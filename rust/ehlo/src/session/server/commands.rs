@@ -118,8 +118,8 @@ impl<C: Content> ServerConnection<C> {
             (state, Command::Xforward(pairs)) if self.implements(Verb::Xforward) => {
                 self.on_xforward(state, Attributes::from_pairs(&pairs))
             }
-            (state, Command::Unknown { verb, .. }) => {
-                if is_http(&verb) {
+            (state, Command::Unknown { verb, argument }) => {
+                if is_http(&verb, &argument) {
                     self.turn_away();
                 } else {
                     self.wrong(UNKNOWN_COMMAND);
@@ -264,15 +264,17 @@ impl<C: Content> ServerConnection<C> {
 
     /// A line inside AUTH (RFC 4954 4).
     pub(super) fn on_response(&mut self, line: &[u8]) -> State<C> {
+        // White space at the end of a line is forgiven, as in commands (RFC 5321 4.1.1).
+        let line = line.trim_ascii_end();
         if line == b"*" {
-            return self.wrong_in(CANCELLED, State::Idle);
+            return self.auth_given_up(CANCELLED);
         }
         match base64::decode(line) {
             Ok(octets) => {
                 self.events.push_back(ServerEvent::AuthResponse(Secret(octets.into())));
                 State::Deciding(Decision::Auth)
             }
-            Err(_) => self.wrong_in(NOT_BASE64, State::Idle),
+            Err(_) => self.auth_given_up(NOT_BASE64),
         }
     }
 
@@ -489,6 +491,11 @@ fn out_of_turn<C>(state: &State<C>) -> &'static str {
     if matches!(state, State::Failed { .. }) { CHUNK_FAILED } else { CHUNKS_BEGUN }
 }
 
-fn is_http(verb: &[u8]) -> bool {
-    [&b"GET"[..], b"POST", b"HEAD", b"CONNECT"].contains(&verb)
+/// A request line of HTTP: a method that it has (RFC 9110 9.3), or any line that ends in a version (RFC 9112 3).
+fn is_http(verb: &[u8], argument: &[u8]) -> bool {
+    const METHODS: [&[u8]; 9] =
+        [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+    let versioned = matches!(argument, [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit());
+    versioned || METHODS.iter().any(|method| verb.eq_ignore_ascii_case(method))
 }

@@ -184,9 +184,10 @@ macro_rules! server_settings {
         /// Refuse content with a line of more than 1000 octets: 554 5.6.0 (RFC
         /// 5321 4.5.3.1.6).
         reject_long_lines: bool = [false];
-        /// Departures from the grammar that are forgiven: any of "hello_underscore",
+        /// Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
         /// "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
-        /// "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext".
+        /// "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
+        /// submission "hello_any" is always among them.
         lenient: Leniency = [words("['hello_underscore']", Leniency::default())];
         /// Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1).
         max_local_part: usize = [64], at least 64;
@@ -198,7 +199,7 @@ macro_rules! server_settings {
         max_recipients: usize = [1000], at least 1;
         /// Most transactions in one session (RFC 9422 MAILMAX). None: no limit.
         max_messages: Option<u32> = [Some(1000)];
-        /// Most commands in one session that were answered as wrong. None: no limit.
+        /// Most commands since the last accepted message that were answered as wrong. None: no limit.
         max_errors: Option<u32> = [Some(20)];
         /// Most commands that lead nowhere since the last accepted message: NOOP, RSET,
         /// VRFY, EXPN, ETRN, HELP, a repeated EHLO, an empty chunk. Each one beyond it counts as an
@@ -207,8 +208,9 @@ macro_rules! server_settings {
         /// Most recipients in one session that the program refused. None:
         /// no limit.
         max_refused_recipients: Option<u32> = [None];
-        /// Most refusals since the last accepted message that a limit is the reason for: a recipient
-        /// too many, a SIZE too large. Each one beyond it counts as an error. None: no limit.
+        /// Most refusals since the last accepted message: a recipient too many, a SIZE too large, a
+        /// MAIL, RCPT or DATA that the program refused. Each one beyond it counts as an error. None:
+        /// no limit.
         max_refusals: Option<u32> = [Some(1000)];
         /// Most commands in one session. None: no limit.
         max_commands: Option<u32> = [None];
@@ -361,8 +363,10 @@ impl ServerConfig {
             ..settings
         };
         let s = &settings;
+        // Mail programs say the name of their machine in submission, and it may be any (S-SES-09).
+        let leniency = Leniency { hello_any: s.lenient.hello_any || s.submission, ..s.lenient };
         let extended = |tls: bool| Options {
-            leniency: s.lenient,
+            leniency,
             parameters: offered(s, tls),
             unknown_parameters: s.unknown_parameters,
             smtputf8: s.smtputf8,
@@ -370,7 +374,7 @@ impl ServerConfig {
             ..Options::offering_nothing()
         };
         let (extended, extended_tls) = (extended(false), extended(true));
-        let basic = Options { leniency: s.lenient, max_local_part: s.max_local_part, ..Options::offering_nothing() };
+        let basic = Options { leniency, max_local_part: s.max_local_part, ..Options::offering_nothing() };
         let keywords = keywords(s);
         let auth = std::array::from_fn(|index| {
             let tls = index

@@ -85,7 +85,12 @@ impl<C: Content> ServerConnection<C> {
             }
             (Decision::Mail(sender), reply) => {
                 self.say_or(SENDER_OK, reply);
-                if yes { self.mail_accepted(sender) } else { State::Idle }
+                if yes {
+                    self.mail_accepted(sender)
+                } else {
+                    self.count_refusal();
+                    State::Idle
+                }
             }
             (Decision::Rcpt { mut transaction, recipient }, reply) => {
                 if yes {
@@ -94,6 +99,7 @@ impl<C: Content> ServerConnection<C> {
                 } else {
                     self.say_or(RECIPIENT_OK, reply);
                     self.counts.refused_recipients += 1;
+                    self.count_refusal();
                     let limit = self.settings().max_refused_recipients;
                     if limit.is_some_and(|limit| self.counts.refused_recipients > u64::from(limit)) {
                         self.say_closing("421 4.7.0", "Too many refused recipients");
@@ -105,6 +111,7 @@ impl<C: Content> ServerConnection<C> {
             (Decision::Content { transaction, framing }, _) if yes => self.begin_content(transaction, framing),
             (Decision::Content { transaction, framing: Framing::Data }, reply) => {
                 self.say_or(OK, reply);
+                self.count_refusal();
                 State::InTransaction(transaction)
             }
             (Decision::Content { transaction, framing: Framing::Bdat { size, last } }, reply) => {
@@ -125,12 +132,23 @@ impl<C: Content> ServerConnection<C> {
         }
     }
 
-    /// The program refused AUTH. The session ends at the limit of refusals (RFC 4954 4).
+    /// The program's no to AUTH (RFC 4954 4).
     fn auth_refused(&mut self, reply: &Reply) {
         self.say_reply(reply);
-        if reply.code() < 500 {
-            return;
+        if reply.code() >= 500 {
+            self.count_auth_failure();
         }
+    }
+
+    /// An exchange that the client ends, or breaks, is a failure too: else it could try passwords without end.
+    pub(super) fn auth_given_up(&mut self, line: &'static str) -> State<C> {
+        self.wrong(line);
+        self.count_auth_failure();
+        State::Idle
+    }
+
+    /// One failure too many ends the session (RFC 4954 4).
+    fn count_auth_failure(&mut self) {
         self.counts.auth_failures += 1;
         let limit = self.settings().max_auth_failures;
         if limit.is_some_and(|limit| self.counts.auth_failures >= u64::from(limit)) && self.ending.is_none() {

@@ -107,8 +107,7 @@ impl<C: Content> ServerConnection<C> {
                         }
                         Scan::TooLong { consumed } => {
                             used += consumed;
-                            self.state = State::Idle;
-                            self.wrong(RESPONSE_TOO_LONG);
+                            self.state = self.auth_given_up(RESPONSE_TOO_LONG);
                         }
                         Scan::Partial { discard } => {
                             used += discard;

@@ -170,7 +170,8 @@ impl<C: Content> ServerConnection<C> {
 
     fn count_error(&mut self) -> bool {
         self.counts.errors += 1;
-        let over = self.settings().max_errors.is_some_and(|limit| self.counts.errors > u64::from(limit));
+        self.counts.recent_errors += 1;
+        let over = self.settings().max_errors.is_some_and(|limit| self.counts.recent_errors > u64::from(limit));
         if over && self.ending.is_none() {
             self.say_closing("421 4.7.0", "Too many errors");
             self.ending = Some(ServerDisconnect::Limit);
@@ -192,17 +193,22 @@ impl<C: Content> ServerConnection<C> {
 
     /// Refuse a command because of a limit. A client that goes on all the same makes errors (S-SES-42).
     pub(super) fn refuse_for_limit(&mut self, line: &str) {
-        self.counts.refusals += 1;
-        let over = self.settings().max_refusals.is_some_and(|limit| self.counts.refusals > u64::from(limit));
-        if !over || self.count_error() {
+        if self.count_refusal() {
             self.say(line);
         }
+    }
+
+    pub(super) fn count_refusal(&mut self) -> bool {
+        self.counts.refusals += 1;
+        let over = self.settings().max_refusals.is_some_and(|limit| self.counts.refusals > u64::from(limit));
+        !over || self.count_error()
     }
 
     pub(super) fn count_message(&mut self, accepted: bool) {
         if accepted {
             self.counts.messages += 1;
             self.counts.junk = 0;
+            self.counts.recent_errors = 0;
             self.counts.refusals = 0;
         }
     }

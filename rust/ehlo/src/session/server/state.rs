@@ -133,6 +133,8 @@ pub(super) struct Counts {
     pub(super) errors: u64,
     pub(super) junk: u64,
     pub(super) messages: u64,
+    /// Errors since the last accepted message: a client that delivers mail is forgiven its slips.
+    pub(super) recent_errors: u64,
     pub(super) refusals: u64,
     pub(super) refused_recipients: u64,
     pub(super) transactions: u64,

@@ -36,7 +36,10 @@ pub fn parse_command<'a>(line: &'a [u8], options: &Options) -> Result<Command<'a
     // turns out to be wrong.
     match str::from_utf8(line) {
         Ok(text) => parse_text(text, options),
-        Err(error) => Err(malformed_utf8(line, error.valid_up_to(), options)),
+        Err(error) => match lossy_hello(line, options) {
+            Some(command) => Ok(command),
+            None => Err(malformed_utf8(line, error.valid_up_to(), options)),
+        },
     }
 }
 
@@ -64,6 +67,23 @@ fn wrong(line: &[u8], verb: Option<Verb>, kind: Kind) -> CommandError {
         return CommandError { verb, kind: Kind::ForbiddenOctet };
     }
     CommandError { verb, kind }
+}
+
+/// EHLO or HELO with a name in another charset, where any name is forgiven.
+#[cold]
+fn lossy_hello<'a>(line: &'a [u8], options: &Options) -> Option<Command<'a>> {
+    let (verb, length) = split_verb(line);
+    if !options.leniency.hello_any {
+        return None;
+    }
+    let rest = String::from_utf8_lossy(&line[length..]);
+    let hello = Hello { name: Cow::Owned(parse_hello(&rest, options).ok()?.name.into_owned()) };
+    match verb {
+        Some(Verb::Ehlo) => Some(Command::Ehlo(hello)),
+        Some(Verb::Helo) => Some(Command::Helo(hello)),
+        Some(Verb::Lhlo) => Some(Command::Lhlo(hello)),
+        _ => None,
+    }
 }
 
 /// A line that is not UTF-8 is wrong in any case (RFC 3629 3); the question is where.
@@ -393,7 +413,8 @@ fn parse_rare_hello<'a>(argument: &'a str, options: &Options) -> Result<Hello<'a
     if argument.is_empty() {
         return Err(Kind::MissingArgument);
     }
-    if !is_plain(argument, options) {
+    let any = options.leniency.hello_any && !argument.chars().any(|c| c.is_control() && c != '\t');
+    if !any && !is_plain(argument, options) {
         return Err(Kind::ForbiddenOctet);
     }
     let name = match argument.split_once([' ', '\t']) {
@@ -406,7 +427,7 @@ fn parse_rare_hello<'a>(argument: &'a str, options: &Options) -> Result<Hello<'a
     } else {
         is_domain(name, options.leniency.hello_underscore)
     };
-    if fits { Ok(Hello { name: Cow::Borrowed(name) }) } else { Err(Kind::Hello) }
+    if fits || any { Ok(Hello { name: Cow::Borrowed(name) }) } else { Err(Kind::Hello) }
 }
 
 /// `VRFY` and `EXPN` may have `SMTPUTF8` behind their argument (RFC 6531 3.7.4.2), and UTF-8 in it only then.

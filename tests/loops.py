@@ -1,4 +1,4 @@
-"""The event loops on which the kit's tests run: asyncio, uvloop and trio."""
+"""The event loops on which the MTA kit's tests run: asyncio, uvloop and trio."""
 
 from __future__ import annotations
 

@@ -1,0 +1,171 @@
+"""One session with one filter: what it is told, what it answered, and what becomes of the client if it is down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from ehlo._core import Reply
+from ehlo._errors import LocalProtocolError
+from ehlo.milter._client import MilterClient
+from ehlo.milter._events import Decision
+from ehlo.milter._link import FilterDownError, Link, Pool
+from ehlo.milter._message import Changes, Field, MessageInHand
+from ehlo.milter._words import Command, Verdict
+
+__all__ = ["DISCARD", "Conversation", "Discard", "Outcome"]
+
+log: Final = logging.getLogger("ehlo.milter")
+
+Ask = Callable[[MilterClient], bool]
+
+
+class Discard:
+    """The message is accepted, and delivered to nobody."""
+
+
+DISCARD: Final = Discard()
+Outcome = Reply | Discard | None
+"""What a step comes to: a refusal, the end of the message, or ``None`` to go on."""
+
+DOWN: Final = Reply(451, "4.7.1", "Service unavailable, try again later")
+_REJECT: Final = Reply(550, "5.7.1", "Command rejected")
+_TEMPFAIL: Final = Reply(451, "4.7.1", "Service unavailable, try again later")
+_SHUTDOWN: Final = Reply(421, "4.3.2", "Service not available, closing the connection")
+PIECE: Final = 65535
+
+
+class Conversation:
+    """One session with one filter.
+
+    Attributes:
+        link: the connection; ``None`` before the session and when the filter is down.
+        refusal: what every command of the session is answered, since the filter refused the session or is down.
+    """
+
+    __slots__ = ("_pool", "link", "refusal")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.link: Link | None = None
+        self.refusal: Reply | None = None
+
+    async def connect(self, ask: Ask) -> Outcome:
+        """Get a connection, and tell the filter of the client. A connection that had waited may have ended by now: then
+        there is one more attempt, by a new one.
+        """
+        try:
+            self.link = link = await self._pool.take()
+            if not link.used:
+                return await self._ask(ask)
+            try:
+                return self._judge(await link.ask(ask(link.client)))
+            except FilterDownError:
+                await self._drop()
+            self.link = await self._pool.take(new=True)
+        except FilterDownError as exc:
+            return await self._down(exc)
+        return await self._ask(ask)
+
+    async def ask(self, ask: Ask) -> Outcome:
+        """One step. Nothing is sent if the filter left it out, or has said its last word."""
+        if self.refusal is not None:
+            return self.refusal
+        return None if self.link is None else await self._ask(ask)
+
+    async def header(self, fields: Sequence[Field], macros: Mapping[str, str]) -> Outcome:
+        """The header section, and its end."""
+        for field in fields:
+            outcome = await self.ask(lambda client, field=field: client.header(field.name, field.value))  # type: ignore[misc]
+            if outcome is not None:
+                return outcome
+        return await self.ask(lambda client: client.end_of_headers(macros))
+
+    async def body(self, piece: bytes) -> Outcome:
+        """A piece of the body."""
+        if self.refusal is None and (self.link is None or not self.link.client.wants(Command.BODY)):
+            return None
+        for at in range(0, len(piece), PIECE):
+            part = piece[at : at + PIECE]
+            outcome = await self.ask(lambda client, part=part: client.body(part))  # type: ignore[misc]
+            if outcome is not None:
+                return outcome
+        return None
+
+    async def end(self, message: MessageInHand, macros: Mapping[str, str]) -> Outcome:
+        """The end of the message. What the filter wants changed is changed if it goes on with the message."""
+        link = self.link
+        if self.refusal is not None or link is None:
+            return self.refusal
+        changes = Changes(message)
+        try:
+            decision = await link.ask(link.client.end(macros), changes.add)
+            outcome = self._judge(decision)
+            if outcome is None and decision is not None:
+                changes.apply()
+            return outcome
+        except FilterDownError as exc:
+            return await self._down(exc)
+        finally:
+            changes.drop()
+
+    async def abort(self) -> None:
+        """The transaction is over."""
+        if self.link is None:
+            return
+        if self.link.client.awaiting is None and not self.link.client.closed:
+            self.link.client.abort()
+        else:  # the call that waited for an answer was cancelled
+            await self._drop()
+
+    async def leave(self) -> None:
+        """The session is over."""
+        link, self.link = self.link, None
+        if link is not None:
+            await self._pool.give(link)
+
+    async def _ask(self, ask: Ask) -> Outcome:
+        assert self.link is not None
+        try:
+            return self._judge(await self.link.ask(ask(self.link.client)))
+        except (FilterDownError, LocalProtocolError) as exc:
+            return await self._down(exc)
+
+    async def _down(self, exc: Exception) -> Outcome:
+        milter = self._pool.milter
+        log.warning("filter %s is down (%s): %s", milter, milter.when_down, exc)
+        await self._drop()
+        if milter.when_down == "tempfail":
+            self.refusal = DOWN
+        return self.refusal
+
+    async def _drop(self) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            await link.close()
+
+    def _judge(self, decision: Decision | None) -> Outcome:
+        if decision is None:
+            return None
+        outcome = _outcome(decision)
+        session = decision.command in (Command.CONNECT, Command.HELLO)
+        closes = decision.verdict in (Verdict.SHUTDOWN, Verdict.CONNECTION_FAILURE)
+        if isinstance(outcome, Reply) and (session or closes):
+            self.refusal = outcome
+        return outcome
+
+
+def _outcome(decision: Decision) -> Outcome:
+    match decision.verdict:
+        case Verdict.REJECT:
+            return _REJECT
+        case Verdict.TEMPFAIL:
+            return _TEMPFAIL
+        case Verdict.REPLY:
+            return decision.reply
+        case Verdict.SHUTDOWN | Verdict.CONNECTION_FAILURE:
+            return _SHUTDOWN
+        case Verdict.DISCARD:
+            return DISCARD
+    return None

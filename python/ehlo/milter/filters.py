@@ -1,0 +1,402 @@
+"""Filters around a handler: :class:`Filters`. Needs the package ``anyio``, which runs on asyncio and trio.
+
+Example::
+
+    from ehlo.milter.filters import Filters, Milter
+    filters = Filters([Milter(address="unix:/run/opendkim/opendkim.sock", when_down="accept")], handler)
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, TypeAlias
+
+from ehlo._core import Envelope, Hello, Recipient, Reply, Sender, __version__
+from ehlo._errors import LocalProtocolError
+from ehlo._server.answers import is_awaitable
+from ehlo._server.handler import Handler, method_of
+from ehlo._server.session import Answer, Method, Result, Session
+from ehlo._server.submission import submission_fields
+from ehlo._types import path_text
+from ehlo.milter._conversation import Conversation, Discard, Outcome
+from ehlo.milter._link import Milter, Pool
+from ehlo.milter._message import HeaderReader, HeaderTooLargeError, MessageInHand, answers_for
+
+__all__ = ["Filters", "Hold", "Milter"]
+
+log: Final = logging.getLogger("ehlo.milter")
+
+Hold: TypeAlias = Callable[[Session, Envelope, AsyncIterator[bytes], str], Result]
+"""Takes a message that a filter wants kept back, in the handler's place: session, envelope, content, reason."""
+
+_KEY: Final = "ehlo.milter"
+_DROPPED: Final = Reply(250, "2.0.0", "Ok")
+_TOO_LARGE: Final = Reply(552, "5.3.4", "The header section is too large")
+_NOT_HELD: Final = Reply(451, "4.7.1", "The message needs a review, try again later")
+_PASSED_ON: Final = ("on_auth", "on_vrfy", "on_expn", "on_etrn")
+
+
+class _State:
+    """What is known of one session."""
+
+    __slots__ = ("base", "conversations", "discarded", "ident")
+
+    def __init__(self, conversations: list[Conversation], base: dict[str, str]) -> None:
+        self.conversations = conversations
+        self.base = base
+        self.ident = ""
+        self.discarded = False
+
+    def macros(self, **more: str | None) -> dict[str, str]:
+        """All that is known, the session's identifier ``i`` among it."""
+        named = {f"{{{name}}}": value for name, value in more.items() if value is not None}
+        return {**self.base, **({"i": self.ident} if self.ident else {}), **named}
+
+    async def each(self, ask: Callable[[Any], bool]) -> Outcome:
+        """One step with each filter in order, until one of them refuses or discards."""
+        if self.discarded:
+            return None
+        for conversation in self.conversations:
+            outcome = await conversation.ask(ask)
+            if outcome is not None:
+                return self.noted(outcome)
+        return None
+
+    def noted(self, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Discard):
+            self.discarded = True
+        return outcome
+
+
+class Filters:
+    """Puts filters around a handler. It is a handler itself, for :func:`ehlo.asyncio.serve` and its like on trio.
+
+    The handler decides first; a command that it accepts goes to each filter, in order. Content streams to the first
+    filter while it comes, and to each further one as the former left it. The handler gets what the last one left: in
+    ``on_message`` at once, in ``on_body`` piece by piece. Above ``memory`` octets a body is kept in a file.
+
+    Arguments:
+        filters: each a :class:`Milter`, or its address.
+        handler: any object with methods of :class:`ehlo.Handler`.
+        hold: takes messages that a filter wants kept back (quarantine), in the handler's place. Without it such a
+            message is answered 451.
+        daemon_name: the macro ``{daemon_name}``, by which filters tell listeners apart.
+        memory: octets of a body above which it is kept in a file.
+        header_limit: octets of a header section above which the message is answered 552.
+
+    Raises:
+        LocalProtocolError: the handler has both ``on_message`` and ``on_body``, or an address is none.
+
+    Use it as an async context, or :meth:`close` it: connections to filters wait for the next session. One object
+    serves one event loop.
+
+    Example::
+
+        async with Filters(["unix:/run/opendkim/opendkim.sock"], Mine()) as filters:
+            server = await ehlo.asyncio.serve(filters, "127.0.0.1", 2525)
+    """
+
+    def __init__(
+        self,
+        filters: Sequence[Milter | str],
+        handler: object,
+        *,
+        hold: Hold | None = None,
+        daemon_name: str = "smtp",
+        memory: int = 1 << 20,
+        header_limit: int = 1 << 20,
+    ) -> None:
+        self._pools = [Pool(Milter(address=one) if isinstance(one, str) else one) for one in filters]
+        self._handler = handler
+        self._hold = hold
+        self._daemon_name = daemon_name
+        self._memory = memory
+        self._header_limit = header_limit
+        if isinstance(handler, type):
+            raise LocalProtocolError(f"the handler must be an object: write {handler.__name__}()")
+        names = [name for name in vars(Handler) if name.startswith("on_")]
+        self._methods: dict[str, Method] = {name: method_of(handler, name) for name in names if name != "on_auth"}
+        if self._methods["on_message"] is not None and self._methods["on_body"] is not None:
+            raise LocalProtocolError("the handler has both on_message and on_body: a message goes to one of them")
+        for name in _PASSED_ON:  # only if the handler has them: what a server offers depends on it
+            method = method_of(handler, name)
+            if method is not None:
+                setattr(self, name, method)
+
+    async def __aenter__(self) -> Filters:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections that wait for a session."""
+        for pool in self._pools:
+            await pool.close()
+
+    # ---- the session -----------------------------------------------------------------------------
+
+    async def on_connect(self, session: Session) -> Answer:
+        answer = await self._call("on_connect", session)
+        if _is_refusal(answer):
+            return answer
+        state = self._state(session)
+        address, port = session.peer or (None, 0)
+        name = _client_name(session)
+        macros = state.macros()
+        for conversation in state.conversations:
+            outcome = await conversation.connect(lambda client: client.connect(name, address, port, macros))
+            if isinstance(outcome, Reply) and conversation.link is not None:
+                return _greeting(outcome)
+        return answer
+
+    async def on_hello(self, session: Session, hello: Hello) -> Answer:
+        answer = await self._call("on_hello", session, hello)
+        if _is_refusal(answer):
+            return answer
+        state = self._state(session)
+        await self._reset(state)
+        macros = state.macros(**_tls_macros(session))
+        for conversation in state.conversations:
+            outcome = await conversation.ask(lambda client: client.hello(hello.name, macros))
+            # A filter that is down refuses mail, not the session.
+            if isinstance(outcome, Reply) and conversation.link is not None:
+                return outcome
+        return answer
+
+    async def on_reset(self, session: Session) -> None:
+        await self._reset(self._state(session))
+        await self._call("on_reset", session)
+
+    async def on_disconnect(self, session: Session, reason: str) -> None:
+        state = session.state.pop(_KEY, None)
+        try:
+            await self._call("on_disconnect", session, reason)
+        finally:
+            if isinstance(state, _State):
+                for conversation in state.conversations:
+                    await conversation.leave()
+
+    # ---- the envelope ----------------------------------------------------------------------------
+
+    async def on_mail(self, session: Session, sender: Sender) -> Answer:
+        answer = await self._call("on_mail", session, sender)
+        if _is_refusal(answer):
+            return answer
+        state = self._state(session)
+        await self._reset(state)
+        state.ident = secrets.token_hex(8)
+        path, words = path_text(sender.path), _parameters(sender)
+        identity = session.identity
+        macros = state.macros(
+            mail_addr=path,
+            mail_host=path.rpartition("@")[2],
+            mail_mailer="smtp",
+            auth_authen=identity,
+            auth_type=None if identity is None else "AUTH",
+            auth_author=sender.auth,
+        )
+        return _answered(await state.each(lambda client: client.mail(path, words, macros)), answer)
+
+    async def on_rcpt(self, session: Session, recipient: Recipient) -> Answer:
+        answer = await self._call("on_rcpt", session, recipient)
+        state = self._state(session)
+        path, words = path_text(recipient.path), _parameters(recipient)
+        rejected = _is_refusal(answer)
+        mailer = "error" if rejected else "smtp"
+        macros = state.macros(rcpt_addr=path, rcpt_host=path.rpartition("@")[2], rcpt_mailer=mailer)
+        outcome = await state.each(lambda client: client.rcpt(path, words, macros, rejected=rejected))
+        return answer if rejected else _answered(outcome, answer)
+
+    async def on_data(self, session: Session, envelope: Envelope) -> Answer:
+        answer = await self._call("on_data", session, envelope)
+        if _is_refusal(answer):
+            return answer
+        state = self._state(session)
+        macros = state.macros()
+        return _answered(await state.each(lambda client: client.data(macros)), answer)
+
+    # ---- the content -----------------------------------------------------------------------------
+
+    async def on_body(self, session: Session, envelope: Envelope, body: AsyncIterator[bytes]) -> Answer:
+        state = self._state(session)
+        message = MessageInHand(envelope, self._memory)
+        try:
+            if not state.discarded:
+                outcome = await self._filtered(session, state, message, body)
+                if isinstance(outcome, Reply):
+                    return outcome
+            if state.discarded or not message.envelope.recipients:
+                async for _ in body:
+                    pass
+                return _DROPPED
+            return await self._deliver(session, envelope, message)
+        except HeaderTooLargeError:
+            return _TOO_LARGE
+        finally:
+            message.close()
+            await self._reset(state)
+
+    async def _filtered(
+        self, session: Session, state: _State, message: MessageInHand, body: AsyncIterator[bytes]
+    ) -> Outcome:
+        """Every filter in order. The first one hears the content while it comes."""
+        macros = state.macros()
+        first, others = state.conversations[:1], state.conversations[1:]
+        reader = HeaderReader(self._header_limit)
+        in_body = False
+
+        async def take(piece: bytes | None) -> Outcome:
+            nonlocal in_body
+            begins = not in_body
+            if begins:
+                if piece is None:
+                    piece = reader.finish()
+                else:
+                    piece = reader.feed(piece)
+                    if piece is None:
+                        return None
+                in_body = True
+                self._complete(session, reader)
+                message.fields, message.separated = reader.fields, reader.separated
+            if piece:
+                message.body.write(piece)
+            for conversation in first:
+                outcome = await conversation.header(message.fields, macros) if begins else None
+                outcome = outcome or await conversation.body(piece or b"")
+                if outcome is not None:
+                    return state.noted(outcome)
+            return None
+
+        async for piece in body:
+            if (outcome := await take(piece)) is not None:
+                return outcome
+        if not in_body and (outcome := await take(None)) is not None:
+            return outcome
+        for conversation in first:
+            if (outcome := await conversation.end(message, macros)) is not None:
+                return state.noted(outcome)
+        for conversation in others:
+            if (outcome := await self._tell(conversation, message, macros)) is not None:
+                return state.noted(outcome)
+        return None
+
+    async def _tell(self, conversation: Conversation, message: MessageInHand, macros: Mapping[str, str]) -> Outcome:
+        outcome = await conversation.header(message.fields, macros)
+        for piece in message.pieces():
+            if outcome is not None:
+                return outcome
+            outcome = await conversation.body(piece)
+        return outcome or await conversation.end(message, macros)
+
+    def _complete(self, session: Session, reader: HeaderReader) -> None:
+        """In submission Date and Message-ID are added if they are missing, as elsewhere (RFC 6409 8.2, 8.3)."""
+        if not session._conn.config.submission:
+            return
+        added = HeaderReader(self._header_limit)
+        section = reader.section() + b"\r\n"
+        missing = submission_fields(section, domain=session.hostname, now=datetime.now(UTC))
+        if added.feed(missing) is None:
+            added.finish()
+        reader.fields[:0] = added.fields
+        reader.separated = reader.separated or bool(added.fields)
+
+    async def _deliver(self, session: Session, envelope: Envelope, message: MessageInHand) -> Answer:
+        """To the handler, or to who holds what a filter wants kept back."""
+        final = message.envelope
+        answer: Answer
+        if message.quarantine is not None:
+            log.info("a filter wants message kept back: %s", message.quarantine)
+            if self._hold is None:
+                return _NOT_HELD
+            answer = await _result(self._hold(session, final, _stream(message.content()), message.quarantine))
+        elif self._methods["on_message"] is not None:
+            answer = await self._call("on_message", session, final, b"".join(message.content()))
+        else:
+            answer = await self._call("on_body", session, final, _stream(message.content()))
+        if message.changed_envelope and answer is not None and not isinstance(answer, str | Reply):
+            return answers_for(envelope.recipients, final.recipients, answer, _DROPPED)
+        return answer
+
+    # ---- helpers ---------------------------------------------------------------------------------
+
+    async def _call(self, name: str, *args: Any) -> Answer:
+        method = self._methods[name]
+        return None if method is None else await _result(method(*args))
+
+    def _state(self, session: Session) -> _State:
+        state = session.state.get(_KEY)
+        if not isinstance(state, _State):
+            base = _session_macros(session, self._daemon_name)
+            session.state[_KEY] = state = _State([Conversation(pool) for pool in self._pools], base)
+        return state
+
+    async def _reset(self, state: _State) -> None:
+        state.discarded = False
+        state.ident = ""
+        for conversation in state.conversations:
+            await conversation.abort()
+
+
+async def _result(result: Result) -> Answer:
+    return await result if is_awaitable(result) else result
+
+
+async def _stream(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+def _is_refusal(answer: Answer) -> bool:
+    if isinstance(answer, str):
+        answer = Reply.parse(answer)
+    return isinstance(answer, Reply) and not answer.is_positive
+
+
+def _answered(outcome: Outcome, answer: Answer) -> Answer:
+    return outcome if isinstance(outcome, Reply) else answer
+
+
+def _greeting(reply: Reply) -> Reply:
+    """A refusal as it may stand for the greeting: 554 or 421 (RFC 5321 3.1, 3.8)."""
+    return Reply(421 if reply.is_temporary else 554, reply.enhanced, reply.text.split("\n"))
+
+
+def _parameters(words: Sender | Recipient) -> list[str]:
+    return [keyword if value is None else f"{keyword}={value}" for keyword, value in words.parameters]
+
+
+def _client_name(session: Session) -> str:
+    """The client's name if a front told it, else its address in brackets, as Sendmail has it."""
+    told = session.xclient
+    if told is not None and told.name:
+        return told.name
+    return f"[{session.peer[0]}]" if session.peer else "localhost"
+
+
+def _session_macros(session: Session, daemon_name: str) -> dict[str, str]:
+    name = _client_name(session)
+    macros = {"j": session.hostname, "v": f"ehlo {__version__}", "{daemon_name}": daemon_name}
+    macros |= {"{client_name}": name, "{client_ptr}": name}
+    if session.peer:
+        macros |= {"{client_addr}": session.peer[0], "{client_port}": str(session.peer[1])}
+        macros["_"] = name if name.startswith("[") else f"{name} [{session.peer[0]}]"
+    if isinstance(session.local, tuple):
+        macros |= {"{daemon_addr}": session.local[0], "{daemon_port}": str(session.local[1])}
+        macros["{if_addr}"] = session.local[0]
+    return macros
+
+
+def _tls_macros(session: Session) -> dict[str, str | None]:
+    tls = session.tls
+    if not isinstance(tls, ssl.SSLObject | ssl.SSLSocket):
+        return {}
+    name, _, bits = tls.cipher() or (None, None, None)
+    return {"tls_version": tls.version(), "cipher": name, "cipher_bits": None if bits is None else str(bits)}
