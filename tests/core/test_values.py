@@ -34,9 +34,9 @@ def same(value: object) -> None:
         assert str(other) == str(value)
 
 
-def by_name(kind: type) -> str:
+def by_name(kind: object) -> str:
     """In this order the tests run, in every process."""
-    return kind.__name__
+    return repr(kind)
 
 
 def classes() -> Iterator[type[ehlo.EhloError]]:
@@ -246,3 +246,12 @@ def test_the_worst_reply_of_all_recipients(replies: tuple[bytes, ...], worst: st
         )
     error = ehlo.SMTPDataError("text", reply=result.worst, transcript="C: DATA\n", result=result)
     same(error)
+
+
+@pytest.mark.parametrize("space", [" ", "\t"])
+def test_a_value_cannot_become_a_second_parameter(space: str) -> None:
+    """FAULTS D18"""
+    with pytest.raises(ehlo.LocalProtocolError):
+        ehlo.Sender("a@b.example", ret=f"HDRS{space}REQUIRETLS")  # type: ignore[arg-type]
+    with pytest.raises(ehlo.LocalProtocolError):
+        ehlo.Recipient("a@b.example", rrvs=(f"2026-11-28T06:00:00Z{space}NOTIFY=NEVER", None))

@@ -118,3 +118,12 @@ def test_header_of() -> None:
     assert header_of(MBOX + HEADED) == b"Subject: x"
     assert header_of(b"Subject: x") == b"Subject: x"
     assert header_of(b" x\r\n\r\ny") == b""
+
+
+@pytest.mark.parametrize(
+    "fields", [b"A: b\r\n\r\nC: d\r\n", b"text\r\n", b" A: b\r\n", b"A: b\n\nC: d\r\n", b"A: b\rC: d\r\n", b"A: \0\r\n"]
+)
+def test_only_fields_are_put_above_content(fields: bytes) -> None:
+    """FAULTS D18"""
+    with pytest.raises(ehlo.LocalProtocolError, match="RFC 5322"):
+        ehlo.prepend_fields(fields, b"E: f\r\n")

@@ -80,3 +80,13 @@ def test_the_suites_that_are_offered_have_names() -> None:
         if re.match("(ECDHE|DHE)-(ECDSA|RSA)-(AES.*SHA|CHACHA)", name):
             assert _OPENSSL.fullmatch(name), name
     assert cipher_suite(None) is None
+
+
+@pytest.mark.parametrize("text", ["x\r\nX: y", "a b", "a>", "", "a..b"])
+def test_no_argument_makes_a_line(text: str) -> None:
+    """FAULTS D18"""
+    with pytest.raises(ehlo.LocalProtocolError, match="ident"):
+        ehlo.submission_fields(b"A: b\r\n", domain="b.example", now=NOW, ident=text)
+    with pytest.raises(ehlo.LocalProtocolError, match="domain"):
+        ehlo.submission_fields(b"A: b\r\n", domain=text, now=NOW)
+    assert b"@[IPv6:::1]>" in ehlo.submission_fields(b"A: b\r\n", domain="[IPv6:::1]", now=NOW)

@@ -262,3 +262,26 @@ def test_ours_goes_on_top_and_the_rest_stays() -> None:
     assert whole.startswith(b"Received: from c.example ([192.0.2.1])")
     assert whole.endswith(content)
     assert ehlo.count_received(whole) == 2
+
+
+@pytest.mark.parametrize("protocol", ["ESMTP\r\nX: y", "", "ESMTP x", "\u00e9", "a;b"])
+def test_the_protocol_is_a_keyword(protocol: str) -> None:
+    """FAULTS D18"""
+    with pytest.raises(ehlo.LocalProtocolError, match="protocol"):
+        ehlo.received(now=NOW, by="mx.example.org", protocol=protocol)
+
+
+@pytest.mark.parametrize("priority", [10, -10, "1\r\nX: y"])
+def test_the_priority_is_from_minus_9_to_9(priority: int) -> None:
+    """FAULTS D18"""
+    with pytest.raises(ehlo.LocalProtocolError, match="priority"):
+        ehlo.received(now=NOW, by="mx.example.org", priority=priority)
+
+
+@pytest.mark.parametrize("name", ["by", "hello", "peer", "rdns", "user"])
+def test_no_other_argument_makes_a_line(name: str) -> None:
+    """FAULTS D18"""
+    arguments: dict[str, str] = {"by": "mx.example.org", name: "x\r\nX: y\0\ud800"}
+    field = ehlo.received(now=NOW, **arguments)  # type: ignore[arg-type]
+    assert b"\r\nX" not in field
+    parse(field)

@@ -12,6 +12,8 @@ __all__ = ["FieldPrepender", "begins_header", "checked_fields", "header_of", "pr
 # RFC 5322 3.6.8 and 4.5: printable ASCII without the colon, then white space in old messages, then the colon. A name
 # is shorter than a line (RFC 5322 2.1.1), so the search for the colon ends.
 _FIELD: Final = re.compile(rb"[!-9;-~]{1,998}[ \t]{0,998}:")
+# Whole fields, folded or not, and the empty line that may stand behind them.
+_FIELDS: Final = re.compile(rb"(?:[!-9;-~]{1,998}[ \t]{0,998}:[^\r\n\0]*\r\n(?:[ \t][^\r\n\0]*\r\n)*)*(?:\r\n)?")
 _FIELD_BEGUN: Final = re.compile(rb"[!-9;-~]{0,998}[ \t]{0,998}")
 _MBOX_LINE: Final = re.compile(rb">*From ")
 _EMPTY_LINE: Final = re.compile(rb"\r?\n\r?\n")
@@ -36,7 +38,7 @@ def prepend_fields(fields: bytes, content: bytes) -> bytes:
         content: the message, or its beginning if that has at least 4,096 octets.
 
     Raises:
-        LocalProtocolError: ``fields`` does not end with CRLF.
+        LocalProtocolError: ``fields`` does not end with CRLF, or holds anything but header fields.
 
     Example::
 
@@ -55,7 +57,7 @@ class FieldPrepender:
         fields: as of :func:`prepend_fields`.
 
     Raises:
-        LocalProtocolError: ``fields`` does not end with CRLF.
+        LocalProtocolError: ``fields`` does not end with CRLF, or holds anything but header fields.
 
     Example::
 
@@ -113,10 +115,14 @@ def checked_fields(fields: bytes) -> bytes:
     """Header fields as they were given.
 
     Raises:
-        LocalProtocolError: they do not end with CRLF.
+        LocalProtocolError: they do not end with CRLF, or there is anything but header fields.
     """
     if fields and not fields.endswith(b"\r\n"):
         raise LocalProtocolError(f"header fields must end with CRLF, not with {fields[-10:]!r}")
+    if not _FIELDS.fullmatch(fields):
+        raise LocalProtocolError(
+            "each line must be 'Name: value' or begin with white space, and end with CRLF (RFC 5322 2.2)"
+        )
     return fields
 
 

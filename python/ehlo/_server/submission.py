@@ -16,6 +16,10 @@ __all__ = ["submission_fields"]
 # RFC 5322 4.5: there may be white space before the colon.
 _DATE: Final = re.compile(rb"^date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+# RFC 5322 3.6.4: what stands before and behind the @ of a Message-ID.
+_DOT_ATOM: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
+_ID_RIGHT: Final = re.compile(rf"{_DOT_ATOM.pattern}|\[[!-Z^-~]*\]")
 
 
 def submission_fields(content: bytes, *, domain: str, now: datetime, ident: str | None = None) -> bytes:
@@ -37,7 +41,7 @@ def submission_fields(content: bytes, *, domain: str, now: datetime, ident: str 
         header.
 
     Raises:
-        LocalProtocolError: ``now`` has no offset.
+        LocalProtocolError: ``now`` has no offset, or ``domain`` or ``ident`` cannot stand there.
 
     Example::
 
@@ -46,13 +50,18 @@ def submission_fields(content: bytes, *, domain: str, now: datetime, ident: str 
     """
     if now.utcoffset() is None:
         raise LocalProtocolError("submission_fields: now must have an offset: datetime.now(UTC)")
+    right = _id_right(domain)
+    if not _ID_RIGHT.fullmatch(right):
+        raise LocalProtocolError(f"submission_fields: domain must be a domain or an address literal, not {domain!r}")
+    if ident is not None and not _DOT_ATOM.fullmatch(ident):
+        raise LocalProtocolError(f"submission_fields: ident must be words with single dots between, not {ident!r}")
     header = header_of(content)
     fields = b""
     if not _DATE.search(header):
         fields += f"Date: {format_datetime(now)}\r\n".encode("ascii")
     if not _MESSAGE_ID.search(header):
         name = f"{now:%Y%m%d%H%M%S}.{secrets.token_hex(8)}" if ident is None else ident
-        fields += f"Message-ID: <{name}@{_id_right(domain)}>\r\n".encode("ascii")
+        fields += f"Message-ID: <{name}@{right}>\r\n".encode("ascii")
     if fields and not begins_header(content):
         fields += b"\r\n"  # or the first line of the text would be taken for a field
     return fields

@@ -21,6 +21,7 @@ _LDH: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0
 # What may stand as an id: an atom or dot-atom (RFC 5321 4.4 has Atom or msg-id).
 _ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_PRIORITIES: Final = range(-9, 10)
 _WIDTH: Final = 77  # RFC 5322 2.1.1: below 78 where possible
 
 
@@ -79,7 +80,7 @@ def received(
         priority: the message's MT-PRIORITY, -9 to 9 (RFC 6710 4.1, 7).
 
     Raises:
-        LocalProtocolError: ``now`` has no offset, or ``ident`` or ``tls`` is no atom.
+        LocalProtocolError: ``now`` has no offset; ``protocol``, ``ident`` or ``tls`` is no atom; ``priority`` is none.
 
     Example::
 
@@ -90,6 +91,10 @@ def received(
         raise LocalProtocolError("received: now must have an offset: datetime.now().astimezone() or datetime.now(UTC)")
     if ident is not None and not _ATOM.fullmatch(ident):
         raise LocalProtocolError(f"received: ident must be an atom of ASCII letters, digits, '-', '.', not {ident!r}")
+    if not _ATOM.fullmatch(protocol):
+        raise LocalProtocolError(f"received: protocol must be a keyword like 'ESMTPS' (RFC 3848 1), not {protocol!r}")
+    if priority is not None and priority not in _PRIORITIES:
+        raise LocalProtocolError(f"received: priority must be from -9 to 9 (RFC 6710 4.1), not {priority!r}")
     if tls is not None and not _ATOM.fullmatch(tls):
         raise LocalProtocolError(f"received: tls must be the registered name of a cipher suite, not {tls!r}")
     literal = _literal(peer)

@@ -103,7 +103,8 @@ impl Sender {
         words.add("HOLDUNTIL", hold_until.map(str::to_owned));
         words.add("MT-PRIORITY", mt_priority.map(|priority| priority.to_string()));
         words.flag("REQUIRETLS", requiretls);
-        let parameters = MailParameters::parse(&words.0, &words.options()).map_err(misuse)?.into_owned();
+        let parameters = MailParameters::parse(&words.text, &words.options()).map_err(misuse)?.into_owned();
+        words.check(parameters.iter().count())?;
         Ok(Self::wrap(Arc::new(session::Sender { path, parameters })))
     }
 
@@ -347,7 +348,8 @@ impl Recipient {
             "RRVS",
             rrvs.map(|(since, action)| action.map_or(since.clone(), |action| format!("{since};{action}"))),
         );
-        let parameters = RcptParameters::parse(&words.0, &words.options()).map_err(misuse)?.into_owned();
+        let parameters = RcptParameters::parse(&words.text, &words.options()).map_err(misuse)?.into_owned();
+        words.check(parameters.iter().count())?;
         Ok(Self::wrap(Arc::new(session::Recipient { path, parameters })))
     }
 
@@ -613,24 +615,33 @@ fn offer(keyword: &str) -> Option<Parameters> {
 
 /// Parameters as they are written, to be read by the grammar: so a value that cannot be sent is found at once.
 #[derive(Default)]
-struct Words(String);
+struct Words {
+    text: String,
+    count: usize,
+}
 
 impl Words {
     fn add(&mut self, keyword: &str, value: Option<String>) {
         self.flag(keyword, value.is_some());
         if let Some(value) = value {
-            self.0.push('=');
-            self.0.push_str(&value);
+            self.text.push('=');
+            self.text.push_str(&value);
         }
     }
 
     fn flag(&mut self, keyword: &str, set: bool) {
         if set {
-            if !self.0.is_empty() {
-                self.0.push(' ');
+            self.count += 1;
+            if !self.text.is_empty() {
+                self.text.push(' ');
             }
-            self.0.push_str(keyword);
+            self.text.push_str(keyword);
         }
+    }
+
+    /// That no value became a further parameter: there are as many as were added.
+    fn check(&self, read: usize) -> PyResult<()> {
+        if read == self.count { Ok(()) } else { Err(misuse("a value of a parameter holds a space (RFC 5321 4.1.2)")) }
     }
 
     /// Every parameter is known, and nothing else is one.
