@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ehlo::session;
 use ehlo::syntax::address::{ForwardPath, ReversePath};
-use ehlo::syntax::options::{Options, Parameters, UnknownParameters};
+use ehlo::syntax::options::{Options, Parameters};
 use ehlo::syntax::parameter::{AuthParameter, Body, ByMode, Hold, MailParameters, RcptParameters, Ret, RrvsAction};
 use ehlo::wire::xtext;
 use pyo3::intern;
@@ -17,6 +17,7 @@ use crate::convert::{Reduced, restoring};
 use crate::error::misuse;
 use crate::lazy::Lazy;
 use crate::values::address::{forward_path, forward_path_of, reverse_path, reverse_path_of};
+use crate::values::parameters::{Words, offer, pairs, sorted, spaced};
 
 /// What MAIL says: the reverse-path and its parameters. A parameter that was not given is None.
 ///
@@ -584,79 +585,4 @@ pub(crate) fn same_recipient(one: &Arc<session::Recipient>, other: &Arc<session:
 /// The hash of `Recipient`.
 pub(crate) fn hash_recipient<H: Hasher>(recipient: &Arc<session::Recipient>, state: &mut H) {
     Recipient::wrap(Arc::clone(recipient)).hash(state);
-}
-
-/// Parameters without order, their keywords without case.
-fn sorted<'a>(parameters: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Vec<(String, Option<&'a str>)> {
-    let mut all: Vec<_> = parameters.map(|(keyword, value)| (keyword.to_ascii_uppercase(), value)).collect();
-    all.sort_unstable();
-    all
-}
-
-/// The offer that gives a parameter its field.
-fn offer(keyword: &str) -> Option<Parameters> {
-    Some(match keyword {
-        "SIZE" => Parameters::SIZE,
-        "BODY" => Parameters::BODY | Parameters::BINARYMIME,
-        "SMTPUTF8" => Parameters::SMTPUTF8,
-        "RET" => Parameters::RET,
-        "ENVID" => Parameters::ENVID,
-        "AUTH" => Parameters::AUTH,
-        "BY" => Parameters::BY,
-        "HOLD" => Parameters::HOLD,
-        "MT-PRIORITY" => Parameters::MT_PRIORITY,
-        "REQUIRETLS" => Parameters::REQUIRETLS,
-        "NOTIFY" => Parameters::NOTIFY,
-        "ORCPT" => Parameters::ORCPT,
-        "RRVS" => Parameters::RRVS,
-        _ => return None,
-    })
-}
-
-/// Parameters as they are written, to be read by the grammar: so a value that cannot be sent is found at once.
-#[derive(Default)]
-struct Words {
-    text: String,
-    count: usize,
-}
-
-impl Words {
-    fn add(&mut self, keyword: &str, value: Option<String>) {
-        self.flag(keyword, value.is_some());
-        if let Some(value) = value {
-            self.text.push('=');
-            self.text.push_str(&value);
-        }
-    }
-
-    fn flag(&mut self, keyword: &str, set: bool) {
-        if set {
-            self.count += 1;
-            if !self.text.is_empty() {
-                self.text.push(' ');
-            }
-            self.text.push_str(keyword);
-        }
-    }
-
-    /// That no value became a further parameter: there are as many as were added.
-    fn check(&self, read: usize) -> PyResult<()> {
-        if read == self.count { Ok(()) } else { Err(misuse("a value of a parameter holds a space (RFC 5321 4.1.2)")) }
-    }
-
-    /// Every parameter is known, and nothing else is one.
-    fn options(&self) -> Options {
-        Options { unknown_parameters: UnknownParameters::Reject, ..Options::default() }
-    }
-}
-
-fn pairs<'a, 'py>(
-    py: Python<'py>,
-    parameters: impl Iterator<Item = (&'a str, Option<&'a str>)>,
-) -> PyResult<Bound<'py, PyTuple>> {
-    PyTuple::new(py, parameters.collect::<Vec<_>>())
-}
-
-fn spaced(raw: &str) -> String {
-    if raw.is_empty() { String::new() } else { format!(", {raw:?}") }
 }

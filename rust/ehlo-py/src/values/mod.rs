@@ -5,4 +5,5 @@ pub(crate) mod capability;
 pub(crate) mod command;
 pub(crate) mod envelope;
 pub(crate) mod front;
+mod parameters;
 pub(crate) mod reply;
