@@ -14,12 +14,12 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import run
 
 import ehlo
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._spool import Selection, SpoolError, Suspension
 from ehlo.mta._sqlite_spool import SqliteSpool
+from loops import run
 
 NOW = 1_700_000_000.0
 BUSY = ehlo.Reply(451, "4.2.1", "try later")
