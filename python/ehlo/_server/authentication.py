@@ -29,7 +29,7 @@ class Authentication:
         slow_down: it gets the number of failed AUTH commands, and returns what is awaited first (RFC 4954 9).
     """
 
-    __slots__ = ()
+    __slots__ = ("_refusal", "_sasl")
 
     conn: ServerConnection
     slow_down: Callable[[int], Awaitable[object]] | None
