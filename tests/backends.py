@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 from unittest import mock
 
 import pytest
@@ -31,6 +31,7 @@ import ehlo.asyncio
 from ehlo._sockets import no_delay
 
 Result = TypeVar("Result")
+Given = TypeVarTuple("Given")
 
 PATIENCE = 20.0
 """Real seconds after which a test has failed."""
@@ -570,7 +571,7 @@ class MemoryLoop(asyncio.SelectorEventLoop):
         self.memory = memory
         self.arriving: set[asyncio.Task[Any]] = set()
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
+    def add_reader(self, fd: Any, callback: Callable[[Unpack[Given]], Any], *args: *Given) -> None:
         server = getattr(callback, "__self__", None)
         if isinstance(server, ehlo.asyncio.Server):
 
@@ -580,7 +581,7 @@ class MemoryLoop(asyncio.SelectorEventLoop):
                 task.add_done_callback(self.arriving.discard)
 
             self.memory.open(fd, welcome)
-        return super().add_reader(fd, callback, *args)
+        super().add_reader(fd, callback, *args)
 
 
 class OverMemory(Backend):

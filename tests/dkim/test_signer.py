@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_public_key
-from messages import message, on_the_wire
 
 import ehlo
 from ehlo._core import DkimBody, dkim_fields, dkim_header
 from ehlo.dkim import Signer, dns_record, generate_key, load_key, normalized, sign, write_key, zone_lines
+from messages import message, on_the_wire
 
 RSA = generate_key()
 ED25519 = generate_key("ed25519")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.abc
 from memory_spool import MemorySpool
 
 import ehlo
-from ehlo.mta import Queue, SmartHost
+from ehlo.mta import Queue, SmartHost, Spool
 from ehlo.mta._loop import adapter, library
 
 CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
@@ -69,8 +69,8 @@ async def running(
     """A queue that delivers, with its spool and its clock."""
     spool = MemorySpool() if spool is None else spool
     clock = FakeClock()
-    storage: Any = spool  # it has what delivery needs, and no administration
-    queue = Queue(storage, hostname="mx.example", route=route, clock=clock, **options)
+    # A queue that delivers needs less of a spool than the commands do: MemorySpool has that part.
+    queue = Queue(cast("Spool", spool), hostname="mx.example", route=route, clock=clock, **options)
     async with anyio.create_task_group() as group:
         group.start_soon(queue.run)
         yield queue, spool, clock

@@ -57,8 +57,7 @@ class MemorySpool:
             raise self.error
 
     def new_id(self) -> int:
-        number: int = next(self.ids)
-        return number
+        return int(next(self.ids))
 
     def refusal(self, octets: int) -> ehlo.Reply | None:
         return self.full

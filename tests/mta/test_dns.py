@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dns import asyncresolver, resolver
+from dns.resolver import NoResolverConfiguration
 from name_server import NameServer
 
 import ehlo
@@ -73,7 +73,7 @@ def test_c_oth_03_hosts_come_by_preference(loop: str) -> None:
 def test_c_oth_03_equal_hosts_are_shuffled() -> None:
     seen: list[list[str]] = []
 
-    def shuffle(hosts: list[Any]) -> None:
+    def shuffle(hosts: list[dns.Host]) -> None:
         seen.append([host.name for host in hosts])
         hosts.reverse()
 
@@ -158,9 +158,9 @@ def test_c_oth_14_idna_2008() -> None:
 
 def test_c_oth_12_no_resolver_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Any:
-        raise resolver.NoResolverConfiguration
+        raise NoResolverConfiguration
 
-    monkeypatch.setattr(asyncresolver, "Resolver", none)
+    monkeypatch.setattr("dns.asyncresolver.Resolver", none)
     with pytest.raises(dns.NoRoute) as caught:
         run("asyncio", dns.next_hop, "two.example")
     assert caught.value.reply.enhanced == "4.4.3"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ehlo._core import __version__
 from ehlo.cli import _bench, _dkim, _send, _serve, _sink
-from ehlo.cli._receive import UsageError
+from ehlo.cli._receive import UsageError, complain
 
 __all__ = ["main"]
 
@@ -46,5 +46,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except UsageError as exc:
-        sys.stderr.write(f"ehlo {arguments.command}: {exc}\n")
+        complain(f"ehlo {arguments.command}: {exc}")
         raise SystemExit(2) from None

@@ -260,7 +260,9 @@ def complain(line: str) -> None:
     _write(sys.stderr, line)
 
 
-def _write(stream: TextIO, line: str) -> None:
+def _write(stream: TextIO | None, line: str) -> None:
+    if stream is None:  # it was closed before we began
+        return
     encoding = stream.encoding or "ascii"
     try:
         stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

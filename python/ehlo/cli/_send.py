@@ -29,7 +29,17 @@ from ehlo._errors import (
 from ehlo._sasl.common import MECHANISMS
 from ehlo._tls import unverified_context
 from ehlo._types import path_text
-from ehlo.cli._receive import TIMERS, UsageError, count, first_line, printable, printable_line, seconds
+from ehlo.cli._receive import (
+    TIMERS,
+    UsageError,
+    complain,
+    count,
+    first_line,
+    printable,
+    printable_line,
+    say,
+    seconds,
+)
 
 __all__ = ["add_parser", "run"]
 
@@ -182,7 +192,7 @@ def _secret(arguments: argparse.Namespace, what: str) -> str:
     elif name is not None:
         where = f"--password-file {name}"
         secret = first_line(name, "--password-file")
-    elif sys.stdin.isatty() or arguments.file != "-":
+    elif (sys.stdin is not None and sys.stdin.isatty()) or arguments.file != "-":
         where = "what was typed"
         try:
             secret = getpass.getpass(f"{what} of {arguments.user}: ")
@@ -202,15 +212,20 @@ def _check_paths(arguments: argparse.Namespace) -> None:
         if option == "--to" and text.strip("<>").lower() == "postmaster":
             continue
         try:
+            text.encode()
             Address(text)
+        except UnicodeEncodeError:
+            raise UsageError(f"{option} {text!a} is no mailbox: its octets are not UTF-8") from None
         except LocalProtocolError as exc:
             raise UsageError(f"{option} {text!r} is no mailbox, like jane@example.org: {exc}") from None
 
 
 def _open(name: str) -> BinaryIO:
     if name == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed: name a file with --file")
         if sys.stdin.isatty():
-            sys.stderr.write("ehlo send: type the message; Ctrl-D ends it\n")
+            complain("ehlo send: type the message; Ctrl-D ends it")
         return sys.stdin.buffer
     try:
         return open(name, "rb")
@@ -229,7 +244,8 @@ def _text(reply: Reply) -> str:
 
 def _fate(one: RecipientResult, result: SendResult) -> str:
     said = _text(one.reply) if one.reply is not None else result.explanation or "no reply"
-    return f"<{printable(path_text(one.path))}> {'accepted' if one.accepted else 'refused'}: {said}"
+    fate = "accepted" if one.accepted else "refused"
+    return f"<{printable(path_text(one.path))}> {fate}: {printable_line(said)}"
 
 
 def _hint(exc: Exception) -> str:
@@ -279,7 +295,7 @@ class _Progress:
 
     def _begin(self) -> None:
         if importlib.util.find_spec("rich") is None:
-            sys.stderr.write(f"ehlo send: {self._done} of {self._total}\n")
+            complain(f"ehlo send: {self._done} of {self._total}")
             self._next = monotonic() + _QUIET
             return
         from rich.console import Console
@@ -373,12 +389,7 @@ async def _send(arguments: argparse.Namespace, options: dict[str, Any], file: Bi
 
 
 def _trace(lines: str) -> None:
-    sys.stderr.write(lines)
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(line, flush=True)
+    complain(lines.removesuffix("\n"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -386,7 +397,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     begun = monotonic()
     with _open(arguments.file) as file, _Progress(arguments.count) as progress:
-        totals = _Totals(progress, _say)
+        totals = _Totals(progress, say)
         try:
             asyncio.run(_send(arguments, options, file, totals))
         except SMTPException as exc:
@@ -394,13 +405,13 @@ def run(arguments: argparse.Namespace) -> int:
         except LocalProtocolError as exc:
             raise UsageError(str(exc)) from None
         except KeyboardInterrupt:
-            sys.stderr.write("ehlo send: interrupted\n")
+            complain("ehlo send: interrupted")
             return _SOME if totals.accepted else _NONE
     for text in _distinct(totals.errors):
-        sys.stderr.write(f"ehlo send: {text}\n")
+        complain(f"ehlo send: {text}")
     if arguments.count > 1:
         seconds = monotonic() - begun
-        _say(
+        say(
             f"ehlo send: {totals.messages} of {arguments.count} messages in {seconds:.2f} s: "
             f"{totals.accepted} recipients accepted, {totals.refused} refused"
         )

@@ -34,6 +34,7 @@ _REJECT: Final = Reply(550, "5.7.1", "Command rejected")
 _TEMPFAIL: Final = Reply(451, "4.7.1", "Service unavailable, try again later")
 _SHUTDOWN: Final = Reply(421, "4.3.2", "Service not available, closing the connection")
 PIECE: Final = 65535
+_REPEATED: Final = 8
 
 
 class Conversation:
@@ -44,28 +45,22 @@ class Conversation:
         refusal: what every command of the session is answered, since the filter refused the session or is down.
     """
 
-    __slots__ = ("_pool", "link", "refusal")
+    __slots__ = ("_pool", "_unproven", "link", "refusal")
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        # The steps since the session began on a connection that had waited, until it answers one of them.
+        self._unproven: list[Ask] | None = None
         self.link: Link | None = None
         self.refusal: Reply | None = None
 
     async def connect(self, ask: Ask) -> Outcome:
-        """Get a connection, and tell the filter of the client. A connection that had waited may have ended by now: then
-        there is one more attempt, by a new one.
-        """
+        """Get a connection, and tell the filter of the client."""
         try:
             self.link = link = await self._pool.take()
-            if not link.used:
-                return await self._ask(ask)
-            try:
-                return self._judge(await link.ask(ask(link.client)))
-            except FilterDownError:
-                await self._drop()
-            self.link = await self._pool.take(new=True)
         except FilterDownError as exc:
             return await self._down(exc)
+        self._unproven = [] if link.used else None
         return await self._ask(ask)
 
     async def ask(self, ask: Ask) -> Outcome:
@@ -127,10 +122,29 @@ class Conversation:
 
     async def _ask(self, ask: Ask) -> Outcome:
         assert self.link is not None
+        if self._unproven is not None:
+            self._unproven = [*self._unproven, ask] if len(self._unproven) < _REPEATED else None
         try:
-            return self._judge(await self.link.ask(ask(self.link.client)))
+            decision = await self.link.ask(ask(self.link.client))
         except (FilterDownError, LocalProtocolError) as exc:
+            asked, self._unproven = self._unproven, None
+            return await self._down(exc) if asked is None else await self._repeat(asked)
+        if decision is not None:
+            self._unproven = None
+        return self._judge(decision)
+
+    async def _repeat(self, asked: Sequence[Ask]) -> Outcome:
+        """A connection that had waited turned out to be dead before it answered: all again, by a new one."""
+        await self._drop()
+        try:
+            self.link = await self._pool.take(new=True)
+        except FilterDownError as exc:
             return await self._down(exc)
+        for ask in asked:
+            outcome = await self.ask(ask)
+            if outcome is not None:
+                return outcome
+        return None
 
     async def _down(self, exc: Exception) -> Outcome:
         milter = self._pool.milter

@@ -47,4 +47,4 @@ def _spool(where: str | os.PathLike[str]) -> Spool:
         module = importlib.import_module("ehlo.mta._postgres_spool")  # psycopg is an extra of its own
         spool: Spool = module.PostgresSpool(where)
         return spool
-    return SqliteSpool(where)  # type: ignore[return-value]
+    return SqliteSpool(where)

@@ -80,6 +80,16 @@ fn is_colon_next(rest: &[u8]) -> bool {
     rest.iter().find(|octet| !is_space(**octet)) == Some(&b':')
 }
 
+/// The next CR or LF. A call of `memchr2` costs more than a few octets, and some input is nothing but line ends.
+#[inline]
+fn next_line_end(piece: &[u8]) -> Option<usize> {
+    let (near, far) = piece.split_at(piece.len().min(16));
+    match near.iter().position(|octet| matches!(octet, b'\r' | b'\n')) {
+        None => memchr2(b'\r', b'\n', far).map(|at| at + near.len()),
+        found => found,
+    }
+}
+
 const fn is_space(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t')
 }
@@ -168,7 +178,7 @@ impl BodyCanonicalizer {
         }
         while !piece.is_empty() {
             let found = match self.form {
-                Canonicalization::Simple => memchr2(b'\r', b'\n', piece),
+                Canonicalization::Simple => next_line_end(piece),
                 Canonicalization::Relaxed => {
                     piece.iter().position(|octet| matches!(octet, b' ' | b'\t' | b'\r' | b'\n'))
                 }
@@ -213,6 +223,7 @@ impl BodyCanonicalizer {
         }
     }
 
+    #[inline]
     fn text(&mut self, text: &[u8], out: &mut Vec<u8>) {
         for _ in 0..core::mem::take(&mut self.empty_lines) {
             out.extend_from_slice(b"\r\n");
@@ -225,11 +236,13 @@ impl BodyCanonicalizer {
         self.begun = true;
     }
 
+    #[inline]
     fn bare(&mut self, octet: u8, out: &mut Vec<u8>) {
         self.bare_newline = true;
         self.text(&[octet], out);
     }
 
+    #[inline]
     fn end_line(&mut self, out: &mut Vec<u8>) {
         self.space = false;
         if core::mem::take(&mut self.in_line) {

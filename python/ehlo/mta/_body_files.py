@@ -1,0 +1,117 @@
+"""Large contents as files beside the database, each durable before its message is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+__all__ = ["BodyFiles", "FileStage"]
+
+_CHUNK: Final = 262144
+
+
+class BodyFiles:
+    """A folder of contents.
+
+    Arguments:
+        folder: it is made by :meth:`open`.
+
+    Example::
+
+        files = BodyFiles(Path("spool/bodies"))
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(self) -> None:
+        """Make the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: int) -> Path:
+        """Where a content is."""
+        return self.folder / f"{name:016x}"
+
+    def remove(self, names: Sequence[int]) -> None:
+        """Remove contents, whether or not they are there."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path(name))
+
+    async def chunks(self, name: int) -> AsyncIterator[bytes]:
+        """A content, piece by piece."""
+        async with await anyio.open_file(self.path(name), "rb") as file:
+            while chunk := await file.read(_CHUNK):
+                yield chunk
+
+    def sync(self) -> None:
+        """Make names durable. Blocks."""
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class FileStage:
+    """A content on its way: in memory up to a border, then in a file.
+
+    Arguments:
+        files: where the file will be.
+        name: of the content.
+        border: octets that stay in memory.
+    """
+
+    def __init__(self, files: BodyFiles, name: int, border: int) -> None:
+        self._files = files
+        self.name = name
+        self._border = border
+        self._pieces: list[bytes] = []
+        self._octets = 0
+        self._file: Any = None
+        self._temporary = files.path(name).with_suffix(".tmp")
+
+    @property
+    def content(self) -> bytes | None:
+        """The octets, if there is no file."""
+        return None if self._file is not None else b"".join(self._pieces)
+
+    async def write(self, octets: bytes) -> None:
+        """See :meth:`ehlo.mta._model.Stage.write`."""
+        self._pieces.append(octets)
+        self._octets += len(octets)
+        if self._octets > self._border:
+            await anyio.to_thread.run_sync(self._flush)
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._file = open(self._temporary, "xb")  # noqa: SIM115
+        pieces, self._pieces, self._octets = self._pieces, [], 0
+        self._file.writelines(pieces)
+
+    async def keep(self) -> None:
+        """Make the file durable under its name."""
+        await anyio.to_thread.run_sync(self._keep)
+
+    def _keep(self) -> None:
+        self._flush()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.rename(self._temporary, self._files.path(self.name))
+        self._files.sync()
+
+    async def discard(self) -> None:
+        """See :meth:`ehlo.mta._model.Stage.discard`."""
+        self._pieces = []
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what a full disk did not take
+                self._file.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)

@@ -1,0 +1,312 @@
+"""A spool in a PostgreSQL database: several processes, on several machines, share it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from ehlo.mta._clock import Clock, SystemClock
+from ehlo.mta._journal import Journal
+from ehlo.mta._model import Content, Message, Stage
+from ehlo.mta._postgres_store import LOCK, PostgresStore, connect, machine
+from ehlo.mta._spool import Finding, Node, SpoolError
+from ehlo.mta._store import Database
+from ehlo.mta._threaded_spool import ROW, ThreadedSpool
+
+__all__ = ["PostgresSpool"]
+
+BEAT: Final = 5.0
+"""Seconds between two heartbeats of a node."""
+
+DEAD: Final = 30.0
+"""Seconds after which a node without a heartbeat is dead."""
+
+_UNLOCKED: Final = 10.0
+
+
+class _Chunks:
+    """A content on its way: in memory up to a border, then as rows."""
+
+    def __init__(self, spool: PostgresSpool, name: int) -> None:
+        self._spool = spool
+        self.name = name
+        self._octets = bytearray()
+        self.number = 0
+
+    async def write(self, octets: bytes) -> None:
+        self._octets += octets
+        while len(self._octets) > ROW:
+            await self._send(bytes(self._octets[:ROW]))
+            del self._octets[:ROW]
+
+    async def _send(self, octets: bytes) -> None:
+        name, number = self.name, self.number
+        self.number += 1
+        await self._spool._call(lambda store: store.add_chunk(name, number, octets))
+
+    async def keep(self) -> bytes | None:
+        """Send the rest; or give the content, if it is small."""
+        octets = bytes(self._octets)
+        self._octets.clear()
+        if not self.number:
+            return octets
+        await self._send(octets)
+        return None
+
+    async def discard(self) -> None:
+        if self.number:
+            name = self.name
+            await self._spool._call(lambda store: store.remove_chunks([name]), None)
+
+
+class PostgresSpool(ThreadedSpool):
+    """A spool in a PostgreSQL database. See :class:`ehlo.mta.Spool`.
+
+    Arguments:
+        url: ``postgresql://user@host/database``. The tables are in a schema of their own, ``ehlo``.
+        node: the name of this node, for people; by default the name of the machine.
+        journal: a file on this machine for the delivered journal; ``None``: a killed process repeats what it was
+            delivering.
+        clock: the time.
+        most_operations: that wait for the server; with more, mail is refused.
+        most_octets: that they hold in memory; with more, mail is refused.
+        patience: seconds for which a message waits for a server that does not answer.
+        administers: this process delivers nothing.
+
+    Example::
+
+        async with ehlo.mta.open_queue("postgresql://mail@db/mail", hostname=..., route=...) as queue: ...
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        node: str | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        clock: Clock | None = None,
+        most_operations: int = 5000,
+        most_octets: int = 128 * 1048576,
+        patience: float = 5.0,
+        administers: bool = False,
+    ) -> None:
+        clock = SystemClock() if clock is None else clock
+        self._postgres = PostgresStore(url, node or socket.gethostname(), clock, administers)
+        self._postgres.may_start = self._may_start
+        self._path = None if journal is None else Path(journal)
+        self._alive: _Liveness | None = None
+        super().__init__(
+            self._postgres,
+            "in PostgreSQL",
+            clock=clock,
+            most_operations=most_operations,
+            most_octets=most_octets,
+            patience=patience,
+            administers=administers,
+        )
+
+    def _open(self) -> None:
+        try:
+            super()._open()
+        except psycopg.Error as exc:
+            raise SpoolError(f"the spool in PostgreSQL cannot be opened: {' '.join(str(exc).split())}") from exc
+        self._alive = _Liveness(self._postgres, self._clock, lambda: self._post(self._tell_news))
+
+    async def close(self) -> None:
+        """See :meth:`ehlo.mta.Spool.close`."""
+        alive, self._alive = self._alive, None
+        if alive is not None:
+            alive.stop()
+        await super().close()
+
+    def _may_start(self) -> bool:
+        return self._alive is None or self._alive.is_in_time
+
+    def _open_journal(self) -> Journal | None:
+        return None if self._path is None else Journal(self._path)
+
+    def _slot(self) -> int:
+        return self._postgres.slot
+
+    def _remove_contents(self, names: Sequence[int]) -> None:
+        if names:
+            with connect(self._postgres.url) as connection:
+                connection.execute("DELETE FROM chunk WHERE body = ANY(%s)", (list(names),))
+
+    async def _announce(self) -> None:
+        await self._call(lambda store: store.transaction(lambda db: db.change("NOTIFY ehlo_queue")))
+        self._tell_news()
+
+    # ---- contents --------------------------------------------------------------------------------
+
+    async def stage(self) -> Stage:
+        """See :meth:`ehlo.mta._model.Storage.stage`."""
+        return _Chunks(self, self.new_id())
+
+    async def _keep(self, message: Message, content: bytes | Stage) -> bytes | None:
+        if isinstance(content, bytes):
+            staged = _Chunks(self, self.new_id())
+            await staged.write(content)
+        elif isinstance(content, _Chunks):
+            staged = content
+        else:
+            raise TypeError("a stage of another spool")
+        octets = await staged.keep()
+        if octets is None:
+            message.stored = staged.name
+        return octets
+
+    def _large(self, message: Message) -> Content:
+        name = message.stored
+
+        async def chunks() -> AsyncIterator[bytes]:
+            number = 0
+            while True:
+                chunk = await self._call(partial(PostgresStore.chunk, body=name, number=number))
+                if chunk is None:
+                    return
+                yield chunk
+                number += 1
+
+        return chunks
+
+    # ---- administration ----------------------------------------------------------------------------
+
+    def _names(self, db: Database) -> dict[int, str]:
+        return {row[0]: row[1] for row in db.query("SELECT id, name FROM node")}
+
+    async def nodes(self) -> list[Node]:
+        """See :meth:`ehlo.mta.Spool.nodes`."""
+        rows = await self._look(
+            lambda db: db.query(
+                "SELECT n.id, n.name, n.pid, n.started, n.heartbeat, EXISTS (SELECT FROM pg_locks l WHERE"
+                " l.locktype = 'advisory' AND l.classid = ? AND l.objid = n.id),"
+                " (SELECT count(*) FROM recipient r WHERE r.owner = n.id) FROM node n ORDER BY n.id",
+                [LOCK],
+            )
+        )
+        return [Node(*row) for row in rows]
+
+    async def verify(self, *, repair: bool, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
+        """See :meth:`ehlo.mta.Spool.verify`. Chunks that are younger than a day may be on their way."""
+        missing = await self._look(
+            lambda db: db.query(
+                "SELECT id FROM message m WHERE NOT CASE WHEN stored = 0 THEN EXISTS (SELECT FROM body b WHERE"
+                " b.message = m.id) ELSE EXISTS (SELECT FROM chunk c WHERE c.body = m.stored) END ORDER BY id"
+            )
+        )
+        old = int((self._clock.time() - 86400) * 1000) << 21
+        orphans = await self._look(
+            lambda db: db.query(
+                "SELECT DISTINCT body FROM chunk c WHERE body < ? AND NOT EXISTS (SELECT FROM message m WHERE"
+                " m.stored = c.body) ORDER BY body",
+                [old],
+            )
+        )
+        findings = [Finding("missing content", one, f"message {one:016x}", repair) for (one,) in missing]
+        findings += [Finding("orphaned content", one, f"chunks {one:016x}", repair) for (one,) in orphans]
+        if repair:
+            hold = "UPDATE recipient SET owner = -1, reply = 'its content is missing' WHERE message = ? AND owner <= 0"
+            await self._change(lambda db: db.change_many(hold, missing))
+            await self._change(lambda db: db.change_many("DELETE FROM chunk WHERE body = ?", orphans))
+        if progress is not None:
+            progress(len(findings), len(findings))
+        return findings
+
+
+class _Liveness:
+    """A thread with a session of its own: it holds the node's lock, beats, hears of news, and adopts what dead nodes
+    owned.
+
+    Another node is dead when its counter of beats stood still for so long while this one looked: so no two clocks are
+    compared, and a server that was away kills nobody.
+    """
+
+    def __init__(self, store: PostgresStore, clock: Clock, news: Callable[[], object]) -> None:
+        self._store = store
+        self._clock = clock
+        self._news = news
+        self._machine = machine()
+        self._seen: dict[int, tuple[int, float]] = {}
+        self._last = clock.monotonic()
+        self._end, self._stop = os.pipe()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._thread = threading.Thread(target=self._run, name="ehlo-spool-node", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether the last heartbeat is young enough for nobody to think this node dead."""
+        return self._clock.monotonic() - self._last < DEAD - BEAT
+
+    def stop(self) -> None:
+        """End the thread. Blocks for a moment."""
+        os.write(self._stop, b"x")
+        self._thread.join()
+        os.close(self._end)
+        os.close(self._stop)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = connect(self._store.url)
+                    self._connection.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK, self._store.owner))
+                    self._connection.execute("LISTEN ehlo_queue")
+                    self._seen.clear()
+                if self.beat(self._connection):
+                    self._news()
+                ready, _, _ = select.select([self._end, self._connection.fileno()], [], [], BEAT)
+                if self._end not in ready and ready and any(True for _ in self._connection.notifies(timeout=0)):
+                    self._news()
+            except psycopg.Error:  # the server is away: it is asked again until it answers
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
+                ready, _, _ = select.select([self._end], [], [], 1.0)
+            except RuntimeError:  # the loop is over
+                ready = [self._end]
+            if self._end in ready:
+                if self._connection is not None:
+                    self._connection.close()
+                return
+
+    def beat(self, connection: psycopg.Connection[Any]) -> bool:
+        """One heartbeat, and a look at the others. Gives whether something was adopted."""
+        now = self._clock.monotonic()
+        connection.execute(
+            "UPDATE node SET beats = beats + 1, heartbeat = %s WHERE id = %s", (self._clock.time(), self._store.owner)
+        )
+        self._last = now
+        adopted = False
+        for number, beats, where, pid, locked in connection.execute(
+            "SELECT n.id, n.beats, n.machine, n.pid, EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND"
+            " l.classid = %s AND l.objid = n.id) FROM node n WHERE n.id <> %s",
+            (LOCK, self._store.owner),
+        ).fetchall():
+            before, since = self._seen.get(number, (-1, now))
+            if beats != before:
+                since = now
+            self._seen[number] = (beats, since)
+            gone = where == self._machine and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
+            if now - since >= DEAD or (not locked and (gone or now - since >= _UNLOCKED)):
+                adopted = _adopt(connection, number) or adopted
+                del self._seen[number]
+        return adopted
+
+
+def _adopt(connection: psycopg.Connection[Any], number: int) -> bool:
+    """What a dead node owned is ready again. Gives whether this node was the one that did it."""
+    with connection.transaction():
+        if not connection.execute("DELETE FROM node WHERE id = %s", (number,)).rowcount:
+            return False
+        connection.execute("UPDATE recipient SET owner = 0 WHERE owner = %s", (number,))
+    return True

@@ -1,0 +1,304 @@
+"""The tables of a spool in PostgreSQL, in the schema ``ehlo``: several processes and machines share them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import psycopg
+
+from ehlo.mta import _selection as sql
+from ehlo.mta._batch import Batch
+from ehlo.mta._clock import Clock
+from ehlo.mta._ids import SLOTS
+from ehlo.mta._model import Message
+from ehlo.mta._rows import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, Row
+from ehlo.mta._schema import check, steps
+from ehlo.mta._spool import SpoolError, SpoolFull, SpoolUnavailable
+from ehlo.mta._store import Claimed, Database, Write
+
+__all__ = ["LOCK", "Postgres", "PostgresStore", "connect"]
+
+T = TypeVar("T")
+
+LOCK: Final = 0x65686C6F
+"""The first half of the advisory locks that nodes hold while they live; the second half is the node's id."""
+
+_MIGRATING: Final = 0
+
+
+class Postgres:
+    """:class:`ehlo.mta._store.Database` over a connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """See :class:`ehlo.mta._store.Database`."""
+        return self._connection.execute(_marked(statement), parameters).fetchall()
+
+    def change(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        """See :class:`ehlo.mta._store.Database`."""
+        return self._connection.execute(_marked(statement), parameters).rowcount
+
+    def change_many(self, statement: str, rows: Sequence[Row]) -> None:
+        """See :class:`ehlo.mta._store.Database`."""
+        if rows:
+            with self._connection.cursor() as cursor:
+                cursor.executemany(_marked(statement), rows)
+
+
+def _marked(statement: str) -> Any:
+    return statement.replace("?", "%s")
+
+
+def connect(url: str) -> psycopg.Connection[Any]:
+    """A session of this program. The server learns within half a minute that its machine is gone."""
+    connection = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="ehlo")
+    connection.execute("SET search_path = ehlo")
+    for name, value in (("idle", 10), ("interval", 5), ("count", 3)):
+        connection.execute(f"SET tcp_keepalives_{name} = {value}")
+    return connection
+
+
+class PostgresStore:
+    """See :class:`ehlo.mta._store.Store`.
+
+    Arguments:
+        url: of the database.
+        name: of this node.
+        clock: the time.
+        administers: this process delivers nothing.
+
+    Attributes:
+        slot: a part of the ids that this node makes.
+        may_start: whether the node's heartbeat is in time, so that it may begin deliveries.
+    """
+
+    def __init__(self, url: str, name: str, clock: Clock, administers: bool) -> None:
+        self.url = url
+        self._name = name
+        self._clock = clock
+        self._administers = administers
+        self.owner = 0
+        self.slot = 0
+        self.may_start: Callable[[], bool] = lambda: True
+        self._connection: psycopg.Connection[Any]
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def open(self) -> int:
+        """Connect, bring the tables up to date, become a node. Does not read the backlog."""
+        self._connection = connect(self.url)
+        try:
+            self._migrate()
+            with self._connection.transaction():
+                self._become_a_node()
+        except BaseException:
+            self._connection.close()
+            raise
+        return 0
+
+    def _migrate(self) -> None:
+        run = self._connection.execute
+        with self._connection.transaction():
+            run("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK, _MIGRATING))
+            run("CREATE SCHEMA IF NOT EXISTS ehlo")
+            version = 0
+            if run("SELECT to_regclass('ehlo.schema_version')").fetchone() != (None,):
+                [(version,)] = run("SELECT version FROM schema_version").fetchall()
+            check(self.url, version)
+            for number, statements in steps("postgres", version):
+                if number == 1:
+                    run("CREATE TABLE schema_version (version integer NOT NULL)")
+                    run("INSERT INTO schema_version VALUES (0)")
+                for statement in statements:
+                    self._connection.execute(statement.encode())
+                run("UPDATE schema_version SET version = %s", (number,))
+
+    def _become_a_node(self) -> None:
+        run = self._connection.execute
+        run("LOCK TABLE node IN SHARE ROW EXCLUSIVE MODE")
+        taken = {slot for (slot,) in run("SELECT slot FROM node").fetchall()}
+        free = next((slot for slot in range(SLOTS) if slot not in taken), None)
+        if free is None:
+            raise SpoolError(f"the spool has {SLOTS} nodes: wait until those that died are removed")
+        now = self._clock.time()
+        [(self.owner,)] = run(
+            "INSERT INTO node (slot, name, machine, pid, started, heartbeat, beats) VALUES (%s, %s, %s, %s, %s, %s, 0)"
+            " RETURNING id",
+            (free, self._name, machine(), os.getpid(), now, now),
+        ).fetchall()
+        self.slot = free
+
+    def close(self) -> None:
+        """Give back what is owned, and leave."""
+        if not self._connection.closed and not self._connection.broken:
+            with self._connection.transaction():
+                self._connection.execute("UPDATE recipient SET owner = 0 WHERE owner = %s", (self.owner,))
+                self._connection.execute("DELETE FROM node WHERE id = %s", (self.owner,))
+        self._connection.close()
+
+    def reconnect(self) -> None:
+        """See :meth:`ehlo.mta._store.Store.reconnect`."""
+        self._connection.close()
+        self._connection = connect(self.url)
+
+    # ---- groups ----------------------------------------------------------------------------------
+
+    def write(self, group: Sequence[Write], again: bool) -> None:
+        """See :meth:`ehlo.mta._store.Store.write`."""
+        batch = Batch(group, 0 if self._administers else self.owner)
+        conflict = " ON CONFLICT DO NOTHING" if again else ""
+        with self._connection.transaction(), self._connection.pipeline():
+            db = Postgres(self._connection)
+            self._insert(db, batch, conflict)
+            if batch.whole:
+                numbers = [one.id for one in batch.whole]
+                self._execute("DELETE FROM recipient WHERE message = ANY(%s) AND owner = %s", (numbers, self.owner))
+                self._end(numbers, [one.stored for one in batch.whole if one.stored])
+            if batch.ended:
+                numbers = sorted({one.id for one in batch.partly})
+                # Another node may end the message's other recipients now: who is second must see what the first did.
+                self._execute("SELECT 1 FROM message WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (numbers,))
+                db.change_many(
+                    "DELETE FROM recipient WHERE message = ? AND id = ? AND owner = ?",
+                    [(*key, self.owner) for key in batch.ended],
+                )
+                self._end(numbers, [one.stored for one in batch.partly if one.stored])
+            db.change_many(
+                "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, route = ?, reply = ?, host = ?,"
+                " first_reply = coalesce(first_reply, ?), first_attempt = coalesce(first_attempt, ?),"
+                " last_attempt = ? WHERE message = ? AND id = ? AND owner = ?",
+                [(*row, self.owner) for row in batch.changed],
+            )
+            db.change_many(
+                "UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ? AND owner = ?",
+                [(*row, self.owner) for row in batch.postponed],
+            )
+            if any(row[4] == 0 for row in batch.recipients):
+                self._execute("NOTIFY ehlo_queue", ())
+
+    def _insert(self, db: Postgres, batch: Batch, conflict: str) -> None:
+        for table, columns, rows in (
+            ("message", MESSAGE_COLUMNS, batch.messages),
+            ("recipient", RECIPIENT_COLUMNS, batch.recipients),
+            ("body", "message, content", batch.bodies),
+        ):
+            marks = ", ".join("?" * len(columns.split(",")))
+            db.change_many(f"INSERT INTO {table} ({columns}) VALUES ({marks}){conflict}", rows)
+
+    def _end(self, numbers: list[int], stored: list[int]) -> None:
+        """Forget messages that have no recipient left."""
+        gone = "NOT EXISTS (SELECT FROM recipient r WHERE r.message = %s)"
+        self._execute(f"DELETE FROM message WHERE id = ANY(%s) AND {gone % 'message.id'}", (numbers,))
+        self._execute(f"DELETE FROM body WHERE message = ANY(%s) AND {gone % 'body.message'}", (numbers,))
+        if stored:
+            self._execute(
+                "DELETE FROM chunk WHERE body = ANY(%s) AND NOT EXISTS"
+                " (SELECT FROM message m WHERE m.id = ANY(%s) AND m.stored = chunk.body)",
+                (stored, numbers),
+            )
+
+    def _execute(self, statement: Any, parameters: Iterable[Any]) -> None:
+        self._connection.execute(statement, tuple(parameters))
+
+    # ---- others ----------------------------------------------------------------------------------
+
+    def claim(self, now: float, limit: int) -> Claimed:
+        """See :meth:`ehlo.mta._store.Store.claim`. Nothing for a node whose heartbeat is late."""
+        if not self.may_start():
+            return []
+        columns = ", ".join(f"r.{name}" for name in RECIPIENT_COLUMNS.split(", "))
+
+        def claim(db: Database) -> Claimed:
+            rows = db.query(
+                "UPDATE recipient r SET owner = ? FROM (SELECT message, id FROM recipient WHERE owner = 0 AND due <= ?"
+                " ORDER BY due LIMIT ? FOR UPDATE SKIP LOCKED) d"
+                f" WHERE r.message = d.message AND r.id = d.id RETURNING {columns}",
+                (self.owner, now, limit),
+            )
+            rows.sort(key=lambda row: (row[5], row[0], row[1]))
+            return sql.claimed(db, rows)
+
+        return self.transaction(claim)
+
+    def body(self, number: int) -> bytes:
+        """See :meth:`ehlo.mta._store.Store.body`."""
+        row = self._connection.execute("SELECT content FROM body WHERE message = %s", (number,), binary=True).fetchone()
+        if row is None:
+            raise SpoolError(f"the content of message {number:016x} is not in the spool")
+        return bytes(row[0])
+
+    def add_chunk(self, body: int, number: int, octets: bytes) -> None:
+        """A piece of a large content. It need not be durable by itself: the later commit of its message flushes all
+        that was written before.
+        """
+        with self._connection.transaction():
+            self._connection.execute("SET LOCAL synchronous_commit = off")
+            self._connection.execute(
+                "INSERT INTO chunk (body, number, content) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING",
+                (body, number, octets),
+            )
+
+    def chunk(self, body: int, number: int) -> bytes | None:
+        """A piece of a large content; ``None`` behind the last one."""
+        row = self._connection.execute(
+            "SELECT content FROM chunk WHERE body = %s AND number = %s", (body, number), binary=True
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def remove_chunks(self, names: Sequence[int]) -> None:
+        """Forget large contents."""
+        self._connection.execute("DELETE FROM chunk WHERE body = ANY(%s)", (list(names),))
+
+    def remove(self, messages: Sequence[Message]) -> None:
+        """See :meth:`ehlo.mta._store.Store.remove`."""
+        numbers = [one.id for one in messages]
+        with self._connection.transaction():
+            for table, column in (("recipient", "message"), ("message", "id"), ("body", "message")):
+                self._execute(f"DELETE FROM {table} WHERE {column} = ANY(%s)", (numbers,))
+            self.remove_chunks([one.stored for one in messages if one.stored])
+
+    def transaction(self, function: Callable[[Database], T]) -> T:
+        """See :meth:`ehlo.mta._store.Store.transaction`."""
+        with self._connection.transaction():
+            return function(Postgres(self._connection))
+
+    def look(self, function: Callable[[Database], T]) -> T:
+        """See :meth:`ehlo.mta._store.Store.look`."""
+        with connect(self.url) as connection:
+            connection.execute("SET default_transaction_isolation = 'repeatable read'")
+            connection.execute("SET default_transaction_read_only = on")
+            with connection.transaction():
+                return function(Postgres(connection))
+
+    def translate(self, exc: Exception) -> BaseException:
+        """See :meth:`ehlo.mta._store.Store.translate`."""
+        if isinstance(exc, psycopg.errors.DiskFull | psycopg.errors.OutOfMemory):
+            return SpoolFull(f"the server of the spool is full: {_line(exc)}")
+        if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) or (
+            isinstance(exc, psycopg.Error) and self._connection.broken
+        ):
+            return SpoolUnavailable(f"the server of the spool does not answer: {_line(exc)}")
+        return SpoolError(f"the spool: {_line(exc)}") if isinstance(exc, psycopg.Error) else exc
+
+    def is_about_one(self, exc: Exception) -> bool:
+        """See :meth:`ehlo.mta._store.Store.is_about_one`."""
+        return isinstance(exc, psycopg.IntegrityError | psycopg.DataError)
+
+
+def machine() -> str:
+    """Where a process id means something: one boot of one machine, one namespace."""
+    parts = [socket.gethostname()]
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if boot.exists():
+        parts += [boot.read_text().strip(), os.readlink("/proc/self/ns/pid")]
+    return " ".join(parts)
+
+
+def _line(exc: Exception) -> str:
+    return " ".join(str(exc).split())

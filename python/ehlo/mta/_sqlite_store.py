@@ -1,0 +1,198 @@
+"""The tables of a spool in SQLite: one file, one process that delivers."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ehlo.mta import _selection as sql
+from ehlo.mta._batch import Batch
+from ehlo.mta._model import Message
+from ehlo.mta._rows import RECIPIENT_COLUMNS, Row
+from ehlo.mta._schema import check, steps
+from ehlo.mta._spool import SpoolError, SpoolFull
+from ehlo.mta._store import Claimed, Database, Write
+
+__all__ = ["SqliteStore"]
+
+T = TypeVar("T")
+
+
+class _Sqlite:
+    """:class:`ehlo.mta._store.Database` over a connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        return self._connection.execute(statement, parameters).fetchall()
+
+    def change(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        return self._connection.execute(statement, parameters).rowcount
+
+    def change_many(self, statement: str, rows: Sequence[Row]) -> None:
+        self._connection.executemany(statement, rows)
+
+
+class SqliteStore:
+    """See :class:`ehlo.mta._store.Store`.
+
+    Arguments:
+        path: of the database.
+        remove_contents: removes files of contents by their names.
+        administers: recipients that a process owns are left alone.
+    """
+
+    owner = 1
+
+    def __init__(self, path: Path, remove_contents: Callable[[Sequence[int]], None], administers: bool) -> None:
+        self._path = path
+        self._remove_contents = remove_contents
+        self._administers = administers
+        if administers:
+            self.owner = 2
+        self._connection: sqlite3.Connection
+
+    def open(self) -> int:
+        """Open it. What an earlier process owned is ready again: an index finds it, so the backlog is not read."""
+        self._connection = sqlite3.connect(
+            self._path, isolation_level=None, cached_statements=256, check_same_thread=False, timeout=30
+        )
+        try:
+            run = self._connection.execute
+            run("PRAGMA journal_mode = WAL")
+            run("PRAGMA synchronous = FULL")
+            run("PRAGMA wal_autocheckpoint = 4000")
+            run("PRAGMA journal_size_limit = 67108864")
+            self._migrate()
+            if not self._administers:
+                run("UPDATE recipient SET owner = 0 WHERE owner > 0")
+            return int(run("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _migrate(self) -> None:
+        run = self._connection.execute
+        version = 0
+        if run("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone():
+            version = run("SELECT version FROM schema_version").fetchone()[0]
+        check(self._path.parent, version)
+        for number, statements in steps("sqlite", version):
+            with self._transaction():
+                if number == 1:
+                    run("CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT")
+                    run("INSERT INTO schema_version VALUES (0)")
+                for statement in statements:
+                    run(statement)
+                run("UPDATE schema_version SET version = ?", (number,))
+
+    def close(self) -> None:
+        """Leave."""
+        self._connection.close()
+
+    def reconnect(self) -> None:
+        """A file is never away."""
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Any:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def write(self, group: Sequence[Write], again: bool) -> None:
+        """See :meth:`ehlo.mta._store.Store.write`."""
+        batch = Batch(group, 0 if self._administers else self.owner)
+        many = self._connection.executemany
+        unneeded = [one.stored for one in batch.whole if one.stored]
+        with self._transaction():
+            if batch.messages:
+                many("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.messages)
+                many(
+                    f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.recipients
+                )
+                many("INSERT INTO body VALUES (?, ?)", batch.bodies)
+            if batch.whole:
+                numbers = [(one.id,) for one in batch.whole]
+                many("DELETE FROM recipient WHERE message = ?", numbers)
+                many("DELETE FROM message WHERE id = ?", numbers)
+                many("DELETE FROM body WHERE message = ?", numbers)
+            if batch.ended:
+                unneeded += sql.dropped(_Sqlite(self._connection), batch.ended, also_owned=True)
+            if batch.changed:
+                many(
+                    "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, route = ?, reply = ?, host = ?,"
+                    " first_reply = coalesce(first_reply, ?), first_attempt = coalesce(first_attempt, ?),"
+                    " last_attempt = ? WHERE message = ? AND id = ?",
+                    batch.changed,
+                )
+            if batch.postponed:
+                many("UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ?", batch.postponed)
+        if unneeded:
+            self._remove_contents(unneeded)
+
+    def claim(self, now: float, limit: int) -> Claimed:
+        """See :meth:`ehlo.mta._store.Store.claim`."""
+
+        def claim(db: Database) -> Claimed:
+            rows = db.query(
+                f"SELECT {RECIPIENT_COLUMNS} FROM recipient WHERE owner = 0 AND due <= ? ORDER BY due LIMIT ?",
+                (now, limit),
+            )
+            db.change_many(
+                "UPDATE recipient SET owner = ? WHERE message = ? AND id = ?",
+                [(self.owner, row[0], row[1]) for row in rows],
+            )
+            return sql.claimed(db, rows)
+
+        return self.transaction(claim)
+
+    def body(self, number: int) -> bytes:
+        """See :meth:`ehlo.mta._store.Store.body`."""
+        row = self._connection.execute("SELECT content FROM body WHERE message = ?", (number,)).fetchone()
+        if row is None:
+            raise SpoolError(f"the content of message {number:016x} is not in the spool")
+        content: bytes = row[0]
+        return content
+
+    def remove(self, messages: Sequence[Message]) -> None:
+        """See :meth:`ehlo.mta._store.Store.remove`."""
+        numbers = [(one.id,) for one in messages]
+        with self._transaction():
+            for table, column in (("recipient", "message"), ("message", "id"), ("body", "message")):
+                self._connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", numbers)
+        self._remove_contents([one.stored for one in messages if one.stored])
+
+    def transaction(self, function: Callable[[Database], T]) -> T:
+        """See :meth:`ehlo.mta._store.Store.transaction`."""
+        with self._transaction():
+            return function(_Sqlite(self._connection))
+
+    def look(self, function: Callable[[Database], T]) -> T:
+        """See :meth:`ehlo.mta._store.Store.look`."""
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as connection:
+            connection.execute("BEGIN")
+            return function(_Sqlite(connection))
+
+    def translate(self, exc: Exception) -> BaseException:
+        """See :meth:`ehlo.mta._store.Store.translate`."""
+        if isinstance(exc, sqlite3.OperationalError):
+            if exc.sqlite_errorname == "SQLITE_FULL":
+                return SpoolFull(f"the disk of the spool {self._path.parent} is full")
+            return SpoolError(f"the spool {self._path.parent}: {exc}")
+        if isinstance(exc, sqlite3.Error):
+            return SpoolError(f"the spool {self._path.parent}: {exc}")
+        return exc
+
+    def is_about_one(self, exc: Exception) -> bool:
+        """See :meth:`ehlo.mta._store.Store.is_about_one`."""
+        return isinstance(exc, sqlite3.Error) and not isinstance(exc, sqlite3.OperationalError)

@@ -1,0 +1,503 @@
+"""What every spool must do, on every engine and loop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import ehlo
+from ehlo.mta._model import Message, Outcome, Recipient
+from ehlo.mta._spool import Selection, SpoolError, Suspension
+from ehlo.mta._sqlite_spool import SqliteSpool
+from loops import run
+
+NOW = 1_700_000_000.0
+BUSY = ehlo.Reply(451, "4.2.1", "try later")
+OK = ehlo.Reply(250, "2.0.0", "ok")
+Make = Callable[[], Any]
+
+
+def _postgres_bin() -> Path | None:
+    found = shutil.which("postgres")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((one for one in folders if (one / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A server of its own on a Unix socket; gives its URL. As root it runs as another user, since it refuses root."""
+    pytest.importorskip("psycopg")
+    programs = _postgres_bin()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    prefix: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="ehlo-pg-") as name:
+        os.chmod(name, 0o755)
+        if os.geteuid() == 0:
+            setpriv = shutil.which("setpriv")
+            if setpriv is None:
+                pytest.skip("PostgreSQL does not run as root, and there is no setpriv")
+            prefix = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]
+            os.chown(name, 65534, 65534)
+        data = f"{name}/data"
+        subprocess.run(
+            [*prefix, programs / "initdb", "-D", data, "-U", "ehlo", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd=name,
+        )
+        server = subprocess.Popen(
+            [*prefix, programs / "postgres", "-D", data, "-k", name, "-c", "listen_addresses="],
+            stderr=subprocess.DEVNULL,
+            cwd=name,
+        )
+        try:
+            url = f"postgresql://ehlo@/postgres?host={name}"
+            _wait_for(url)
+            yield url
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _wait_for(url: str) -> None:
+    import time
+
+    import psycopg
+
+    for _ in range(200):
+        try:
+            psycopg.connect(url).close()
+            return
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+    pytest.fail("PostgreSQL does not start")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """Makes spools over the same storage: another one each time."""
+    if request.param == "sqlite":
+        return lambda: SqliteSpool(tmp_path / "spool", reserve=0)
+    import psycopg
+
+    url = request.getfixturevalue("postgres")
+    from ehlo.mta._postgres_spool import PostgresSpool
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS ehlo CASCADE")
+    return lambda: PostgresSpool(url, journal=tmp_path / "delivered")
+
+
+def message(spool: Any, content: bytes = b"text", **fields: Any) -> Message:
+    return Message(spool.new_id(), "a@b.example", NOW, len(content), **fields)
+
+
+def recipient(spool: Any, path: str = "c@d.example", **fields: Any) -> Recipient:
+    return Recipient(spool.new_id(), path, due=NOW, **fields)
+
+
+async def finish(spool: Any, about: Message, outcomes: list[Outcome], notices: Any = ()) -> None:
+    event, errors = anyio.Event(), []
+
+    def done(error: BaseException | None) -> None:
+        errors.append(error)
+        event.set()
+
+    spool.finish(about, outcomes, notices, done)
+    await event.wait()
+    assert errors == [None]
+
+
+def test_what_is_accepted_is_there_after_a_restart(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            one = message(
+                spool,
+                b"x" * 10,
+                eight_bit=True,
+                utf8_header=True,
+                body="8BITMIME",
+                smtputf8=True,
+                ret="HDRS",
+                envid="é+1",
+                priority=-3,
+                requiretls=True,
+                hello="h",
+                peer="192.0.2.1",
+                parameters=(("BY", "120;R"), ("X-NEW", None)),
+            )
+            to = recipient(
+                spool, notify=frozenset({"NEVER"}), orcpt=("rfc822", "o@d.example"), parameters=(("X", "1"),)
+            )
+            await spool.accept(one, [to, recipient(spool, "e@f.example")], b"x" * 10, True)
+            assert await spool.claim(NOW, 10) == []
+        async with make() as spool:
+            [(again, recipients)] = await spool.claim(NOW, 10)
+            for name in Message.__slots__:
+                assert getattr(again, name) == getattr(one, name), name
+            assert len(recipients) == 2
+            same = next(each for each in recipients if each.id == to.id)
+            for name in Recipient.__slots__:
+                assert getattr(same, name) == getattr(to, name), name
+            assert await spool.read(again) == b"x" * 10
+            assert await spool.claim(NOW, 10) == []
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("octets", [100, 262144, 262145, 1_000_000])
+def test_contents_of_any_size_and_nothing_is_left_of_them(loop: str, make: Make, octets: int, streamed: bool) -> None:
+    async def main() -> None:
+        content = os.urandom(1000) * (octets // 1000) + b"y" * (octets % 1000)
+        async with make() as spool:
+            one, to = message(spool, content), recipient(spool)
+            given: Any = content
+            if streamed:
+                given = await spool.stage()
+                for at in range(0, octets, 70000):
+                    await given.write(content[at : at + 70000])
+            await spool.accept(one, [to], given, True)
+        async with make() as spool:
+            [(again, [one_recipient])] = await spool.claim(NOW, 10)
+            read = await spool.read(again)
+            if not isinstance(read, bytes):
+                read = b"".join([chunk async for chunk in read()])
+            assert read == content
+            assert await spool.head(again, 50) == content[:50]
+            await finish(spool, again, [Outcome(one_recipient, "relayed", OK)])
+            assert (await spool.totals()).messages == 0
+            assert await spool.verify(repair=False) == []
+            if isinstance(spool, SqliteSpool):
+                assert list((spool.folder / "bodies").iterdir()) == []
+
+    run(loop, main)
+
+
+def test_outcomes_and_their_notification_are_one(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            one = message(spool)
+            rows = [recipient(spool, f"{name}@d.example") for name in "abcd"]
+            await spool.accept(one, rows, b"text", True)
+            report, to = Message(spool.new_id(), "", NOW, 6), recipient(spool, "a@b.example")
+            rows[1].attempts = 1
+            outcomes = [
+                Outcome(rows[0], "failed", ehlo.Reply(550, "5.1.1", "no")),
+                Outcome(rows[1], "deferred", BUSY, "mx", due=NOW + 60),
+                Outcome(rows[2], "held", BUSY),
+                Outcome(rows[3], "postponed", BUSY, due=NOW + 30),
+            ]
+            await finish(spool, one, outcomes, [(report, [to], b"report")])
+            assert await spool.next_due() == NOW + 30
+            totals = await spool.totals()
+            assert (totals.ready, totals.owned, totals.held, totals.messages) == (2, 1, 1, 2)
+            [(_, [due])] = await spool.claim(NOW + 60, 1)
+            assert due.id == rows[3].id
+            [entry] = await spool.entries(Selection(recipient="B@d.example"))
+            assert (entry.reply, entry.host, entry.recipient.attempts) == (str(BUSY), "mx", 1)
+            assert entry.first_reply == str(BUSY)
+        async with make() as spool:
+            assert {one.id for one, _ in await spool.claim(NOW, 9)} >= {report.id}
+
+    run(loop, main)
+
+
+def test_an_operation_that_breaks_a_constraint_fails_alone(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            first = message(spool)
+            await spool.accept(first, [recipient(spool)], b"text", False)
+            errors: list[SpoolError] = []
+
+            async def submit(one: Message) -> None:
+                try:
+                    await spool.accept(one, [recipient(spool)], b"text", False)
+                except SpoolError as exc:
+                    errors.append(exc)
+
+            async with anyio.create_task_group() as group:
+                for at in range(64):
+                    group.start_soon(submit, first if at == 20 else message(spool))
+            assert len(errors) == 1
+            assert (await spool.totals()).messages == 64
+            assert spool._committer.groups < 40
+
+    run(loop, main)
+
+
+def test_a_message_whose_accept_is_cancelled_is_not_queued(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            for octets in (10, 300_000):
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await spool.accept(message(spool), [recipient(spool)], b"x" * octets, True)
+        async with make() as spool:
+            assert (await spool.totals()).messages == 0
+            assert await spool.verify(repair=False) == []
+
+    run(loop, main)
+
+
+def test_an_administrator_changes_what_is_chosen(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            for at in range(20):
+                await spool.accept(message(spool), [recipient(spool, f"u{at}@d{at % 2}.example")], b"t", at >= 16)
+            chosen = Selection(domain="D0.example")
+            assert (await spool.count(chosen)).recipients == 8
+            assert (await spool.count(chosen)).busy == 2
+            assert (await spool.hold(chosen, "reason")).recipients == 8
+            assert (await spool.totals()).held == 8
+            assert [(one.key, one.recipients) for one in await spool.summary("domain", NOW, Selection())] == [
+                ("d0.example", 10),
+                ("d1.example", 10),
+            ]
+            for by in ("route", "sender", "age", "reply", "state"):
+                assert sum(one.recipients for one in await spool.summary(by, NOW, Selection())) == 20
+            assert (await spool.unhold(chosen, NOW + 5)).recipients == 8
+            assert (await spool.redirect(Selection(recipient="u1@d1.example"), "n@e.example", NOW)).recipients == 1
+            [entry] = await spool.entries(Selection(recipient="n@e.example"))
+            assert entry.recipient.orcpt == ("rfc822", "u1@d1.example")
+            assert (await spool.drop(Selection(state="ready", domain="d1.example"))).recipients == 7
+            assert (await spool.totals()).messages == 13
+            taken = await spool.take(Selection(), 100)
+            assert len(taken) == 9
+            await spool.release(taken)
+            assert (await spool.totals()).ready == 9
+            rule = Suspension("mx.example", NOW, "why", NOW)
+            await spool.suspend(rule)
+            assert await spool.suspensions() == [rule]
+            assert await spool.resume("mx.example")
+            assert len(await spool.nodes()) == 1
+
+    run(loop, main)
+
+
+def test_what_the_journal_has_is_not_delivered_again(loop: str, make: Make) -> None:
+    async def main() -> None:
+        spool = make()
+        await spool.open()
+        one, rows = message(spool), [recipient(spool), recipient(spool)]
+        await spool.accept(one, rows, b"text", True)
+        spool._journal.add(one.id, rows[0].id)
+        await spool.close()
+        async with make() as again:
+            [(_, left)] = await again.claim(NOW, 10)
+            assert [each.id for each in left] == [rows[1].id]
+
+    run(loop, main)
+
+
+# ---- PostgreSQL alone ----------------------------------------------------------------------------------
+
+
+def test_two_nodes_share_what_is_due_and_a_dead_one_is_replaced(loop: str, tmp_path: Path, postgres: str) -> None:
+    import psycopg
+
+    from ehlo.mta._postgres_spool import DEAD, PostgresSpool, _Liveness
+    from ehlo.mta._postgres_store import connect
+
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute("DROP SCHEMA IF EXISTS ehlo CASCADE")
+
+    async def main() -> None:
+        async with PostgresSpool(postgres, node="one") as one, PostgresSpool(postgres, node="two") as two:
+            assert one._slot() != two._slot()
+            for at in range(10):
+                await one.accept(message(one), [recipient(one)], b"text", at >= 5)
+            first = await one.claim(NOW, 2)
+            second = await two.claim(NOW, 10)
+            assert (len(first), len(second)) == (2, 3)
+            assert [node.owned for node in await two.nodes()] == [7, 3]
+            # The first node stands still for so long that the second one takes its place.
+            one._alive.stop()
+            one._alive = None
+            clock = FakeMonotonic()
+            watcher = _Liveness.__new__(_Liveness)
+            watcher._store, watcher._clock, watcher._seen, watcher._machine = two._postgres, clock, {}, "elsewhere"
+            with connect(postgres) as connection:
+                connection.execute("SELECT pg_advisory_lock(%s, %s)", (0x65686C6F, one._store.owner))
+                assert not watcher.beat(connection)
+                clock.now += DEAD - 1
+                assert not watcher.beat(connection)
+                clock.now += 1
+                assert watcher.beat(connection)
+            assert len(await two.claim(NOW, 10)) == 7
+            # What the first node says now has no effect.
+            about, [to] = first[0]
+            await finish(one, about, [Outcome(to, "relayed", OK)])
+            assert (await two.totals()).owned == 10
+
+    run(loop, main)
+
+
+class FakeMonotonic:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return NOW
+
+    async def wait(self, event: Any, seconds: float) -> bool:
+        raise NotImplementedError
+
+
+def test_a_session_that_the_server_ends_is_begun_anew(loop: str, postgres: str) -> None:
+    import psycopg
+
+    from ehlo.mta._postgres_spool import PostgresSpool
+
+    async def main() -> None:
+        async with PostgresSpool(postgres) as spool:
+            for _ in range(3):
+                with psycopg.connect(postgres, autocommit=True) as admin:
+                    admin.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE application_name = 'ehlo' AND pid <> pg_backend_pid()"
+                    )
+                one, to = message(spool), recipient(spool)
+                await spool.accept(one, [to], b"text", True)
+                await finish(spool, one, [Outcome(to, "relayed", OK)])
+
+    run(loop, main)
+
+
+def test_a_server_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    from ehlo.mta._postgres_spool import PostgresSpool
+
+    async def main() -> None:
+        for url in (f"postgresql:///x?host={tmp_path}", "postgresql://:bad:port/x"):
+            with pytest.raises(SpoolError, match=r"^the spool in PostgreSQL cannot be opened: ") as raised:
+                await PostgresSpool(url).open()
+            assert "\n" not in str(raised.value)
+
+    run("asyncio", main)
+
+
+# ---- SQLite alone --------------------------------------------------------------------------------------
+
+
+def test_a_folder_in_use_is_refused_with_the_pid(loop: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with SqliteSpool(tmp_path):
+            with pytest.raises(SpoolError, match=f"in use by process {os.getpid()}: stop it first$"):
+                await SqliteSpool(tmp_path).open()
+            async with SqliteSpool(tmp_path, administers=True) as beside:
+                assert (await beside.totals()).messages == 0
+
+    run(loop, main)
+
+
+_CHILD = """
+import os, sys, time
+import anyio
+from ehlo.mta._model import Message, Recipient
+from ehlo.mta._sqlite_spool import SqliteSpool
+
+async def submit(spool, octets):
+    while True:
+        message = Message(spool.new_id(), "a@b.example", time.time(), octets)
+        await spool.accept(message, [Recipient(spool.new_id(), "c@d.example")], b"x" * octets, True)
+        os.write(1, b"%20d\\n" % message.id)
+
+async def main():
+    async with SqliteSpool(sys.argv[1], reserve=0) as spool, anyio.create_task_group() as group:
+        for octets in (100, 100, 5000, 5000, 300000):
+            group.start_soon(submit, spool, octets)
+
+anyio.run(main)
+"""
+
+
+def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
+    acknowledged: set[int] = set()
+    for at in range(8):
+        with subprocess.Popen([sys.executable, "-c", _CHILD, tmp_path], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            acknowledged.update(int(child.stdout.readline()) for _ in range(5 + 7 * at))
+            child.kill()
+            acknowledged.update(int(line) for line in child.stdout if line.endswith(b"\n"))
+
+    async def main() -> None:
+        async with SqliteSpool(tmp_path, reserve=0) as spool:
+            found = await spool.claim(1.0, 100_000)
+            assert {one.id for one, _ in found} >= acknowledged
+            for one, _ in found:
+                content = await spool.read(one)
+                octets = len(content) if isinstance(content, bytes) else sum([len(part) async for part in content()])
+                assert octets == one.size
+            assert [each for each in await spool.verify(repair=False) if each.kind != "orphaned content"] == []
+
+    run("asyncio", main)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("octets", [1000, 300_000])
+def test_the_flush_comes_before_the_answer(tmp_path: Path, octets: int) -> None:
+    script = _CHILD.replace("while True", "for _ in range(1)").replace("(100, 100, 5000, 5000, 300000)", f"({octets},)")
+    log = tmp_path / "calls"
+    calls = "trace=fsync,fdatasync,rename,write,pwrite64"
+    traced = subprocess.run(
+        ["strace", "-f", "-y", "-e", calls, "-o", log, sys.executable, "-c", script, tmp_path / "spool"],
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    if traced.returncode:
+        pytest.skip("strace may not trace here")
+    lines = log.read_text().splitlines()
+    answer = next(at for at, line in enumerate(lines) if " write(1<" in line)
+    before = lines[:answer]
+    commit = max(at for at, line in enumerate(before) if "sync(" in line and "queue.db-wal" in line)
+    assert commit > max(at for at, line in enumerate(before) if "pwrite64(" in line and "queue.db-wal" in line)
+    if octets > 262144:
+        content = next(at for at, line in enumerate(before) if "fsync(" in line and ".tmp>" in line)
+        renamed = next(at for at, line in enumerate(before) if " rename(" in line)
+        folder = next(at for at, line in enumerate(before) if "fsync(" in line and "/bodies>" in line)
+        assert content < renamed < folder < commit
+
+
+def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with SqliteSpool(tmp_path):
+            pass
+        connection = sqlite3.connect(tmp_path / "queue.db")
+        with connection:
+            connection.execute("UPDATE schema_version SET version = 7")
+        connection.close()
+        with pytest.raises(SpoolError, match=r"newer ehlo \(schema 7, this program knows 1\)"):
+            await SqliteSpool(tmp_path).open()
+
+    run("asyncio", main)
+
+
+def test_a_full_disk_is_a_temporary_error_and_what_is_there_stays(loop: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with SqliteSpool(tmp_path, reserve=0) as spool:
+            kept = message(spool)
+            await spool.accept(kept, [recipient(spool)], b"text", False)
+            await spool._call(lambda store: store._connection.execute("PRAGMA max_page_count = 40"))
+            with pytest.raises(SpoolError) as raised:
+                await spool.accept(message(spool), [recipient(spool)], b"x" * 250_000, True)
+            assert raised.value.is_temporary
+            assert raised.value.reply.code == 452
+            [(again, rows)] = await spool.claim(NOW, 10)
+            await finish(spool, again, [Outcome(rows[0], "relayed", OK)])
+
+    run(loop, main)
