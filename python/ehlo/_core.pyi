@@ -117,6 +117,9 @@ class Address:
     def source_route(self) -> str | None:
         """The source route as it was written, like "@a.example,@b.example", or None. To be ignored (RFC 5321 F.2)."""
     @property
+    def is_null(self) -> bool:
+        """Whether it is the null reverse-path: never, for an address."""
+    @property
     def is_ascii(self) -> bool:
         """Whether it can go where SMTPUTF8 is not offered (RFC 6531 3.2)."""
     @property
@@ -135,6 +138,9 @@ class NullPath:
         True
     """
 
+    @property
+    def is_null(self) -> bool:
+        """Whether it is the null reverse-path: always."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __str__(self) -> str: ...
@@ -148,6 +154,9 @@ class Postmaster:
         True
     """
 
+    @property
+    def is_null(self) -> bool:
+        """Whether it is the null reverse-path: never, for a forward-path."""
     @property
     def as_written(self) -> str:
         """The word as it was written: its case is free."""
@@ -263,6 +272,22 @@ class Sender:
         mt_priority: int | None = None,
         requiretls: bool = False,
     ) -> Sender: ...
+    @classmethod
+    def from_parameters(cls, path: str | Address | NullPath, parameters: str = "") -> Sender:
+        """The one that a MAIL command with these parameters stands for.
+
+        Every parameter is kept, one that ehlo does not know too. It is the way back from `mail_parameters`.
+
+        Args:
+            path: as for `Sender`.
+            parameters: what stands behind the path, like "SIZE=1000 BODY=8BITMIME" (RFC 5321 4.1.1.11).
+
+        Raises:
+            LocalProtocolError: for a path or a parameter that is none.
+        """
+    @property
+    def mail_parameters(self) -> str:
+        """Every parameter as it was written, known or not, as one text: the Mail-parameters of RFC 5321 4.1.2."""
     @property
     def path(self) -> _ReversePath:
         """An `Address`, or `NULL` (RFC 5321 4.5.5)."""
@@ -302,6 +327,8 @@ class Sender:
     @property
     def parameters(self) -> tuple[tuple[str, str | None], ...]:
         """Every parameter as it was written, known or not, in order: keyword and value."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class Recipient:
@@ -330,6 +357,22 @@ class Recipient:
         orcpt: tuple[str, str] | None = None,
         rrvs: tuple[str, str | None] | None = None,
     ) -> Recipient: ...
+    @classmethod
+    def from_parameters(cls, path: str | Address | Postmaster, parameters: str = "") -> Recipient:
+        """The one that a RCPT command with these parameters stands for.
+
+        Every parameter is kept, one that ehlo does not know too. It is the way back from `rcpt_parameters`.
+
+        Args:
+            path: as for `Recipient`.
+            parameters: what stands behind the path, like "NOTIFY=NEVER" (RFC 5321 4.1.1.11).
+
+        Raises:
+            LocalProtocolError: for a path or a parameter that is none.
+        """
+    @property
+    def rcpt_parameters(self) -> str:
+        """Every parameter as it was written, known or not, as one text: the Rcpt-parameters of RFC 5321 4.1.2."""
     @property
     def path(self) -> _ForwardPath:
         """An `Address`, or a `Postmaster` without domain (RFC 5321 4.5.1)."""
@@ -348,6 +391,8 @@ class Recipient:
     @property
     def parameters(self) -> tuple[tuple[str, str | None], ...]:
         """Every parameter as it was written, known or not, in order: keyword and value."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class Envelope:
@@ -375,6 +420,8 @@ class Envelope:
     @property
     def smtputf8(self) -> bool:
         """Whether MAIL carried SMTPUTF8 (RFC 6531 3.4)."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class Connect:
@@ -1666,6 +1713,8 @@ class RecipientResult:
     @property
     def rcpt(self) -> Reply | None:
         """The reply to RCPT, if it came: a 251 tells of another path (RFC 5321 3.4)."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class SendResult:
@@ -1695,7 +1744,15 @@ class SendResult:
         """Whether none was refused."""
     @property
     def reply(self) -> Reply | None:
-        """The final reply: to the content if the message came so far, else the last that refused. None without any."""
+        """The final reply: to the content if the message came so far, else the last that refused. None without any.
+
+        It is positive when some recipients were refused and the others accepted. A proxy passes `worst` on.
+        """
+    @property
+    def worst(self) -> Reply | None:
+        """The reply that says the worst of all recipients: a 5yz, else a 4yz, else the first that accepted (RFC 5321
+        4.2.1). A proxy may pass it on for all of them. None where a recipient has no reply: see `failure`.
+        """
     @property
     def failure(
         self,
@@ -1714,6 +1771,8 @@ class SendResult:
         """This result with the recipients that were not tried taken from `rest`: the result of a further attempt, on
         another connection, for those and in the same order (RFC 9422 4.1).
         """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class Unsolicited:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,7 +32,31 @@ __all__ = [
 
 
 class EhloError(Exception):
-    """The root of every exception of this package."""
+    """The root of every exception of this package.
+
+    An exception can be pickled and copied with all its attributes: out of a pool of processes comes the same one. Its
+    ``__cause__`` and its traceback stay behind. Two are equal if they have the same class, text and attributes.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., EhloError], tuple[object, ...]]:
+        return _again, (type(self), self.args, dict(self.__dict__))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EhloError) or type(self) is not type(other):
+            return NotImplemented
+        return self is other or (self.args == other.args and self.__dict__ == other.__dict__)
+
+    def __hash__(self) -> int:
+        return hash((type(self), str(self)))
+
+
+def _again(kind: type[EhloError], args: tuple[object, ...], attributes: dict[str, object]) -> EhloError:
+    """An exception as it was. Its own ``__init__`` is left out: the arguments of each class differ."""
+    error = kind.__new__(kind, *args)
+    if isinstance(error, OSError):
+        OSError.__init__(error, *args)  # it fills errno and strerror
+    error.__dict__.update(attributes)
+    return error
 
 
 class LocalProtocolError(EhloError):

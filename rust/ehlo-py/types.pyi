@@ -24,12 +24,15 @@ class Address:
     local_part: str
     domain: str
     source_route: str | None
+    is_null: bool
     is_ascii: bool
     is_postmaster: bool
 
-class NullPath: ...
+class NullPath:
+    is_null: bool
 
 class Postmaster:
+    is_null: bool
     as_written: str
 
 NULL: Final[NullPath]
@@ -67,6 +70,9 @@ class Sender:
         mt_priority: int | None,
         requiretls: bool,
     ) -> Sender: ...
+    @classmethod
+    def from_parameters(cls, path: str | Address | NullPath, parameters: str) -> Sender: ...
+    mail_parameters: str
     path: _ReversePath
     size: int | None
     body: Literal["7BIT", "8BITMIME", "BINARYMIME"] | None
@@ -90,6 +96,9 @@ class Recipient:
         orcpt: tuple[str, str] | None,
         rrvs: tuple[str, str | None] | None,
     ) -> Recipient: ...
+    @classmethod
+    def from_parameters(cls, path: str | Address | Postmaster, parameters: str) -> Recipient: ...
+    rcpt_parameters: str
     path: _ForwardPath
     domain: str | None
     notify: frozenset[str] | None
@@ -305,6 +314,7 @@ class SendResult:
     refused: tuple[RecipientResult, ...]
     all_accepted: bool
     reply: Reply | None
+    worst: Reply | None
     failure: Literal["aborted", "newline", "8bit", "lost", "mailmax", "need", "unknown", "unwritable"] | None
     explanation: str | None
     is_temporary: bool

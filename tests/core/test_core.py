@@ -1171,3 +1171,9 @@ def test_proxy_and_xclient_events() -> None:
     assert conn.xclient is not None
     assert conn.xforward is None
     assert conn.proxy is not None
+
+
+def test_auth_without_tls_says_what_to_write() -> None:
+    """FAULTS D13"""
+    with pytest.raises(ValueError, match=r'tls="starttls".*auth_in_clear'):
+        ehlo.ServerConfig("mx.example", auth=["PLAIN"])

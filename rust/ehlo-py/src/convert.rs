@@ -26,3 +26,11 @@ pub(crate) fn verb_name(py: Python<'_>, verb: Verb) -> Bound<'_, PyString> {
         other => PyString::intern(py, other.as_str()),
     }
 }
+
+/// What `__reduce__` gives: a callable and its arguments.
+pub(crate) type Reduced<'py, A> = (Bound<'py, PyAny>, A);
+
+/// That the class method `_restore` makes the value again from `parts`.
+pub(crate) fn restoring<'py, T, A>(value: &Bound<'py, T>, parts: A) -> PyResult<Reduced<'py, A>> {
+    Ok((value.as_any().get_type().getattr(intern!(value.py(), "_restore"))?, parts))
+}

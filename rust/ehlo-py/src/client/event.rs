@@ -1,18 +1,22 @@
 //! The events of a client: one frozen class for each.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use ehlo::session::client::{self, ClientDisconnect as Reason, Failure, Stage};
 use ehlo::syntax::command::Verb;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::convert::{object, verb_name};
+use crate::convert::{Reduced, object, restoring, verb_name};
+use crate::error::unexpected_word;
 use crate::lazy::Lazy;
 use crate::server::event::StartTls;
 use crate::values::address::forward_path;
-use crate::values::envelope::Recipient;
+use crate::values::envelope::{Recipient, hash_recipient, recipient_like, same_recipient};
 use crate::values::reply::Reply;
 
 /// The Python object of an event.
@@ -126,7 +130,7 @@ impl CommandReply {
 /// Example:
 ///     >>> result.recipients[0].accepted, str(result.recipients[0].reply)
 ///     (True, '250 2.0.0 OK')
-#[pyclass(frozen, module = "ehlo", weakref)]
+#[pyclass(frozen, eq, hash, module = "ehlo", weakref)]
 pub(crate) struct RecipientResult {
     inner: client::RecipientResult,
     path: Lazy<PyAny>,
@@ -139,11 +143,60 @@ impl RecipientResult {
     }
 }
 
+impl PartialEq for RecipientResult {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other) = (&self.inner, &other.inner);
+        same_recipient(&one.recipient, &other.recipient)
+            && (one.accepted, one.stage) == (other.accepted, other.stage)
+            && (&one.reply, &one.rcpt) == (&other.reply, &other.rcpt)
+    }
+}
+
+impl Hash for RecipientResult {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_recipient(&self.inner.recipient, state);
+        (self.inner.accepted, &self.inner.reply, &self.inner.rcpt).hash(state);
+    }
+}
+
 #[pymethods]
 impl RecipientResult {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str) = ("path", "reply");
+
+    /// What `__reduce__` names: the parts of a result that exists.
+    #[classmethod]
+    fn _restore(
+        _class: &Bound<'_, PyType>,
+        recipient: &Bound<'_, PyAny>,
+        accepted: bool,
+        reply: Option<PyRef<'_, Reply>>,
+        stage: Option<&str>,
+        rcpt: Option<PyRef<'_, Reply>>,
+    ) -> PyResult<Self> {
+        let stage = match stage {
+            None => Stage::Nothing,
+            Some("mail") => Stage::Mail,
+            Some("rcpt") => Stage::Rcpt,
+            Some("data") => Stage::Data,
+            Some("content") => Stage::Content,
+            Some(other) => return Err(unexpected_word(other, &["mail", "rcpt", "data", "content"])),
+        };
+        let kept = |reply: Option<PyRef<'_, Reply>>| reply.map(|reply| Arc::new(reply.0.clone()));
+        let recipient = recipient_like(recipient)?;
+        Ok(Self::wrap(client::RecipientResult { recipient, accepted, reply: kept(reply), stage, rcpt: kept(rcpt) }))
+    }
+
+    /// For pickling and copying.
+    #[allow(clippy::type_complexity)] // the arguments of `_restore`
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<Reduced<'py, (Bound<'py, Recipient>, bool, Option<Reply>, Option<&'static str>, Option<Reply>)>> {
+        let this = slf.get();
+        let recipient = this.recipient(slf.py())?;
+        restoring(slf, (recipient, this.accepted(), this.reply(), this.stage(), this.rcpt()))
+    }
 
     /// The forward-path and parameters as they were given.
     #[getter]
@@ -205,29 +258,58 @@ impl RecipientResult {
 ///     >>> result = await client.send(message, sender="a@b.example", recipients=["c@d.example"])
 ///     >>> [str(one.path) for one in result.refused]
 ///     []
-#[pyclass(frozen, module = "ehlo", weakref)]
+#[pyclass(frozen, eq, hash, module = "ehlo", weakref)]
 pub(crate) struct SendResult {
-    inner: client::MessageResult,
+    id: u64,
+    all: Vec<client::RecipientResult>,
+    failure: Option<(Cow<'static, str>, String)>,
     recipients: Lazy<PyTuple>,
 }
 
 impl SendResult {
-    fn new(inner: client::MessageResult) -> Self {
-        Self { inner, recipients: Lazy::new() }
+    fn new(result: client::MessageResult) -> Self {
+        let failure = result.failure.as_ref().map(|failure| (failure_name(failure).into(), failure.to_string()));
+        Self { id: result.id, all: result.recipients, failure, recipients: Lazy::new() }
     }
 
     fn those<'py>(&self, py: Python<'py>, accepted: bool) -> PyResult<Bound<'py, PyTuple>> {
         let all = self.recipients(py)?;
-        let those = all.iter().zip(&self.inner.recipients).filter(|(_, inner)| inner.accepted == accepted);
+        let those = all.iter().zip(&self.all).filter(|(_, inner)| inner.accepted == accepted);
         PyTuple::new(py, those.map(|(one, _)| one).collect::<Vec<_>>())
     }
 
     /// The reply that says most of the whole: to the content if it came so far.
     fn last_reply(&self) -> Option<&ehlo::syntax::reply::Reply> {
-        let of = |stage| {
-            self.inner.recipients.iter().rev().find(|one| one.stage == stage).and_then(|one| one.reply.as_deref())
-        };
+        let of = |stage| self.all.iter().rev().find(|one| one.stage == stage).and_then(|one| one.reply.as_deref());
         [Stage::Content, Stage::Data, Stage::Rcpt, Stage::Mail].into_iter().find_map(of)
+    }
+}
+
+fn failure_name(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Aborted => "aborted",
+        Failure::BareNewline(_) => "newline",
+        Failure::EightBit => "8bit",
+        Failure::Lost => "lost",
+        Failure::MailMax => "mailmax",
+        Failure::Need(_) => "need",
+        Failure::Unwritable(_) => "unwritable",
+        Failure::Unknown => "unknown",
+    }
+}
+
+impl PartialEq for SendResult {
+    fn eq(&self, other: &Self) -> bool {
+        let wrap = |one: &client::RecipientResult| RecipientResult::wrap(one.clone());
+        (self.id, &self.failure) == (other.id, &other.failure)
+            && self.all.iter().map(wrap).eq(other.all.iter().map(wrap))
+    }
+}
+
+impl Hash for SendResult {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.id, &self.failure).hash(state);
+        self.all.iter().for_each(|one| RecipientResult::wrap(one.clone()).hash(state));
     }
 }
 
@@ -237,16 +319,39 @@ impl SendResult {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str,) = ("recipients",);
 
+    /// What `__reduce__` names: the parts of a result that exists.
+    #[classmethod]
+    fn _restore(
+        _class: &Bound<'_, PyType>,
+        id: u64,
+        recipients: Vec<PyRef<'_, RecipientResult>>,
+        failure: Option<(String, String)>,
+    ) -> Self {
+        let all = recipients.iter().map(|one| one.inner.clone()).collect();
+        let failure = failure.map(|(name, sentence)| (name.into(), sentence));
+        Self { id, all, failure, recipients: Lazy::new() }
+    }
+
+    /// For pickling and copying.
+    #[allow(clippy::type_complexity)] // the arguments of `_restore`
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<Reduced<'py, (u64, Bound<'py, PyTuple>, Option<(String, String)>)>> {
+        let this = slf.get();
+        let failure = this.failure.clone().map(|(name, sentence)| (name.into_owned(), sentence));
+        restoring(slf, (this.id, this.recipients(slf.py())?, failure))
+    }
+
     /// Of the message, as `send_message` gave it.
     #[getter]
     fn id(&self) -> u64 {
-        self.inner.id
+        self.id
     }
 
     /// One for each recipient, in the order they were given.
     #[getter]
     fn recipients<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.recipients.get(py, || PyTuple::new(py, self.inner.recipients.iter().cloned().map(RecipientResult::wrap)))
+        self.recipients.get(py, || PyTuple::new(py, self.all.iter().cloned().map(RecipientResult::wrap)))
     }
 
     /// Those the server took responsibility for.
@@ -264,45 +369,46 @@ impl SendResult {
     /// Whether none was refused.
     #[getter]
     fn all_accepted(&self) -> bool {
-        self.inner.all_accepted()
+        self.all.iter().all(|one| one.accepted)
     }
 
     /// The final reply: to the content if the message came so far, else the last that refused. None without any.
+    ///
+    /// It is positive when some recipients were refused and the others accepted. A proxy passes `worst` on.
     #[getter]
     fn reply(&self) -> Option<Reply> {
         self.last_reply().cloned().map(Reply)
+    }
+
+    /// The reply that says the worst of all recipients: a 5yz, else a 4yz, else the first that accepted (RFC 5321
+    /// 4.2.1). A proxy may pass it on for all of them. None where a recipient has no reply: see `failure`.
+    #[getter]
+    fn worst(&self) -> Option<Reply> {
+        let replies = self.all.iter().map(|one| one.reply.as_deref()).collect::<Option<Vec<_>>>()?;
+        // Of equals, `min_by_key` takes the first.
+        replies.into_iter().min_by_key(|reply| Reverse(reply.class() as u8)).cloned().map(Reply)
     }
 
     /// Why recipients have no reply; None if each has one. "lost": the connection ended, nothing was handed over.
     /// "unknown": it ended behind the end of the content, and the server may have the message. "need": the server lacks
     /// what the message needs. "mailmax" (RFC 9422), "aborted", "newline", "8bit", "unwritable": it was not sent.
     #[getter]
-    fn failure(&self) -> Option<&'static str> {
-        self.inner.failure.as_ref().map(|failure| match failure {
-            Failure::Aborted => "aborted",
-            Failure::BareNewline(_) => "newline",
-            Failure::EightBit => "8bit",
-            Failure::Lost => "lost",
-            Failure::MailMax => "mailmax",
-            Failure::Need(_) => "need",
-            Failure::Unwritable(_) => "unwritable",
-            Failure::Unknown => "unknown",
-        })
+    fn failure(&self) -> Option<&str> {
+        self.failure.as_ref().map(|(name, _)| &**name)
     }
 
     /// A sentence about the failure; None without one.
     #[getter]
-    fn explanation(&self) -> Option<String> {
-        self.inner.failure.as_ref().map(ToString::to_string)
+    fn explanation(&self) -> Option<&str> {
+        self.failure.as_ref().map(|(_, sentence)| &**sentence)
     }
 
     /// Whether some recipient was not accepted and a later try may help: a 4yz, or the connection was lost.
     #[getter]
     fn is_temporary(&self) -> bool {
-        matches!(self.inner.failure, Some(Failure::Lost | Failure::MailMax))
+        matches!(self.failure(), Some("lost" | "mailmax"))
             || self
-                .inner
-                .recipients
+                .all
                 .iter()
                 .any(|one| !one.accepted && one.reply.as_ref().is_some_and(|reply| matches!(reply.code(), 400..=499)))
     }
@@ -310,23 +416,16 @@ impl SendResult {
     /// This result with the recipients that were not tried taken from `rest`: the result of a further attempt, on
     /// another connection, for those and in the same order (RFC 9422 4.1).
     fn completed_by(&self, rest: &Self) -> Self {
-        let mut further = rest.inner.recipients.iter();
-        let all = self
-            .inner
-            .recipients
-            .iter()
-            .map(|one| if one.stage == Stage::Nothing { further.next().unwrap_or(one) } else { one });
-        Self::new(client::MessageResult {
-            id: self.inner.id,
-            recipients: all.cloned().collect(),
-            failure: rest.inner.failure.clone(),
-        })
+        let mut further = rest.all.iter();
+        let all =
+            self.all.iter().map(|one| if one.stage == Stage::Nothing { further.next().unwrap_or(one) } else { one });
+        Self { id: self.id, all: all.cloned().collect(), failure: rest.failure.clone(), recipients: Lazy::new() }
     }
 
     fn __repr__(&self) -> String {
-        let accepted = self.inner.recipients.iter().filter(|one| one.accepted).count();
+        let accepted = self.all.iter().filter(|one| one.accepted).count();
         let failure = self.failure().map_or_else(String::new, |failure| format!(", failure='{failure}'"));
-        format!("SendResult({accepted} of {} accepted{failure})", self.inner.recipients.len())
+        format!("SendResult({accepted} of {} accepted{failure})", self.all.len())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -6,9 +6,10 @@ use ehlo::syntax::address::{self, AddressError, ForwardPath, ReversePath};
 use ehlo::syntax::options::Options;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::convert::{Reduced, restoring};
 use crate::error::LocalProtocolError;
 use crate::lazy::Lazy;
 
@@ -62,6 +63,24 @@ impl Address {
     fn new(path: &str) -> PyResult<Self> {
         let address = address::Address::parse(path, &Options::default());
         Ok(Self::wrap(address.map_err(|error| no_path(path, error))?.into_owned()))
+    }
+
+    /// What `__reduce__` names: a path that was read before.
+    #[classmethod]
+    fn _restore(_class: &Bound<'_, PyType>, path: &str) -> PyResult<Self> {
+        let address = address::Address::parse(path, &Options::accepting_all());
+        Ok(Self::wrap(address.map_err(|error| no_path(path, error))?.into_owned()))
+    }
+
+    /// For pickling and copying.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py, (String,)>> {
+        restoring(slf, (slf.get().as_written().to_owned(),))
+    }
+
+    /// Whether it is the null reverse-path: never, for an address.
+    #[getter]
+    fn is_null(&self) -> bool {
+        false
     }
 
     /// The path as it was written between the angle brackets, with its source route.
@@ -132,6 +151,12 @@ pub(crate) struct NullPath;
 
 #[pymethods]
 impl NullPath {
+    /// Whether it is the null reverse-path: always.
+    #[getter]
+    fn is_null(&self) -> bool {
+        true
+    }
+
     fn __str__(&self) -> &'static str {
         "<>"
     }
@@ -174,6 +199,23 @@ impl Hash for Postmaster {
 
 #[pymethods]
 impl Postmaster {
+    /// What `__reduce__` names: the word of a path that was read before.
+    #[classmethod]
+    fn _restore(_class: &Bound<'_, PyType>, word: String) -> Self {
+        Self(word)
+    }
+
+    /// For pickling and copying.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py, (String,)>> {
+        restoring(slf, (slf.get().0.clone(),))
+    }
+
+    /// Whether it is the null reverse-path: never, for a forward-path.
+    #[getter]
+    fn is_null(&self) -> bool {
+        false
+    }
+
     /// The word as it was written: its case is free.
     #[getter]
     fn as_written(&self) -> &str {

@@ -1,17 +1,19 @@
 //! The envelope: the sender and the recipients of a message, with their ESMTP parameters.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use ehlo::session;
-use ehlo::syntax::address::ForwardPath;
-use ehlo::syntax::options::{Options, UnknownParameters};
+use ehlo::syntax::address::{ForwardPath, ReversePath};
+use ehlo::syntax::options::{Options, Parameters, UnknownParameters};
 use ehlo::syntax::parameter::{AuthParameter, Body, ByMode, Hold, MailParameters, RcptParameters, Ret, RrvsAction};
 use ehlo::wire::xtext;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyFrozenSet, PyString, PyTuple};
+use pyo3::types::{PyFrozenSet, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::convert::{Reduced, restoring};
 use crate::error::misuse;
 use crate::lazy::Lazy;
 use crate::values::address::{forward_path, forward_path_of, reverse_path, reverse_path_of};
@@ -34,7 +36,7 @@ use crate::values::address::{forward_path, forward_path_of, reverse_path, revers
 /// Example:
 ///     >>> ehlo.Sender("jane@example.org", ret="HDRS", envid="order 7").parameters
 ///     (('RET', 'HDRS'), ('ENVID', 'order+207'))
-#[pyclass(frozen, module = "ehlo", weakref)]
+#[pyclass(frozen, eq, hash, module = "ehlo", weakref)]
 pub(crate) struct Sender {
     inner: Arc<session::Sender>,
     parameters: Lazy<PyTuple>,
@@ -44,6 +46,22 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn wrap(inner: Arc<session::Sender>) -> Self {
         Self { inner, parameters: Lazy::new(), path: Lazy::new() }
+    }
+}
+
+/// The path and the parameters as they were written. Their order and the case of a keyword say nothing (RFC 5321
+/// 4.1.1.11, 2.4).
+impl PartialEq for Sender {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.path == other.inner.path
+            && sorted(self.inner.parameters.iter()) == sorted(other.inner.parameters.iter())
+    }
+}
+
+impl Hash for Sender {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.path.hash(state);
+        sorted(self.inner.parameters.iter()).hash(state);
     }
 }
 
@@ -87,6 +105,60 @@ impl Sender {
         words.flag("REQUIRETLS", requiretls);
         let parameters = MailParameters::parse(&words.0, &words.options()).map_err(misuse)?.into_owned();
         Ok(Self::wrap(Arc::new(session::Sender { path, parameters })))
+    }
+
+    /// The one that a MAIL command with these parameters stands for.
+    ///
+    /// Every parameter is kept, one that ehlo does not know too. It is the way back from `mail_parameters`.
+    ///
+    /// Args:
+    ///     path: as for `Sender`.
+    ///     parameters: what stands behind the path, like "SIZE=1000 BODY=8BITMIME" (RFC 5321 4.1.1.11).
+    ///
+    /// Raises:
+    ///     LocalProtocolError: for a path or a parameter that is none.
+    #[classmethod]
+    #[pyo3(signature = (path, parameters = ""))]
+    fn from_parameters(_class: &Bound<'_, PyType>, path: &Bound<'_, PyAny>, parameters: &str) -> PyResult<Self> {
+        let path = reverse_path_of(path)?;
+        let parameters = MailParameters::parse(parameters, &Options::default()).map_err(misuse)?.into_owned();
+        Ok(Self::wrap(Arc::new(session::Sender { path, parameters })))
+    }
+
+    /// What `__reduce__` names: a path and parameters that were read before. Of the parameters, `known` have a field.
+    #[classmethod]
+    fn _restore(_class: &Bound<'_, PyType>, path: &str, parameters: &str, known: Vec<String>) -> PyResult<Self> {
+        let all = Options::accepting_all();
+        let path = ReversePath::parse(path, &all).map_err(misuse)?.into_owned();
+        let offered = known.iter().filter_map(|keyword| offer(keyword)).fold(Parameters::NONE, Parameters::with);
+        let options = Options { parameters: offered, ..all };
+        let parameters = MailParameters::parse(parameters, &options).map_err(misuse)?.into_owned();
+        Ok(Self::wrap(Arc::new(session::Sender { path, parameters })))
+    }
+
+    /// For pickling and copying.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py, (String, String, Vec<&'static str>)>> {
+        let session::Sender { path, parameters } = &*slf.get().inner;
+        let known = [
+            (parameters.size.is_some(), "SIZE"),
+            (parameters.body.is_some(), "BODY"),
+            (parameters.smtputf8, "SMTPUTF8"),
+            (parameters.ret.is_some(), "RET"),
+            (parameters.envid.is_some(), "ENVID"),
+            (parameters.auth.is_some(), "AUTH"),
+            (parameters.by.is_some(), "BY"),
+            (parameters.hold.is_some(), "HOLD"),
+            (parameters.mt_priority.is_some(), "MT-PRIORITY"),
+            (parameters.requiretls, "REQUIRETLS"),
+        ];
+        let known = known.into_iter().filter_map(|(is_set, keyword)| is_set.then_some(keyword)).collect();
+        restoring(slf, (path.as_written().to_owned(), parameters.raw.clone().into_owned(), known))
+    }
+
+    /// Every parameter as it was written, known or not, as one text: the Mail-parameters of RFC 5321 4.1.2.
+    #[getter]
+    fn mail_parameters(&self) -> &str {
+        &self.inner.parameters.raw
     }
 
     /// An `Address`, or `NULL` (RFC 5321 4.5.5).
@@ -213,7 +285,7 @@ impl Sender {
 /// Example:
 ///     >>> ehlo.Recipient("joe@example.org", notify=("FAILURE",)).path.domain
 ///     'example.org'
-#[pyclass(frozen, module = "ehlo", weakref)]
+#[pyclass(frozen, eq, hash, module = "ehlo", weakref)]
 pub(crate) struct Recipient {
     inner: Arc<session::Recipient>,
     parameters: Lazy<PyTuple>,
@@ -223,6 +295,22 @@ pub(crate) struct Recipient {
 impl Recipient {
     pub(crate) fn wrap(inner: Arc<session::Recipient>) -> Self {
         Self { inner, parameters: Lazy::new(), path: Lazy::new() }
+    }
+}
+
+/// The path and the parameters as they were written. Their order and the case of a keyword say nothing (RFC 5321
+/// 4.1.1.11, 2.4).
+impl PartialEq for Recipient {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.path == other.inner.path
+            && sorted(self.inner.parameters.iter()) == sorted(other.inner.parameters.iter())
+    }
+}
+
+impl Hash for Recipient {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.path.hash(state);
+        sorted(self.inner.parameters.iter()).hash(state);
     }
 }
 
@@ -261,6 +349,53 @@ impl Recipient {
         );
         let parameters = RcptParameters::parse(&words.0, &words.options()).map_err(misuse)?.into_owned();
         Ok(Self::wrap(Arc::new(session::Recipient { path, parameters })))
+    }
+
+    /// The one that a RCPT command with these parameters stands for.
+    ///
+    /// Every parameter is kept, one that ehlo does not know too. It is the way back from `rcpt_parameters`.
+    ///
+    /// Args:
+    ///     path: as for `Recipient`.
+    ///     parameters: what stands behind the path, like "NOTIFY=NEVER" (RFC 5321 4.1.1.11).
+    ///
+    /// Raises:
+    ///     LocalProtocolError: for a path or a parameter that is none.
+    #[classmethod]
+    #[pyo3(signature = (path, parameters = ""))]
+    fn from_parameters(_class: &Bound<'_, PyType>, path: &Bound<'_, PyAny>, parameters: &str) -> PyResult<Self> {
+        let path = forward_path_of(path)?;
+        let parameters = RcptParameters::parse(parameters, &Options::default()).map_err(misuse)?.into_owned();
+        Ok(Self::wrap(Arc::new(session::Recipient { path, parameters })))
+    }
+
+    /// What `__reduce__` names: a path and parameters that were read before. Of the parameters, `known` have a field.
+    #[classmethod]
+    fn _restore(_class: &Bound<'_, PyType>, path: &str, parameters: &str, known: Vec<String>) -> PyResult<Self> {
+        let all = Options::accepting_all();
+        let path = ForwardPath::parse(path, &all).map_err(misuse)?.into_owned();
+        let offered = known.iter().filter_map(|keyword| offer(keyword)).fold(Parameters::NONE, Parameters::with);
+        let options = Options { parameters: offered, ..all };
+        let parameters = RcptParameters::parse(parameters, &options).map_err(misuse)?.into_owned();
+        Ok(Self::wrap(Arc::new(session::Recipient { path, parameters })))
+    }
+
+    /// For pickling and copying.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py, (String, String, Vec<&'static str>)>> {
+        let session::Recipient { path, parameters } = &*slf.get().inner;
+        let known = [
+            (parameters.notify.is_some(), "NOTIFY"),
+            (parameters.orcpt.is_some(), "ORCPT"),
+            (parameters.rrvs.is_some(), "RRVS"),
+        ];
+        let known = known.into_iter().filter_map(|(is_set, keyword)| is_set.then_some(keyword)).collect();
+        restoring(slf, (path.as_written().to_owned(), parameters.raw.clone().into_owned(), known))
+    }
+
+    /// Every parameter as it was written, known or not, as one text: the Rcpt-parameters of RFC 5321 4.1.2.
+    #[getter]
+    fn rcpt_parameters(&self) -> &str {
+        &self.inner.parameters.raw
     }
 
     /// An `Address`, or a `Postmaster` without domain (RFC 5321 4.5.1).
@@ -336,7 +471,7 @@ impl Recipient {
 /// Example:
 ///     >>> [str(recipient.path) for recipient in envelope.recipients]
 ///     ['joe@example.org', 'jim@example.org']
-#[pyclass(frozen, module = "ehlo", weakref)]
+#[pyclass(frozen, eq, hash, module = "ehlo", weakref)]
 pub(crate) struct Envelope {
     inner: session::Envelope,
     recipients: Lazy<PyTuple>,
@@ -346,6 +481,22 @@ pub(crate) struct Envelope {
 impl Envelope {
     pub(crate) fn wrap(inner: session::Envelope) -> Self {
         Self { inner, recipients: Lazy::new(), sender: Lazy::new() }
+    }
+}
+
+impl PartialEq for Envelope {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other) = (&self.inner, &other.inner);
+        same_sender(&one.sender, &other.sender)
+            && one.recipients.len() == other.recipients.len()
+            && one.recipients.iter().zip(&other.recipients).all(|(one, other)| same_recipient(one, other))
+    }
+}
+
+impl Hash for Envelope {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Sender::wrap(Arc::clone(&self.inner.sender)).hash(state);
+        self.inner.recipients.iter().for_each(|one| hash_recipient(one, state));
     }
 }
 
@@ -359,6 +510,12 @@ impl Envelope {
     fn new(sender: &Sender, recipients: Vec<PyRef<'_, Recipient>>) -> Self {
         let recipients = recipients.iter().map(|recipient| Arc::clone(&recipient.inner)).collect();
         Self::wrap(session::Envelope { sender: Arc::clone(&sender.inner), recipients })
+    }
+
+    /// For pickling and copying.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py, (Bound<'py, Sender>, Bound<'py, PyTuple>)>> {
+        let (this, py) = (slf.get(), slf.py());
+        Ok((slf.get_type().into_any(), (this.sender(py)?, this.recipients(py)?)))
     }
 
     /// Who the message is from.
@@ -411,6 +568,47 @@ pub(crate) fn recipient_like(recipient: &Bound<'_, PyAny>) -> PyResult<Arc<sessi
             Ok(Arc::new(session::Recipient { path, parameters: RcptParameters::default() }))
         }
     }
+}
+
+fn same_sender(one: &Arc<session::Sender>, other: &Arc<session::Sender>) -> bool {
+    Sender::wrap(Arc::clone(one)) == Sender::wrap(Arc::clone(other))
+}
+
+/// Whether two recipients are equal as `Recipient` has it.
+pub(crate) fn same_recipient(one: &Arc<session::Recipient>, other: &Arc<session::Recipient>) -> bool {
+    Recipient::wrap(Arc::clone(one)) == Recipient::wrap(Arc::clone(other))
+}
+
+/// The hash of `Recipient`.
+pub(crate) fn hash_recipient<H: Hasher>(recipient: &Arc<session::Recipient>, state: &mut H) {
+    Recipient::wrap(Arc::clone(recipient)).hash(state);
+}
+
+/// Parameters without order, their keywords without case.
+fn sorted<'a>(parameters: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Vec<(String, Option<&'a str>)> {
+    let mut all: Vec<_> = parameters.map(|(keyword, value)| (keyword.to_ascii_uppercase(), value)).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The offer that gives a parameter its field.
+fn offer(keyword: &str) -> Option<Parameters> {
+    Some(match keyword {
+        "SIZE" => Parameters::SIZE,
+        "BODY" => Parameters::BODY | Parameters::BINARYMIME,
+        "SMTPUTF8" => Parameters::SMTPUTF8,
+        "RET" => Parameters::RET,
+        "ENVID" => Parameters::ENVID,
+        "AUTH" => Parameters::AUTH,
+        "BY" => Parameters::BY,
+        "HOLD" => Parameters::HOLD,
+        "MT-PRIORITY" => Parameters::MT_PRIORITY,
+        "REQUIRETLS" => Parameters::REQUIRETLS,
+        "NOTIFY" => Parameters::NOTIFY,
+        "ORCPT" => Parameters::ORCPT,
+        "RRVS" => Parameters::RRVS,
+        _ => return None,
+    })
 }
 
 /// Parameters as they are written, to be read by the grammar: so a value that cannot be sent is found at once.

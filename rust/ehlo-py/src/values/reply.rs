@@ -5,9 +5,10 @@ use std::hash::{Hash, Hasher};
 use ehlo::syntax::reply::{self, Class};
 use ehlo::syntax::status::EnhancedCode;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyString, PyTuple, PyType};
 
 use crate::buffer::lend;
+use crate::convert::{Reduced, restoring};
 use crate::error::{LocalProtocolError, RemoteProtocolError, misuse};
 
 /// One SMTP reply (RFC 5321 4.2), with its enhanced status code if it has one (RFC 2034).
@@ -60,6 +61,21 @@ impl Reply {
     fn parse(text: &str) -> PyResult<Self> {
         let reply = reply::Reply::parse_text(text);
         reply.map(Self).map_err(|error| LocalProtocolError::new_err(format!("{text:?}: {error}")))
+    }
+
+    /// What `__reduce__` names: the parts of a reply that exists.
+    #[classmethod]
+    fn _restore(_class: &Bound<'_, PyType>, code: u16, enhanced: Option<&str>, text: Vec<u8>) -> PyResult<Self> {
+        let enhanced = enhanced.map(enhanced_code).transpose()?;
+        reply::Reply::from_parts(code, enhanced, text).map(Self).map_err(misuse)
+    }
+
+    /// For pickling and copying.
+    #[allow(clippy::type_complexity)] // the arguments of `_restore`
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py, (u16, Option<String>, Bound<'py, PyBytes>)>> {
+        let this = slf.get();
+        let text = this.0.lines().collect::<Vec<_>>().join(&b'\n');
+        restoring(slf, (this.code(), this.enhanced(), PyBytes::new(slf.py(), &text)))
     }
 
     /// The three digits.

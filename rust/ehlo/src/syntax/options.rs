@@ -2,6 +2,9 @@
 
 use std::ops::BitOr;
 
+/// Most octets of a local part that is read again: more than any line can hold.
+const MAX_KEPT: usize = 1 << 24;
+
 /// The grammar that [`parse_command`](super::command::parse_command) and [`Address::parse`](super::address::Address::parse)
 /// follow. `Default` is strict, knows every parameter and passes the rest on: a parser on its own. A server begins with
 /// [`Options::offering_nothing`] and adds what it offers.
@@ -35,6 +38,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// For a path and parameters that were read before, and are read again: all that any options can let through.
+    #[must_use]
+    pub fn accepting_all() -> Self {
+        Self { leniency: Leniency::ALL, max_parameters: usize::MAX, max_local_part: MAX_KEPT, ..Self::default() }
+    }
+
     /// Plain RFC 5321: no parameter, no UTF-8; unknown parameters are refused.
     #[must_use]
     pub fn offering_nothing() -> Self {
@@ -71,6 +80,22 @@ pub struct Leniency {
     pub general_literals: bool,
     /// Lower-case hex digits in xtext (RFC 3461 4 wants upper case).
     pub lowercase_xtext: bool,
+}
+
+impl Leniency {
+    /// Every departure.
+    pub const ALL: Self = Self {
+        hello_underscore: true,
+        hello_any: true,
+        hello_trailing_text: true,
+        space_after_colon: true,
+        bare_paths: true,
+        extra_space: true,
+        dots_in_local_part: true,
+        domain_underscore: true,
+        general_literals: true,
+        lowercase_xtext: true,
+    };
 }
 
 impl Default for Leniency {

@@ -117,6 +117,26 @@ impl Reply {
         Ok(Self { code, enhanced, text: Cow::Owned(text.into_bytes()) })
     }
 
+    /// A reply as [`Reply::code`], [`Reply::enhanced`] and the [`Reply::lines`] of one say it, joined by LF: octets that
+    /// came from a peer stay as they are.
+    ///
+    /// # Errors
+    /// If no reply can have these parts.
+    ///
+    /// ```
+    /// # use ehlo::syntax::reply::Reply;
+    /// let reply = Reply::from_parts(250, None, b"caf\xe9".to_vec()).unwrap();
+    /// assert_eq!(reply.lines().collect::<Vec<_>>(), [b"caf\xe9"]);
+    /// ```
+    pub fn from_parts(code: u16, enhanced: Option<EnhancedCode>, text: Vec<u8>) -> Result<Self, ReplyError> {
+        Class::of(code).ok_or(ReplyError::Code(code))?;
+        check_enhanced(code, enhanced)?;
+        if text.contains(&b'\r') {
+            return Err(ReplyError::Text);
+        }
+        Ok(Self { code, enhanced, text: Cow::Owned(text) })
+    }
+
     /// Reads what a program writes for a reply: `550 5.1.1 no such user`. The enhanced code and the text may be missing.
     ///
     /// # Errors

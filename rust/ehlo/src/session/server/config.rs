@@ -280,9 +280,10 @@ impl fmt::Display for ServerConfigError {
             Self::AuthInClear(name) => {
                 write!(f, "auth_in_clear: {name} is not among the mechanisms of auth, or it needs TLS (RFC 5802 6)")
             }
-            Self::AuthNeverOffered => {
-                f.write_str("auth: no mechanism can be used, since TLS is off and auth_in_clear is empty")
-            }
+            Self::AuthNeverOffered => f.write_str(
+                "auth: no mechanism can be used, since TLS is off and auth_in_clear is empty: write \
+                     tls=\"starttls\" (or \"implicit\"), or name the mechanisms to offer without TLS in auth_in_clear",
+            ),
             Self::Attribute(command) => write!(f, "{command} does not have one of these attributes"),
             Self::FutureReleaseWithoutSubmission => f.write_str("FUTURERELEASE is for submission only (RFC 4865 4.2)"),
             Self::Mechanism(name) => {
