@@ -351,6 +351,23 @@ def test_one_of_several_recipients_has_the_421(backend: Backend) -> None:
     backend.run(lambda: on_a_script(backend, script, main))
 
 
+def test_no_reply_in_time(backend: Backend) -> None:
+    # RFC 5321 4.5.3.2.3
+    async def script(peer: Peer) -> None:
+        await peer.hello(PIPELINING)
+        await peer.line()
+        peer.say(OK)
+        await peer.farewell()
+
+    async def main(client: Any) -> None:
+        async with client.transaction(A) as transaction:
+            with pytest.raises(ehlo.SMTPTimeoutError):
+                await transaction.rcpt(B)
+        assert client.is_closed
+
+    backend.run(lambda: on_a_script(backend, script, main, rcpt_timeout=0.05))
+
+
 @pytest.mark.parametrize("chunking", [True, False], ids=["BDAT", "DATA"])
 def test_a_source_that_fails(backend: Backend, chunking: bool) -> None:
     async def failing() -> AsyncIterator[bytes]:
