@@ -1896,6 +1896,51 @@ class ClientConnection:
         Raises:
             LocalProtocolError: as `send_message` does.
         """
+    def mail(
+        self,
+        sender: _SenderLike,
+        *,
+        size: int | None = None,
+        eight_bit: bool | None = None,
+        utf8_header: bool | None = None,
+    ) -> int:
+        """Queue MAIL, for a transaction whose recipients and content come step by step (RFC 5321 3.3). Its
+        `CommandReply` comes under the same number as its `SendResult`. Whatever is queued behind it waits for its
+        end: `give_content`, or `abort_content`. Queue `rset` behind the latter if the server is to hear of it now.
+
+        Args:
+            sender: as for `send_message`.
+            size, eight_bit, utf8_header: as for `start_message`, since MAIL says them.
+
+        Returns:
+            the number of the transaction.
+
+        Raises:
+            LocalProtocolError: for a path that is none, and when the session is over.
+        """
+    def rcpt(self, id: int, recipients: _RecipientLike | Iterable[_RecipientLike]) -> list[int]:
+        """Add recipients to the transaction of `mail`: one RCPT for each.
+
+        Args:
+            id: of the transaction.
+            recipients: as for `send_message`.
+
+        Returns:
+            the numbers under which the `CommandReply` of each comes.
+
+        Raises:
+            LocalProtocolError: for a path that is none, and if the transaction is over or has its content.
+        """
+    def give_content(self, id: int, content: Buffer | None = None) -> None:
+        """Give the transaction of `mail` its content. The `SendResult` comes under its number.
+
+        Args:
+            id: of the transaction.
+            content: octets; None: it comes in pieces, when `content_wanted` asks.
+
+        Raises:
+            LocalProtocolError: without recipients, and if the transaction is over or has its content.
+        """
     @property
     def content_wanted(self) -> int | None:
         """The message whose next piece of content is wanted now; None if none is."""
@@ -1913,7 +1958,7 @@ class ClientConnection:
         """
     def abort_content(self, id: int) -> None:
         """There is no more content, and what was sent must not become a message. Behind DATA this ends the connection:
-        there is no other way (RFC 5321 4.1.1.10).
+        there is no other way (RFC 5321 4.1.1.10). It gives up a transaction of `mail`, too.
 
         Raises:
             LocalProtocolError: as `send_content` does.

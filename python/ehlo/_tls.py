@@ -108,8 +108,8 @@ class Tls:
         self._object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
-        self.established = False
-        self.ended = False
+        self.established: bool = False
+        self.ended: bool = False
 
     def receive(self, octets: bytes | memoryview) -> None:
         """Octets of the transport came; they are copied."""

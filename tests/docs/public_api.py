@@ -9,9 +9,20 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 
-MODULES = ("ehlo", "ehlo.asyncio", "ehlo.trio", "ehlo.store", "ehlo.testing", "ehlo.bench")
+MODULES = (
+    "ehlo",
+    "ehlo.asyncio",
+    "ehlo.trio",
+    "ehlo.store",
+    "ehlo.mta",
+    "ehlo.mta.delivery_status",
+    "ehlo.mta.dns",
+    "ehlo.testing",
+    "ehlo.bench",
+)
 
 
 def describe(name: str, thing: object) -> Iterator[str]:
@@ -39,7 +50,8 @@ def signature(thing: object) -> str:
     except (TypeError, ValueError):
         return "(?)"
     plain = [parameter.replace(annotation=parameter.empty) for parameter in found.parameters.values()]
-    return str(found.replace(parameters=plain, return_annotation=found.empty))
+    text = str(found.replace(parameters=plain, return_annotation=found.empty))
+    return re.sub(r" at 0x[0-9a-f]+", "", text)  # a default that is a function
 
 
 def public_api() -> str:

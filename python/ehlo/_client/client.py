@@ -20,8 +20,9 @@ from ehlo._client.login import Login, LoginLike, login_of
 from ehlo._client.message import Letter, SendableMessage
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike, is_plain, naming_address
 from ehlo._client.send_many import Item, SendMany
+from ehlo._client.transaction import Transaction
 from ehlo._client.xclient import tell_client
-from ehlo._core import Capabilities, ClientConfig, ClientConnection, Reply, SendResult
+from ehlo._core import NULL, Capabilities, ClientConfig, ClientConnection, Reply, SendResult
 from ehlo._errors import LocalProtocolError, SMTPException
 from ehlo._types import Wakeup
 
@@ -122,6 +123,7 @@ class BaseClient:
         size: int | None = None,
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
+        check: bool = True,
     ) -> SendResult:
         """Send one message, and wait until the server has answered for every recipient (RFC 5321 3.3).
 
@@ -134,12 +136,14 @@ class BaseClient:
             size: octets with CRLF line ends, if the message comes in pieces and that is known (RFC 1870).
             eight_bit: whether there are octets above 127, likewise (RFC 6152).
             utf8_header: whether there are in the header section, likewise (RFC 6531).
+            check: raise if the server refused the message for every recipient; ``False``: the result says it.
 
         Returns:
             What became of it for each recipient. Some may be refused.
 
         Raises:
             SMTPSenderRefused, SMTPRecipientsRefused, SMTPDataError: no recipient was accepted; by what was refused.
+                Not with ``check=False``.
             SMTPNotSupportedError: the server lacks what the message needs. Nothing was sent.
             OutcomeUnknown: the connection ended before the reply to the content: the server may have the message.
             SMTPServerDisconnected, SMTPTimeoutError: it ended before the message was handed over.
@@ -180,7 +184,7 @@ class BaseClient:
                 result = await self._deliver(letter)
             finally:
                 self._busy = None
-        if not result.all_accepted and not result.accepted:
+        if not result.all_accepted and not result.accepted and (check or result.failure is not None):
             raise self._link.error_of(result, letter.sender if letter is not None else sender or "")
         return result
 
@@ -207,6 +211,56 @@ class BaseClient:
                 print(result)
         """
         return SendMany(self, items)
+
+    def transaction(
+        self,
+        sender: SenderLike,
+        *,
+        size: int | None = None,
+        eight_bit: bool | None = None,
+        utf8_header: bool | None = None,
+    ) -> Transaction:
+        """One mail transaction step by step (RFC 5321 3.3): ``async with`` says MAIL, then the program says RCPT as it
+        likes, then it gives the content. Where it is left before, RSET ends it.
+
+        Arguments:
+            sender: as for :meth:`send`.
+            size, eight_bit, utf8_header: facts of the content, as for :meth:`send`: MAIL says them.
+
+        Returns:
+            An async context manager that gives a :class:`ehlo.asyncio.Transaction`; its methods say what they raise.
+
+        Raises:
+            SMTPSenderRefused: the server refused MAIL. A refused RCPT is a reply, and raises nothing.
+
+        Example::
+
+            async with client.transaction("a@b.example") as transaction:
+                if (await transaction.rcpt("c@d.example")).is_positive: await transaction.send(octets)
+        """
+        return Transaction(self, sender, size, eight_bit, utf8_header)
+
+    async def verify(self, recipient: RecipientLike, sender: SenderLike = NULL) -> Reply:
+        """Ask whether the server takes mail for a recipient, by MAIL, RCPT and RSET. Nothing is sent. Many servers
+        answer truly only here, and not to VRFY (RFC 5321 3.5.3).
+
+        Arguments:
+            recipient: as for :meth:`send`.
+            sender: the reverse-path; by default the null one, as RFC 5321 4.5.5 has it for what must not be answered.
+
+        Returns:
+            The reply to RCPT.
+
+        Raises:
+            SMTPSenderRefused, SMTPNotSupportedError, SMTPServerDisconnected, SMTPTimeoutError, RemoteProtocolError,
+            LocalProtocolError: as :meth:`transaction`.
+
+        Example::
+
+            (await client.verify("c@d.example")).is_positive
+        """
+        async with self.transaction(sender, eight_bit=False) as transaction:
+            return await transaction.rcpt(recipient)
 
     # ---- who we are ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard
 
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike, ascii_path, naming_address, recipient_list
 from ehlo._client.source import PIECE, Source
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["Letter", "SendableMessage"]
+__all__ = ["Letter", "SendableMessage", "content_of"]
 
 
 class _Readable(Protocol):
@@ -72,6 +72,59 @@ def _go_on(file: _Readable, parts: list[bytes]) -> Iterator[bytes]:
         yield part
 
 
+def _is_email(message: object) -> TypeGuard[Message[Any, Any]]:
+    # Imported when there is one: it takes longer than all of this package.
+    return (email := sys.modules.get("email.message")) is not None and isinstance(message, email.Message)
+
+
+def content_of(
+    message: SendableMessage, conn: ClientConnection, *, international: bool
+) -> tuple[Source | None, Buffer | None]:
+    """The content of a message whose envelope stands already: a source if it comes in pieces, or else octets.
+
+    Arguments:
+        message: see :data:`SendableMessage`.
+        conn: says what the server offers.
+        international: whether MAIL said SMTPUTF8 (RFC 6531 3.4).
+
+    Raises:
+        TypeError: the message is none.
+
+    Example::
+
+        source, octets = content_of(b"Subject: hi\\r\\n\\r\\n", conn, international=False)
+    """
+    if _is_email(message):
+        from ehlo._client.email import flatten
+
+        return None, flatten(message, conn.capabilities, international=international)
+    source, content, _ = _taken(message)
+    return source, content
+
+
+def _taken(message: Any) -> tuple[Source | None, Buffer | None, int | None]:
+    """A source, or else octets; and, where the octets are not here, a lower bound of their number if there is one."""
+    if isinstance(message, str):
+        raise TypeError("a message is octets: encode the str, or use email.message.EmailMessage")
+    if isinstance(message, AsyncIterable):
+        return Source(message), None, None
+    if hasattr(message, "read"):
+        # Enough to know that a message is too large (RFC 1870 6.1).
+        octets = _octets_left(message)
+        found = _read_file(message)
+        return (None, found, octets) if isinstance(found, bytes) else (Source(found), None, octets)
+    try:
+        memoryview(message)
+    except TypeError:
+        if not isinstance(message, Iterable):
+            raise TypeError(
+                f"a message is bytes, an email.message, a binary file or an iterable of bytes, "
+                f"not {type(message).__name__}"
+            ) from None
+        return Source(message), None, None
+    return None, message, None
+
+
 class Letter:
     """One message and its envelope, as the program gave it; it can be queued again while its source was not read.
 
@@ -111,47 +164,22 @@ class Letter:
         self._utf8_header = utf8_header
         if type(message) is bytes:
             self._content = message
-        elif (email := sys.modules.get("email.message")) is not None and isinstance(message, email.Message):
-            # Imported when there is one: it takes longer than all of this package.
+        elif _is_email(message):
             from ehlo._client.email import recipients_of, sender_of
 
             self._message = message
             sender = sender_of(message) if sender is None else sender
             recipients = recipients_of(message) if recipients is None else recipients
         else:
-            self._take(message)
+            self.source, self._content, octets = _taken(message)
+            if self._size is None:
+                self._size = octets
         if sender is None:
             raise LocalProtocolError("no sender: give one; the null reverse-path is ehlo.NULL (RFC 5321 4.5.5)")
         if recipients is None:
             raise LocalProtocolError("no recipients: give at least one (RFC 5321 3.3)")
         self.sender: SenderLike = ascii_path(sender)
         self.recipients = recipient_list(recipients)
-
-    def _take(self, message: Any) -> None:
-        if isinstance(message, str):
-            raise TypeError("a message is octets: encode the str, or use email.message.EmailMessage")
-        if isinstance(message, AsyncIterable):
-            self.source = Source(message)
-        elif hasattr(message, "read"):
-            if self._size is None:  # a lower bound: enough to know that a message is too large (RFC 1870 6.1)
-                self._size = _octets_left(message)
-            found = _read_file(message)
-            if isinstance(found, bytes):
-                self._content = found
-            else:
-                self.source = Source(found)
-        else:
-            try:
-                memoryview(message)
-            except TypeError:
-                if not isinstance(message, Iterable):
-                    raise TypeError(
-                        f"a message is bytes, an email.message, a binary file or an iterable of bytes, "
-                        f"not {type(message).__name__}"
-                    ) from None
-                self.source = Source(message)
-            else:
-                self._content = message
 
     @property
     def can_repeat(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NoReturn, TypedDict
 
 from ehlo._client.idna import domain_to_ascii
-from ehlo._client.login import LoginLike, login_of
+from ehlo._client.login import Login, LoginLike, login_of
 from ehlo._core import ClientConfig, ProxyHeader
 from ehlo._errors import EhloError, LocalProtocolError, SMTPConnectError, SMTPTimeoutError
 from ehlo._tls import Tls, reason_of, unverified_context
@@ -142,33 +142,35 @@ class Opening:
         config = config.replace(tls="off" if self.tls == "implicit" else self.tls)
         # This machine's own name is asked for when it is needed.
         self.fqdn: str | None = None if hostname is not None or config.hostname != "localhost" else ""
-        self.config = config if hostname is None else config.replace(hostname=hostname)
-        self.host = host
+        self.config: ClientConfig = config if hostname is None else config.replace(hostname=hostname)
+        self.host: str | None = host
         # LMTP has no port of its own; 25 it must not be (RFC 2033 5).
-        self.port = port if port is not None else 465 if self.tls == "implicit" else 24 if config.lmtp else 25
-        self.path = None if path is None else os.fspath(path)
-        self.sock = sock
-        self.source_address = (source_address, 0) if isinstance(source_address, str) else source_address
-        self.auth = None if auth is None else login_of(auth)
+        self.port: int = port if port is not None else 465 if self.tls == "implicit" else 24 if config.lmtp else 25
+        self.path: str | None = None if path is None else os.fspath(path)
+        self.sock: socket.socket | None = sock
+        self.source_address: tuple[str, int] | None = (
+            (source_address, 0) if isinstance(source_address, str) else source_address
+        )
+        self.auth: Login | None = None if auth is None else login_of(auth)
         # Nobody verifies the server: good against those who only listen (RFC 7435), not for passwords.
-        self.trusted = ssl_context is not None or self.tls != "opportunistic" or auth is not None
+        self.trusted: bool = ssl_context is not None or self.tls != "opportunistic" or auth is not None
         self._context = ssl_context
         name = server_hostname if server_hostname is not None else (host or "").partition("%")[0].rstrip(".")
         name = domain_to_ascii(name) or name
-        self.server_hostname = name or None
+        self.server_hostname: str | None = name or None
         if self.tls != "off" and not name and (ssl_context.check_hostname if ssl_context is not None else self.trusted):
             raise LocalProtocolError("connect: TLS needs a server_hostname to verify the certificate by (RFC 8314 5.3)")
         if self.tls != "off":
             _check_tls(ssl_context, self.server_hostname)
-        self.handshake_timeout = handshake_timeout
-        self.proxy = b""
+        self.handshake_timeout: float = handshake_timeout
+        self.proxy: bytes = b""
         if proxy is not None:
             if proxy_version == 1 and not isinstance(proxy.source, tuple):
                 raise LocalProtocolError("connect: a PROXY header of version 1 has addresses, not UNKNOWN (2.1)")
             self.proxy = proxy.to_bytes(proxy_version)
-        self.connect_timeout = connect_timeout
-        self.trace = trace
-        self.tick = min(tick_of(config), handshake_timeout if self.tls != "off" else _TICK)
+        self.connect_timeout: float | None = connect_timeout
+        self.trace: Callable[[str], object] | None = trace
+        self.tick: float = min(tick_of(config), handshake_timeout if self.tls != "off" else _TICK)
 
     @property
     def where(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypedDict
 
 from ehlo._client.paths import SenderLike
-from ehlo._core import ClientDisconnect, Sender, SendResult
+from ehlo._core import ClientDisconnect, Reply, Sender, SendResult
 from ehlo._errors import (
     EhloError,
     LocalProtocolError,
@@ -25,7 +25,7 @@ from ehlo._errors import (
 )
 from ehlo._types import path_text
 
-__all__ = ["ConnectionFault", "connection_error", "message_error"]
+__all__ = ["ConnectionFault", "connection_error", "message_error", "sender_error"]
 
 
 class ConnectionFault(NamedTuple):
@@ -130,8 +130,27 @@ def message_error(
         who = f"<{next(iter(refused))}>" if len(refused) == 1 else f"all {len(refused)} recipients, the last one"
         text = f"the server refused {who}: {one_line(reply)}"
         return SMTPRecipientsRefused(text, reply=reply, recipients=refused, **facts)
+    return sender_error(reply, sender, transcript, result)
+
+
+def sender_error(
+    reply: Reply, sender: SenderLike, transcript: str, result: SendResult | None = None
+) -> SMTPSenderRefused:
+    """Make the exception that says that MAIL was refused.
+
+    Arguments:
+        reply: the reply to MAIL.
+        sender: the reverse-path as the program gave it.
+        transcript: the latest lines of the session.
+        result: the message, if there was one.
+
+    Example::
+
+        raise sender_error(reply, "a@b.example", link.transcript)
+    """
     name = _sender_text(sender)
-    error = SMTPSenderRefused(f"the server refused the sender <{name}>: {one_line(reply)}", reply=reply, **facts)
+    text = f"the server refused the sender <{name}>: {one_line(reply)}"
+    error = SMTPSenderRefused(text, reply=reply, transcript=transcript, result=result)
     error.sender = name
     return error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -13,8 +13,9 @@ from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
 from ehlo._client.message import Letter, SendableMessage
 from ehlo._client.paths import Recipients, SenderLike
+from ehlo._client.transaction import Transaction
 from ehlo._core import SendResult
-from ehlo._errors import LocalProtocolError, SMTPException, SMTPServerDisconnected
+from ehlo._errors import LocalProtocolError, SMTPException, SMTPSenderRefused, SMTPServerDisconnected
 from ehlo._types import Wakeup
 
 __all__ = ["BasePool", "PoolStatistics"]
@@ -208,6 +209,7 @@ class BasePool(Generic[ClientT]):
         size: int | None = None,
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
+        check: bool = True,
     ) -> SendResult:
         """Send one message over a connection of the pool; waits for one in turn if all are in use.
 
@@ -246,12 +248,64 @@ class BasePool(Generic[ClientT]):
         self._statistics.messages += 1
         self._statistics.reused += reused
         error = None
-        if not result.all_accepted and not result.accepted:
+        if not result.all_accepted and not result.accepted and (check or result.failure is not None):
             error = client._link.error_of(result, letter.sender)
         await self._release(client)
         if error is not None:
             raise error
         return result
+
+    @contextlib.asynccontextmanager
+    async def transaction(
+        self,
+        sender: SenderLike,
+        *,
+        size: int | None = None,
+        eight_bit: bool | None = None,
+        utf8_header: bool | None = None,
+    ) -> AsyncIterator[Transaction]:
+        """One mail transaction step by step, over a connection that the pool lends for its time. A connection that
+        turns out to be stale at MAIL is replaced, as in :meth:`send` (C-CLI-19).
+
+        Arguments and exceptions are those of :meth:`ehlo.asyncio.Client.transaction`; and:
+
+        Raises:
+            SMTPConnectError: no new connection can be made.
+            LocalProtocolError: the pool is closed.
+
+        Example::
+
+            async with pool.transaction("a@b.example") as transaction:
+                if (await transaction.rcpt("c@d.example")).is_positive: await transaction.send(octets)
+        """
+        client = await self._acquire()
+        transaction: Transaction | None = None
+        reused = client._link.served
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+
+                async def begin() -> Transaction:
+                    begun = client.transaction(sender, size=size, eight_bit=eight_bit, utf8_header=utf8_header)
+                    return await stack.enter_async_context(begun)
+
+                try:
+                    transaction = await begin()
+                except (SMTPServerDisconnected, SMTPSenderRefused) as exc:
+                    if not (reused and _ended_at_mail(client, exc)):
+                        raise
+                    self._statistics.retried += 1
+                    client, reused = await self._replace(client), False
+                    transaction = await begin()
+                yield transaction
+        except BaseException:
+            self._count(transaction, reused)
+            if client in self._busy and client._link.disconnect is None and client._busy is None:
+                await self._release(client)
+            else:
+                self._drop(client)
+            raise
+        self._count(transaction, reused)
+        await self._release(client)
 
     # ---- the engine room -------------------------------------------------------------------------
 
@@ -266,6 +320,11 @@ class BasePool(Generic[ClientT]):
         if reused and letter.can_repeat and _is_stale(client, result):
             return None
         return result
+
+    def _count(self, transaction: Transaction | None, reused: bool) -> None:
+        if transaction is not None and transaction.result is not None:
+            self._statistics.messages += 1
+            self._statistics.reused += reused
 
     async def _acquire(self) -> ClientT:
         """A connection: the one used last, else a new one; else wait in turn for one."""
@@ -405,3 +464,11 @@ def _is_stale(client: BaseClient, result: SendResult) -> bool:
     if result.failure == "lost":
         return all(one.rcpt is None and one.reply is None for one in result.recipients)
     return all(one.stage == "mail" and one.reply is not None and one.reply.code == 421 for one in result.recipients)
+
+
+def _ended_at_mail(client: BaseClient, error: SMTPServerDisconnected | SMTPSenderRefused) -> bool:
+    """Likewise, of a transaction step by step."""
+    end = client._link.disconnect
+    if end is None or end.reason not in ("eof", "closing"):
+        return False
+    return isinstance(error, SMTPServerDisconnected) or (error.reply is not None and error.reply.code == 421)

@@ -42,10 +42,10 @@ from ehlo._core import (
     Xclient,
 )
 from ehlo._errors import LocalProtocolError
-from ehlo._sasl.credentials import Verdict
-from ehlo._sasl.server import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step
+from ehlo._sasl.server import ServerExchange
 from ehlo._server.adapter import GONE, Adapter
 from ehlo._server.answers import AUTH_FAILED, CONNECT_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
+from ehlo._server.authentication import Authentication
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.session import Answer, ContentAbortedError, Method, Session
 from ehlo._types import ServerEvent, Wakeup
@@ -62,7 +62,7 @@ _AUTH: Final = CallKind.AUTH
 _DELAY: Final = CallKind.DELAY
 
 
-class ServerDriver:
+class ServerDriver(Authentication):
     """Drives one session: owns ``conn``, asks the handler, answers.
 
     Arguments:
@@ -97,9 +97,7 @@ class ServerDriver:
         "_next_call",
         "_pending",
         "_plan",
-        "_refusal",
         "_said",
-        "_sasl",
         "_session",
         "_tls",
         "_turned_away",
@@ -253,72 +251,6 @@ class ServerDriver:
         log.info("TLS with the client at %s failed: %s", self.session.peer, reason)
 
     # ---- events ----------------------------------------------------------------------------------
-
-    def _auth(self, event: Auth) -> Call | None:
-        if self._plan.on_auth is None:
-            self.conn.send_reply(AUTH_FAILED)
-            return None
-        bindings, config = self._channel_bindings, self.conn.config
-        context = SaslContext(
-            hostname=self._plan.hostname,
-            channel_bindings={} if bindings is None else bindings,
-            offered=frozenset(config.auth) if bindings else frozenset(),
-            certificate=self._certificate,
-        )
-        self._sasl = exchange = ServerExchange(event.mechanism, context)
-        return self._sasl_step(exchange.start(event.initial_response))
-
-    def _auth_response(self, event: AuthResponse) -> Call | None:
-        exchange = self._sasl
-        if exchange is None:
-            self.conn.send_reply(AUTH_FAILED)
-            return None
-        return self._sasl_step(exchange.respond(event.data))
-
-    def _sasl_step(self, step: Step) -> Call | None:
-        conn = self.conn
-        match step:
-            case Send():
-                conn.challenge(step.challenge)
-                return None
-            case Ask():
-                return self._ask(step)
-            case Accept():
-                conn.accept_identity(step.identity)
-            case Refuse() if step.reply.is_permanent and self.slow_down is not None:
-                self._sasl = None
-                self._refusal = step.reply
-                waiting = self.slow_down(conn.auth_failures + 1)
-                return self._wait_for(_DELAY, self._plan.on_auth, waiting)
-            case Refuse():
-                conn.send_reply(step.reply)
-        self._sasl = None
-        return None
-
-    def _ask(self, step: Ask) -> Call | None:
-        method = self._plan.on_auth
-        assert method is not None
-        result: Any
-        try:
-            result = method(self.session, step.credentials)
-        except Exception as exc:
-            self._log_failure(method, exc)
-            result = AUTH_FAILED
-        if is_awaitable(result):
-            return self._wait_for(_AUTH, method, result)
-        return self._verdict(method, result)
-
-    def _verdict(self, method: Method, result: Verdict) -> Call | None:
-        """The program's word on credentials. What it should not have said is logged, and lets nobody in."""
-        exchange = self._sasl
-        if exchange is None or self._lost:
-            return None
-        try:
-            step = exchange.decide(result)
-        except Exception as exc:
-            self._log_failure(method, exc)
-            step = Refuse(AUTH_FAILED)
-        return self._sasl_step(step)
 
     def _starttls(self, event: StartTls) -> Call | None:
         self.conn.accept()

@@ -69,7 +69,7 @@ class Session:
         self._message: Message | None = None
         self._peer = peer
         self._local = local
-        self.hostname = hostname
+        self.hostname: str = hostname
         self.tls: object = None
 
     @property

@@ -9,8 +9,9 @@ Example::
 
 from __future__ import annotations
 
+from ehlo._client.transaction import Transaction
 from ehlo.asyncio._client import Client, connect
 from ehlo.asyncio._pool import Pool
 from ehlo.asyncio._server import Server, serve
 
-__all__ = ["Client", "Pool", "Server", "connect", "serve"]
+__all__ = ["Client", "Pool", "Server", "Transaction", "connect", "serve"]

@@ -109,12 +109,12 @@ class Signer:
             raise LocalProtocolError(f"{identity!r} is not within {domain} (RFC 6376 3.5)")
         for form in (header, body):
             dkim_header(b"", form)
-        self.domain = domain
-        self.selector = selector
+        self.domain: str = domain
+        self.selector: str = selector
         self.header_form: Form = header
         self.body_form: Form = body
-        self.identity = identity
-        self.expires_after = expires_after
+        self.identity: str | None = identity
+        self.expires_after: int | None = expires_after
         self._names = tuple(name.encode() for name in names)
         self._oversigned = frozenset(name.lower().encode() for name in oversigned)
 

@@ -41,8 +41,13 @@ class Clock(Protocol):
 class SystemClock:
     """The system's clock."""
 
-    time = staticmethod(time)
-    monotonic = staticmethod(monotonic)
+    def time(self) -> float:
+        """See :meth:`Clock.time`."""
+        return time()
+
+    def monotonic(self) -> float:
+        """See :meth:`Clock.monotonic`."""
+        return monotonic()
 
     async def wait(self, event: Waitable, seconds: float) -> bool:
         """See :meth:`Clock.wait`."""

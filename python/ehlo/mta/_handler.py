@@ -32,7 +32,7 @@ class QueueHandler(Handler):
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self.config = queue.server_config()
+        self.config: ehlo.ServerConfig = queue.server_config()
 
     def on_data(self, session: Session, envelope: Envelope) -> ehlo.Result:
         """Refuses with 452 4.3.1 where there is no room (RFC 1870 6.1)."""

@@ -99,7 +99,7 @@ class Queue:
         clock: Clock | None = None,
     ) -> None:
         self.hostname = hostname
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self.spool = spool
         self._clock: Clock = SystemClock() if clock is None else clock
         limits = Limits() if limits is None else limits

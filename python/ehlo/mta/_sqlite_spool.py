@@ -51,7 +51,7 @@ class SqliteSpool(ThreadedSpool):
         most_octets: int = 128 * 1048576,
         administers: bool = False,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self._reserve = reserve
         self._files = BodyFiles(self.folder / "bodies")
         self._lock = -1

@@ -218,11 +218,11 @@ class _Folders:
 
     def __init__(self, path: str, follow_symlink: bool) -> None:
         with contextlib.ExitStack() as stack:
-            self.root = open_directory(path, follow_symlink=follow_symlink)
+            self.root: int = open_directory(path, follow_symlink=follow_symlink)
             stack.callback(os.close, self.root)
-            self.tmp = open_directory("tmp", follow_symlink=follow_symlink, dir_fd=self.root)
+            self.tmp: int = open_directory("tmp", follow_symlink=follow_symlink, dir_fd=self.root)
             stack.callback(os.close, self.tmp)
-            self.new = open_directory("new", follow_symlink=follow_symlink, dir_fd=self.root)
+            self.new: int = open_directory("new", follow_symlink=follow_symlink, dir_fd=self.root)
             stack.callback(os.close, self.new)
             # Readers move mail into cur; a Maildir without it is not whole.
             os.close(open_directory("cur", follow_symlink=follow_symlink, dir_fd=self.root))

@@ -59,8 +59,8 @@ class ScriptedPeer:
     def __init__(self, script: str, party: Party) -> None:
         self.party: Party = party
         self.error: str | None = None
-        self.closed = False
-        self.transcript = Transcript()
+        self.closed: bool = False
+        self.transcript: Transcript = Transcript()
         self._steps = [
             line.strip() for line in script.splitlines() if line.strip() and not line.strip().startswith("#")
         ]
@@ -179,7 +179,7 @@ class _Played:
     """A script on a socket, in a thread of its own, which ends by itself."""
 
     def __init__(self, script: str, party: Party, timeout: float) -> None:
-        self.peer = ScriptedPeer(script, party)
+        self.peer: ScriptedPeer = ScriptedPeer(script, party)
         self._timeout = timeout
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)

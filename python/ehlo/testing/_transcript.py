@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, overload
 
 __all__ = ["Party", "Transcript", "assert_dialogue"]
 
@@ -42,7 +42,13 @@ class Transcript(Sequence[str]):
             if not line.endswith(b"\n"):
                 self._open[party] = (at, line)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # of int and slice alike
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
         return self._lines[index]
 
     def __len__(self) -> int:

@@ -61,7 +61,7 @@ class Wire:
         self.server = server
         self.client_events: list[object] = []
         self.messages: list[Message] = []
-        self.transcript = Transcript()
+        self.transcript: Transcript = Transcript()
         self._cut = cut
         self._held: set[Party] = set()
         self._wires: dict[Party, bytes] = {"C": b"", "S": b""}

@@ -10,8 +10,9 @@ Example::
 
 from __future__ import annotations
 
+from ehlo._client.transaction import Transaction
 from ehlo.trio._client import Client, connect
 from ehlo.trio._pool import Pool
 from ehlo.trio._server import Server, serve
 
-__all__ = ["Client", "Pool", "Server", "connect", "serve"]
+__all__ = ["Client", "Pool", "Server", "Transaction", "connect", "serve"]

@@ -14,6 +14,8 @@ struct Letter {
     recipients: Vec<usize>,
     content: String,
     streamed: bool,
+    /// By MAIL, RCPT and content, all of it said at once.
+    stepwise: bool,
 }
 
 /// Recipients, and what the server makes of each.
@@ -34,11 +36,32 @@ fn letter() -> impl Strategy<Value = Letter> {
     let recipients = proptest::collection::vec(0..FATES.len(), 1..5);
     let piece = proptest::sample::select(vec![".", "\r\n", "\n", "\r", "a", "..\r\n", "line\r\n", "é", "\r\n.\r\n"]);
     let content = proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat());
-    (recipients, content, any::<bool>()).prop_map(|(recipients, content, streamed)| Letter {
+    (recipients, content, any::<bool>(), any::<bool>()).prop_map(|(recipients, content, streamed, stepwise)| Letter {
         recipients,
         content,
         streamed,
+        stepwise,
     })
+}
+
+/// Ask the client to send it. Gives its number.
+fn queue(client: &mut ClientConnection, letter: &Letter) -> u64 {
+    let paths = letter.recipients.iter().map(|&index| FATES[index].0);
+    let Envelope { sender, recipients } = Envelope::parse("a@b", paths).unwrap();
+    let content = (!letter.streamed).then(|| letter.content.clone().into_bytes());
+    if letter.stepwise {
+        let id = client.mail(sender, Facts::default()).unwrap();
+        for recipient in recipients {
+            client.rcpt(id, recipient).unwrap();
+        }
+        client.give_content(id, content).unwrap();
+        return id;
+    }
+    let message = match content {
+        Some(content) => NewMessage::whole(sender, recipients, content),
+        None => NewMessage::stream(sender, recipients, Facts::default()),
+    };
+    client.queue(message).unwrap()
 }
 
 fn sides() -> impl Strategy<Value = (ClientSettings, ServerSettings)> {
@@ -83,13 +106,9 @@ fn talk(client: &ClientSettings, server: &ServerSettings, letters: &[Letter], cu
     let mut story = Story { results: Vec::new(), taken: Vec::new() };
     let mut streams: Vec<(u64, Vec<Vec<u8>>)> = Vec::new();
     for letter in letters {
-        let paths = letter.recipients.iter().map(|&index| FATES[index].0);
-        let Envelope { sender, recipients } = Envelope::parse("a@b", paths).unwrap();
+        let id = queue(&mut client, letter);
         if letter.streamed {
-            let id = client.queue(NewMessage::stream(sender, recipients, Facts::default())).unwrap();
             streams.push((id, letter.content.as_bytes().chunks(3).rev().map(<[u8]>::to_vec).collect()));
-        } else {
-            client.queue(NewMessage::whole(sender, recipients, letter.content.clone().into_bytes())).unwrap();
         }
     }
     client.quit().unwrap();
@@ -213,9 +232,7 @@ proptest! {
             let mut client = ClientConnection::<Vec<u8>>::new(Arc::new(ClientConfig::new(settings).unwrap()));
             let (mut events, mut said) = (Vec::new(), Vec::new());
             for letter in &letters {
-                let paths = letter.recipients.iter().map(|&index| FATES[index].0);
-                let Envelope { sender, recipients } = Envelope::parse("a@b", paths).unwrap();
-                client.queue(NewMessage::whole(sender, recipients, letter.content.clone().into_bytes())).unwrap();
+                queue(&mut client, &Letter { streamed: false, ..letter.clone() });
             }
             for piece in input.chunks(cut) {
                 client.receive(piece);

@@ -1144,3 +1144,79 @@ fn a_chunk_goes_out_whole_whatever_was_answered_meanwhile() {
         assert_eq!(outputs(&mut peer.conn), [(content.clone().into_bytes(), true), (b".\r\n".to_vec(), false)]);
     });
 }
+
+// ---- step by step ----
+
+/// MAIL, and then nothing.
+fn opened(offer: &str, test: impl Fn(&mut Peer, u64)) {
+    ready(settings(), offer, |peer| {
+        let Envelope { sender, .. } = Envelope::parse("a@b", ["c@d"]).unwrap();
+        let id = peer.conn.mail(sender, Facts::default()).unwrap();
+        peer.turn();
+        peer.hears("MAIL FROM:<a@b>\r\n");
+        test(peer, id);
+    });
+}
+
+fn rcpt(peer: &mut Peer, id: u64, path: &str) -> Result<u64, ClientMisuse> {
+    let Envelope { recipients, .. } = Envelope::parse("a@b", [path]).unwrap();
+    let number = peer.conn.rcpt(id, recipients[0].clone());
+    peer.turn();
+    number
+}
+
+#[test]
+fn step_by_step_the_program_gives_recipients_and_content() {
+    for offer in ["", DATA] {
+        opened(offer, |peer, id| {
+            peer.say("250 ok\r\n");
+            assert_eq!(peer.conn.timeout(), None, "it is the program's turn");
+            for path in ["c@d", "e@f"] {
+                rcpt(peer, id, path).unwrap();
+                peer.hears(&format!("RCPT TO:<{path}>\r\n"));
+                peer.say(if path == "c@d" { "250 ok\r\n" } else { "550 no\r\n" });
+            }
+            peer.happened(&["MAIL 250", "RCPT 250", "RCPT 550"]);
+            peer.conn.give_content(id, Some(b"hi".to_vec())).unwrap();
+            assert_eq!(peer.conn.give_content(id, None), Err(ClientMisuse::NoTransaction));
+            assert_eq!(rcpt(peer, id, "g@h"), Err(ClientMisuse::NoTransaction));
+            peer.hears("DATA\r\n");
+            peer.say("354 go\r\n");
+            peer.hears("hi\r\n.\r\n");
+            peer.say("250 ok\r\n");
+            peer.happened(&["1: c@d + 250 Content, e@f - 550 Rcpt"]);
+            assert!(peer.conn.is_idle());
+        });
+    }
+}
+
+#[test]
+fn step_by_step_given_up_there_is_one_rset() {
+    opened(DATA, |peer, id| {
+        peer.say("250 ok\r\n");
+        rcpt(peer, id, "c@d").unwrap();
+        peer.hears("RCPT TO:<c@d>\r\n");
+        peer.conn.abort_content(id).unwrap();
+        peer.conn.command(Command::Rset).unwrap();
+        peer.send(&["c@d"], "hi\r\n");
+        peer.hears("RSET\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+    });
+}
+
+#[test]
+fn step_by_step_no_content_without_recipients() {
+    opened(DATA, |peer, id| {
+        assert_eq!(peer.conn.give_content(id, None), Err(ClientMisuse::NoRecipients));
+        assert_eq!(peer.conn.give_content(id + 1, None), Err(ClientMisuse::NoTransaction));
+    });
+}
+
+#[test]
+fn step_by_step_every_command_has_an_end() {
+    opened("", |peer, id| {
+        rcpt(peer, id, "c@d").unwrap(); // not sent: the reply to MAIL is due
+        peer.say("550 no\r\n");
+        peer.happened(&["MAIL 550", "RCPT lost", "1: c@d - 550 Mail"]);
+        assert!(peer.conn.is_idle());
+    });
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ehlo::session::Envelope;
 use ehlo::session::client::{
-    Chunking, ClientConfig, ClientConnection, ClientEvent, ClientSettings, NewMessage, TlsPolicy,
+    Chunking, ClientConfig, ClientConnection, ClientEvent, ClientSettings, Facts, NewMessage, TlsPolicy,
 };
 use ehlo_fuzz::pieces;
 use libfuzzer_sys::fuzz_target;
@@ -37,6 +37,12 @@ fn run<'a>(setup: u8, input: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Ve
         let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d", "e@f"]).expect("good paths");
         client.queue(NewMessage::whole(sender, recipients, content.into())).expect("it is open");
     }
+    let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d", "e@f"]).expect("good paths");
+    let id = client.mail(sender, Facts::default()).expect("it is open");
+    for recipient in recipients {
+        client.rcpt(id, recipient).expect("it has no content yet");
+    }
+    client.give_content(id, Some(b"step by step".to_vec())).expect("it has recipients");
     client.auth("PLAIN", None).expect("it is open");
     let mut turn = |client: &mut ClientConnection| {
         while let Some(event) = client.poll_event() {
@@ -59,7 +65,7 @@ fn run<'a>(setup: u8, input: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Ve
     }
     client.receive_eof();
     turn(&mut client);
-    assert_eq!(results, 5, "every message has its result");
+    assert_eq!(results, 6, "every message has its result");
     assert!(client.is_closed());
     assert_eq!(events.iter().filter(|event| event.starts_with("Disconnect")).count(), 1);
     (events, said)

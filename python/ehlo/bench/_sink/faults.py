@@ -64,8 +64,8 @@ class Limit:
 
     def __init__(self, at: At, per_second: float, reply: Reply) -> None:
         self.at = at
-        self.per_second = per_second
-        self.reply = reply
+        self.per_second: float = per_second
+        self.reply: Reply = reply
         self._tokens = max(1.0, per_second)
         self._last: float | None = None
 

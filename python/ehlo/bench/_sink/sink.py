@@ -29,7 +29,7 @@ from ehlo._core import (
     ServerConfig,
     ServerConnection,
 )
-from ehlo.bench._poller import READ, WRITE, make_poller
+from ehlo.bench._poller import READ, WRITE, Poller, make_poller
 from ehlo.bench._sink.faults import At, Fault, Limit
 
 __all__ = ["BenchSink", "SinkCounts"]
@@ -87,13 +87,13 @@ class SinkConnection:
     __slots__ = ("busy", "conn", "counted", "fd", "greeted", "out", "sink", "sock")
 
     def __init__(self, sink: BenchSink, sock: socket.socket) -> None:
-        self.sink = sink
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.conn = ServerConnection(sink.config)
-        self.counted = 0  # messages, as of the last look
+        self.sink: BenchSink = sink
+        self.sock: socket.socket = sock
+        self.fd: int = sock.fileno()
+        self.conn: ServerConnection = ServerConnection(sink.config)
+        self.counted: int = 0  # messages, as of the last look
         self.out: memoryview | None = None  # what the kernel would not take, or what drips
-        self.busy = False  # a delay or a drip is on
+        self.busy: bool = False  # a delay or a drip is on
 
     def on_ready(self, mask: int) -> None:
         if mask & WRITE and self.out is not None:
@@ -251,7 +251,7 @@ class BenchSink:
         for limit in limits:
             self._limits.setdefault(limit.at, []).append(limit)
         decisions: Any = [at for at in _PLACE.values() if at in self._faults or at in self._limits]
-        self.config = ServerConfig(
+        self.config: ServerConfig = ServerConfig(
             "sink.example.org",
             lmtp=lmtp,
             decisions=decisions,
@@ -262,11 +262,11 @@ class BenchSink:
             max_junk=None,
             bare_newlines="allow",
         )
-        self.buffer = ReceiveBuffer(262144)
-        self.view = self.buffer.view
-        self.poller = make_poller()
+        self.buffer: ReceiveBuffer = ReceiveBuffer(262144)
+        self.view: memoryview[int] = self.buffer.view
+        self.poller: Poller = make_poller()
         self.octets = 0
-        self.counts = SinkCounts()
+        self.counts: SinkCounts = SinkCounts()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._connections: set[SinkConnection] = set()
         self._later: list[tuple[float, int, Callable[[], None]]] = []

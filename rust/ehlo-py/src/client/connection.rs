@@ -168,6 +168,61 @@ impl ClientConnection {
         self.inner.queue(message).map_err(misuse)
     }
 
+    /// Queue MAIL, for a transaction whose recipients and content come step by step (RFC 5321 3.3). Its
+    /// `CommandReply` comes under the same number as its `SendResult`. Whatever is queued behind it waits for its
+    /// end: `give_content`, or `abort_content`. Queue `rset` behind the latter if the server is to hear of it now.
+    ///
+    /// Args:
+    ///     sender: as for `send_message`.
+    ///     size, eight_bit, utf8_header: as for `start_message`, since MAIL says them.
+    ///
+    /// Returns:
+    ///     the number of the transaction.
+    ///
+    /// Raises:
+    ///     LocalProtocolError: for a path that is none, and when the session is over.
+    #[pyo3(signature = (sender, *, size = None, eight_bit = None, utf8_header = None))]
+    fn mail(
+        &mut self,
+        sender: &Bound<'_, PyAny>,
+        size: Option<u64>,
+        eight_bit: Option<bool>,
+        utf8_header: Option<bool>,
+    ) -> PyResult<u64> {
+        let facts = Facts { size, eight_bit, utf8_header };
+        self.inner.mail(sender_like(sender)?, facts).map_err(misuse)
+    }
+
+    /// Add recipients to the transaction of `mail`: one RCPT for each.
+    ///
+    /// Args:
+    ///     id: of the transaction.
+    ///     recipients: as for `send_message`.
+    ///
+    /// Returns:
+    ///     the numbers under which the `CommandReply` of each comes.
+    ///
+    /// Raises:
+    ///     LocalProtocolError: for a path that is none, and if the transaction is over or has its content.
+    fn rcpt(&mut self, id: u64, recipients: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
+        let recipients = all_recipients(recipients)?;
+        recipients.into_iter().map(|recipient| self.inner.rcpt(id, recipient).map_err(misuse)).collect()
+    }
+
+    /// Give the transaction of `mail` its content. The `SendResult` comes under its number.
+    ///
+    /// Args:
+    ///     id: of the transaction.
+    ///     content: octets; None: it comes in pieces, when `content_wanted` asks.
+    ///
+    /// Raises:
+    ///     LocalProtocolError: without recipients, and if the transaction is over or has its content.
+    #[pyo3(signature = (id, content = None))]
+    fn give_content(&mut self, id: u64, content: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let content = content.map(Outgoing::of).transpose()?;
+        self.inner.give_content(id, content).map_err(misuse)
+    }
+
     /// The message whose next piece of content is wanted now; None if none is.
     #[getter]
     fn content_wanted(&self) -> Option<u64> {
@@ -191,7 +246,7 @@ impl ClientConnection {
     }
 
     /// There is no more content, and what was sent must not become a message. Behind DATA this ends the connection:
-    /// there is no other way (RFC 5321 4.1.1.10).
+    /// there is no other way (RFC 5321 4.1.1.10). It gives up a transaction of `mail`, too.
     ///
     /// Raises:
     ///     LocalProtocolError: as `send_content` does.

@@ -172,6 +172,8 @@ pub enum Need {
     },
     /// SMTPUTF8 (RFC 6531).
     Smtputf8,
+    /// SMTPUTF8 as a parameter of MAIL, which was sent without it (RFC 6531 3.4).
+    Smtputf8InMail,
 }
 
 impl fmt::Display for Need {
@@ -195,6 +197,11 @@ impl fmt::Display for Need {
                 return write!(f, "the message has {octets} octets, and the server takes {limit} at most (RFC 1870)");
             }
             Self::Smtputf8 => "SMTPUTF8 (RFC 6531)",
+            Self::Smtputf8InMail => {
+                return f.write_str(
+                    "an address or a header field needs SMTPUTF8, and MAIL went out without it (RFC 6531 3.4)",
+                );
+            }
         };
         write!(f, "the server lacks {lacks}")
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::config::Newlines;
 use super::event::{Failure, RecipientResult};
 use crate::session::envelope::{Recipient, Sender};
+use crate::syntax::command::Verb;
 use crate::wire::content::{BareNewlines, ContentReader, Discard};
 use crate::wire::dot::{DotEncoder, EncodePolicy};
 
@@ -40,6 +41,8 @@ pub(super) enum Source<B> {
     Whole(Arc<B>),
     /// It comes in pieces, once.
     Stream { pieces: VecDeque<B>, ended: bool },
+    /// The program has not given it yet: it makes the transaction step by step.
+    Awaited,
 }
 
 impl<B: AsRef<[u8]>> NewMessage<B> {
@@ -64,6 +67,21 @@ impl<B: AsRef<[u8]>> NewMessage<B> {
     pub fn stream(sender: Arc<Sender>, recipients: Vec<Arc<Recipient>>, facts: Facts) -> Self {
         let content = Source::Stream { pieces: VecDeque::new(), ended: false };
         Self { sender, recipients, content, facts, clean: false, plain: false }
+    }
+
+    /// A message whose recipients and content are going to be given.
+    pub(super) fn awaited(sender: Arc<Sender>, facts: Facts) -> Self {
+        let content = Source::Awaited;
+        Self { sender, recipients: Vec::new(), content, facts, clean: false, plain: false }
+    }
+
+    /// Here is the content that was awaited; `None`: it comes in pieces.
+    pub(super) fn give(&mut self, content: Option<B>) {
+        let (sender, recipients) = (Arc::clone(&self.sender), std::mem::take(&mut self.recipients));
+        *self = match content {
+            Some(content) => Self::whole(sender, recipients, content),
+            None => Self::stream(sender, recipients, self.facts),
+        };
     }
 
     /// Octets that are going to be sent, if they are known (RFC 1870 5).
@@ -110,6 +128,10 @@ pub(super) struct Job<B> {
     pub(super) results: Vec<RecipientResult>,
     pub(super) failure: Option<Failure>,
     pub(super) begun: bool,
+    /// The program gives recipients and content step by step, to one transaction.
+    pub(super) stepwise: bool,
+    /// MAIL and RCPTs of a stepwise job whose replies the program waits for, in order.
+    pub(super) asked: VecDeque<(u64, Verb)>,
 }
 
 impl<B> Job<B> {
@@ -129,7 +151,27 @@ impl<B> Job<B> {
             results,
             failure: None,
             begun: false,
+            stepwise: false,
+            asked: VecDeque::new(),
         }
+    }
+
+    /// A transaction step by step, which begins with MAIL.
+    pub(super) fn stepwise(id: u64, message: NewMessage<B>) -> Self {
+        Self { stepwise: true, asked: VecDeque::from([(id, Verb::Mail)]), ..Self::new(id, message) }
+    }
+
+    /// One more recipient; `number` is that of its RCPT.
+    pub(super) fn add_recipient(&mut self, number: u64, recipient: Arc<Recipient>) {
+        self.pending.push_back(self.results.len());
+        self.results.push(RecipientResult::new(Arc::clone(&recipient)));
+        self.message.recipients.push(recipient);
+        self.asked.push_back((number, Verb::Rcpt));
+    }
+
+    /// Whether it may take several transactions: its content can be sent again, and who is in which is ours to say.
+    pub(super) fn is_divisible(&self) -> bool {
+        self.is_whole() && !self.stepwise
     }
 
     pub(super) fn is_whole(&self) -> bool {

@@ -17,6 +17,8 @@ pub enum ClientMisuse {
     NoHandshake,
     /// A message without recipients.
     NoRecipients,
+    /// There is no transaction by this number that recipients and content can be given to.
+    NoTransaction,
     /// The command cannot be written.
     Write(WriteError),
     /// There is no such message.
@@ -33,6 +35,7 @@ impl fmt::Display for ClientMisuse {
             Self::NoChallenge => f.write_str("there is no challenge to answer (RFC 4954 4)"),
             Self::NoHandshake => f.write_str("expected before the greeting, or after the StartTls event"),
             Self::NoRecipients => f.write_str("a message needs at least one recipient (RFC 5321 3.3)"),
+            Self::NoTransaction => f.write_str("there is no such transaction, it is over, or its content was given"),
             Self::Write(error) => error.fmt(f),
             Self::UnknownMessage => f.write_str("there is no such message, or it has its result"),
             Self::EngineCommand(verb) => {

@@ -46,6 +46,9 @@
 //! A refused MAIL, or a server that refused all recipients, makes the transaction *futile*: the next step writes no more of
 //! it. The RSET that the server may need then is written before the next transaction (`reset_due`).
 //!
+//! A transaction that the program makes step by step (`steps.rs`) is a job, too. It stays in `sending`, and waits there for
+//! the next recipient or for the content.
+//!
 //! # The way of a command
 //!
 //! A command goes from `queue` into the output and into `expected`. Its reply is an event. QUIT is a command too, and
@@ -63,6 +66,7 @@ mod misuse;
 mod plan;
 mod replies;
 mod sending;
+mod steps;
 mod transaction;
 mod transcript;
 
@@ -387,12 +391,13 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     /// There is no more content, and what was sent of it must not become a message (C-DAT-25). Behind DATA nothing but
-    /// the end of the connection says so (RFC 5321 4.1.1.10); between chunks RSET does.
+    /// the end of the connection says so (RFC 5321 4.1.1.10); between chunks RSET does. It gives up a transaction of
+    /// [`mail`](Self::mail), too, whose content was not given yet.
     ///
     /// # Errors
     /// As [`send_content`](Self::send_content).
     pub fn abort_content(&mut self, id: u64) -> Result<(), ClientMisuse> {
-        if self.stream(id)?.is_some() {
+        if self.awaited(id).is_ok() || self.stream(id)?.is_some() {
             self.give_up(id, Failure::Aborted);
         }
         Ok(())
@@ -521,8 +526,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 Expect::Command { verb: Verb::Quit, .. } => settings.quit_timeout,
                 Expect::StartTls | Expect::Auth { .. } | Expect::Command { .. } => settings.other_timeout,
             }),
-            None if self.sending.is_some() && self.content_wanted().is_none() => Some(settings.content_timeout),
-            None => None,
+            None => match &self.sending {
+                // The program has to give a recipient, or content.
+                None | Some(Transaction { sending: Sending::Waiting, .. }) => None,
+                Some(_) if self.content_wanted().is_some() => None,
+                Some(_) => Some(settings.content_timeout),
+            },
         }
     }
 

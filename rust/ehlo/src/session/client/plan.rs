@@ -188,6 +188,29 @@ impl Destination<'_> {
         Ok(drop_dsn)
     }
 
+    /// Check a recipient that is given behind MAIL: what MAIL did not say cannot be said any more.
+    pub(super) fn judge_late_rcpt(&self, plan: &Plan, recipient: &Recipient) -> Result<(), Need> {
+        if !recipient.path.is_ascii() && !plan.mail.smtputf8 {
+            return Err(Need::Smtputf8InMail);
+        }
+        self.judge_rcpt(plan, recipient)
+    }
+
+    /// Check content that is given behind MAIL, likewise.
+    pub(super) fn judge_late_content<B: AsRef<[u8]>>(&self, plan: &Plan, message: &NewMessage<B>) -> Result<(), Need> {
+        let declared = matches!(plan.mail.body, Some(Body::EightBitMime | Body::BinaryMime));
+        if message.facts.eight_bit == Some(true) && !declared && !self.settings.force_8bit {
+            return Err(Need::EightBitMime);
+        }
+        if message.facts.utf8_header == Some(true) && !plan.mail.smtputf8 {
+            return Err(Need::Smtputf8InMail);
+        }
+        match (self.offer.size_limit, message.size(plan.exact)) {
+            (Some(limit), Some(octets)) if octets > limit => Err(Need::Size { octets, limit }),
+            _ => Ok(()),
+        }
+    }
+
     fn judge_unknown<'p>(&self, mut unknown: impl Iterator<Item = &'p str>) -> Result<(), Need> {
         match unknown.find(|keyword| !self.capabilities.has(keyword)) {
             Some(keyword) => Err(Need::Parameter(keyword.to_owned())),

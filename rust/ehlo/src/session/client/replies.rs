@@ -186,12 +186,17 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     /// A reply in a transaction, which is the oldest that waits for one.
     fn on_transaction_reply(&mut self, expect: Expect, reply: &Arc<Reply>) {
         let lmtp = self.settings().lmtp;
-        let Self { sent, sending, jobs, expected, .. } = self;
+        let Self { sent, sending, jobs, expected, events, .. } = self;
         let from_sent = !sent.is_empty();
         let Some(transaction) = sent.front_mut().or(sending.as_mut()) else { return };
         let Ok(at) = jobs.binary_search_by_key(&transaction.job, |job| job.id) else { return };
         let job = &mut jobs[at];
         transaction.outstanding -= 1;
+        if matches!(expect, Expect::Mail | Expect::Rcpt)
+            && let Some((id, verb)) = job.asked.pop_front()
+        {
+            events.push_back(ClientEvent::Reply { id, verb, reply: Some((**reply).clone()) });
+        }
         match expect {
             Expect::Mail => transaction.on_mail(Arc::clone(reply), job),
             Expect::Rcpt => transaction.on_rcpt(Arc::clone(reply), job),
@@ -252,6 +257,9 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if let Some(at) = self.position(transaction.job) {
             let job = &mut self.jobs[at];
             job.open -= 1;
+            if job.stepwise {
+                job.pending.clear(); // what was not said any more
+            }
             let again = if job.failure.is_none() { transaction.too_many(job) } else { Vec::new() };
             if !again.is_empty() {
                 if job.pending.is_empty() {
@@ -270,7 +278,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             .front()
             .is_some_and(|job| job.open == 0 && job.pending.is_empty() && (job.begun || job.failure.is_some()))
         {
-            if let Some(Job { id, results: recipients, failure, .. }) = self.jobs.pop_front() {
+            if let Some(Job { id, results: recipients, failure, asked, .. }) = self.jobs.pop_front() {
+                self.unanswered(asked);
                 self.events.push_back(ClientEvent::Result(Box::new(MessageResult { id, recipients, failure })));
             }
         }
@@ -304,8 +313,9 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             }
         }
         for job in mem::take(&mut self.jobs) {
-            let Job { id, results: recipients, failure, .. } = job;
-            let decided = recipients.iter().all(|recipient| recipient.reply.is_some());
+            let Job { id, results: recipients, failure, asked, .. } = job;
+            self.unanswered(asked);
+            let decided = !recipients.is_empty() && recipients.iter().all(|recipient| recipient.reply.is_some());
             let failure = if decided { None } else { failure.or(Some(Failure::Lost)) };
             self.events.push_back(ClientEvent::Result(Box::new(MessageResult { id, recipients, failure })));
         }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::config::Newlines;
 use super::event::{ClientDisconnect, Failure, Need};
-use super::message::{Source, forbidden_newline};
-use super::plan::Destination;
+use super::message::{Job, Source, forbidden_newline};
+use super::plan::{Destination, Plan};
 use super::transaction::{Sending, Transaction};
 use super::{ClientConnection, Expect, KEEP_CAPACITY, Lent, Phase, Work};
 use crate::syntax::command::{Command, Hello, Verb, WriteError, write_mail, write_rcpt};
@@ -76,8 +76,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     command,
                     Command::Auth { .. } | Command::Etrn(_) | Command::Xclient(_) | Command::Xforward(_)
                 );
+                let reset = matches!(command, Command::Rset);
                 if outside && self.reset_first() {
                     return true;
+                }
+                if reset {
+                    self.take_reset_due(); // the program's does as well
                 }
                 if let Some(Work::Command { id, command }) = self.queue.pop_front() {
                     self.say_command(id, command);
@@ -106,22 +110,19 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             self.refuse_job(at, Failure::MailMax);
             return true;
         }
-        let settings = self.config.settings();
-        let destination = Destination {
-            settings,
-            offer: &self.offer,
-            capabilities: &self.capabilities,
-            verified: self.tls_verified,
-            authenticated: self.authenticated,
-        };
-        let job = &mut self.jobs[at];
-        let plan = match destination.plan(&job.message) {
+        let plan = match self.destination().plan(&self.jobs[at].message) {
             Ok(plan) => plan,
             Err(need) => {
                 self.refuse_job(at, Failure::Need(need));
                 return true;
             }
         };
+        if self.jobs[at].stepwise {
+            self.queue.pop_front();
+            return self.open_transaction(at, plan, Vec::new());
+        }
+        let settings = self.config.settings();
+        let job = &mut self.jobs[at];
         if let Source::Whole(content) = &job.message.content
             && !job.begun
             && !plan.exact
@@ -141,22 +142,42 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             self.refuse_job(at, Failure::Need(Need::OneTransaction));
             return true;
         }
-        (job.begun, job.open) = (true, job.open + 1);
         if job.pending.is_empty() {
             self.queue.pop_front();
         }
+        self.open_transaction(at, plan, batch)
+    }
+
+    fn open_transaction(&mut self, at: usize, plan: Plan, batch: Vec<usize>) -> bool {
+        let job = &mut self.jobs[at];
+        (job.begun, job.open) = (true, job.open + 1);
         self.transactions += 1;
-        self.sending = Some(Transaction::new(id, plan, batch));
+        self.sending = Some(Transaction::new(job.id, plan, batch));
         true
     }
 
     /// Say RSET, which may stand anywhere in a group (RFC 2920 3.1), where the peer may have a transaction open.
     fn reset_first(&mut self) -> bool {
-        let due = self.sent.back_mut().is_some_and(Transaction::take_doubt) | mem::take(&mut self.reset_due);
+        let due = self.take_reset_due();
         if due {
             self.say(b"RSET\r\n", Expect::Reset);
         }
         due
+    }
+
+    /// Whether a RSET is due. Asked once; the RSET is sent then.
+    fn take_reset_due(&mut self) -> bool {
+        self.sent.back_mut().is_some_and(Transaction::take_doubt) | mem::take(&mut self.reset_due)
+    }
+
+    fn destination(&self) -> Destination<'_> {
+        Destination {
+            settings: self.config.settings(),
+            offer: &self.offer,
+            capabilities: &self.capabilities,
+            verified: self.tls_verified,
+            authenticated: self.authenticated,
+        }
     }
 
     /// A message that is not begun, or not begun anew.
@@ -174,27 +195,27 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             }
             // Nobody would get the content: no more of it (RFC 5321 3.3). Content behind a 354 has its end, though.
             Sending::Rcpt(_) | Sending::Data | Sending::Chunks { .. } if transaction.is_futile() => true,
+            Sending::Waiting if transaction.mail_refused() => true,
             sending @ (Sending::Mail | Sending::Rcpt(_) | Sending::Data) if !self.may_send() => {
                 transaction.sending = sending;
                 false
             }
             Sending::Mail => {
                 if self.say_mail(transaction) {
-                    transaction.sending = Sending::Rcpt(0);
+                    transaction.sending =
+                        if transaction.batch.is_empty() { Sending::Waiting } else { Sending::Rcpt(0) };
                 }
                 true
             }
+            Sending::Waiting => self.step_waiting(transaction),
             Sending::Rcpt(index) => {
                 if !self.say_rcpt(transaction, index) {
                     return true;
                 }
                 transaction.sending = match index + 1 {
                     next if next < transaction.batch.len() => Sending::Rcpt(next),
-                    _ if transaction.plan.chunked => {
-                        let policy = if transaction.plan.exact { BareNewlines::Allow } else { BareNewlines::Normalize };
-                        Sending::Chunks { reader: ContentReader::new(policy), begun: false }
-                    }
-                    _ => Sending::Data,
+                    _ if self.job(transaction.job).is_some_and(|job| job.stepwise) => Sending::Waiting,
+                    _ => content_first(&transaction.plan),
                 };
                 true
             }
@@ -210,6 +231,36 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 self.may_send_chunk(transaction) && self.send_chunk(transaction)
             }
         }
+    }
+
+    /// A transaction step by step: the next recipient, or the content, if the program gave it.
+    fn step_waiting(&mut self, transaction: &mut Transaction) -> bool {
+        let Some(at) = self.position(transaction.job) else { return true };
+        if let Some(index) = self.jobs[at].pending.pop_front() {
+            transaction.sending = Sending::Rcpt(transaction.batch.len());
+            transaction.batch.push(index);
+            return true;
+        }
+        let message = &self.jobs[at].message;
+        let unfit = match &message.content {
+            Source::Awaited => {
+                transaction.sending = Sending::Waiting;
+                return false;
+            }
+            Source::Stream { .. } => None,
+            Source::Whole(content) => {
+                let need = self.destination().judge_late_content(&transaction.plan, message).err().map(Failure::Need);
+                let judged = !transaction.plan.exact && !message.clean;
+                need.or_else(|| {
+                    judged.then(|| forbidden_newline((**content).as_ref(), self.settings().newlines)).flatten()
+                })
+            }
+        };
+        match unfit {
+            Some(failure) => self.jobs[at].fail(failure),
+            None => transaction.sending = content_first(&transaction.plan),
+        }
+        true
     }
 
     /// All of it is out, or no more of it is going to be.
@@ -261,6 +312,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     return false;
                 }
             },
+            Source::Awaited => return true, // content is not begun before it is given
         };
         let done = match (done, ended) {
             (Ok(()), true) => encoder.finish(output),
@@ -342,6 +394,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 }
                 last = *ended && pieces.is_empty();
             }
+            Source::Awaited => return false, // content is not begun before it is given
         }
         if output.len() == start {
             if last && !exact && reader.finish(scratch).no_final_crlf {
@@ -473,6 +526,14 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     fn say_rcpt(&mut self, transaction: &mut Transaction, index: usize) -> bool {
         let Some(at) = self.position(transaction.job) else { return false };
+        let Job { message, stepwise, .. } = &self.jobs[at];
+        if *stepwise
+            && let Err(need) =
+                self.destination().judge_late_rcpt(&transaction.plan, &message.recipients[transaction.batch[index]])
+        {
+            self.jobs[at].fail(Failure::Need(need));
+            return false;
+        }
         let Self { jobs, output, .. } = self;
         let start = output.len();
         let recipient = &jobs[at].message.recipients[transaction.batch[index]];
@@ -501,6 +562,16 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             }
         }
         written.is_ok()
+    }
+}
+
+/// What is sent first of the content.
+fn content_first(plan: &Plan) -> Sending {
+    if plan.chunked {
+        let policy = if plan.exact { BareNewlines::Allow } else { BareNewlines::Normalize };
+        Sending::Chunks { reader: ContentReader::new(policy), begun: false }
+    } else {
+        Sending::Data
     }
 }
 

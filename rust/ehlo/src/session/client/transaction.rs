@@ -15,6 +15,8 @@ pub(super) enum Sending {
     Mail,
     /// RCPT for this one of the batch.
     Rcpt(usize),
+    /// The program gives the next recipient, or the content.
+    Waiting,
     Data,
     /// DATA was sent: 354 has to come first (C-CLI-14).
     Go,
@@ -86,7 +88,7 @@ impl Transaction {
         self.mail_refused() || self.chunk_refused || (self.envelope_answered() && self.accepted.is_empty())
     }
 
-    fn mail_refused(&self) -> bool {
+    pub(super) fn mail_refused(&self) -> bool {
         self.mail.as_ref().is_some_and(|reply| reply.class() != Class::Success)
     }
 
@@ -183,7 +185,7 @@ impl Transaction {
 
     /// Recipients that were too many for this transaction and may fit into another (C-CLI-20, RFC 5321 4.5.3.1.10).
     pub(super) fn too_many<B>(&self, job: &Job<B>) -> Vec<usize> {
-        if self.accepted.is_empty() || !job.is_whole() {
+        if self.accepted.is_empty() || !job.is_divisible() {
             return Vec::new();
         }
         let too_many = |index: &&usize| {
