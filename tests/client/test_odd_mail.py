@@ -14,9 +14,9 @@ import pytest
 
 import ehlo
 from ehlo._client.email import flatten, recipients_of, sender_of
-from ehlo._client.idna import a_label, domain_to_ascii
 from ehlo._client.message import Letter
 from ehlo._client.options import Opening
+from ehlo._idna import a_label, domain_to_ascii
 
 POLICIES = [policy.default, policy.SMTP, policy.compat32]
 NOTHING = ehlo.ClientConnection(ehlo.ClientConfig("client.example")).capabilities

@@ -285,3 +285,12 @@ def test_no_other_argument_makes_a_line(name: str) -> None:
     field = ehlo.received(now=NOW, **arguments)  # type: ignore[arg-type]
     assert b"\r\nX" not in field
     parse(field)
+
+
+def test_faults_a3_domains_in_trace_fields_are_those_of_idna_2008() -> None:
+    pytest.importorskip("idna")
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    field = ehlo.received(now=now, by="fußball.test", hello="fußball.test")
+    assert field.count(b"xn--fuball-cta.test") == 2
+    assert b"fussball" not in field
+    assert b"@xn--fuball-cta.test>" in ehlo.submission_fields(b"Date: x\r\n\r\n", domain="fußball.test", now=now)

@@ -22,9 +22,9 @@ from email.policy import Policy
 from io import BytesIO
 from typing import Any, Final
 
-from ehlo._client.idna import a_label
 from ehlo._core import Capabilities
 from ehlo._errors import EhloError, LocalProtocolError, SMTPNotSupportedError
+from ehlo._idna import a_label
 
 __all__ = ["flatten", "recipients_of", "sender_of"]
 

@@ -10,10 +10,10 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NoReturn, TypedDict
 
-from ehlo._client.idna import domain_to_ascii
 from ehlo._client.login import Login, LoginLike, login_of
 from ehlo._core import ClientConfig, ProxyHeader
 from ehlo._errors import EhloError, LocalProtocolError, SMTPConnectError, SMTPTimeoutError
+from ehlo._idna import domain_to_ascii
 from ehlo._tls import Tls, reason_of, unverified_context
 
 __all__ = ["NAME_SECONDS", "ConnectOptions", "Opening", "PoolOptions", "hostname_of", "tick_of"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from ehlo._client.idna import a_label
 from ehlo._core import Address, NullPath, Postmaster, Recipient, Sender
 from ehlo._errors import InvalidAddressError, LocalProtocolError
+from ehlo._idna import a_label
 
 __all__ = ["RecipientLike", "Recipients", "SenderLike", "ascii_path", "is_plain", "naming_address", "recipient_list"]
 

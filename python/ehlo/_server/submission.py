@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from ehlo._errors import LocalProtocolError
+from ehlo._idna import domain_to_ascii
 from ehlo._server.prepend import begins_header, header_of
 
 __all__ = ["submission_fields"]
@@ -69,7 +70,4 @@ def submission_fields(content: bytes, *, domain: str, now: datetime, ident: str 
 
 def _id_right(domain: str) -> str:
     """A domain, or an address literal, as RFC 5322 3.6.4 has it: ASCII."""
-    try:
-        return domain if domain.isascii() else domain.encode("idna").decode("ascii")
-    except UnicodeError:
-        return "localhost"
+    return domain_to_ascii(domain) or "localhost"

@@ -12,6 +12,7 @@ from typing import Final
 
 from ehlo._core import Address, NullPath
 from ehlo._errors import LocalProtocolError
+from ehlo._idna import domain_to_ascii
 from ehlo._server.prepend import header_of
 from ehlo._types import ForwardPath, ReversePath
 
@@ -186,10 +187,10 @@ def _domain(name: str | None, smtputf8: bool) -> str | None:
     if not name.isascii():
         if smtputf8 and all(c.isalnum() or c in "-." for c in name) and not name.startswith((".", "-")):
             return name
-        try:
-            name = name.encode("idna").decode("ascii")
-        except UnicodeError:
+        ascii_name = domain_to_ascii(name)
+        if ascii_name is None:
             return None
+        name = ascii_name
     return name if _LDH.fullmatch(name) else None
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ehlo._core import ClientConfig, ServerConfig
 from ehlo._errors import EhloError, LocalProtocolError
+from ehlo._idna import domain_to_ascii
 from ehlo._server.limits import Limits
 from ehlo._server.trust import Networks
 from ehlo.cli._receive import TIMERS, UsageError, first_line, host_name
@@ -400,10 +401,7 @@ def _hop(settings: Settings, table: _Table, way: str, hostname: str, place: Call
 
 def domain_key(domain: str) -> str:
     """A domain in the one form that is compared: A-labels, lower case."""
-    try:
-        return (domain if domain.isascii() else domain.encode("idna").decode("ascii")).lower()
-    except UnicodeError:
-        return domain.lower()
+    return (domain_to_ascii(domain) or domain).lower()
 
 
 def _listener(
