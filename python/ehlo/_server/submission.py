@@ -70,4 +70,5 @@ def submission_fields(content: bytes, *, domain: str, now: datetime, ident: str 
 
 def _id_right(domain: str) -> str:
     """A domain, or an address literal, as RFC 5322 3.6.4 has it: ASCII."""
-    return domain_to_ascii(domain) or "localhost"
+    ascii_domain = domain_to_ascii(domain)
+    return "localhost" if ascii_domain is None else ascii_domain
