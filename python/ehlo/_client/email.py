@@ -164,13 +164,13 @@ def flatten(message: Message[Any, Any], capabilities: Capabilities, *, internati
 def _careful(policy: Policy[Any]) -> Policy[Any]:
     """The same policy, but for the way in which it writes header fields."""
     cls: Any = type(policy)
+    # Raw octets become encoded words, as they do in a message of ASCII only (RFC 2047 5).
+    ascii_policy = policy.clone(cte_type="7bit")
 
     class Careful(cls):  # type: ignore[misc]
         """Writes a header field in ASCII whatever the body is, and as it came where the library cannot write it."""
 
         def fold_binary(self, name: str, value: Any) -> bytes:
-            # Raw octets become encoded words, as they do in a message of ASCII only (RFC 2047 5).
-            ascii_policy = policy.clone(cte_type="7bit")
             try:
                 folded: bytes = ascii_policy.fold_binary(name, _decoded(policy, name, value))
             except Exception:  # the parser raises whatever its code stumbles over
