@@ -22,9 +22,9 @@ import pytest
 import ehlo
 import ehlo.cli
 from ehlo.cli._receive import UsageError
-from ehlo.cli._serve import answers_of, worst_of
-from ehlo.cli._serve_config import parse_address, read_settings
-from ehlo.cli._users import Users, hash_line
+from ehlo.cli._serve.pass_on import answers_of, worst_of
+from ehlo.cli._serve.settings import parse_address, read_settings
+from ehlo.cli._serve.users import Users, hash_line
 from ehlo.testing import SMTPServer
 
 trustme = pytest.importorskip("trustme")
