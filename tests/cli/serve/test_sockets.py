@@ -70,7 +70,7 @@ def test_a_listener_that_systemd_gave_nothing_binds_by_itself(opened: list[Socke
 @pytest.mark.parametrize(
     ("kind", "name", "text"),
     [
-        (socket.SOCK_STREAM, "ehlo.socket", "FileDescriptorName=lmtp|smtp, or name ="),
+        (socket.SOCK_STREAM, "ehlo.socket", "FileDescriptorName=lmtp|smtp in the .socket file"),
         (socket.SOCK_DGRAM, "smtp", "use ListenStream="),
     ],
 )
