@@ -215,7 +215,7 @@ def test_a_reload_must_not_take_a_mechanism_that_is_offered(tmp_path: Path) -> N
     for text in ("", f"user:{PENCIL}\njane:{ehlo.hash_password(PASSWORD, **QUICK)}\n"):
         (tmp_path / "users").write_text(text)
         with pytest.raises(
-            ehlo.LocalProtocolError, match="is offered, but (there is no user|jane has no keys for it); make"
+            ehlo.LocalProtocolError, match=r"is offered, but (there is no user|jane has no keys for it); make"
         ):
             users.reload(["PLAIN", "SCRAM-SHA-256"])
         assert users.names == ("user",)
