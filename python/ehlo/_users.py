@@ -32,7 +32,7 @@ try:
 except ImportError:  # Windows has no such lock: two writers are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Users"]
+__all__ = ["Users", "check_name"]
 
 _DECOY_KEY: Final = re.compile(r"# decoy-key: ([A-Za-z0-9+/]{43}=)")
 _COMMENT: Final = (
@@ -198,7 +198,7 @@ class Users:
 
             users.add("jane", "pencil", scram=True)
         """
-        _check_name(name)
+        check_name(name)
         if scram is None:
             scram = "SCRAM-SHA-256" in self.mechanisms
         line = f"{name}:{hash_password(password, scram=scram)}"
@@ -347,7 +347,8 @@ class Users:
             self._book = book
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise LocalProtocolError for a name that cannot stand in the file."""
     if not name or ":" in name or not name.isprintable() or name != name.strip() or name.startswith("#"):
         raise LocalProtocolError(
             f"{name!r} cannot be a user's name: printable characters, but no colon and no # in front"
