@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
 import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -35,7 +33,7 @@ from ehlo.cli._serve.settings import (
     read_file,
     read_settings,
 )
-from ehlo.cli._serve.users import hash_line
+from ehlo.cli._user import print_line
 from ehlo.store import Store
 
 __all__ = ["add_parser"]
@@ -49,7 +47,7 @@ A file of settings (TOML), all of it optional but a listener and [deliver]:
   certificate = "fullchain.pem"    # SIGHUP reads it, and the users, again
   key = "privkey.pem"              # default: in the file of the certificate
   [auth]
-  users = "users"                  # lines made by: ehlo serve --hash-password NAME
+  users = "users"                  # made by: ehlo user add users NAME
   in_clear = false                 # offer AUTH without TLS, too: behind what ends TLS for us
   [limits]                         # 0 is no limit
   max_connections, max_connections_per_network, max_size, max_recipients, max_messages, max_errors,
@@ -72,8 +70,8 @@ A file of settings (TOML), all of it optional but a listener and [deliver]:
   trusted = ["10.0.0.0/8"]         # who may speak: proxy = true, xclient = true, xforward = true
 
 Relative paths start from the file's directory. Options go before the file. SIGINT and SIGTERM drain: open transactions
-may end within the deadline; a second one cuts them. A users' line is NAME:$scrypt$ln=15,r=8,p=1$SALT$HASH (RFC 7914),
-or with --scram NAME:$scram-sha-256$i=10000$SALT$STORED$SERVER (RFC 7677), in base64; with --scram for all, SCRAM is
+may end within the deadline; a second one cuts them.
+The users' file is refused when others can read it. When all users have keys for SCRAM (ehlo user add --scram), SCRAM is
 offered beside PLAIN and LOGIN. Exit status: 0, or 2 for wrong usage.
 """
 
@@ -112,7 +110,7 @@ def add_parser(commands: Any) -> None:
     how.add_argument("--hostname", metavar="NAME", help="this server's name (default: the machine's)")
     how.add_argument("--cert", metavar="FILE", help="certificate chain (PEM); TLS is offered")
     how.add_argument("--key", metavar="FILE", help="its key (default: in the file of the certificate)")
-    how.add_argument("--users", metavar="FILE", help="who may submit, see below")
+    how.add_argument("--users", metavar="FILE", help="who may submit; made by: ehlo user add FILE NAME")
     how.add_argument("--max-size", type=size, metavar="BYTES", help="of a message, 0: no limit (default: 33554432)")
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="to drain at the end (default: 10)")
     parser.add_argument("--quiet", action="store_true", default=None, help="no line for each message")
@@ -120,7 +118,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--hash-password",
         metavar="NAME",
-        help="print the line of a user, and end; the password comes from the prompt or from standard input",
+        help="print the line of a user, and end; see also: ehlo user add",
     )
     parser.add_argument("--scram", action="store_true", help="with --hash-password: keys for SCRAM-SHA-256")
 
@@ -259,28 +257,11 @@ def _check_store(settings: Settings) -> None:
             return
 
 
-def _hash_password(name: str, scram: bool) -> int:
-    hash_line(name, "x", scram=True)  # the name is looked at before anybody types
-    if sys.stdin.isatty():
-        try:
-            password = getpass.getpass(f"password of {name}: ")
-            if getpass.getpass("again: ") != password:
-                raise UsageError("the two are not the same; nothing was made")
-        except EOFError:
-            password = ""
-    else:
-        try:
-            password = sys.stdin.readline().rstrip("\r\n")
-        except UnicodeDecodeError as exc:
-            raise UsageError(f"the password is not in UTF-8: {exc.reason}") from None
-    print(hash_line(name, password, scram=scram))
-    return 0
-
-
 def run(arguments: argparse.Namespace) -> int:
     """The command itself: returns the exit status, raises :class:`ehlo.cli._receive.UsageError`."""
     if arguments.hash_password is not None:
-        return _hash_password(arguments.hash_password, arguments.scram)
+        print_line(arguments.hash_password, scram=arguments.scram)
+        return 0
     if arguments.scram:
         raise UsageError("--scram goes with --hash-password NAME")
     settings = _settings(arguments)

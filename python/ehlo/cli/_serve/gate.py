@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from ehlo._core import Envelope, Recipient
-from ehlo._sasl.credentials import Credentials, PasswordCredentials, ScramCredentials, Verdict
+from ehlo._sasl.credentials import Credentials, Verdict
 from ehlo._server.session import Result, Session
 from ehlo.cli._receive import StoreHandler, say
 from ehlo.cli._run import Tools
@@ -22,23 +21,19 @@ _NO_RELAY: Final = "550 5.7.1 No mail for that domain here"
 class Receiver(StoreHandler):
     """Lets users in, takes mail for some domains, and keeps it."""
 
-    __slots__ = ("_settings", "_thread")
+    __slots__ = ("_authenticator", "_settings")
 
     def __init__(self, settings: Settings, store: Store | None, tools: Tools) -> None:
         super().__init__(COMMAND, store, None if settings.quiet else say, tools.in_thread)
         self._settings = settings
-        self._thread: Callable[..., Awaitable[Any]] = tools.in_thread
+        self._authenticator = None if settings.users is None else tools.adapter.Authenticator(settings.users)
 
     async def on_auth(self, session: Session, credentials: Credentials) -> Verdict:
-        """Look into the users' file as it was last read."""
-        users = self._settings.users
-        if users is None or credentials.authzid not in ("", credentials.username):
+        """Look into the users' file as it was last read. Passwords have threads of their own, apart from delivery."""
+        if self._authenticator is None or credentials.authzid not in ("", credentials.username):
             return False  # nobody acts as somebody else
-        if isinstance(credentials, ScramCredentials):
-            return users.keys(credentials.username)
-        if isinstance(credentials, PasswordCredentials):
-            return bool(await self._thread(users.check, credentials.username, credentials.password))
-        return False
+        verdict: Verdict = await self._authenticator.check(session, credentials)
+        return verdict
 
     def on_rcpt(self, session: Session, recipient: Recipient) -> Result:
         """Mail for others is taken from users only (RFC 5321 7.9). Postmaster is always here (RFC 5321 4.5.1)."""
