@@ -1,5 +1,5 @@
-"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio` and :mod:`ehlo.trio` have
-sockets.
+"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio`, :mod:`ehlo.trio` and
+:mod:`ehlo.sync` have sockets.
 
 Example::
 
@@ -8,6 +8,8 @@ Example::
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ehlo._client.login import Login
 from ehlo._core import (
@@ -109,6 +111,9 @@ from ehlo._server.submission import submission_fields
 from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
 from ehlo._tls import unverified_context
 from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
+
+if TYPE_CHECKING:
+    from ehlo.sync import send
 
 __all__ = [
     "NULL",
@@ -215,8 +220,19 @@ __all__ = [
     "protocol_keyword",
     "received",
     "return_path",
+    "send",
     "submission_fields",
     "unverified_context",
     "xtext_decode",
     "xtext_encode",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """``send`` is fetched when it is first used: most programs have an event loop, or only the engine."""
+    if name != "send":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ehlo.sync import send
+
+    globals()["send"] = send
+    return send
