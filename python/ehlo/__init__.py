@@ -1,5 +1,5 @@
-"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio` and :mod:`ehlo.trio` have
-sockets.
+"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio`, :mod:`ehlo.trio` and
+:mod:`ehlo.sync` have sockets.
 
 Example::
 
@@ -116,6 +116,7 @@ from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, Server
 if _TYPE_CHECKING:
     from ehlo._sasl.passwords import hash_password, verify_password
     from ehlo._users import Users
+    from ehlo.sync import send
 
 __all__ = [
     "NULL",
@@ -224,6 +225,7 @@ __all__ = [
     "protocol_keyword",
     "received",
     "return_path",
+    "send",
     "submission_fields",
     "unverified_context",
     "verify_password",
@@ -234,5 +236,10 @@ __all__ = [
 if not _TYPE_CHECKING:  # for a type checker any name would be there
     __getattr__, __dir__ = _lazy(
         __name__,
-        {"Users": "ehlo._users", "hash_password": "ehlo._sasl.passwords", "verify_password": "ehlo._sasl.passwords"},
+        {
+            "Users": "ehlo._users",
+            "hash_password": "ehlo._sasl.passwords",
+            "send": "ehlo.sync",
+            "verify_password": "ehlo._sasl.passwords",
+        },
     )
