@@ -429,3 +429,17 @@ def test_c_que_18_what_does_not_end_in_time_is_cut_off(loop: str) -> None:
             assert spool.states() == ["owned"]
 
     run(loop, main)
+
+
+def test_nothing_is_begun_for_what_another_node_took_over(loop: str) -> None:
+    async def main() -> None:
+        sink, spool = Sink(), MemorySpool()
+        spool.lost.add(1)
+        async with relaying(sink, spool=spool) as (queue, _, _):
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await until(lambda: len(sink.got) == 1 and len(spool.rows) == 1)
+            await until(lambda: not queue._delivery.active)
+        assert spool.states() == ["owned"]
+
+    run(loop, main)

@@ -37,6 +37,7 @@ class Message:
         parameters: of MAIL, those that have no attribute here: keyword and value as they were written.
         recipients: how many there were when it was accepted. The spool sets it.
         stored: where its content is, for the spool alone.
+        owner: who owns its recipients that are in memory, for the spool alone.
 
     Example::
 
@@ -60,6 +61,7 @@ class Message:
     parameters: tuple[tuple[str, str | None], ...] = ()
     recipients: int = 0
     stored: int = 0
+    owner: int = 0
 
     @property
     def ident(self) -> str:
@@ -198,6 +200,14 @@ class Storage(Protocol):
     ) -> None:
         """Store outcomes and notifications in one transaction. Returns at once; ``done`` is called in the loop when it
         is durable, or with the error.
+
+        Nothing of it is stored where this process does not own all the recipients any more: ``done`` gets a
+        :class:`ehlo.mta._spool.NotOwned`.
+        """
+
+    def owns(self, message: Message) -> bool:
+        """Whether this process still owns the recipients of a message that it was given. If not, it must begin nothing
+        for them: another node may be delivering them.
         """
 
     async def claim(self, now: float, limit: int) -> list[tuple[Message, list[Recipient]]]:

@@ -19,7 +19,6 @@ from ehlo.mta._ids import IdMaker
 from ehlo.mta._journal import Journal
 from ehlo.mta._loop import library
 from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Stage
-from ehlo.mta._rows import READY
 from ehlo.mta._spool import (
     Changed,
     Entry,
@@ -265,8 +264,7 @@ class ThreadedSpool:
             if len(committer) >= self._most_operations or self._octets > self._most_octets:
                 raise QueueFull("too many operations wait for the storage: try again later")
             row = content if isinstance(content, bytes) and len(content) <= ROW else await self._keep(message, content)
-            owner = self._store.owner if owned else READY
-            operation = Accept(message, recipients, row, owner, self._clock.monotonic(), done)
+            operation = Accept(message, recipients, row, owned, self._clock.monotonic(), done)
             self._octets += operation.octets
             committer.put(operation)
             await waiter.wait()
@@ -311,6 +309,10 @@ class ThreadedSpool:
         self._octets += operation.octets
         self._thread().put(operation)
 
+    def owns(self, message: Message) -> bool:
+        """See :meth:`ehlo.mta._model.Storage.owns`."""
+        return True
+
     async def claim(self, now: float, limit: int) -> Claimed:
         """See :meth:`ehlo.mta._model.Storage.claim`. Nothing while the storage is away."""
         return await self._call(lambda store: store.claim(now, limit), [])
@@ -326,7 +328,7 @@ class ThreadedSpool:
 
     async def release(self, recipients: Sequence[tuple[Message, Sequence[Recipient]]]) -> None:
         """See :meth:`ehlo.mta.Spool.release`."""
-        rows = [(message.id, one.id, self._store.owner) for message, listed in recipients for one in listed]
+        rows = [(message.id, one.id, message.owner) for message, listed in recipients for one in listed]
         statement = "UPDATE recipient SET owner = 0 WHERE message = ? AND id = ? AND owner = ?"
         await self._change(lambda db: db.change_many(statement, rows))
 
@@ -434,17 +436,6 @@ class ThreadedSpool:
             return sql.dropped(db, chosen)
 
         return await self._by_pages(selection, drop, self._remove_contents)
-
-    async def take(self, selection: Selection, limit: int) -> Claimed:
-        """See :meth:`ehlo.mta.Spool.take`."""
-        owner = self._store.owner
-
-        def take(db: Database) -> Claimed:
-            chosen = sql.keys(db, selection, (0, 0), limit)
-            sql.change(db, "owner = ?", [owner], chosen)
-            return sql.owned(db, chosen, owner)
-
-        return await self._change(take)
 
     async def _set(self, selection: Selection, what: str, values: Sequence[Any]) -> Changed:
         return await self._by_pages(selection, lambda db, chosen: sql.change(db, what, values, chosen))
