@@ -51,6 +51,8 @@ class MemorySpool:
     stages: list[MemoryStage] = field(default_factory=list)
     rules: dict[str, Suspension] = field(default_factory=dict)
     on_news: Callable[[], None] | None = None
+    attempts: list[int] = field(default_factory=list)
+    dead: list[tuple[str, float, str]] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)
 
     def fail(self) -> None:
@@ -148,6 +150,12 @@ class MemorySpool:
         keys = {(row.message.id, number): row for number, row in self.rows.items()}
         rows = [keys[key] for key in sorted(keys) if key > after][:limit]
         return [Entry(row.message, row.recipient, row.state) for row in rows]  # type: ignore[arg-type]
+
+    def begun(self, message: Message, recipients: Sequence[Recipient]) -> None:
+        self.attempts.append(message.id)
+
+    def note_route(self, route: str, until: float, reason: str) -> None:
+        self.dead.append((route, until, reason))
 
     def owns(self, message: Message) -> bool:
         return message.id not in self.lost

@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 import ehlo
+from ehlo.mta._journal import Journal
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._spool import NotOwned, Selection, SpoolError, Suspension
 from ehlo.mta._sqlite_spool import SqliteSpool
@@ -304,7 +305,7 @@ def test_what_the_journal_has_is_not_delivered_again(loop: str, make: Make) -> N
         await spool.open()
         one, rows = message(spool), [recipient(spool), recipient(spool)]
         await spool.accept(one, rows, b"text", True)
-        spool._journal.add(one.id, rows[0].id)
+        spool._journal.end(one.id, [rows[0].id], [])
         await spool.close()
         async with make() as again:
             [(_, left)] = await again.claim(NOW, 10)
@@ -574,7 +575,7 @@ def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
         with connection:
             connection.execute("UPDATE schema_version SET version = 7")
         connection.close()
-        with pytest.raises(SpoolError, match=r"newer ehlo \(schema 7, this program knows 1\)"):
+        with pytest.raises(SpoolError, match=r"newer ehlo \(schema 7, this program knows 2\)"):
             await SqliteSpool(tmp_path).open()
 
     run("asyncio", main)
@@ -594,3 +595,82 @@ def test_a_full_disk_is_a_temporary_error_and_what_is_there_stays(loop: str, tmp
             await finish(spool, again, [Outcome(rows[0], "relayed", OK)])
 
     run(loop, main)
+
+
+# ---- what a process leaves that is killed ----------------------------------------------------------------
+
+
+def test_an_attempt_with_which_the_process_ends_is_counted(loop: str, make: Make) -> None:
+    async def main() -> None:
+        for times in range(1, 4):
+            spool = make()
+            await spool.open()
+            if times == 1:
+                one, rows = message(spool), [recipient(spool), recipient(spool)]
+                await spool.accept(one, rows, b"text", True)
+            else:
+                [(one, rows)] = await spool.claim(NOW, 10)
+                rows.sort(key=lambda row: row.id)
+                assert [row.crashes for row in rows] == [times - 1, 0]
+            spool.begun(one, rows)
+            spool._journal.end(one.id, [], [rows[1].id])
+            await spool.close()
+        async with make() as spool:
+            assert (await spool.unhold(Selection(), NOW)).recipients == 0
+            [(one, rows)] = await spool.claim(NOW, 10)
+            assert max(row.crashes for row in rows) == 3
+            await finish(spool, one, [Outcome(row, "held", BUSY) for row in rows])
+            await spool.unhold(Selection(), NOW)
+            assert [row.crashes for _, rows in await spool.claim(NOW, 10) for row in rows] == [0, 0]
+
+    run(loop, main)
+
+
+def test_contents_that_nothing_needs_are_removed_at_the_start(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            kept = message(spool)
+            await spool.accept(kept, [recipient(spool)], b"x" * 300_000, True)
+            if isinstance(spool, SqliteSpool):
+                for suffix in ("", ".tmp"):
+                    (spool.folder / "bodies" / f"{kept.stored - 1:016x}{suffix}").write_bytes(b"left")
+            else:
+                insert = "INSERT INTO chunk (body, number, content) VALUES (?, 0, 'x')"
+                await spool._change(lambda db: db.change(insert, [1]))
+        async with make() as spool:
+            await spool.next_due()  # behind the sweep
+            [(again, _)] = await spool.claim(NOW, 10)
+            assert await spool.head(again, 5) == b"xxxxx"
+            if isinstance(spool, SqliteSpool):
+                assert [path.name for path in (spool.folder / "bodies").iterdir()] == [f"{again.stored:016x}"]
+            assert await spool.verify(repair=False) == []
+
+    run(loop, main)
+
+
+def test_the_processes_of_a_machine_share_the_folder_of_the_journal(tmp_path: Path) -> None:
+    first, second = Journal.in_folder(tmp_path), Journal.in_folder(tmp_path)
+    first.end(1, [2], [])
+    second.begin(3, [4, 5])
+    second.end(3, [], [5])
+    third = Journal.in_folder(tmp_path)
+    assert third.entries() == ([], [])
+    for each in (first, second, third):
+        each.close()
+    again = Journal.in_folder(tmp_path)
+    assert again.entries() == ([(1, 2)], [(3, 4)])
+    again.clear()
+    assert len(list(tmp_path.iterdir())) == 1
+    again.close()
+
+
+def test_a_long_journal_is_begun_anew(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "delivered")
+    journal.begin(1, [1])
+    for at in range(40_000):
+        journal.begin(2, [at + 1])
+        journal.end(2, [at + 1], [])
+        journal.remove(2, [at + 1])
+    assert (tmp_path / "delivered").stat().st_size < 1_100_000
+    journal.close()
+    assert (1, 1) in Journal(tmp_path / "delivered").entries()[1]

@@ -71,8 +71,8 @@ class Batch:
         whole: messages all of whose recipients end in this group.
         partly: messages some of whose recipients end.
         ended: the ids of their messages and of those recipients.
-        changed: ``(owner, due, attempts, warned, route, reply, host, reply, now, now, message, id, owner before)`` of
-            recipients that stay.
+        changed: ``(owner, due, attempts, warned, crashes, route, reply, host, reply, now, now, message, id, owner
+            before)`` of recipients that stay.
         postponed: ``(due, message, id, owner before)`` of recipients that were not attempted.
 
     Example::
@@ -120,6 +120,7 @@ class Batch:
                             one.due,
                             recipient.attempts,
                             int(recipient.warned),
+                            recipient.crashes,
                             recipient.route,
                             reply,
                             one.host,

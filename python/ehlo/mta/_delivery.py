@@ -221,7 +221,7 @@ class Delivery:
             content = None
         if len(recipients) == 1:
             try:
-                decided = self._router.at_once(message, recipients[0])
+                decided = self._settler.suspect(recipients[0]) or self._router.at_once(message, recipients[0])
             except Exception as exc:
                 decided = self._settler.crashed(message, recipients[0], exc)
             if isinstance(decided, Destination):
@@ -239,7 +239,7 @@ class Delivery:
         decided: list[Outcome] = []
         for recipient in recipients:
             try:
-                found = await self._router.find(message, recipient)
+                found = self._settler.suspect(recipient) or await self._router.find(message, recipient)
             except Exception as exc:
                 found = self._settler.crashed(message, recipient, exc)
             if isinstance(found, Outcome):
@@ -371,6 +371,7 @@ class Delivery:
         try:
             if content is None:
                 content = await self._spool.read(job.message)
+            self._spool.begun(job.message, job.recipients)
             handed = await channel.means.hand_over(job.message, job.recipients, content, link, self._clock.monotonic())
         except Exception as exc:
             if link is not None:
@@ -383,6 +384,7 @@ class Delivery:
         if handed.is_alive:
             if channel.suspended_until:
                 log.info(LogLine("resumed", route=channel.name))
+                self._spool.note_route(channel.name, 0.0, "")
             channel.succeeded()
         else:
             self._route_failed(channel, handed.outcomes[-1].reply)
@@ -415,7 +417,9 @@ class Delivery:
         """End a suspension. Gives whether there was one."""
         there = self.suspended.pop(name, None) is not None
         for channel in self._named(name):
-            there = there or bool(channel.suspended_until)
+            if channel.suspended_until:
+                there = True
+                self._spool.note_route(name, 0.0, "")
             channel.resume()
             self._open(channel)
         self.wake()
@@ -440,6 +444,7 @@ class Delivery:
             self._counters.suspensions += 1
             seconds = channel.suspended_until - now
             log.warning(LogLine("suspended", route=channel.name, seconds=round(seconds), reason=channel.reason))
+            self._spool.note_route(channel.name, self._clock.time() + seconds, channel.reason)
             self.return_backlog(channel)
 
     def return_backlog(self, channel: Channel) -> None:

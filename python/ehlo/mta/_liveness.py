@@ -136,4 +136,5 @@ def _adopt(connection: psycopg.Connection[Any], number: int) -> bool:
         if not connection.execute("DELETE FROM node WHERE id = %s", (number,)).rowcount:
             return False
         connection.execute("UPDATE recipient SET owner = 0 WHERE owner = %s", (number,))
+        connection.execute("DELETE FROM dead_route WHERE node = %s", (number,))
     return True

@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
@@ -21,6 +21,14 @@ from ehlo.mta._store import Call, Database
 from ehlo.mta._threaded_spool import ROW, ThreadedSpool
 
 __all__ = ["PostgresSpool"]
+
+
+# Contents that are looked at in one turn.
+_SWEEP: Final = 200
+_CHUNKS: Final = (
+    "SELECT body, EXISTS (SELECT FROM message m WHERE m.stored = c.body AND m.stored > 0) FROM chunk c"
+    " WHERE number = 0 AND body > ? AND body < ? ORDER BY body LIMIT ?"
+)
 
 
 class _Chunks:
@@ -64,8 +72,9 @@ class PostgresSpool(ThreadedSpool):
     Arguments:
         url: ``postgresql://user@host/database``. The tables are in a schema of their own, ``ehlo``.
         node: the name of this node, for people; by default the name of the machine.
-        journal: a file on this machine for the delivered journal; ``None``: a killed process repeats what it was
-            delivering.
+        journal: a folder on this machine for the delivered journal. The processes of this machine share it, and it
+            belongs to one database. ``None``: a killed process repeats what it was delivering, and its crashes are not
+            counted.
         clock: the time.
         most_operations: that wait for the server; with more, mail is refused.
         most_octets: that they hold in memory; with more, mail is refused.
@@ -137,7 +146,7 @@ class PostgresSpool(ThreadedSpool):
         self._post(self._tell_news)
 
     def _open_journal(self) -> Journal | None:
-        return None if self._path is None else Journal(self._path)
+        return None if self._path is None else Journal.in_folder(self._path)
 
     def _slot(self) -> int:
         return self._postgres.slot
@@ -150,6 +159,21 @@ class PostgresSpool(ThreadedSpool):
     async def _announce(self) -> None:
         await self._call(lambda store: store.transaction(lambda db: db.change("NOTIFY ehlo_queue")))
         self._tell_news()
+
+    def _sweep(self, before: int) -> None:
+        # Chunks of other nodes may be on their way.
+        border = min(before, int((self._clock.time() - 86400) * 1000) << 21)
+        after = 0
+
+        def look(db: Database) -> bool:
+            nonlocal after
+            found = db.query(_CHUNKS, (after, border, _SWEEP))
+            if found:
+                after = found[-1][0]
+            db.change_many("DELETE FROM chunk WHERE body = ?", [(name,) for name, needed in found if not needed])
+            return len(found) == _SWEEP
+
+        self._in_turns(lambda store: store.transaction(look))
 
     # ---- contents --------------------------------------------------------------------------------
 

@@ -155,6 +155,7 @@ class PostgresStore:
 
     def _leave(self) -> None:
         self._connection.execute("DELETE FROM node WHERE id = %s", (self.owner,))
+        self._connection.execute("DELETE FROM dead_route WHERE node = %s", (self.owner,))
         self._connection.execute("UPDATE recipient SET owner = 0 WHERE owner = %s", (self.owner,))
 
     def close(self) -> None:
@@ -204,7 +205,8 @@ class PostgresStore:
                 )
                 self._end(numbers, [one.stored for one in batch.partly if one.stored])
             db.change_many(
-                "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, route = ?, reply = ?, host = ?,"
+                "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, crashes = ?, route = ?,"
+                " reply = ?, host = ?,"
                 " first_reply = coalesce(first_reply, ?), first_attempt = coalesce(first_attempt, ?),"
                 " last_attempt = ? WHERE message = ? AND id = ? AND owner = ?",
                 batch.changed,

@@ -96,11 +96,11 @@ def entries(db: Database, selection: Selection, limit: int, after: Key, names: d
     for row in rows:
         owner = row[4]
         state: State = "ready" if owner == READY else "held" if owner == HELD else "owned"
-        recipient = recipient_of(row[1:9])
-        reply, host, first_reply, first, last = row[9:14]
+        recipient = recipient_of(row[1:10])
+        reply, host, first_reply, first, last = row[10:15]
         name = names.get(owner)
         found.append(
-            Entry(message_of(row[14:]), recipient, state, recipient.route, reply, host, first_reply, first, last, name)
+            Entry(message_of(row[15:]), recipient, state, recipient.route, reply, host, first_reply, first, last, name)
         )
     return found
 

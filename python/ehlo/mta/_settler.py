@@ -12,7 +12,7 @@ import ehlo
 from ehlo.mta._channel import Limits
 from ehlo.mta._clock import Clock
 from ehlo.mta._events import Counters, LogLine, log
-from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient
+from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Result
 from ehlo.mta._notices import Notice, Notifier, notices_of
 from ehlo.mta._retry import RetrySchedule
 from ehlo.mta._spool import NotOwned, Spool
@@ -65,19 +65,23 @@ class Settler:
         self._left = left
         self._calm = calm
         self.unfinished = 0
-        self._crashes: dict[int, int] = {}
         self._failed_finishes: list[tuple[Message, list[Outcome], list[NewMessage]]] = []
 
     def crashed(self, message: Message, recipient: Recipient, exc: Exception) -> Outcome:
         """The program failed, not the next hop: three times, then the recipient is held."""
         self._counters.crashes += 1
         log.error(LogLine("crashed", message.ident, to=recipient.path), exc_info=exc)
-        times = self._crashes[recipient.id] = self._crashes.get(recipient.id, 0) + 1
+        recipient.crashes += 1
         reply = ehlo.Reply(451, "4.3.0", f"Delivery failed by an error of the program: {type(exc).__name__}")
-        if times < self._limits.crashes:
-            return Outcome(recipient, "deferred", reply)
-        del self._crashes[recipient.id]
-        return Outcome(recipient, "held", reply)
+        result: Result = "deferred" if recipient.crashes < self._limits.crashes else "held"
+        return Outcome(recipient, result, reply, is_crash=True)
+
+    def suspect(self, recipient: Recipient) -> Outcome | None:
+        """The outcome for a recipient in whose attempts the process died again and again."""
+        if recipient.crashes < self._limits.crashes:
+            return None
+        text = f"The process ended {recipient.crashes} times while it delivered this message"
+        return Outcome(recipient, "held", ehlo.Reply(451, "4.3.0", text), is_crash=True)
 
     async def settle(self, message: Message, outcomes: list[Outcome]) -> bool:
         """End recipients that nobody owns. Gives whether that is stored: by then somebody may own them."""
@@ -215,13 +219,13 @@ class Settler:
         counters.attempts[one.result] += 1
         if one.result != "postponed":
             recipient.attempts += 1
+            if not one.is_crash:
+                recipient.crashes = 0
         if one.is_unknown:
             counters.doubles_possible += 1
         if one.result in ("relayed", "delivered"):
             seconds = max(0.0, self._clock.time() - message.arrived)
             counters.delivery_seconds.add(seconds)
-            if self._crashes:
-                self._crashes.pop(recipient.id, None)
         if log.isEnabledFor(logging.INFO):
             log.info(
                 LogLine(

@@ -70,6 +70,7 @@ class SqliteStore:
             self._migrate()
             if not self._administers:
                 run("UPDATE recipient SET owner = 0 WHERE owner > 0")
+                run("DELETE FROM dead_route")
             return int(run("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
         except BaseException:
             self._connection.close()
@@ -120,7 +121,8 @@ class SqliteStore:
             if batch.messages:
                 many("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.messages)
                 many(
-                    f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.recipients
+                    f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    batch.recipients,
                 )
                 many("INSERT INTO body VALUES (?, ?)", batch.bodies)
             if batch.whole:
@@ -132,7 +134,8 @@ class SqliteStore:
                 unneeded += sql.dropped(_Sqlite(self._connection), batch.ended, also_owned=True)
             if batch.changed:
                 many(
-                    "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, route = ?, reply = ?, host = ?,"
+                    "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, crashes = ?, route = ?,"
+                    " reply = ?, host = ?,"
                     " first_reply = coalesce(first_reply, ?), first_attempt = coalesce(first_attempt, ?),"
                     " last_attempt = ? WHERE message = ? AND id = ? AND owner = ?",
                     batch.changed,

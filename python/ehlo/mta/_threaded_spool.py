@@ -149,15 +149,17 @@ class ThreadedSpool:
             if not self._administers:
                 self._journal = self._open_journal()
             if self._journal is not None:
-                delivered = self._journal.entries()
-                if delivered:
-                    self._remove_contents(self._store.transaction(lambda db: _delivered(db, delivered)))
+                delivered, broken_off = self._journal.entries()
+                if delivered or broken_off:
+                    self._remove_contents(self._store.transaction(lambda db: _learn(db, delivered, broken_off)))
                 self._journal.clear()
         except BaseException:
             self._store.close()
             raise
         self._ids = IdMaker(self._clock.time, self._slot(), greatest)
         self._committer = Committer(self._store, self._post, self._clock.monotonic, self._patience)
+        if not self._administers:
+            self._sweep(self._ids())
 
     async def close(self) -> None:
         """See :meth:`ehlo.mta.Spool.close`."""
@@ -184,6 +186,23 @@ class ThreadedSpool:
 
     def _slot(self) -> int:
         return 0
+
+    def _sweep(self, before: int) -> None:
+        """Begin to look for contents that no message needs, left by a process that was killed: a little at a time,
+        beside all else. Names are ids; those from ``before`` on may be on their way.
+        """
+        raise NotImplementedError
+
+    def _in_turns(self, step: Callable[[Any], bool]) -> None:
+        """Let the storage thread do something in small steps, until one gives false."""
+        committer = self._committer
+
+        def turn(store: Any) -> None:
+            if self._committer is committer and committer is not None and step(store):
+                committer.put(Call(turn, _ignore))
+
+        if committer is not None:
+            committer.put(Call(turn, _ignore))
 
     def _remove_contents(self, names: Sequence[int]) -> None:
         """Contents that are no rows. Called in any thread, when what needed them is gone."""
@@ -288,26 +307,42 @@ class ThreadedSpool:
         done: Callable[[BaseException | None], None],
     ) -> None:
         """See :meth:`ehlo.mta._model.Storage.finish`."""
-        journal = None if notices else self._journal
-        delivered: list[tuple[int, int]] = []
-        if journal is not None:
+        journal = self._journal
+        delivered: list[int] = []
+        if journal is not None and message.owner:
+            others: list[int] = []
             for one in outcomes:
-                if one.result == "relayed" or one.result == "delivered":
-                    delivered.append((message.id, one.recipient.id))
-                    journal.add(message.id, one.recipient.id)
+                took = not notices and (one.result == "relayed" or one.result == "delivered")
+                (delivered if took else others).append(one.recipient.id)
+            journal.end(message.id, delivered, others)
         for report, recipients, _ in notices:
             report.recipients = len(recipients)
 
         def stored(result: Any, error: BaseException | None) -> None:
             self._octets -= operation.octets
             if error is None and self._journal is not None:
-                for entry in delivered:
-                    self._journal.remove(*entry)
+                self._journal.remove(message.id, delivered)
             done(error)
 
         operation = Finish(message, outcomes, notices, self._clock.time(), stored)
         self._octets += operation.octets
         self._thread().put(operation)
+
+    def begun(self, message: Message, recipients: Sequence[Recipient]) -> None:
+        """See :meth:`ehlo.mta._model.Storage.begun`."""
+        if self._journal is not None:
+            self._journal.begin(message.id, [one.id for one in recipients])
+
+    def note_route(self, route: str, until: float, reason: str) -> None:
+        """See :meth:`ehlo.mta._model.Storage.note_route`."""
+
+        def note(db: Database) -> None:
+            db.change("DELETE FROM dead_route WHERE node = ? AND route = ?", (self._store.owner, route))
+            if until:
+                row = (self._store.owner, route, until, reason)
+                db.change("INSERT INTO dead_route (node, route, until, reason) VALUES (?, ?, ?, ?)", row)
+
+        self._thread().put(Call(lambda store: store.transaction(note), _ignore, None))
 
     def owns(self, message: Message) -> bool:
         """See :meth:`ehlo.mta._model.Storage.owns`."""
@@ -419,7 +454,7 @@ class ThreadedSpool:
 
     async def unhold(self, selection: Selection, now: float) -> Changed:
         """See :meth:`ehlo.mta.Spool.unhold`."""
-        return await self._set(_only(selection, "held"), "owner = 0, due = ?", [now])
+        return await self._set(_only(selection, "held"), "owner = 0, due = ?, crashes = 0", [now])
 
     async def retry(self, selection: Selection, now: float) -> Changed:
         """See :meth:`ehlo.mta.Spool.retry`."""
@@ -468,8 +503,9 @@ class ThreadedSpool:
         return Changed(changed, busy)
 
 
-def _delivered(db: Database, delivered: list[tuple[int, int]]) -> list[int]:
-    """Forget what the journal says was taken by a next hop."""
+def _learn(db: Database, delivered: list[tuple[int, int]], broken_off: list[tuple[int, int]]) -> list[int]:
+    """What the journal says: forget what a next hop took, count the attempts with which the process ended."""
+    db.change_many("UPDATE recipient SET crashes = crashes + 1 WHERE message = ? AND id = ?", broken_off)
     return sql.dropped(db, delivered, also_owned=True)
 
 
