@@ -19,7 +19,6 @@ __all__ = [
     "dropped",
     "entries",
     "keys",
-    "owned",
     "redirected",
     "summary",
     "suspensions",
@@ -97,11 +96,11 @@ def entries(db: Database, selection: Selection, limit: int, after: Key, names: d
     for row in rows:
         owner = row[4]
         state: State = "ready" if owner == READY else "held" if owner == HELD else "owned"
-        recipient = recipient_of(row[1:9])
-        reply, host, first_reply, first, last = row[9:14]
+        recipient = recipient_of(row[1:10])
+        reply, host, first_reply, first, last = row[10:15]
         name = names.get(owner)
         found.append(
-            Entry(message_of(row[14:]), recipient, state, recipient.route, reply, host, first_reply, first, last, name)
+            Entry(message_of(row[15:]), recipient, state, recipient.route, reply, host, first_reply, first, last, name)
         )
     return found
 
@@ -182,8 +181,8 @@ def redirected(db: Database, path: str, now: float, chosen: Sequence[Key]) -> No
         change(db, "path = ?, facts = ?, route = NULL, due = ?", (path, recipient_facts(recipient), now), [key])
 
 
-def claimed(db: Database, rows: Sequence[tuple[Any, ...]]) -> Claimed:
-    """Messages with those of their recipients whose rows are given, in that order."""
+def claimed(db: Database, rows: Sequence[tuple[Any, ...]], owner: int) -> Claimed:
+    """Messages with those of their recipients whose rows are given, in that order; ``owner`` owns them now."""
     together: dict[int, list[Recipient]] = {}
     for row in rows:
         together.setdefault(row[0], []).append(recipient_of(row[1:]))
@@ -193,7 +192,8 @@ def claimed(db: Database, rows: Sequence[tuple[Any, ...]]) -> Claimed:
         part = wanted[at : at + PAGE]
         marks = ", ".join("?" * len(part))
         for row in db.query(f"SELECT {MESSAGE_COLUMNS} FROM message WHERE id IN ({marks})", part):
-            messages[row[0]] = message_of(row)
+            messages[row[0]] = message = message_of(row)
+            message.owner = owner
     return [(messages[number], recipients) for number, recipients in together.items() if number in messages]
 
 
@@ -216,13 +216,3 @@ def dropped(db: Database, chosen: Sequence[Key], *, also_owned: bool = False) ->
     left = {row[0] for row in db.query(f"SELECT id FROM message WHERE id IN ({marks})", numbers)}
     db.change_many("DELETE FROM body WHERE message = ?", [(one,) for one in numbers if one not in left])
     return [name for number, name in stored if name and number not in left]
-
-
-def owned(db: Database, chosen: Sequence[Key], owner: int) -> Claimed:
-    """Those of the given recipients that a node owns, with their messages."""
-    rows: list[tuple[Any, ...]] = []
-    for key in chosen:
-        rows += db.query(
-            f"SELECT {RECIPIENT_COLUMNS} FROM recipient WHERE message = ? AND id = ? AND owner = ?", (*key, owner)
-        )
-    return claimed(db, rows)

@@ -25,6 +25,7 @@ __all__ = [
     "Finding",
     "Group",
     "Node",
+    "NotOwned",
     "QueueFull",
     "Selection",
     "Spool",
@@ -88,6 +89,12 @@ class SpoolUnavailable(SpoolError):
 
     is_temporary = True
     reply = _AWAY
+
+
+class NotOwned(SpoolError):
+    """What became of an attempt is not stored, since another node has taken the recipients over, or an administrator
+    has changed them.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,11 +373,6 @@ class Spool(Storage, Protocol):
 
     async def drop(self, selection: Selection) -> Changed:
         """Forget recipients. Nobody is told."""
-
-    async def take(self, selection: Selection, limit: int) -> list[tuple[Message, list[Recipient]]]:
-        """Own recipients that are ready or held, whether or not they are due: for a change that ends by ``finish``,
-        as failing them with a bounce does.
-        """
 
     async def verify(self, *, repair: bool, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
         """Look for what is not as it must be. A recipient without its content is held by a repair, never dropped.

@@ -7,6 +7,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,9 @@ __all__ = ["SpoolError", "SqliteSpool"]
 
 # Seconds for which the number of free octets is believed.
 _LOOK: Final = 0.5
+# Files that are looked at in one turn.
+_SWEEP: Final = 200
+_NEEDED: Final = "SELECT stored FROM message WHERE stored = ? AND stored > 0"
 
 
 class SqliteSpool(ThreadedSpool):
@@ -107,6 +111,18 @@ class SqliteSpool(ThreadedSpool):
 
     def _remove_contents(self, names: Sequence[int]) -> None:
         self._files.remove(names)
+
+    def _sweep(self, before: int) -> None:
+        found = self._files.names()
+
+        def step(store: SqliteStore) -> bool:
+            names = list(islice(found, _SWEEP))
+            old = [name for name in names if name < before]
+            needed = store.transaction(lambda db: {row[0] for one in old for row in db.query(_NEEDED, (one,))})
+            self._files.remove([name for name in old if name not in needed], with_unfinished=True)
+            return len(names) == _SWEEP
+
+        self._in_turns(step)
 
     # ---- contents --------------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ehlo.mta import _selection as sql
-from ehlo.mta._batch import Batch
+from ehlo.mta._batch import Batch, left_out
 from ehlo.mta._model import Message
-from ehlo.mta._rows import RECIPIENT_COLUMNS, Row
+from ehlo.mta._rows import READY, RECIPIENT_COLUMNS, Row
 from ehlo.mta._schema import check, steps
 from ehlo.mta._spool import SpoolError, SpoolFull
 from ehlo.mta._store import Claimed, Database, Write
@@ -70,6 +70,7 @@ class SqliteStore:
             self._migrate()
             if not self._administers:
                 run("UPDATE recipient SET owner = 0 WHERE owner > 0")
+                run("DELETE FROM dead_route")
             return int(run("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
         except BaseException:
             self._connection.close()
@@ -108,16 +109,20 @@ class SqliteStore:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def write(self, group: Sequence[Write], again: bool) -> None:
+    def write(self, group: Sequence[Write], again: bool) -> list[Write]:
         """See :meth:`ehlo.mta._store.Store.write`."""
-        batch = Batch(group, 0 if self._administers else self.owner)
         many = self._connection.executemany
-        unneeded = [one.stored for one in batch.whole if one.stored]
         with self._transaction():
+            without = left_out(_Sqlite(self._connection), group, self.owner)
+            if without:
+                group = [one for one in group if one not in without]
+            batch = Batch(group, self.owner, READY if self._administers else self.owner)
+            unneeded = [one.stored for one in batch.whole if one.stored]
             if batch.messages:
                 many("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.messages)
                 many(
-                    f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.recipients
+                    f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    batch.recipients,
                 )
                 many("INSERT INTO body VALUES (?, ?)", batch.bodies)
             if batch.whole:
@@ -129,15 +134,18 @@ class SqliteStore:
                 unneeded += sql.dropped(_Sqlite(self._connection), batch.ended, also_owned=True)
             if batch.changed:
                 many(
-                    "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, route = ?, reply = ?, host = ?,"
+                    "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, crashes = ?, route = ?,"
+                    " reply = ?, host = ?,"
                     " first_reply = coalesce(first_reply, ?), first_attempt = coalesce(first_attempt, ?),"
-                    " last_attempt = ? WHERE message = ? AND id = ?",
+                    " last_attempt = ? WHERE message = ? AND id = ? AND owner = ?",
                     batch.changed,
                 )
             if batch.postponed:
-                many("UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ?", batch.postponed)
+                statement = "UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ? AND owner = ?"
+                many(statement, batch.postponed)
         if unneeded:
             self._remove_contents(unneeded)
+        return without
 
     def claim(self, now: float, limit: int) -> Claimed:
         """See :meth:`ehlo.mta._store.Store.claim`."""
@@ -151,7 +159,7 @@ class SqliteStore:
                 "UPDATE recipient SET owner = ? WHERE message = ? AND id = ?",
                 [(self.owner, row[0], row[1]) for row in rows],
             )
-            return sql.claimed(db, rows)
+            return sql.claimed(db, rows, self.owner)
 
         return self.transaction(claim)
 
