@@ -1859,13 +1859,22 @@ class ClientConnection:
         Raises:
             LocalProtocolError: if no handshake was due.
         """
-    def send_message(self, sender: _SenderLike, recipients: Iterable[_RecipientLike], content: Buffer) -> int:
+    def send_message(
+        self,
+        sender: _SenderLike,
+        recipients: Iterable[_RecipientLike],
+        content: Buffer,
+        *,
+        utf8_header: bool | None = None,
+    ) -> int:
         """Queue a message whose content is here.
 
         Args:
             sender: a mailbox, "" or `NULL` for the null reverse-path, or a `Sender` with parameters.
             recipients: mailboxes, or `Recipient` with parameters.
             content: octets; a `bytes` is not copied.
+            utf8_header: whether MAIL says SMTPUTF8 for the sake of the header section (RFC 6531 3.4); None: if the
+                `Sender` asks for it. A header section that is ASCII, or not UTF-8, is never a reason for SMTPUTF8.
 
         Returns:
             the number under which its `SendResult` comes.
@@ -1888,7 +1897,7 @@ class ClientConnection:
             sender, recipients: as for `send_message`.
             size: octets with CRLF line ends, if known (RFC 1870).
             eight_bit: whether there are octets above 127, if known (RFC 6152).
-            utf8_header: whether there are any in the header section, if known (RFC 6531).
+            utf8_header: as for `send_message`; the header section is taken to be UTF-8.
 
         Returns:
             the number under which its `SendResult` comes.

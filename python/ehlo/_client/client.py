@@ -135,7 +135,9 @@ class BaseClient:
             recipients: one or several; an :class:`ehlo.Recipient` has parameters. ``None``: To, Cc and Bcc.
             size: octets with CRLF line ends, if the message comes in pieces and that is known (RFC 1870).
             eight_bit: whether there are octets above 127, likewise (RFC 6152).
-            utf8_header: whether there are in the header section, likewise (RFC 6531).
+            utf8_header: whether the message needs SMTPUTF8 for its header section (RFC 6531 3.4). ``True``: if the
+                header section is UTF-8 and not only ASCII; an email.message gets UTF-8 in its header fields. ``False``:
+                never. ``None``: if an :class:`ehlo.Sender` has ``smtputf8``. A non-ASCII address needs it, too.
             check: raise if the server refused the message for every recipient; ``False``: the result says it.
 
         Returns:
@@ -159,7 +161,8 @@ class BaseClient:
             raise self._in_use()
         link = self._link
         letter = None
-        if type(message) is bytes and is_plain(sender, recipients) and not link.limited and link.disconnect is None:
+        plain = type(message) is bytes and is_plain(sender, recipients) and utf8_header is None
+        if plain and not link.limited and link.disconnect is None:
             # The usual case, without the detours of the others.
             try:
                 link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
@@ -188,7 +191,7 @@ class BaseClient:
             raise self._link.error_of(result, letter.sender if letter is not None else sender or "")
         return result
 
-    def send_many(self, items: Iterable[Item] | AsyncIterable[Item]) -> SendMany:
+    def send_many(self, items: Iterable[Item] | AsyncIterable[Item], *, utf8_header: bool | None = None) -> SendMany:
         """Send messages one behind the other without waiting in between: one round trip a message where the server
         offers PIPELINING (RFC 2920 3.1), fewer where it offers CHUNKING (RFC 3030).
 
@@ -197,6 +200,7 @@ class BaseClient:
 
         Arguments:
             items: ``(message, sender, recipients)`` as for :meth:`send`, from an iterable or an async iterable.
+            utf8_header: as for :meth:`send`, for all of them.
 
         Returns:
             An async iterator of one :class:`ehlo.SendResult` for each item, in order. To leave it early closes the
@@ -210,7 +214,7 @@ class BaseClient:
             async for result in client.send_many((octets, "a@b.example", [to]) for to in recipients):
                 print(result)
         """
-        return SendMany(self, items)
+        return SendMany(self, items, utf8_header)
 
     def transaction(
         self,
@@ -225,7 +229,8 @@ class BaseClient:
 
         Arguments:
             sender: as for :meth:`send`.
-            size, eight_bit, utf8_header: facts of the content, as for :meth:`send`: MAIL says them.
+            size, eight_bit, utf8_header: facts of the content, as for :meth:`send`: MAIL says them before the content
+                is known.
 
         Returns:
             An async context manager that gives a :class:`ehlo.asyncio.Transaction`; its methods say what they raise.

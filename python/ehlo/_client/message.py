@@ -37,7 +37,7 @@ after the other."""
 _WHOLE: Final = 262144
 
 
-def _read_file(file: _Readable) -> bytes | Iterator[bytes]:
+def _read_file(file: _Readable) -> bytes | Source:
     """The rest of a file, whole if it is short."""
     parts: list[bytes] = []
     octets = 0
@@ -49,7 +49,8 @@ def _read_file(file: _Readable) -> bytes | Iterator[bytes]:
             return b"".join(parts)
         parts.append(part)
         octets += len(part)
-    return _go_on(file, parts)
+    head = b"".join(parts)
+    return Source(_go_on(file, head), head)
 
 
 def _octets_left(file: _Readable) -> int | None:
@@ -65,9 +66,8 @@ def _octets_left(file: _Readable) -> int | None:
     return None
 
 
-def _go_on(file: _Readable, parts: list[bytes]) -> Iterator[bytes]:
-    while parts:
-        yield parts.pop(0)
+def _go_on(file: _Readable, head: bytes) -> Iterator[bytes]:
+    yield head
     while part := file.read(PIECE):
         yield part
 
@@ -78,21 +78,22 @@ def _is_email(message: object) -> TypeGuard[Message[Any, Any]]:
 
 
 def content_of(
-    message: SendableMessage, conn: ClientConnection, *, international: bool
+    message: SendableMessage, conn: ClientConnection, *, international: bool | None
 ) -> tuple[Source | None, Buffer | None]:
     """The content of a message whose envelope stands already: a source if it comes in pieces, or else octets.
 
     Arguments:
         message: see :data:`SendableMessage`.
         conn: says what the server offers.
-        international: whether MAIL said SMTPUTF8 (RFC 6531 3.4).
+        international: whether header fields are written in UTF-8, since MAIL said SMTPUTF8 (RFC 6531 3.4); ``None``: if
+            an address in them needs it.
 
     Raises:
         TypeError: the message is none.
 
     Example::
 
-        source, octets = content_of(b"Subject: hi\\r\\n\\r\\n", conn, international=False)
+        source, octets = content_of(b"Subject: hi\\r\\n\\r\\n", conn, international=None)
     """
     if _is_email(message):
         from ehlo._client.email import flatten
@@ -112,7 +113,7 @@ def _taken(message: Any) -> tuple[Source | None, Buffer | None, int | None]:
         # Enough to know that a message is too large (RFC 1870 6.1).
         octets = _octets_left(message)
         found = _read_file(message)
-        return (None, found, octets) if isinstance(found, bytes) else (Source(found), None, octets)
+        return (None, found, octets) if isinstance(found, bytes) else (found, None, octets)
     try:
         memoryview(message)
     except TypeError:
@@ -134,7 +135,7 @@ class Letter:
         recipients: ``None``: those that an email.message names.
         size: octets of content with CRLF line ends, where it comes in pieces and that is known (RFC 1870 6).
         eight_bit: whether a content that comes in pieces has octets above 127, if known (RFC 6152).
-        utf8_header: whether its header section has, if known (RFC 6531 3.4).
+        utf8_header: whether the header section is a reason for SMTPUTF8, if it is UTF-8 (RFC 6531 3.4).
 
     Raises:
         LocalProtocolError: no sender or recipients.
@@ -174,6 +175,8 @@ class Letter:
             self.source, self._content, octets = _taken(message)
             if self._size is None:
                 self._size = octets
+        if self.source is not None and self.source.is_not_utf8:
+            self._utf8_header = False
         if sender is None:
             raise LocalProtocolError("no sender: give one; the null reverse-path is ehlo.NULL (RFC 5321 4.5.5)")
         if recipients is None:
@@ -198,24 +201,24 @@ class Letter:
         Raises:
             LocalProtocolError: an address is none, there are no recipients, the session is over.
         """
-        source = self.source
+        source, utf8_header = self.source, self._utf8_header
         if source is None:
             content = self._content
             if self._message is not None:
-                from ehlo._client.email import flatten
+                from ehlo._client.email import flatten_and_tell
 
-                international = self._utf8_header or self._international
-                content = flatten(self._message, conn.capabilities, international=international)
+                wish = True if utf8_header is None and self._international else utf8_header
+                content, utf8_header = flatten_and_tell(self._message, conn.capabilities, wish)
             assert content is not None
         try:
             if source is None:
-                return conn.send_message(self.sender, self.recipients, content)  # type: ignore[arg-type]
+                return conn.send_message(self.sender, self.recipients, content, utf8_header=utf8_header)  # type: ignore[arg-type]
             return conn.start_message(
                 self.sender,
                 self.recipients,
                 size=self._size,
                 eight_bit=self._eight_bit,
-                utf8_header=self._utf8_header,
+                utf8_header=utf8_header,
             )
         except LocalProtocolError as exc:
             raise naming_address(exc, self.sender, self.recipients) from None

@@ -70,12 +70,16 @@ class SendMany:
         "_over",
         "_pulled",
         "_pump",
+        "_utf8_header",
         "_window",
     )
 
-    def __init__(self, client: ManySender, items: Iterable[Item] | AsyncIterable[Item]) -> None:
+    def __init__(
+        self, client: ManySender, items: Iterable[Item] | AsyncIterable[Item], utf8_header: bool | None
+    ) -> None:
         self._client = client
         self._items = items
+        self._utf8_header = utf8_header
         # Where items are taken from: an iterator, or what a task beside took from an async one.
         self._pulled: Iterator[Item] | None = None
         self._pump: _Pump | None = None
@@ -198,11 +202,12 @@ class SendMany:
             try:
                 message, sender, recipients = item
                 if type(message) is bytes and not link.limited and is_plain(sender, recipients):
-                    conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+                    # The envelope is ASCII and has no parameters.
+                    conn.send_message(sender, recipients, message, utf8_header=self._utf8_header)  # type: ignore[arg-type]
                     self._open += 1
                     room -= 1
                     continue
-                letter = Letter(message, sender, recipients)
+                letter = Letter(message, sender, recipients, utf8_header=self._utf8_header)
                 number = letter.queue(conn)
             except LocalProtocolError as exc:  # the program's mistake: told after the results of earlier messages
                 self._fail(naming_address(exc, sender, recipients) if is_plain(sender, recipients) else exc)  # type: ignore[arg-type]

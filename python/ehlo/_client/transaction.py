@@ -185,7 +185,7 @@ class Transaction:
             result = await transaction.send(octets, check=False)
         """
         link = self._going()
-        source, content = content_of(body, link.conn, international=bool(self._utf8_header))
+        source, content = content_of(body, link.conn, international=self._utf8_header)
         link.conn.give_content(self._number, content)
         self._over = True
         if source is not None:
