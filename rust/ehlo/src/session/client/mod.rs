@@ -282,7 +282,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     }
                 }
                 Err(error) => {
-                    if matches!(error, ReplyParseError::Code(_)) {
+                    if matches!(error, ReplyParseError::Code(_)) && self.may_say_quit() {
                         self.say_quit(); // A code outside 200 to 599 gets QUIT (C-RPL-03).
                     }
                     return self.fail(ProtocolFault::Reply(error));

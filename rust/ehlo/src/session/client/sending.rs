@@ -486,6 +486,18 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         self.expected.push_back(Expect::Hello(verb));
     }
 
+    /// Whether the peer will take QUIT for a command, behind a reply that cannot be read. While the reply to DATA is due,
+    /// or content is on its way, QUIT would be content; behind AUTH it would be a response, and behind STARTTLS a record.
+    /// Where several replies are due, nobody knows which of them this one was.
+    pub(super) fn may_say_quit(&self) -> bool {
+        let mut due = self.expected.iter();
+        match (due.next(), due.next()) {
+            (None, _) => self.sending.is_none(),
+            (Some(Expect::Data | Expect::Auth { .. } | Expect::StartTls), _) => false,
+            (Some(_), rest) => rest.is_none(),
+        }
+    }
+
     pub(super) fn say_quit(&mut self) {
         self.output.extend_from_slice(b"QUIT\r\n");
         self.transcript.sent(b"QUIT");
