@@ -464,6 +464,35 @@ fn c_aut_33_an_empty_initial_response() {
     });
 }
 
+/// FAULTS C14: LOGIN does not read its prompts; and white space behind base64 does no harm.
+#[test]
+fn faults_c14_login_does_not_read_prompts() {
+    for prompt in ["VXNlcm5hbWU6", "VXNlcm5hbWU6 \t", "Username:", "?!", "", "VXNlcm5hbWU", "=", "Benutzer \u{fc}"] {
+        ready(settings(), "AUTH LOGIN", |peer| {
+            peer.conn.auth("login", None).unwrap();
+            peer.turn();
+            for answer in ["jane", "secret"] {
+                peer.heard();
+                peer.say(format!("334 {prompt}\r\n"));
+                peer.events();
+                peer.conn.respond(answer.as_bytes()).unwrap();
+                peer.turn();
+            }
+            peer.hears("c2VjcmV0\r\n");
+            peer.say("235 ok\r\n");
+            peer.happened(&["AUTH 235"]);
+        });
+    }
+    ready(settings(), "AUTH CRAM-MD5", |peer| {
+        peer.conn.auth("CRAM-MD5", None).unwrap();
+        peer.turn();
+        peer.heard();
+        peer.say("334 PDFAeD4= \r\n");
+        peer.hears("");
+        assert!(peer.conn.respond(b"x").is_ok());
+    });
+}
+
 #[test]
 fn c_aut_32_a_challenge_that_is_no_base64() {
     ready(settings(), "AUTH PLAIN", |peer| {

@@ -513,10 +513,11 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     "AUTH  \r\n".len() + mechanism.len() + initial.len() > 512 // RFC 5321 4.5.3.1.4
                 });
                 let (now, held) = if long { (None, initial) } else { (initial, None) };
+                let blind = mechanism.eq_ignore_ascii_case("LOGIN");
                 let redacted = format!("AUTH {mechanism}{}", if now.is_some() { " [initial response]" } else { "" });
                 self.transcript.sent(redacted.as_bytes());
                 let _ = Command::Auth { mechanism, initial: now }.write(&mut self.output);
-                Expect::Auth { id, held }
+                Expect::Auth { id, held, blind }
             }
             command => {
                 // It was written once before, to see whether it can be.
