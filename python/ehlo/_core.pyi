@@ -1694,11 +1694,11 @@ class RecipientResult:
 
     __match_args__: Final = ("path", "reply")
     @property
-    def recipient(self) -> Recipient:
-        """The forward-path and parameters as they were given."""
+    def recipient(self) -> Recipient | str:
+        """The forward-path and parameters as they were given; a `str` that is no address (`refuse_invalid`)."""
     @property
-    def path(self) -> _ForwardPath:
-        """An `Address`, or a `Postmaster` without domain."""
+    def path(self) -> _ForwardPath | str:
+        """An `Address`, or a `Postmaster` without domain; a `str` that is no address (`refuse_invalid`)."""
     @property
     def accepted(self) -> bool:
         """Whether the server took responsibility (RFC 5321 4.2.5)."""
@@ -1770,6 +1770,13 @@ class SendResult:
     def completed_by(self, rest: SendResult) -> SendResult:
         """This result with the recipients that were not tried taken from `rest`: the result of a further attempt, on
         another connection, for those and in the same order (RFC 9422 4.1).
+        """
+    @staticmethod
+    def unsent() -> SendResult:
+        """The result of a message without recipients: nothing was sent."""
+    def with_refused(self, refused: Sequence[tuple[int, str, Reply]]) -> SendResult:
+        """This result and recipients that are no addresses: for each its place among all recipients, its text, and the
+        reply that says why it is refused.
         """
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

@@ -124,6 +124,7 @@ class BaseClient:
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
         check: bool = True,
+        refuse_invalid: bool = False,
     ) -> SendResult:
         """Send one message, and wait until the server has answered for every recipient (RFC 5321 3.3).
 
@@ -139,6 +140,9 @@ class BaseClient:
                 header section is UTF-8 and not only ASCII; an email.message gets UTF-8 in its header fields. ``False``:
                 never. ``None``: if an :class:`ehlo.Sender` has ``smtputf8``. A non-ASCII address needs it, too.
             check: raise if the server refused the message for every recipient; ``False``: the result says it.
+            refuse_invalid: a recipient that is no address (RFC 5321 4.1.2) is refused in the result with 553 5.1.3, and
+                the others get the mail. Its ``path`` is the text as it was given. By default such a recipient raises
+                :class:`ehlo.InvalidAddressError`, and nothing is sent to anybody.
 
         Returns:
             What became of it for each recipient. Some may be refused.
@@ -161,7 +165,7 @@ class BaseClient:
             raise self._in_use()
         link = self._link
         letter = None
-        plain = type(message) is bytes and is_plain(sender, recipients) and utf8_header is None
+        plain = type(message) is bytes and utf8_header is None and not refuse_invalid and is_plain(sender, recipients)
         if plain and not link.limited and link.disconnect is None:
             # The usual case, without the detours of the others.
             try:
@@ -181,17 +185,23 @@ class BaseClient:
             link.served = True
             result = results.popleft()
         else:
-            letter = Letter(message, sender, recipients, size, eight_bit, utf8_header)
+            letter = Letter(message, sender, recipients, size, eight_bit, utf8_header, refuse_invalid)
             self._busy = "send"
             try:
-                result = await self._deliver(letter)
+                result = letter.completed(None if letter.is_for_nobody else await self._deliver(letter))
             finally:
                 self._busy = None
         if not result.all_accepted and not result.accepted and (check or result.failure is not None):
             raise self._link.error_of(result, letter.sender if letter is not None else sender or "")
         return result
 
-    def send_many(self, items: Iterable[Item] | AsyncIterable[Item], *, utf8_header: bool | None = None) -> SendMany:
+    def send_many(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        utf8_header: bool | None = None,
+        refuse_invalid: bool = False,
+    ) -> SendMany:
         """Send messages one behind the other without waiting in between: one round trip a message where the server
         offers PIPELINING (RFC 2920 3.1), fewer where it offers CHUNKING (RFC 3030).
 
@@ -200,7 +210,7 @@ class BaseClient:
 
         Arguments:
             items: ``(message, sender, recipients)`` as for :meth:`send`, from an iterable or an async iterable.
-            utf8_header: as for :meth:`send`, for all of them.
+            utf8_header, refuse_invalid: as for :meth:`send`, for all of them.
 
         Returns:
             An async iterator of one :class:`ehlo.SendResult` for each item, in order. To leave it early closes the
@@ -214,7 +224,7 @@ class BaseClient:
             async for result in client.send_many((octets, "a@b.example", [to]) for to in recipients):
                 print(result)
         """
-        return SendMany(self, items, utf8_header)
+        return SendMany(self, items, utf8_header, refuse_invalid)
 
     def transaction(
         self,

@@ -12,9 +12,18 @@ import sys
 from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard
 
-from ehlo._client.paths import RecipientLike, Recipients, SenderLike, ascii_path, naming_address, recipient_list
+from ehlo._client.paths import (
+    NoAddress,
+    RecipientLike,
+    Recipients,
+    SenderLike,
+    ascii_path,
+    naming_address,
+    recipient_list,
+    without_invalid,
+)
 from ehlo._client.source import PIECE, Source
-from ehlo._core import ClientConnection, Recipient, Sender
+from ehlo._core import ClientConnection, Recipient, Sender, SendResult
 from ehlo._errors import LocalProtocolError
 
 if TYPE_CHECKING:
@@ -136,6 +145,7 @@ class Letter:
         size: octets of content with CRLF line ends, where it comes in pieces and that is known (RFC 1870 6).
         eight_bit: whether a content that comes in pieces has octets above 127, if known (RFC 6152).
         utf8_header: whether the header section is a reason for SMTPUTF8, if it is UTF-8 (RFC 6531 3.4).
+        refuse_invalid: a recipient that is no address is left out here, and refused in the result.
 
     Raises:
         LocalProtocolError: no sender or recipients.
@@ -146,7 +156,17 @@ class Letter:
         identifier = Letter(b"Subject: hi\\r\\n\\r\\n", "a@b.example", ["c@d.example"]).queue(conn)
     """
 
-    __slots__ = ("_content", "_eight_bit", "_message", "_size", "_utf8_header", "recipients", "sender", "source")
+    __slots__ = (
+        "_content",
+        "_eight_bit",
+        "_message",
+        "_no_addresses",
+        "_size",
+        "_utf8_header",
+        "recipients",
+        "sender",
+        "source",
+    )
 
     def __init__(
         self,
@@ -156,6 +176,7 @@ class Letter:
         size: int | None = None,
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
+        refuse_invalid: bool = False,
     ) -> None:
         self.source: Source | None = None
         self._message: Message[Any, Any] | None = None
@@ -183,6 +204,20 @@ class Letter:
             raise LocalProtocolError("no recipients: give at least one (RFC 5321 3.3)")
         self.sender: SenderLike = ascii_path(sender)
         self.recipients = recipient_list(recipients)
+        self._no_addresses: list[NoAddress] = []
+        if refuse_invalid:
+            self.recipients, self._no_addresses = without_invalid(self.recipients)
+
+    @property
+    def is_for_nobody(self) -> bool:
+        """Whether all of its recipients are no addresses: there is nothing to send."""
+        return bool(self._no_addresses) and not self.recipients
+
+    def completed(self, result: SendResult | None) -> SendResult:
+        """The result with the recipients that are no addresses; ``None`` is that of a letter for nobody."""
+        if result is None:
+            result = SendResult.unsent()
+        return result.with_refused(self._no_addresses) if self._no_addresses else result
 
     @property
     def can_repeat(self) -> bool:

@@ -210,6 +210,7 @@ class BasePool(Generic[ClientT]):
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
         check: bool = True,
+        refuse_invalid: bool = False,
     ) -> SendResult:
         """Send one message over a connection of the pool; waits for one in turn if all are in use.
 
@@ -227,18 +228,19 @@ class BasePool(Generic[ClientT]):
 
             results = await asyncio.gather(*(pool.send(octets, "a@b.example", [to]) for to in recipients))
         """
-        letter = Letter(message, sender, recipients, size, eight_bit, utf8_header)
+        letter = Letter(message, sender, recipients, size, eight_bit, utf8_header, refuse_invalid)
         client = await self._acquire()
         try:
             reused = client._link.served
             if reused and letter.source is not None and not await self._lives(client):
                 # What comes in pieces comes once: the connection has to be a good one.
                 client, reused = await self._replace(client), False
-            result = await self._attempt(client, letter, reused)
-            if result is None:
+            result = None if letter.is_for_nobody else await self._attempt(client, letter, reused)
+            if result is None and not letter.is_for_nobody:
                 self._statistics.retried += 1
                 client = await self._replace(client)
                 result = await client._deliver(letter)
+            result = letter.completed(result)
         except BaseException:
             if client in self._busy and client._link.disconnect is None and client._busy is None:
                 await self._release(client)  # the mistake was the program's, the connection is good
