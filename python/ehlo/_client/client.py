@@ -21,8 +21,8 @@ from ehlo._client.message import Letter, SendableMessage
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike, is_plain, naming_address
 from ehlo._client.send_many import Item, SendMany
 from ehlo._client.transaction import Transaction
-from ehlo._client.xclient import tell_client
-from ehlo._core import NULL, Capabilities, ClientConfig, ClientConnection, Reply, SendResult
+from ehlo._client.xclient import passed_on, tell_client
+from ehlo._core import NULL, Capabilities, ClientAttributes, ClientConfig, ClientConnection, Reply, SendResult
 from ehlo._errors import LocalProtocolError, SMTPException
 from ehlo._types import Wakeup
 
@@ -360,25 +360,28 @@ class BaseClient:
             self._again = [lambda link: tell_client(link, "XCLIENT", attributes)]
         return reply
 
-    async def xforward(self, **attributes: str | int | None) -> Reply:
+    async def xforward(self, client: ClientAttributes | None = None, /, **attributes: str | int | None) -> Reply:
         """Tell who the client of the next message is, for the server's log and filters (Postfix XFORWARD_README). It
         holds until the end of that message.
 
         Arguments:
+            client: what our own client said, to pass it on: :attr:`ehlo.Session.xforward`.
             attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``ident``, ``source``; as for
-                :meth:`xclient`.
+                :meth:`xclient`. They go before those of ``client``.
 
         Returns:
             The last reply: 250, or the first that refuses.
 
         Raises:
             SMTPNotSupportedError, LocalProtocolError, SMTPServerDisconnected, SMTPTimeoutError: as :meth:`xclient`.
+            LocalProtocolError: there is nothing to tell: ``client`` is ``None``, and there are no attributes.
 
         Example::
 
             await client.xforward(name="c.example", addr="192.0.2.1", source="REMOTE")
+            if session.xforward is not None: await client.xforward(session.xforward)
         """
-        return await self._attribute_command("XFORWARD", attributes)
+        return await self._attribute_command("XFORWARD", passed_on(client) | attributes)
 
     # ---- commands --------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from typing import Any, Generic, Self, TypeVar
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
 from ehlo._client.message import Letter, SendableMessage
-from ehlo._client.paths import Recipients, SenderLike
+from ehlo._client.paths import RecipientLike, Recipients, SenderLike
 from ehlo._client.transaction import Transaction
-from ehlo._core import SendResult
+from ehlo._core import NULL, Reply, SendResult
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPSenderRefused, SMTPServerDisconnected
 from ehlo._types import Wakeup
 
@@ -308,6 +308,17 @@ class BasePool(Generic[ClientT]):
             raise
         self._count(transaction, reused)
         await self._release(client)
+
+    async def verify(self, recipient: RecipientLike, sender: SenderLike = NULL) -> Reply:
+        """Ask whether the server takes mail for a recipient, by MAIL, RCPT and RSET, over a connection of the pool.
+        Arguments, result and exceptions are those of :meth:`ehlo.asyncio.Client.verify` and :meth:`transaction`.
+
+        Example::
+
+            (await pool.verify("c@d.example")).is_positive
+        """
+        async with self.transaction(sender, eight_bit=False) as transaction:
+            return await transaction.rcpt(recipient)
 
     # ---- the engine room -------------------------------------------------------------------------
 

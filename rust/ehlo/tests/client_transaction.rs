@@ -518,6 +518,41 @@ fn c_cli_26_smtputf8_where_it_is_needed() {
     });
 }
 
+/// RFC 9422 4: a transaction step by step says no more recipients than the peer takes. The others are 452 without RCPT.
+#[test]
+fn limits_hold_in_a_transaction_step_by_step() {
+    let (two, domain) = ("PIPELINING, LIMITS RCPTMAX=2", "PIPELINING, LIMITS RCPTDOMAINMAX=1");
+    for (offer, to, said, refused) in [
+        (two, ["c@d", "e@f", "g@h", "i@j"], ["c@d", "e@f"], ["g@h", "i@j"]),
+        (domain, ["c@d", "e@f", "g@D", "i@j"], ["c@d", "g@D"], ["e@f", "i@j"]),
+    ] {
+        ready(settings(), offer, |peer| {
+            let Envelope { sender, .. } = Envelope::parse("a@b", ["c@d"]).unwrap();
+            let id = peer.conn.mail(sender, Facts { eight_bit: Some(false), ..Facts::default() }).unwrap();
+            for one in to {
+                let Envelope { recipients, .. } = Envelope::parse("a@b", [one]).unwrap();
+                peer.conn.rcpt(id, recipients[0].clone()).unwrap();
+            }
+            peer.turn();
+            peer.hears(&format!("MAIL FROM:<a@b>\r\nRCPT TO:<{}>\r\nRCPT TO:<{}>\r\n", said[0], said[1]));
+            peer.happened(&["RCPT 452", "RCPT 452"]);
+            peer.say("250 ok\r\n250 ok\r\n250 ok\r\n");
+            peer.happened(&["MAIL 250", "RCPT 250", "RCPT 250"]);
+            peer.conn.give_content(id, Some(b"hi\r\n".to_vec())).unwrap();
+            peer.turn();
+            peer.hears("DATA\r\n");
+            peer.say("354 go\r\n250 ok\r\n");
+            let result = peer.events().pop().unwrap();
+            for one in said {
+                assert!(result.contains(&format!("{one} + 250 Content")), "{result}");
+            }
+            for one in refused {
+                assert!(result.contains(&format!("{one} - 452 Rcpt")), "{result}");
+            }
+        });
+    }
+}
+
 #[test]
 fn c_cli_22_and_23_size() {
     // C-CLI-22: more than the peer takes. C-CLI-23: SIZE is sent where it is offered and known.

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::config::Newlines;
-use super::event::{Failure, RecipientResult};
+use super::event::{Failure, RecipientResult, Stage};
 use crate::session::envelope::{Recipient, Sender};
 use crate::syntax::command::Verb;
+use crate::syntax::reply::Reply;
 use crate::wire::content::{BareNewlines, ContentReader, Discard};
 use crate::wire::dot::{DotEncoder, EncodePolicy};
 
@@ -182,6 +183,21 @@ impl<B> Job<B> {
         self.asked.push_back((number, Verb::Rcpt));
     }
 
+    /// The first recipient that waits for its RCPT is refused, and RCPT is never said. Gives the number of that RCPT.
+    pub(super) fn refuse_pending(&mut self, reply: &Arc<Reply>) -> Option<(u64, Verb)> {
+        // Those that wait are the last that the program asked for.
+        let place = self.asked.len().checked_sub(self.pending.len())?;
+        let index = self.pending.pop_front()?;
+        self.results[index].decide(reply, Stage::Rcpt);
+        self.asked.remove(place)
+    }
+
+    /// The domain of a recipient, in lower case; empty for the postmaster without a domain.
+    pub(super) fn domain(&self, index: usize) -> String {
+        let path = &self.message.recipients[index].path;
+        path.address().map_or_else(String::new, |address| address.domain().to_ascii_lowercase())
+    }
+
     /// Whether it may take several transactions: its content can be sent again, and who is in which is ours to say.
     pub(super) fn is_divisible(&self) -> bool {
         self.is_whole() && !self.stepwise
@@ -201,8 +217,7 @@ impl<B> Job<B> {
         let mut domains: Vec<String> = Vec::new();
         let (mut batch, mut rest) = (Vec::new(), VecDeque::new());
         for index in std::mem::take(&mut self.pending) {
-            let path = &self.message.recipients[index].path;
-            let domain = path.address().map_or_else(String::new, |address| address.domain().to_ascii_lowercase());
+            let domain = self.domain(index);
             let known = domains.contains(&domain);
             if most.is_none_or(|most| batch.len() < most) && (known || domains.len() < most_domains as usize) {
                 batch.push(index);
