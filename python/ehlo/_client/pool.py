@@ -229,6 +229,9 @@ class BasePool(Generic[ClientT]):
             results = await asyncio.gather(*(pool.send(octets, "a@b.example", [to]) for to in recipients))
         """
         letter = Letter(message, sender, recipients, size, eight_bit, utf8_header, refuse_invalid)
+        return await self._send(letter, check)
+
+    async def _send(self, letter: Letter, check: bool) -> SendResult:
         client = await self._acquire()
         try:
             reused = client._link.served
