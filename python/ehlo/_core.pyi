@@ -1694,11 +1694,11 @@ class RecipientResult:
 
     __match_args__: Final = ("path", "reply")
     @property
-    def recipient(self) -> Recipient:
-        """The forward-path and parameters as they were given."""
+    def recipient(self) -> Recipient | str:
+        """The forward-path and parameters as they were given; a `str` that is no address (`refuse_invalid`)."""
     @property
-    def path(self) -> _ForwardPath:
-        """An `Address`, or a `Postmaster` without domain."""
+    def path(self) -> _ForwardPath | str:
+        """An `Address`, or a `Postmaster` without domain; a `str` that is no address (`refuse_invalid`)."""
     @property
     def accepted(self) -> bool:
         """Whether the server took responsibility (RFC 5321 4.2.5)."""
@@ -1770,6 +1770,13 @@ class SendResult:
     def completed_by(self, rest: SendResult) -> SendResult:
         """This result with the recipients that were not tried taken from `rest`: the result of a further attempt, on
         another connection, for those and in the same order (RFC 9422 4.1).
+        """
+    @staticmethod
+    def unsent() -> SendResult:
+        """The result of a message without recipients: nothing was sent."""
+    def with_refused(self, refused: Sequence[tuple[int, str, Reply]]) -> SendResult:
+        """This result and recipients that are no addresses: for each its place among all recipients, its text, and the
+        reply that says why it is refused.
         """
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -1859,13 +1866,22 @@ class ClientConnection:
         Raises:
             LocalProtocolError: if no handshake was due.
         """
-    def send_message(self, sender: _SenderLike, recipients: Iterable[_RecipientLike], content: Buffer) -> int:
+    def send_message(
+        self,
+        sender: _SenderLike,
+        recipients: Iterable[_RecipientLike],
+        content: Buffer,
+        *,
+        utf8_header: bool | None = None,
+    ) -> int:
         """Queue a message whose content is here.
 
         Args:
             sender: a mailbox, "" or `NULL` for the null reverse-path, or a `Sender` with parameters.
             recipients: mailboxes, or `Recipient` with parameters.
             content: octets; a `bytes` is not copied.
+            utf8_header: whether MAIL says SMTPUTF8 for the sake of the header section (RFC 6531 3.4); None: if the
+                `Sender` asks for it. A header section that is ASCII, or not UTF-8, is never a reason for SMTPUTF8.
 
         Returns:
             the number under which its `SendResult` comes.
@@ -1888,7 +1904,7 @@ class ClientConnection:
             sender, recipients: as for `send_message`.
             size: octets with CRLF line ends, if known (RFC 1870).
             eight_bit: whether there are octets above 127, if known (RFC 6152).
-            utf8_header: whether there are any in the header section, if known (RFC 6531).
+            utf8_header: as for `send_message`; the header section is taken to be UTF-8.
 
         Returns:
             the number under which its `SendResult` comes.

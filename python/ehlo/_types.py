@@ -78,18 +78,20 @@ class Wakeup(Protocol):
     async def wait(self) -> object: ...
 
 
-def path_text(path: ForwardPath | ReversePath) -> str:
+def path_text(path: ForwardPath | ReversePath | str) -> str:
     """Return a path as it stands between ``<`` and ``>`` (RFC 5321 4.1.2).
 
     Arguments:
         path: the path of an envelope. The null reverse-path gives ``""``, the postmaster without a domain gives
-            ``"Postmaster"`` as it was written.
+            ``"Postmaster"`` as it was written. A text stays as it is.
 
     Example::
 
         >>> path_text(ehlo.Address("<a@b.example>"))
         'a@b.example'
     """
+    if isinstance(path, str):
+        return path
     mailbox = getattr(path, "mailbox", None)
     if mailbox is not None:
         return str(mailbox)

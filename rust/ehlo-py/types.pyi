@@ -300,8 +300,8 @@ class CommandReply:
     reply: Reply | None
 
 class RecipientResult:
-    recipient: Recipient
-    path: _ForwardPath
+    recipient: Recipient | str
+    path: _ForwardPath | str
     accepted: bool
     reply: Reply | None
     stage: Literal["mail", "rcpt", "data", "content"] | None
@@ -319,6 +319,9 @@ class SendResult:
     explanation: str | None
     is_temporary: bool
     def completed_by(self, rest: SendResult) -> SendResult: ...
+    @staticmethod
+    def unsent() -> SendResult: ...
+    def with_refused(self, refused: Sequence[tuple[int, str, Reply]]) -> SendResult: ...
 
 class Unsolicited:
     reply: Reply
@@ -339,7 +342,9 @@ class ClientConnection:
     def receive_eof(self) -> None: ...
     def receive_timeout(self) -> None: ...
     def tls_established(self, *, verified: bool) -> None: ...
-    def send_message(self, sender: _SenderLike, recipients: Iterable[_RecipientLike], content: Buffer) -> int: ...
+    def send_message(
+        self, sender: _SenderLike, recipients: Iterable[_RecipientLike], content: Buffer, *, utf8_header: bool | None
+    ) -> int: ...
     def start_message(
         self,
         sender: _SenderLike,

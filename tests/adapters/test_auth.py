@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import ehlo
-from backends import CONFIG, MAIL, Backend
+from backends import CONFIG, MAIL, Backend, Peer
 
 pytestmark = pytest.mark.tcp  # the clients are programs that know TCP only
 
@@ -253,5 +253,27 @@ def test_auth_in_the_clear_is_not_to_be_had(backend: Backend, tls: tuple[ssl.SSL
             client = await backend.ready(server)
             assert (await client.ask(plain(PASSWORD))).startswith("538 5.7.11")
             assert (await client.ask(MAIL[:27])).startswith("530 5.7.0")
+
+    backend.run(main)
+
+
+@pytest.mark.parametrize("prompt", [b"User Name", b"VXNlcm5hbWU6 ", b"\xff", b""])
+def test_faults_c14_login_goes_on_whatever_the_prompts_say(backend: Backend, prompt: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.hello(b"250-mx.example\r\n250 AUTH LOGIN\r\n")
+        for line in (b"AUTH LOGIN", b"amFuZQ=="):
+            assert await peer.lines(1) == [line]
+            peer.say(b"334 " + prompt + b"\r\n")
+        assert await peer.lines(1) == [b"c2VjcmV0"]
+        peer.say(b"235 ok\r\n")
+        assert await peer.farewell() == b"QUIT\r\n"
+
+    async def main() -> None:
+        config = ehlo.ClientConfig("client.example")
+        async with (
+            backend.scripted(script) as port,
+            backend.adapter.connect("127.0.0.1", port, config=config) as client,
+        ):
+            assert (await client.login("jane", "secret", allow_clear=True)).code == 235
 
     backend.run(main)

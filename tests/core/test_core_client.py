@@ -215,6 +215,7 @@ def test_results_tell_of_every_recipient(ready: ehlo.ClientConnection) -> None:
     assert (refused.accepted, refused.stage) == (False, "rcpt")
     assert result.recipients[0].stage == "content"
     assert result.recipients[2].rcpt == ehlo.Reply(251, None, "<x@y>")
+    assert isinstance(result.recipients[0].recipient, ehlo.Recipient)
     assert result.recipients[0].recipient.notify is None
     assert result.reply == ehlo.Reply(250, "2.0.0", "queued")
     assert (result.all_accepted, result.is_temporary) == (False, False)

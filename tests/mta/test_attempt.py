@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 import pytest
@@ -61,7 +63,12 @@ CASES = {
 
 
 async def attempt(
-    targets: list[Target], *, lmtp: bool = False, message: Message | None = None, link: Link | None = None
+    targets: list[Target],
+    *,
+    lmtp: bool = False,
+    message: Message | None = None,
+    link: Link | None = None,
+    content: Any = CONTENT,
 ) -> tuple[Attempt, list[Outcome]]:
     config = ehlo.ClientConfig("mx.example", lmtp=lmtp, drop_dsn=True)
     message = Message(1, "a@b.example", 0.0, size=len(CONTENT)) if message is None else message
@@ -69,7 +76,7 @@ async def attempt(
     async def connect(target: Target) -> Link:
         return await open_link(target, TlsPolicy("off"), config)
 
-    one = Attempt(message, [Recipient(1, "c@d.example")], CONTENT, targets, connect, link, is_final=lmtp)
+    one = Attempt(message, [Recipient(1, "c@d.example")], content, targets, connect, link, is_final=lmtp)
     outcomes = await one.run()
     if one.link is not None:
         await one.link.client.close()
@@ -187,6 +194,27 @@ def test_c_que_22_what_no_server_can_take_comes_back(message: Message, code: str
         assert one.reached
 
     run("asyncio", main)
+
+
+@pytest.mark.parametrize("smtputf8", [False, True])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_faults_c10_what_came_without_smtputf8_goes_on_without_it(loop: str, smtputf8: bool, streamed: bool) -> None:
+    octets = b"Subject: Gr\xfc\xdfe\r\n\r\nhi\r\n" if not smtputf8 else "Subject: Grüße\r\n\r\nhi\r\n".encode()
+    message = Message(1, "a@b.example", 0.0, size=len(octets), eight_bit=True, utf8_header=True, smtputf8=smtputf8)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield octets
+
+    async def main() -> None:
+        for offered in (True, False):
+            sink = Sink()
+            async with serving(sink, config=ehlo.ServerConfig("mx.example", smtputf8=offered)) as server:
+                content = stream if streamed else octets
+                _, [outcome] = await attempt([Target("mx", "127.0.0.1", server.port)], message=message, content=content)
+            assert outcome.result == ("failed" if smtputf8 and not offered else "relayed")
+            assert [sent for _, sent in sink.got] == [octets] * (outcome.result == "relayed")
+
+    run(loop, main)
 
 
 def test_c_que_22_a_message_above_the_size_that_is_offered() -> None:

@@ -434,7 +434,8 @@ def test_s_que_10_received_names_the_cipher_suite(loop: str, kind: type[QueueHan
             serving(kind(queue), tls=authority.server()) as server,
             connect(server.port, tls="required", ssl_context=authority.client()) as client,
         ):
-            await client.send("Subject: ü\r\n\r\n".encode(), "a@b.example", ["c@d.example"])
+            octets = "Subject: ü\r\n\r\n".encode()
+            await client.send(octets, "a@b.example", ["c@d.example"], utf8_header=True)
             await until(lambda: "held" in spool.states())
         [row] = spool.rows.values()
         assert row.message.utf8_header

@@ -21,8 +21,8 @@ from ehlo._client.message import Letter, SendableMessage
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike, is_plain, naming_address
 from ehlo._client.send_many import Item, SendMany
 from ehlo._client.transaction import Transaction
-from ehlo._client.xclient import tell_client
-from ehlo._core import NULL, Capabilities, ClientConfig, ClientConnection, Reply, SendResult
+from ehlo._client.xclient import passed_on, tell_client
+from ehlo._core import NULL, Capabilities, ClientAttributes, ClientConfig, ClientConnection, Reply, SendResult
 from ehlo._errors import LocalProtocolError, SMTPException
 from ehlo._types import Wakeup
 
@@ -124,6 +124,7 @@ class BaseClient:
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
         check: bool = True,
+        refuse_invalid: bool = False,
     ) -> SendResult:
         """Send one message, and wait until the server has answered for every recipient (RFC 5321 3.3).
 
@@ -135,8 +136,13 @@ class BaseClient:
             recipients: one or several; an :class:`ehlo.Recipient` has parameters. ``None``: To, Cc and Bcc.
             size: octets with CRLF line ends, if the message comes in pieces and that is known (RFC 1870).
             eight_bit: whether there are octets above 127, likewise (RFC 6152).
-            utf8_header: whether there are in the header section, likewise (RFC 6531).
+            utf8_header: whether the message needs SMTPUTF8 for its header section (RFC 6531 3.4). ``True``: if the
+                header section is UTF-8 and not only ASCII; an email.message gets UTF-8 in its header fields. ``False``:
+                never. ``None``: if an :class:`ehlo.Sender` has ``smtputf8``. A non-ASCII address needs it, too.
             check: raise if the server refused the message for every recipient; ``False``: the result says it.
+            refuse_invalid: a recipient that is no address (RFC 5321 4.1.2) is refused in the result with 553 5.1.3, and
+                the others get the mail. Its ``path`` is the text as it was given. By default such a recipient raises
+                :class:`ehlo.InvalidAddressError`, and nothing is sent to anybody.
 
         Returns:
             What became of it for each recipient. Some may be refused.
@@ -159,7 +165,8 @@ class BaseClient:
             raise self._in_use()
         link = self._link
         letter = None
-        if type(message) is bytes and is_plain(sender, recipients) and not link.limited and link.disconnect is None:
+        plain = type(message) is bytes and utf8_header is None and not refuse_invalid and is_plain(sender, recipients)
+        if plain and not link.limited and link.disconnect is None:
             # The usual case, without the detours of the others.
             try:
                 link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
@@ -178,17 +185,23 @@ class BaseClient:
             link.served = True
             result = results.popleft()
         else:
-            letter = Letter(message, sender, recipients, size, eight_bit, utf8_header)
+            letter = Letter(message, sender, recipients, size, eight_bit, utf8_header, refuse_invalid)
             self._busy = "send"
             try:
-                result = await self._deliver(letter)
+                result = letter.completed(None if letter.is_for_nobody else await self._deliver(letter))
             finally:
                 self._busy = None
         if not result.all_accepted and not result.accepted and (check or result.failure is not None):
             raise self._link.error_of(result, letter.sender if letter is not None else sender or "")
         return result
 
-    def send_many(self, items: Iterable[Item] | AsyncIterable[Item]) -> SendMany:
+    def send_many(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        utf8_header: bool | None = None,
+        refuse_invalid: bool = False,
+    ) -> SendMany:
         """Send messages one behind the other without waiting in between: one round trip a message where the server
         offers PIPELINING (RFC 2920 3.1), fewer where it offers CHUNKING (RFC 3030).
 
@@ -197,6 +210,7 @@ class BaseClient:
 
         Arguments:
             items: ``(message, sender, recipients)`` as for :meth:`send`, from an iterable or an async iterable.
+            utf8_header, refuse_invalid: as for :meth:`send`, for all of them.
 
         Returns:
             An async iterator of one :class:`ehlo.SendResult` for each item, in order. To leave it early closes the
@@ -210,7 +224,7 @@ class BaseClient:
             async for result in client.send_many((octets, "a@b.example", [to]) for to in recipients):
                 print(result)
         """
-        return SendMany(self, items)
+        return SendMany(self, items, utf8_header, refuse_invalid)
 
     def transaction(
         self,
@@ -225,7 +239,8 @@ class BaseClient:
 
         Arguments:
             sender: as for :meth:`send`.
-            size, eight_bit, utf8_header: facts of the content, as for :meth:`send`: MAIL says them.
+            size, eight_bit, utf8_header: facts of the content, as for :meth:`send`: MAIL says them before the content
+                is known.
 
         Returns:
             An async context manager that gives a :class:`ehlo.asyncio.Transaction`; its methods say what they raise.
@@ -345,25 +360,28 @@ class BaseClient:
             self._again = [lambda link: tell_client(link, "XCLIENT", attributes)]
         return reply
 
-    async def xforward(self, **attributes: str | int | None) -> Reply:
+    async def xforward(self, client: ClientAttributes | None = None, /, **attributes: str | int | None) -> Reply:
         """Tell who the client of the next message is, for the server's log and filters (Postfix XFORWARD_README). It
         holds until the end of that message.
 
         Arguments:
+            client: what our own client said, to pass it on: :attr:`ehlo.Session.xforward`.
             attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``ident``, ``source``; as for
-                :meth:`xclient`.
+                :meth:`xclient`. They go before those of ``client``.
 
         Returns:
             The last reply: 250, or the first that refuses.
 
         Raises:
             SMTPNotSupportedError, LocalProtocolError, SMTPServerDisconnected, SMTPTimeoutError: as :meth:`xclient`.
+            LocalProtocolError: there is nothing to tell: ``client`` is ``None``, and there are no attributes.
 
         Example::
 
             await client.xforward(name="c.example", addr="192.0.2.1", source="REMOTE")
+            if session.xforward is not None: await client.xforward(session.xforward)
         """
-        return await self._attribute_command("XFORWARD", attributes)
+        return await self._attribute_command("XFORWARD", passed_on(client) | attributes)
 
     # ---- commands --------------------------------------------------------------------------------
 

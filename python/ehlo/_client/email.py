@@ -26,7 +26,7 @@ from ehlo._core import Capabilities
 from ehlo._errors import EhloError, LocalProtocolError, SMTPNotSupportedError
 from ehlo._idna import a_label
 
-__all__ = ["flatten", "recipients_of", "sender_of"]
+__all__ = ["flatten", "flatten_and_tell", "recipients_of", "sender_of"]
 
 _ADDRESS_FIELDS: Final = ("From", "Sender", "Reply-To", "To", "Cc")
 
@@ -124,14 +124,14 @@ def _readable(value: object) -> str:
 # ---- the octets ----------------------------------------------------------------------------------
 
 
-def flatten(message: Message[Any, Any], capabilities: Capabilities, *, international: bool = False) -> bytes:
+def flatten(message: Message[Any, Any], capabilities: Capabilities, *, international: bool | None = None) -> bytes:
     """The octets of ``message`` for a server that offers ``capabilities``, with CRLF line ends and without Bcc.
 
     Bodies go as they are where 8BITMIME is offered, else with an encoding that makes them ASCII (RFC 6152 3). Header
     fields are ASCII, with encoded words (RFC 2047) and A-labels, unless a local part is not ASCII (RFC 6532).
 
     Arguments:
-        international: an address of the envelope needs SMTPUTF8, or the program wants UTF-8 in the header section.
+        international: whether header fields are written in UTF-8 (RFC 6532); ``None``: if an address in them needs it.
 
     Raises:
         SMTPNotSupportedError: a signed part would have to be changed for a server without 8BITMIME (RFC 1847 2.1).
@@ -141,14 +141,23 @@ def flatten(message: Message[Any, Any], capabilities: Capabilities, *, internati
 
         octets = flatten(message, client.capabilities)
     """
+    return flatten_and_tell(message, capabilities, international)[0]
+
+
+def flatten_and_tell(
+    message: Message[Any, Any], capabilities: Capabilities, international: bool | None
+) -> tuple[bytes, bool]:
+    """The octets, and whether the header fields were written in UTF-8. Otherwise as :func:`flatten`."""
     message = copy.copy(message)
     del message["Bcc"]
     del message["Resent-Bcc"]
     eight_bit = "8BITMIME" in capabilities
     policy: Any = message.policy.clone(cte_type="8bit" if eight_bit else "7bit", linesep="\r\n")
+    utf8 = False
     if hasattr(policy, "utf8"):
-        international = _write_a_labels(message) or international
-        policy = policy.clone(utf8=international)
+        needed = _write_a_labels(message)
+        utf8 = needed if international is None else international
+        policy = policy.clone(utf8=utf8)
     out = BytesIO()
     # A line that begins with "From " is content like any other.
     generator = BytesGenerator(out, mangle_from_=False, policy=_careful(policy))
@@ -158,7 +167,7 @@ def flatten(message: Message[Any, Any], capabilities: Capabilities, *, internati
         raise
     except Exception as exc:  # the library's own, of any class
         raise LocalProtocolError(f"the message cannot be turned into octets: {type(exc).__name__}: {exc}") from exc
-    return out.getvalue()
+    return out.getvalue(), utf8
 
 
 def _careful(policy: Policy[Any]) -> Policy[Any]:

@@ -12,9 +12,18 @@ import sys
 from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard
 
-from ehlo._client.paths import RecipientLike, Recipients, SenderLike, ascii_path, naming_address, recipient_list
+from ehlo._client.paths import (
+    NoAddress,
+    RecipientLike,
+    Recipients,
+    SenderLike,
+    ascii_path,
+    naming_address,
+    recipient_list,
+    without_invalid,
+)
 from ehlo._client.source import PIECE, Source
-from ehlo._core import ClientConnection, Recipient, Sender
+from ehlo._core import ClientConnection, Recipient, Sender, SendResult
 from ehlo._errors import LocalProtocolError
 
 if TYPE_CHECKING:
@@ -37,7 +46,7 @@ after the other."""
 _WHOLE: Final = 262144
 
 
-def _read_file(file: _Readable) -> bytes | Iterator[bytes]:
+def _read_file(file: _Readable) -> bytes | Source:
     """The rest of a file, whole if it is short."""
     parts: list[bytes] = []
     octets = 0
@@ -49,7 +58,8 @@ def _read_file(file: _Readable) -> bytes | Iterator[bytes]:
             return b"".join(parts)
         parts.append(part)
         octets += len(part)
-    return _go_on(file, parts)
+    head = b"".join(parts)
+    return Source(_go_on(file, head), head)
 
 
 def _octets_left(file: _Readable) -> int | None:
@@ -65,9 +75,8 @@ def _octets_left(file: _Readable) -> int | None:
     return None
 
 
-def _go_on(file: _Readable, parts: list[bytes]) -> Iterator[bytes]:
-    while parts:
-        yield parts.pop(0)
+def _go_on(file: _Readable, head: bytes) -> Iterator[bytes]:
+    yield head
     while part := file.read(PIECE):
         yield part
 
@@ -78,21 +87,22 @@ def _is_email(message: object) -> TypeGuard[Message[Any, Any]]:
 
 
 def content_of(
-    message: SendableMessage, conn: ClientConnection, *, international: bool
+    message: SendableMessage, conn: ClientConnection, *, international: bool | None
 ) -> tuple[Source | None, Buffer | None]:
     """The content of a message whose envelope stands already: a source if it comes in pieces, or else octets.
 
     Arguments:
         message: see :data:`SendableMessage`.
         conn: says what the server offers.
-        international: whether MAIL said SMTPUTF8 (RFC 6531 3.4).
+        international: whether header fields are written in UTF-8, since MAIL said SMTPUTF8 (RFC 6531 3.4); ``None``: if
+            an address in them needs it.
 
     Raises:
         TypeError: the message is none.
 
     Example::
 
-        source, octets = content_of(b"Subject: hi\\r\\n\\r\\n", conn, international=False)
+        source, octets = content_of(b"Subject: hi\\r\\n\\r\\n", conn, international=None)
     """
     if _is_email(message):
         from ehlo._client.email import flatten
@@ -112,7 +122,7 @@ def _taken(message: Any) -> tuple[Source | None, Buffer | None, int | None]:
         # Enough to know that a message is too large (RFC 1870 6.1).
         octets = _octets_left(message)
         found = _read_file(message)
-        return (None, found, octets) if isinstance(found, bytes) else (Source(found), None, octets)
+        return (None, found, octets) if isinstance(found, bytes) else (found, None, octets)
     try:
         memoryview(message)
     except TypeError:
@@ -134,7 +144,8 @@ class Letter:
         recipients: ``None``: those that an email.message names.
         size: octets of content with CRLF line ends, where it comes in pieces and that is known (RFC 1870 6).
         eight_bit: whether a content that comes in pieces has octets above 127, if known (RFC 6152).
-        utf8_header: whether its header section has, if known (RFC 6531 3.4).
+        utf8_header: whether the header section is a reason for SMTPUTF8, if it is UTF-8 (RFC 6531 3.4).
+        refuse_invalid: a recipient that is no address is left out here, and refused in the result.
 
     Raises:
         LocalProtocolError: no sender or recipients.
@@ -145,7 +156,17 @@ class Letter:
         identifier = Letter(b"Subject: hi\\r\\n\\r\\n", "a@b.example", ["c@d.example"]).queue(conn)
     """
 
-    __slots__ = ("_content", "_eight_bit", "_message", "_size", "_utf8_header", "recipients", "sender", "source")
+    __slots__ = (
+        "_content",
+        "_eight_bit",
+        "_message",
+        "_no_addresses",
+        "_size",
+        "_utf8_header",
+        "recipients",
+        "sender",
+        "source",
+    )
 
     def __init__(
         self,
@@ -155,6 +176,7 @@ class Letter:
         size: int | None = None,
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
+        refuse_invalid: bool = False,
     ) -> None:
         self.source: Source | None = None
         self._message: Message[Any, Any] | None = None
@@ -174,12 +196,28 @@ class Letter:
             self.source, self._content, octets = _taken(message)
             if self._size is None:
                 self._size = octets
+        if self.source is not None and self.source.is_not_utf8:
+            self._utf8_header = False
         if sender is None:
             raise LocalProtocolError("no sender: give one; the null reverse-path is ehlo.NULL (RFC 5321 4.5.5)")
         if recipients is None:
             raise LocalProtocolError("no recipients: give at least one (RFC 5321 3.3)")
         self.sender: SenderLike = ascii_path(sender)
         self.recipients = recipient_list(recipients)
+        self._no_addresses: list[NoAddress] = []
+        if refuse_invalid:
+            self.recipients, self._no_addresses = without_invalid(self.recipients)
+
+    @property
+    def is_for_nobody(self) -> bool:
+        """Whether all of its recipients are no addresses: there is nothing to send."""
+        return bool(self._no_addresses) and not self.recipients
+
+    def completed(self, result: SendResult | None) -> SendResult:
+        """The result with the recipients that are no addresses; ``None`` is that of a letter for nobody."""
+        if result is None:
+            result = SendResult.unsent()
+        return result.with_refused(self._no_addresses) if self._no_addresses else result
 
     @property
     def can_repeat(self) -> bool:
@@ -198,24 +236,24 @@ class Letter:
         Raises:
             LocalProtocolError: an address is none, there are no recipients, the session is over.
         """
-        source = self.source
+        source, utf8_header = self.source, self._utf8_header
         if source is None:
             content = self._content
             if self._message is not None:
-                from ehlo._client.email import flatten
+                from ehlo._client.email import flatten_and_tell
 
-                international = self._utf8_header or self._international
-                content = flatten(self._message, conn.capabilities, international=international)
+                wish = True if utf8_header is None and self._international else utf8_header
+                content, utf8_header = flatten_and_tell(self._message, conn.capabilities, wish)
             assert content is not None
         try:
             if source is None:
-                return conn.send_message(self.sender, self.recipients, content)  # type: ignore[arg-type]
+                return conn.send_message(self.sender, self.recipients, content, utf8_header=utf8_header)  # type: ignore[arg-type]
             return conn.start_message(
                 self.sender,
                 self.recipients,
                 size=self._size,
                 eight_bit=self._eight_bit,
-                utf8_header=self._utf8_header,
+                utf8_header=utf8_header,
             )
         except LocalProtocolError as exc:
             raise naming_address(exc, self.sender, self.recipients) from None

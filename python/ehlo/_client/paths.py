@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from ehlo._core import Address, NullPath, Postmaster, Recipient, Sender
-from ehlo._errors import InvalidAddressError, LocalProtocolError
+from ehlo._core import Address, NullPath, Postmaster, Recipient, Reply, Sender
+from ehlo._errors import InvalidAddressError, LocalProtocolError, one_line
 from ehlo._idna import a_label
 
-__all__ = ["RecipientLike", "Recipients", "SenderLike", "ascii_path", "is_plain", "naming_address", "recipient_list"]
+__all__ = [
+    "NoAddress",
+    "RecipientLike",
+    "Recipients",
+    "SenderLike",
+    "ascii_path",
+    "is_plain",
+    "naming_address",
+    "recipient_list",
+    "without_invalid",
+]
 
 SenderLike: TypeAlias = str | Address | NullPath | Sender
 """Who a message is from: a mailbox; ``""`` or :data:`ehlo.NULL` for the null reverse-path; or an :class:`ehlo.Sender`
@@ -20,6 +30,10 @@ RecipientLike: TypeAlias = str | Address | Postmaster | Recipient
 
 Recipients: TypeAlias = RecipientLike | Iterable[RecipientLike]
 """One, or several."""
+
+
+NoAddress: TypeAlias = tuple[int, str, Reply]
+"""A recipient that is no address: its place among all, its text, and the reply that says what is wrong."""
 
 
 def ascii_path(path: Any) -> Any:
@@ -89,3 +103,25 @@ def recipient_list(recipients: Recipients) -> list[RecipientLike]:
     if isinstance(recipients, str | Address | Postmaster | Recipient):
         return [ascii_path(recipients)]
     return [ascii_path(recipient) for recipient in recipients]
+
+
+def without_invalid(recipients: Iterable[RecipientLike]) -> tuple[list[RecipientLike], list[NoAddress]]:
+    """Sort recipients: those that are addresses, and those that are none (RFC 5321 4.1.2).
+
+    Example::
+
+        good, bad = without_invalid(["c@d.example", "no address"])
+    """
+    good: list[RecipientLike] = []
+    bad: list[NoAddress] = []
+    for place, one in enumerate(recipients):
+        try:
+            if isinstance(one, str):
+                Recipient(one)
+            good.append(one)
+        except LocalProtocolError as exc:
+            text = str(one).encode("utf-8", "backslashreplace").decode()
+            why = one_line(exc).rpartition(": ")[2].encode("ascii", "replace").decode()
+            # RFC 3463 3.2: X.1.3 is the syntax of a destination mailbox.
+            bad.append((place, text, Reply(553, "5.1.3", f"No address: {why}")))
+    return good, bad

@@ -12,9 +12,9 @@ from typing import Any, Generic, Self, TypeVar
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
 from ehlo._client.message import Letter, SendableMessage
-from ehlo._client.paths import Recipients, SenderLike
+from ehlo._client.paths import RecipientLike, Recipients, SenderLike
 from ehlo._client.transaction import Transaction
-from ehlo._core import SendResult
+from ehlo._core import NULL, Reply, SendResult
 from ehlo._errors import LocalProtocolError, SMTPException, SMTPSenderRefused, SMTPServerDisconnected
 from ehlo._types import Wakeup
 
@@ -210,6 +210,7 @@ class BasePool(Generic[ClientT]):
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
         check: bool = True,
+        refuse_invalid: bool = False,
     ) -> SendResult:
         """Send one message over a connection of the pool; waits for one in turn if all are in use.
 
@@ -227,7 +228,8 @@ class BasePool(Generic[ClientT]):
 
             results = await asyncio.gather(*(pool.send(octets, "a@b.example", [to]) for to in recipients))
         """
-        return await self._send(Letter(message, sender, recipients, size, eight_bit, utf8_header), check)
+        letter = Letter(message, sender, recipients, size, eight_bit, utf8_header, refuse_invalid)
+        return await self._send(letter, check)
 
     async def _send(self, letter: Letter, check: bool) -> SendResult:
         client = await self._acquire()
@@ -236,11 +238,12 @@ class BasePool(Generic[ClientT]):
             if reused and letter.source is not None and not await self._lives(client):
                 # What comes in pieces comes once: the connection has to be a good one.
                 client, reused = await self._replace(client), False
-            result = await self._attempt(client, letter, reused)
-            if result is None:
+            result = None if letter.is_for_nobody else await self._attempt(client, letter, reused)
+            if result is None and not letter.is_for_nobody:
                 self._statistics.retried += 1
                 client = await self._replace(client)
                 result = await client._deliver(letter)
+            result = letter.completed(result)
         except BaseException:
             if client in self._busy and client._link.disconnect is None and client._busy is None:
                 await self._release(client)  # the mistake was the program's, the connection is good
@@ -308,6 +311,17 @@ class BasePool(Generic[ClientT]):
             raise
         self._count(transaction, reused)
         await self._release(client)
+
+    async def verify(self, recipient: RecipientLike, sender: SenderLike = NULL) -> Reply:
+        """Ask whether the server takes mail for a recipient, by MAIL, RCPT and RSET, over a connection of the pool.
+        Arguments, result and exceptions are those of :meth:`ehlo.asyncio.Client.verify` and :meth:`transaction`.
+
+        Example::
+
+            (await pool.verify("c@d.example")).is_positive
+        """
+        async with self.transaction(sender, eight_bit=False) as transaction:
+            return await transaction.rcpt(recipient)
 
     # ---- the engine room -------------------------------------------------------------------------
 

@@ -61,7 +61,9 @@ class SendMany:
         "_budget",
         "_client",
         "_error",
+        "_for_nobody",
         "_held",
+        "_incomplete",
         "_items",
         "_kept",
         "_late",
@@ -70,12 +72,26 @@ class SendMany:
         "_over",
         "_pulled",
         "_pump",
+        "_refuse_invalid",
+        "_utf8_header",
         "_window",
     )
 
-    def __init__(self, client: ManySender, items: Iterable[Item] | AsyncIterable[Item]) -> None:
+    def __init__(
+        self,
+        client: ManySender,
+        items: Iterable[Item] | AsyncIterable[Item],
+        utf8_header: bool | None,
+        refuse_invalid: bool,
+    ) -> None:
         self._client = client
         self._items = items
+        self._utf8_header = utf8_header
+        self._refuse_invalid = refuse_invalid
+        # Letters with recipients that are no addresses, by the number of their result.
+        self._incomplete: dict[int, Letter] = {}
+        # A letter with no other recipients: its result is due when those before it have theirs.
+        self._for_nobody: Letter | None = None
         # Where items are taken from: an iterator, or what a task beside took from an async one.
         self._pulled: Iterator[Item] | None = None
         self._pump: _Pump | None = None
@@ -109,6 +125,9 @@ class SendMany:
                     if self._more:
                         self._fill(link)
                     if self._open == 0:
+                        if self._for_nobody is not None:
+                            letter, self._for_nobody = self._for_nobody, None
+                            return letter.completed(None)
                         if not self._more:
                             raise self._end()
                         if link.limited and self._budget == 0:
@@ -138,7 +157,7 @@ class SendMany:
                         link = client._link
                         results = link.results
                         continue
-                return result
+                return self._completed(result)
         except BaseException as exc:
             self._leave()
             if self._open and not isinstance(exc, StopAsyncIteration):
@@ -185,7 +204,7 @@ class SendMany:
                 left = conn.mail_left
                 self._budget = room if left is None or self._client._open is None else left
             room = min(room, self._budget)
-        while room > 0:
+        while room > 0 and self._for_nobody is None:
             item = self._held
             if item is None:
                 item = self._take()
@@ -197,12 +216,19 @@ class SendMany:
                 break
             try:
                 message, sender, recipients = item
-                if type(message) is bytes and not link.limited and is_plain(sender, recipients):
-                    conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+                plain = type(message) is bytes and not link.limited and not self._refuse_invalid
+                if plain and is_plain(sender, recipients):
+                    # The envelope is ASCII and has no parameters.
+                    conn.send_message(sender, recipients, message, utf8_header=self._utf8_header)  # type: ignore[arg-type]
                     self._open += 1
                     room -= 1
                     continue
-                letter = Letter(message, sender, recipients)
+                letter = Letter(
+                    message, sender, recipients, utf8_header=self._utf8_header, refuse_invalid=self._refuse_invalid
+                )
+                if letter.is_for_nobody:
+                    self._for_nobody = letter
+                    break
                 number = letter.queue(conn)
             except LocalProtocolError as exc:  # the program's mistake: told after the results of earlier messages
                 self._fail(naming_address(exc, sender, recipients) if is_plain(sender, recipients) else exc)  # type: ignore[arg-type]
@@ -212,6 +238,8 @@ class SendMany:
                 break
             if letter.source is not None:
                 link.sources[number] = letter.source
+            if self._refuse_invalid:
+                self._incomplete[number] = letter
             if link.limited:
                 self._kept[number] = letter
                 self._budget -= 1
@@ -250,7 +278,12 @@ class SendMany:
         for letter, result in waiting:
             if result.failure == "mailmax":
                 result = await client._complete(letter, result)
-            self._late.append(result)
+            self._late.append(self._completed(result))
+
+    def _completed(self, result: SendResult) -> SendResult:
+        """The result with the recipients that were left out."""
+        letter = self._incomplete.pop(result.id, None)
+        return result if letter is None else letter.completed(result)
 
     def _fail(self, error: BaseException) -> None:
         """No more items; to be raised when all results were taken."""

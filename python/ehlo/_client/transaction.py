@@ -142,7 +142,8 @@ class Transaction:
                 the server offers PIPELINING (RFC 2920 3.1).
 
         Returns:
-            The reply; for several recipients a list with the reply to each.
+            The reply; for several recipients a list with the reply to each. A recipient beyond the server's LIMITS
+            (RCPTMAX, RCPTDOMAINMAX, RFC 9422 4) is not said: it gets 452 4.5.3 here.
 
         Raises:
             SMTPNotSupportedError: the server lacks what a recipient needs. This ends the transaction.
@@ -185,7 +186,7 @@ class Transaction:
             result = await transaction.send(octets, check=False)
         """
         link = self._going()
-        source, content = content_of(body, link.conn, international=bool(self._utf8_header))
+        source, content = content_of(body, link.conn, international=self._utf8_header)
         link.conn.give_content(self._number, content)
         self._over = True
         if source is not None:

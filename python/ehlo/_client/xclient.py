@@ -9,17 +9,38 @@ import ipaddress
 from typing import Final
 
 from ehlo._client.link import Link
-from ehlo._core import Reply, xtext_encode
+from ehlo._core import ClientAttributes, Reply, xtext_encode
 from ehlo._errors import LocalProtocolError, SMTPNotSupportedError
 
-__all__ = ["tell_client"]
+__all__ = ["passed_on", "tell_client"]
 
 # Octets of a command line with its CRLF (RFC 5321 4.5.3.1.4).
 _LINE: Final = 512
 
 
+# What XFORWARD says of a client (XFORWARD_README).
+_XFORWARD: Final = ("name", "addr", "port", "proto", "helo", "ident", "source")
+
+
+def passed_on(client: ClientAttributes | None) -> dict[str, str | int | None]:
+    """The attributes that a client's XFORWARD had, to be said again to the next server; none of ``None``.
+
+    Example::
+
+        passed_on(session.xforward)
+    """
+    if client is None:
+        return {}
+    attributes: dict[str, str | int | None] = {name: getattr(client, name) for name in _XFORWARD}
+    attributes = {name: value for name, value in attributes.items() if value is not None}
+    attributes |= {name.lower(): None for name in client.unavailable}
+    return attributes | {name.lower(): "[TEMPUNAVAIL]" for name in client.temporarily_unavailable}
+
+
 async def tell_client(link: Link, name: str, attributes: dict[str, str | int | None]) -> Reply:
     """XCLIENT or XFORWARD, in as many commands as it takes, until one is refused: the last reply."""
+    if not attributes:
+        raise LocalProtocolError(f"{name}: nothing to tell of the client: give an attribute")
     reply = None
     for part in _parts(link, name, attributes):
         if name == "XFORWARD":

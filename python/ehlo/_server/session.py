@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
 
-from ehlo._core import ClientAttributes, Message, ProxyHeader, Reply, ServerConnection
+from ehlo._core import ClientAttributes, Envelope, Message, ProxyHeader, Reply, ServerConnection
 from ehlo._errors import EhloError
+from ehlo._server.trace_fields import received
 from ehlo._tls import cipher_suite
 
 __all__ = ["Answer", "ContentAbortedError", "Method", "Result", "Session"]
@@ -135,6 +137,49 @@ class Session:
     def protocol(self) -> str:
         """The ``with`` keyword for a Received field: ``"ESMTP"``, ``"LMTP"`` ... (RFC 3848 1)."""
         return self._conn.protocol
+
+    def received(
+        self,
+        envelope: Envelope,
+        *,
+        ident: str | None = None,
+        now: datetime | None = None,
+        user: bool = False,
+        rdns: str | None = None,
+    ) -> bytes:
+        """The Received field of a message of this session, to be put above its content (RFC 5321 4.4): the name and
+        address of the client, the protocol, the cipher suite of TLS (RFC 8314 4.3) and the priority (RFC 6710 4.1).
+
+        Arguments:
+            envelope: the message's; ``for`` is written when it has exactly one recipient (RFC 5321 7.2).
+            ident: this server's id for the message: an atom.
+            now: when it was received, with its offset from UTC; the time now by default.
+            user: disclose the name of the authenticated user (RFC 5321 7.6).
+            rdns: the name of the client's address, if it was looked up and confirmed.
+
+        Raises:
+            LocalProtocolError: as :func:`ehlo.received`.
+
+        Example::
+
+            def on_message(self, session, envelope, content):
+                content = ehlo.prepend_fields(session.received(envelope, ident=new_id()), content)
+        """
+        hello, peer = self.hello, self.peer
+        return received(
+            now=datetime.now().astimezone() if now is None else now,
+            by=self.hostname,
+            hello=None if hello is None else hello[1],
+            peer=None if peer is None else peer[0],
+            rdns=rdns,
+            protocol=self.protocol,
+            ident=ident,
+            recipients=[recipient.path for recipient in envelope.recipients] if len(envelope.recipients) == 1 else (),
+            smtputf8=envelope.smtputf8,
+            user=self.identity if user else None,
+            tls=self.cipher_suite,
+            priority=envelope.sender.mt_priority,
+        )
 
     @property
     def message(self) -> Message | None:

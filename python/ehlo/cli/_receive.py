@@ -21,8 +21,7 @@ from ehlo._errors import EhloError
 from ehlo._server.handler import Handler
 from ehlo._server.limits import Statistics
 from ehlo._server.session import Session
-from ehlo._server.trace_fields import count_received, received
-from ehlo._tls import cipher_suite
+from ehlo._server.trace_fields import count_received
 from ehlo._types import path_text
 from ehlo.store import Maildir, Mbox, Store, failure_reply
 
@@ -207,19 +206,7 @@ def received_by(session: Session, envelope: Envelope, now: datetime) -> bytes:
 
         content = ehlo.prepend_fields(received_by(session, envelope, now), content)
     """
-    hello = session.hello
-    return received(
-        now=now,
-        by=session.hostname,
-        hello=None if hello is None else hello[1],
-        peer=None if session.peer is None else session.peer[0],
-        protocol=session.protocol,
-        ident=secrets.token_hex(8),
-        recipients=[recipient.path for recipient in envelope.recipients],
-        smtputf8=envelope.smtputf8,
-        tls=cipher_suite(session.tls),
-        priority=envelope.sender.mt_priority,
-    )
+    return session.received(envelope, ident=secrets.token_hex(8), now=now)
 
 
 def open_store(kind: Literal["maildir", "mbox"], path: str, option: str, **settings: Any) -> Store:

@@ -35,7 +35,6 @@ from ehlo.cli._receive import (
     complain,
     count,
     first_line,
-    printable,
     printable_line,
     say,
     seconds,
@@ -72,6 +71,11 @@ def add_parser(commands: Any) -> None:
     )
     what.add_argument(
         "--to", dest="recipients", metavar="MAILBOX", action="append", required=True, help="again for each recipient"
+    )
+    what.add_argument(
+        "--refuse-invalid",
+        action="store_true",
+        help="a --to that is no mailbox counts as refused, and the others get the message (default: nobody gets it)",
     )
     what.add_argument("--file", metavar="FILE", default="-", help="the message; - is standard input (default: -)")
     how = parser.add_argument_group("how")
@@ -209,7 +213,7 @@ def _check_paths(arguments: argparse.Namespace) -> None:
     for option, text in (("--from", arguments.sender), *(("--to", text) for text in arguments.recipients)):
         if option == "--from" and text in ("", "<>"):
             continue
-        if option == "--to" and text.strip("<>").lower() == "postmaster":
+        if option == "--to" and (arguments.refuse_invalid or text.strip("<>").lower() == "postmaster"):
             continue
         try:
             text.encode()
@@ -245,7 +249,7 @@ def _text(reply: Reply) -> str:
 def _fate(one: RecipientResult, result: SendResult) -> str:
     said = _text(one.reply) if one.reply is not None else result.explanation or "no reply"
     fate = "accepted" if one.accepted else "refused"
-    return f"<{printable(path_text(one.path))}> {fate}: {printable_line(said)}"
+    return f"<{printable_line(path_text(one.path))}> {fate}: {printable_line(said)}"
 
 
 def _hint(exc: Exception) -> str:
@@ -363,7 +367,10 @@ async def _send(arguments: argparse.Namespace, options: dict[str, Any], file: Bi
         async with opening as client:
             with contextlib.suppress(SMTPException):
                 try:
-                    totals.add(await client.send(file, arguments.sender, arguments.recipients), True)
+                    result = await client.send(
+                        file, arguments.sender, arguments.recipients, refuse_invalid=arguments.refuse_invalid
+                    )
+                    totals.add(result, True)
                 except SMTPException as exc:
                     if exc.result is None:
                         totals.errors.append(exc)
@@ -380,7 +387,7 @@ async def _send(arguments: argparse.Namespace, options: dict[str, Any], file: Bi
         items = ((content, arguments.sender, arguments.recipients) for _ in left)
         try:
             async with await opening as client:
-                async for result in client.send_many(items):
+                async for result in client.send_many(items, refuse_invalid=arguments.refuse_invalid):
                     totals.add(result, False)
         except SMTPException as exc:
             totals.errors.append(exc)

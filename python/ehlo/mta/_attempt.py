@@ -92,9 +92,11 @@ class Attempt:
         sender = _sender(message, client.capabilities)
         recipients = [_recipient(one, offers_dsn) for one in self._left]
         content = self.content
+        # A message that came without SMTPUTF8 goes on without it, whatever octets its header section has.
+        utf8_header = message.smtputf8 and message.utf8_header
         try:
             if isinstance(content, bytes):
-                result = await client.send(content, sender, recipients)
+                result = await client.send(content, sender, recipients, utf8_header=utf8_header)
             else:
                 result = await client.send(
                     content(),
@@ -102,7 +104,7 @@ class Attempt:
                     recipients,
                     size=message.size,
                     eight_bit=message.eight_bit,
-                    utf8_header=message.utf8_header,
+                    utf8_header=utf8_header,
                 )
         except ehlo.SMTPException as exc:
             if exc.result is None:
@@ -202,6 +204,6 @@ def _lacks(message: Message, offer: ehlo.Capabilities, result: ehlo.SendResult) 
         return ehlo.Reply(550, "5.7.30", text)  # RFC 8689 4.2.1
     if offer.size is not None and message.size > offer.size > 0:
         return ehlo.Reply(552, "5.3.4", text)  # RFC 1870 6.1
-    if "SMTPUTF8" not in offer and (message.smtputf8 or message.utf8_header or not message.sender.isascii()):
+    if "SMTPUTF8" not in offer and (message.smtputf8 or not message.sender.isascii()):
         return ehlo.Reply(553, "5.6.7", text)  # RFC 6531 3.5
     return ehlo.Reply(554, "5.6.3", text)  # RFC 6152 3

@@ -230,7 +230,7 @@ class Queue:
             return _LOOP
         message = self._message(envelope.sender, session)
         rows = [self._recipient(one, message) for one in envelope.recipients]
-        content = self._received(session, envelope, message) + content
+        content = session.received(envelope, ident=message.ident, now=_moment(message)) + content
         _measure(message, content)
         return await self._answer(message, rows, content)
 
@@ -250,7 +250,7 @@ class Queue:
         except OSError as exc:
             return self._not_stored(message, exc)
         try:
-            header = self._received(session, envelope, message)
+            header = session.received(envelope, ident=message.ident, now=_moment(message))
             await self._write(stage, message, header)
             in_header = True
             async for chunk in body:
@@ -452,19 +452,9 @@ class Queue:
             parameters=_others(recipient.parameters, _KNOWN_RCPT),
         )
 
-    def _received(self, session: ehlo.Session, envelope: ehlo.Envelope, message: Message) -> bytes:
-        return ehlo.received(
-            now=datetime.fromtimestamp(int(message.arrived), UTC),
-            by=session.hostname,
-            hello=message.hello,
-            peer=message.peer,
-            protocol=session.protocol,
-            ident=message.ident,
-            recipients=[one.path for one in envelope.recipients] if len(envelope.recipients) == 1 else (),
-            smtputf8=envelope.smtputf8,
-            tls=session.cipher_suite,
-            priority=envelope.sender.mt_priority,
-        )
+
+def _moment(message: Message) -> datetime:
+    return datetime.fromtimestamp(int(message.arrived), UTC)
 
 
 def _measure(message: Message, content: bytes) -> None:

@@ -169,7 +169,7 @@ class Settler:
             len(octets),
             eight_bit=not octets.isascii(),
             utf8_header=not head.isascii(),
-            smtputf8=not to.isascii(),
+            smtputf8=not (to.isascii() and head.isascii()),
         )
         log.info(LogLine("notified", message.ident, kind=notice.action, to=to, notice=report.ident))
         return report, [Recipient(self._spool.new_id(), to, due=now)], octets

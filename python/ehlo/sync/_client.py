@@ -14,7 +14,7 @@ from ehlo._client.options import ConnectOptions, Opening
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike
 from ehlo._client.send_many import Item
 from ehlo._client.send_many import SendMany as AsyncSendMany
-from ehlo._core import NULL, Capabilities, ClientConfig, Reply, SendResult
+from ehlo._core import NULL, Capabilities, ClientAttributes, ClientConfig, Reply, SendResult
 from ehlo.sync._blocking import BlockingClient, dial
 from ehlo.sync._run import refuse_async, run
 from ehlo.sync._transaction import Transaction
@@ -108,6 +108,7 @@ class Client:
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
         check: bool = True,
+        refuse_invalid: bool = False,
     ) -> SendResult:
         """Send one message, and block until the server has answered for every recipient (RFC 5321 3.3).
 
@@ -132,10 +133,13 @@ class Client:
                 eight_bit=eight_bit,
                 utf8_header=utf8_header,
                 check=check,
+                refuse_invalid=refuse_invalid,
             )
         )
 
-    def send_many(self, items: Iterable[Item]) -> SendMany:
+    def send_many(
+        self, items: Iterable[Item], *, utf8_header: bool | None = None, refuse_invalid: bool = False
+    ) -> SendMany:
         """Send messages one behind the other without waiting in between: one round trip a message where the server
         offers PIPELINING (RFC 2920 3.1), fewer where it offers CHUNKING (RFC 3030).
 
@@ -154,7 +158,8 @@ class Client:
                 print(result)
         """
         refuse_async(items)
-        return SendMany(self._use, self._inner.send_many(_plain(items)))
+        many = self._inner.send_many(_plain(items), utf8_header=utf8_header, refuse_invalid=refuse_invalid)
+        return SendMany(self._use, many)
 
     def transaction(
         self,
@@ -233,7 +238,7 @@ class Client:
         """
         return self._use.run(self._inner.xclient(**attributes))
 
-    def xforward(self, **attributes: str | int | None) -> Reply:
+    def xforward(self, client: ClientAttributes | None = None, /, **attributes: str | int | None) -> Reply:
         """Tell who the client of the next message is (Postfix XFORWARD_README). Arguments, result and exceptions are
         those of :meth:`ehlo.asyncio.Client.xforward`.
 
@@ -241,7 +246,7 @@ class Client:
 
             client.xforward(name="c.example", addr="192.0.2.1", source="REMOTE")
         """
-        return self._use.run(self._inner.xforward(**attributes))
+        return self._use.run(self._inner.xforward(client, **attributes))
 
     # ---- commands --------------------------------------------------------------------------------
 
@@ -415,12 +420,14 @@ def send(
     eight_bit: bool | None = None,
     utf8_header: bool | None = None,
     check: bool = True,
+    refuse_invalid: bool = False,
     **options: Unpack[ConnectOptions],
 ) -> SendResult:
     """Send one message over a connection of its own, and block until the server has answered (RFC 5321 3.3).
 
     Arguments:
-        message, sender, recipients, size, eight_bit, utf8_header, check: as :meth:`ehlo.asyncio.Client.send` has them.
+        message, sender, recipients, size, eight_bit, utf8_header, check, refuse_invalid: as
+            :meth:`ehlo.asyncio.Client.send` has them.
         host, port: as :func:`ehlo.asyncio.connect` has them.
         options: likewise, each of them.
 
@@ -438,5 +445,12 @@ def send(
     refuse_async(message)
     with connect(host, port, **options) as client:
         return client.send(
-            message, sender, recipients, size=size, eight_bit=eight_bit, utf8_header=utf8_header, check=check
+            message,
+            sender,
+            recipients,
+            size=size,
+            eight_bit=eight_bit,
+            utf8_header=utf8_header,
+            check=check,
+            refuse_invalid=refuse_invalid,
         )

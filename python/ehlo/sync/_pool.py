@@ -17,10 +17,10 @@ from ehlo._client.connecting import Connecting
 from ehlo._client.link import Link
 from ehlo._client.message import Letter, SendableMessage
 from ehlo._client.options import Opening, PoolOptions
-from ehlo._client.paths import Recipients, SenderLike
+from ehlo._client.paths import RecipientLike, Recipients, SenderLike
 from ehlo._client.pool import BasePool, PoolStatistics
 from ehlo._client.transaction import Transaction as AsyncTransaction
-from ehlo._core import Reply, SendResult
+from ehlo._core import NULL, Reply, SendResult
 from ehlo.sync._blocking import BlockingClient, dial
 from ehlo.sync._client_connection import PatienceError, patience
 from ehlo.sync._run import refuse_async, run
@@ -313,6 +313,7 @@ class Pool:
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
         check: bool = True,
+        refuse_invalid: bool = False,
     ) -> SendResult:
         """Send one message over a connection of the pool; waits for one in turn if all are in use.
 
@@ -327,7 +328,7 @@ class Pool:
                 results = list(threads.map(lambda to: pool.send(octets, "a@b.example", [to]), recipients))
         """
         refuse_async(message)
-        letter = Letter(message, sender, recipients, size, eight_bit, utf8_header)
+        letter = Letter(message, sender, recipients, size, eight_bit, utf8_header, refuse_invalid)
         return self._run(self._inner._send(letter, check))
 
     @contextlib.contextmanager
@@ -357,6 +358,17 @@ class Pool:
                 raise
         else:
             self._run(lent.__aexit__(None, None, None))
+
+    def verify(self, recipient: RecipientLike, sender: SenderLike = NULL) -> Reply:
+        """Ask whether the server takes mail for a recipient, by MAIL, RCPT and RSET. Nothing is sent.
+
+        Arguments, result and exceptions are those of :meth:`ehlo.asyncio.Pool.verify`.
+
+        Example::
+
+            pool.verify("c@d.example").is_positive
+        """
+        return self._run(self._inner.verify(recipient, sender))
 
     def _run(self, coro: Coroutine[Any, Any, T]) -> T:
         with self._lock:

@@ -2,7 +2,7 @@
 mod common;
 use common::client::*;
 use ehlo::session::client::{
-    Chunking, ClientConfig, ClientConfigError, ClientMisuse, ClientSettings, Newlines, TlsPolicy,
+    Chunking, ClientConfig, ClientConfigError, ClientMisuse, ClientSettings, Facts, Newlines, TlsPolicy,
 };
 use ehlo::syntax::command::Command;
 
@@ -183,6 +183,63 @@ fn c_cli_32_each_phase_has_its_timer() {
         peer.timeout();
         assert_eq!(peer.events().last().unwrap(), "disconnect: the server did not answer in time");
         assert_eq!(seconds(peer), None);
+    });
+}
+
+/// FAULTS A10: behind a malformed reply nobody knows which reply is next. QUIT must not become content.
+#[test]
+fn faults_a10_no_quit_where_it_might_become_content() {
+    let group = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";
+    // The replies to a group, of which the last is malformed.
+    for replies in
+        ["999 what\r\n", "250 ok\r\n999 what\r\n", "250 ok\r\n250 ok\r\n999 what\r\n", "099 hm\r\n", "what\r\n"]
+    {
+        for lmtp in [false, true] {
+            ready(ClientSettings { lmtp, ..settings() }, "PIPELINING", |peer| {
+                peer.send(&["c@d"], "hi\r\n");
+                peer.hears(group);
+                peer.say(replies);
+                peer.say("354 go\r\n");
+                peer.hears("");
+                assert!(peer.conn.is_closed());
+            });
+            // By BDAT the rest of the group is on its way, too.
+            ready(ClientSettings { lmtp, ..settings() }, "PIPELINING, CHUNKING", |peer| {
+                peer.send(&["c@d"], "hi\r\n");
+                let heard = peer.heard();
+                peer.say(replies.split_inclusive('\n').next_back().unwrap());
+                peer.hears("");
+                assert!(heard.starts_with("MAIL") && peer.conn.is_closed());
+            });
+        }
+    }
+    // One command at a time: behind DATA, and behind content that is on its way, nothing is said.
+    ready(settings(), "", |peer| {
+        let id = peer.stream(&["c@d"], Facts::default());
+        peer.say("250 ok\r\n");
+        peer.say("250 ok\r\n");
+        peer.say("354 go\r\n");
+        peer.piece(id, "half a li");
+        peer.heard();
+        peer.say("999 what\r\n");
+        peer.hears("");
+        assert!(peer.conn.is_closed());
+    });
+    // A message behind another one.
+    ready(settings(), "PIPELINING, CHUNKING", |peer| {
+        peer.send(&["c@d"], "1\r\n");
+        peer.send(&["e@f"], "2\r\n");
+        peer.heard();
+        peer.say("250 ok\r\n250 ok\r\n999 what\r\n");
+        peer.hears("");
+    });
+    // The response that AUTH waits for would be QUIT, and the TLS handshake, too.
+    ready(settings(), "AUTH PLAIN", |peer| {
+        peer.conn.auth("PLAIN", None).unwrap();
+        peer.turn();
+        peer.hears("AUTH PLAIN\r\n");
+        peer.say("999 what\r\n");
+        peer.hears("");
     });
 }
 
@@ -404,6 +461,35 @@ fn c_aut_33_an_empty_initial_response() {
         peer.conn.auth("EXTERNAL", Some(b"")).unwrap();
         peer.turn();
         peer.hears("AUTH EXTERNAL =\r\n");
+    });
+}
+
+/// FAULTS C14: LOGIN does not read its prompts; and white space behind base64 does no harm.
+#[test]
+fn faults_c14_login_does_not_read_prompts() {
+    for prompt in ["VXNlcm5hbWU6", "VXNlcm5hbWU6 \t", "Username:", "?!", "", "VXNlcm5hbWU", "=", "Benutzer \u{fc}"] {
+        ready(settings(), "AUTH LOGIN", |peer| {
+            peer.conn.auth("login", None).unwrap();
+            peer.turn();
+            for answer in ["jane", "secret"] {
+                peer.heard();
+                peer.say(format!("334 {prompt}\r\n"));
+                peer.events();
+                peer.conn.respond(answer.as_bytes()).unwrap();
+                peer.turn();
+            }
+            peer.hears("c2VjcmV0\r\n");
+            peer.say("235 ok\r\n");
+            peer.happened(&["AUTH 235"]);
+        });
+    }
+    ready(settings(), "AUTH CRAM-MD5", |peer| {
+        peer.conn.auth("CRAM-MD5", None).unwrap();
+        peer.turn();
+        peer.heard();
+        peer.say("334 PDFAeD4= \r\n");
+        peer.hears("");
+        assert!(peer.conn.respond(b"x").is_ok());
     });
 }
 

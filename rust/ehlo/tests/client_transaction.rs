@@ -14,7 +14,7 @@ use ehlo::syntax::parameter::{MailParameters, RcptParameters};
 const DATA: &str = "PIPELINING";
 const BDAT: &str = "PIPELINING, CHUNKING";
 
-fn with_mail(text: &str, content: &str) -> NewMessage<Vec<u8>> {
+fn with_mail(text: &str, content: impl Into<Vec<u8>>) -> NewMessage<Vec<u8>> {
     let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d"]).unwrap();
     let parameters = MailParameters::parse(text, &Options::default()).unwrap().into_owned();
     NewMessage::whole(Arc::new(Sender { path: sender.path.clone(), parameters }), recipients, content.into())
@@ -454,10 +454,57 @@ fn c_cli_26_smtputf8_where_it_is_needed() {
         peer.send(&["ü@x"], "hi\r\n");
         peer.hears("MAIL FROM:<a@b> SMTPUTF8\r\n");
     });
-    ready(settings(), offer, |peer| {
-        peer.send(&["c@d"], "Subject: ü\r\n\r\nhi\r\n");
-        peer.hears("MAIL FROM:<a@b> BODY=8BITMIME SMTPUTF8\r\n");
-    });
+    let asks = |content: &[u8], utf8_header| {
+        let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d"]).unwrap();
+        NewMessage::whole(sender, recipients, content.to_vec()).with_utf8_header(utf8_header)
+    };
+    let (utf8, latin1) = ("Subject: ü\r\n\r\nhi\r\n".as_bytes(), b"Subject: \xfc\r\n\r\nhi\r\n");
+    // FAULTS C10: 8-bit header fields alone are no reason; the program asks, and the header section has to be UTF-8.
+    let cases: [(&[u8], Option<bool>, &str); 8] = [
+        (utf8, None, " BODY=8BITMIME"),
+        (utf8, Some(false), " BODY=8BITMIME"),
+        (utf8, Some(true), " BODY=8BITMIME SMTPUTF8"),
+        (latin1, None, " BODY=8BITMIME"),
+        (latin1, Some(false), " BODY=8BITMIME"),
+        (latin1, Some(true), " BODY=8BITMIME"),
+        (b"Subject: u\r\n\r\nhi\r\n", Some(true), ""),
+        (b"Subject: u\r\n\r\n\xfc\r\n", Some(true), " BODY=8BITMIME"),
+    ];
+    for (content, utf8_header, parameters) in cases {
+        ready(settings(), offer, |peer| {
+            peer.queue(asks(content, utf8_header));
+            peer.hears(&format!("MAIL FROM:<a@b>{parameters}\r\n"));
+        });
+        let smtputf8 = parameters.contains("SMTPUTF8");
+        ready(settings(), "8BITMIME", |peer| {
+            peer.queue(asks(content, utf8_header));
+            peer.hears(&if smtputf8 { String::new() } else { format!("MAIL FROM:<a@b>{parameters}\r\n") });
+        });
+        // What the sender's parameters ask for counts where the program says no more.
+        ready(settings(), offer, |peer| {
+            peer.queue(with_mail("SMTPUTF8", content).with_utf8_header(utf8_header));
+            assert_eq!(peer.heard().contains("SMTPUTF8"), content == utf8 && utf8_header != Some(false));
+        });
+        // By BDAT, LMTP and step by step it is the same.
+        ready(ClientSettings { lmtp: true, ..settings() }, "8BITMIME, SMTPUTF8, CHUNKING, PIPELINING", |peer| {
+            peer.queue(asks(content, utf8_header));
+            assert_eq!(peer.heard().contains("SMTPUTF8"), smtputf8);
+        });
+        ready(settings(), "8BITMIME, CHUNKING", |peer| {
+            let Envelope { sender, recipients } = Envelope::parse("a@b", ["c@d"]).unwrap();
+            let facts = Facts { eight_bit: Some(true), utf8_header: Some(false), ..Facts::default() };
+            let id = peer.conn.mail(sender, facts).unwrap();
+            peer.turn();
+            peer.hears("MAIL FROM:<a@b> BODY=8BITMIME\r\n");
+            peer.say("250 ok\r\n");
+            peer.conn.rcpt(id, recipients[0].clone()).unwrap();
+            peer.conn.give_content(id, Some(content.to_vec())).unwrap();
+            peer.turn();
+            peer.hears("RCPT TO:<c@d>\r\n");
+            peer.say("250 ok\r\n");
+            assert!(peer.heard().starts_with("BDAT"));
+        });
+    }
     // 8-bit octets behind the header section are no matter of SMTPUTF8; an A-label is ASCII.
     ready(settings(), offer, |peer| {
         peer.send(&["c@xn--bcher-kva.example"], "Subject: x\r\n\r\nü\r\n");
@@ -465,10 +512,45 @@ fn c_cli_26_smtputf8_where_it_is_needed() {
     });
     ready(settings(), "8BITMIME", |peer| {
         peer.send(&["ü@x"], "hi\r\n");
-        peer.send(&["c@d"], "Subject: ü\r\n\r\nhi\r\n");
+        peer.queue(asks(utf8, Some(true)));
         peer.hears("");
         peer.happened(&["1: ü@x - ? (Need(Smtputf8))", "2: c@d - ? (Need(Smtputf8))"]);
     });
+}
+
+/// RFC 9422 4: a transaction step by step says no more recipients than the peer takes. The others are 452 without RCPT.
+#[test]
+fn limits_hold_in_a_transaction_step_by_step() {
+    let (two, domain) = ("PIPELINING, LIMITS RCPTMAX=2", "PIPELINING, LIMITS RCPTDOMAINMAX=1");
+    for (offer, to, said, refused) in [
+        (two, ["c@d", "e@f", "g@h", "i@j"], ["c@d", "e@f"], ["g@h", "i@j"]),
+        (domain, ["c@d", "e@f", "g@D", "i@j"], ["c@d", "g@D"], ["e@f", "i@j"]),
+    ] {
+        ready(settings(), offer, |peer| {
+            let Envelope { sender, .. } = Envelope::parse("a@b", ["c@d"]).unwrap();
+            let id = peer.conn.mail(sender, Facts { eight_bit: Some(false), ..Facts::default() }).unwrap();
+            for one in to {
+                let Envelope { recipients, .. } = Envelope::parse("a@b", [one]).unwrap();
+                peer.conn.rcpt(id, recipients[0].clone()).unwrap();
+            }
+            peer.turn();
+            peer.hears(&format!("MAIL FROM:<a@b>\r\nRCPT TO:<{}>\r\nRCPT TO:<{}>\r\n", said[0], said[1]));
+            peer.happened(&["RCPT 452", "RCPT 452"]);
+            peer.say("250 ok\r\n250 ok\r\n250 ok\r\n");
+            peer.happened(&["MAIL 250", "RCPT 250", "RCPT 250"]);
+            peer.conn.give_content(id, Some(b"hi\r\n".to_vec())).unwrap();
+            peer.turn();
+            peer.hears("DATA\r\n");
+            peer.say("354 go\r\n250 ok\r\n");
+            let result = peer.events().pop().unwrap();
+            for one in said {
+                assert!(result.contains(&format!("{one} + 250 Content")), "{result}");
+            }
+            for one in refused {
+                assert!(result.contains(&format!("{one} - 452 Rcpt")), "{result}");
+            }
+        });
+    }
 }
 
 #[test]

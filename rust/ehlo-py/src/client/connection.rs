@@ -123,22 +123,26 @@ impl ClientConnection {
     ///     sender: a mailbox, "" or `NULL` for the null reverse-path, or a `Sender` with parameters.
     ///     recipients: mailboxes, or `Recipient` with parameters.
     ///     content: octets; a `bytes` is not copied.
+    ///     utf8_header: whether MAIL says SMTPUTF8 for the sake of the header section (RFC 6531 3.4); None: if the
+    ///         `Sender` asks for it. A header section that is ASCII, or not UTF-8, is never a reason for SMTPUTF8.
     ///
     /// Returns:
     ///     the number under which its `SendResult` comes.
     ///
     /// Raises:
     ///     LocalProtocolError: for a path that is none, without recipients, and when the session is over.
+    #[pyo3(signature = (sender, recipients, content, *, utf8_header = None))]
     fn send_message(
         &mut self,
         sender: &Bound<'_, PyAny>,
         recipients: &Bound<'_, PyAny>,
         content: &Bound<'_, PyAny>,
+        utf8_header: Option<bool>,
     ) -> PyResult<u64> {
         let sender = sender_like(sender)?;
         let recipients = all_recipients(recipients)?;
         let message = NewMessage::whole(sender, recipients, Outgoing::of(content)?);
-        self.inner.queue(message).map_err(misuse)
+        self.inner.queue(message.with_utf8_header(utf8_header)).map_err(misuse)
     }
 
     /// Queue a message whose content comes in pieces: give them when `content_wanted` asks.
@@ -147,7 +151,7 @@ impl ClientConnection {
     ///     sender, recipients: as for `send_message`.
     ///     size: octets with CRLF line ends, if known (RFC 1870).
     ///     eight_bit: whether there are octets above 127, if known (RFC 6152).
-    ///     utf8_header: whether there are any in the header section, if known (RFC 6531).
+    ///     utf8_header: as for `send_message`; the header section is taken to be UTF-8.
     ///
     /// Returns:
     ///     the number under which its `SendResult` comes.

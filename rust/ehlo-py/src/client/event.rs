@@ -3,10 +3,14 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
+use ehlo::session::Recipient as Receiver;
 use ehlo::session::client::{self, ClientDisconnect as Reason, Failure, Stage};
+use ehlo::syntax::address::ForwardPath;
 use ehlo::syntax::command::Verb;
+use ehlo::syntax::parameter::RcptParameters;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
@@ -132,13 +136,50 @@ impl CommandReply {
 ///     (True, '250 2.0.0 OK')
 #[pyclass(frozen, eq, hash, module = "ehlo", weakref)]
 pub(crate) struct RecipientResult {
-    inner: client::RecipientResult,
+    inner: Fate,
     path: Lazy<PyAny>,
-    recipient: Lazy<Recipient>,
+    recipient: Lazy<PyAny>,
+}
+
+/// What became of a message for one recipient, or of a recipient that is no address and was never sent.
+#[derive(Clone)]
+struct Fate {
+    result: client::RecipientResult,
+    /// The text that is no address. `result.recipient` stands in for it then, and has no meaning.
+    no_address: Option<Arc<str>>,
+}
+
+impl Deref for Fate {
+    type Target = client::RecipientResult;
+
+    fn deref(&self) -> &Self::Target {
+        &self.result
+    }
+}
+
+impl From<client::RecipientResult> for Fate {
+    fn from(result: client::RecipientResult) -> Self {
+        Self { result, no_address: None }
+    }
+}
+
+impl Fate {
+    fn refused(text: String, reply: Arc<ehlo::syntax::reply::Reply>) -> Self {
+        let recipient =
+            Receiver { path: ForwardPath::Postmaster("postmaster".into()), parameters: RcptParameters::default() };
+        let result = client::RecipientResult {
+            recipient: Arc::new(recipient),
+            accepted: false,
+            reply: Some(reply),
+            stage: Stage::Rcpt,
+            rcpt: None,
+        };
+        Self { result, no_address: Some(text.into()) }
+    }
 }
 
 impl RecipientResult {
-    fn wrap(inner: client::RecipientResult) -> Self {
+    fn wrap(inner: Fate) -> Self {
         Self { inner, path: Lazy::new(), recipient: Lazy::new() }
     }
 }
@@ -146,7 +187,8 @@ impl RecipientResult {
 impl PartialEq for RecipientResult {
     fn eq(&self, other: &Self) -> bool {
         let (one, other) = (&self.inner, &other.inner);
-        same_recipient(&one.recipient, &other.recipient)
+        one.no_address == other.no_address
+            && same_recipient(&one.recipient, &other.recipient)
             && (one.accepted, one.stage) == (other.accepted, other.stage)
             && (&one.reply, &one.rcpt) == (&other.reply, &other.rcpt)
     }
@@ -154,6 +196,7 @@ impl PartialEq for RecipientResult {
 
 impl Hash for RecipientResult {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.no_address.hash(state);
         hash_recipient(&self.inner.recipient, state);
         (self.inner.accepted, &self.inner.reply, &self.inner.rcpt).hash(state);
     }
@@ -175,6 +218,9 @@ impl RecipientResult {
         stage: Option<&str>,
         rcpt: Option<PyRef<'_, Reply>>,
     ) -> PyResult<Self> {
+        if let (Ok(text), Some(reply)) = (recipient.extract::<String>(), &reply) {
+            return Ok(Self::wrap(Fate::refused(text, Arc::new(reply.0.clone()))));
+        }
         let stage = match stage {
             None => Stage::Nothing,
             Some("mail") => Stage::Mail,
@@ -185,29 +231,36 @@ impl RecipientResult {
         };
         let kept = |reply: Option<PyRef<'_, Reply>>| reply.map(|reply| Arc::new(reply.0.clone()));
         let recipient = recipient_like(recipient)?;
-        Ok(Self::wrap(client::RecipientResult { recipient, accepted, reply: kept(reply), stage, rcpt: kept(rcpt) }))
+        let result = client::RecipientResult { recipient, accepted, reply: kept(reply), stage, rcpt: kept(rcpt) };
+        Ok(Self::wrap(result.into()))
     }
 
     /// For pickling and copying.
     #[allow(clippy::type_complexity)] // the arguments of `_restore`
     fn __reduce__<'py>(
         slf: &Bound<'py, Self>,
-    ) -> PyResult<Reduced<'py, (Bound<'py, Recipient>, bool, Option<Reply>, Option<&'static str>, Option<Reply>)>> {
+    ) -> PyResult<Reduced<'py, (Bound<'py, PyAny>, bool, Option<Reply>, Option<&'static str>, Option<Reply>)>> {
         let this = slf.get();
         let recipient = this.recipient(slf.py())?;
         restoring(slf, (recipient, this.accepted(), this.reply(), this.stage(), this.rcpt()))
     }
 
-    /// The forward-path and parameters as they were given.
+    /// The forward-path and parameters as they were given; a `str` that is no address (`refuse_invalid`).
     #[getter]
-    fn recipient<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Recipient>> {
-        self.recipient.get(py, || Bound::new(py, Recipient::wrap(Arc::clone(&self.inner.recipient))))
+    fn recipient<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.recipient.get(py, || match &self.inner.no_address {
+            Some(text) => Ok(PyString::new(py, text).into_any()),
+            None => Ok(Bound::new(py, Recipient::wrap(Arc::clone(&self.inner.recipient)))?.into_any()),
+        })
     }
 
-    /// An `Address`, or a `Postmaster` without domain.
+    /// An `Address`, or a `Postmaster` without domain; a `str` that is no address (`refuse_invalid`).
     #[getter]
     fn path<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.path.get(py, || forward_path(py, &self.inner.recipient.path))
+        self.path.get(py, || match &self.inner.no_address {
+            Some(text) => Ok(PyString::new(py, text).into_any()),
+            None => forward_path(py, &self.inner.recipient.path),
+        })
     }
 
     /// Whether the server took responsibility (RFC 5321 4.2.5).
@@ -243,7 +296,10 @@ impl RecipientResult {
 
     fn __repr__(&self) -> String {
         let reply = self.inner.reply.as_ref().map_or_else(|| "None".to_owned(), |reply| format!("{reply}"));
-        format!("RecipientResult({}, {reply:?})", self.inner.recipient.path)
+        match &self.inner.no_address {
+            Some(text) => format!("RecipientResult({text:?}, {reply:?})"),
+            None => format!("RecipientResult({}, {reply:?})", self.inner.recipient.path),
+        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -261,7 +317,7 @@ impl RecipientResult {
 #[pyclass(frozen, eq, hash, module = "ehlo", weakref)]
 pub(crate) struct SendResult {
     id: u64,
-    all: Vec<client::RecipientResult>,
+    all: Vec<Fate>,
     failure: Option<(Cow<'static, str>, String)>,
     recipients: Lazy<PyTuple>,
 }
@@ -269,7 +325,8 @@ pub(crate) struct SendResult {
 impl SendResult {
     fn new(result: client::MessageResult) -> Self {
         let failure = result.failure.as_ref().map(|failure| (failure_name(failure).into(), failure.to_string()));
-        Self { id: result.id, all: result.recipients, failure, recipients: Lazy::new() }
+        let all = result.recipients.into_iter().map(Fate::from).collect();
+        Self { id: result.id, all, failure, recipients: Lazy::new() }
     }
 
     fn those<'py>(&self, py: Python<'py>, accepted: bool) -> PyResult<Bound<'py, PyTuple>> {
@@ -300,7 +357,7 @@ fn failure_name(failure: &Failure) -> &'static str {
 
 impl PartialEq for SendResult {
     fn eq(&self, other: &Self) -> bool {
-        let wrap = |one: &client::RecipientResult| RecipientResult::wrap(one.clone());
+        let wrap = |one: &Fate| RecipientResult::wrap(one.clone());
         (self.id, &self.failure) == (other.id, &other.failure)
             && self.all.iter().map(wrap).eq(other.all.iter().map(wrap))
     }
@@ -420,6 +477,22 @@ impl SendResult {
         let all =
             self.all.iter().map(|one| if one.stage == Stage::Nothing { further.next().unwrap_or(one) } else { one });
         Self { id: self.id, all: all.cloned().collect(), failure: rest.failure.clone(), recipients: Lazy::new() }
+    }
+
+    /// The result of a message without recipients: nothing was sent.
+    #[staticmethod]
+    fn unsent() -> Self {
+        Self { id: 0, all: Vec::new(), failure: None, recipients: Lazy::new() }
+    }
+
+    /// This result and recipients that are no addresses: for each its place among all recipients, its text, and the
+    /// reply that says why it is refused.
+    fn with_refused(&self, refused: Vec<(usize, String, PyRef<'_, Reply>)>) -> Self {
+        let mut all = self.all.clone();
+        for (place, text, reply) in refused {
+            all.insert(place.min(all.len()), Fate::refused(text, Arc::new(reply.0.clone())));
+        }
+        Self { id: self.id, all, failure: self.failure.clone(), recipients: Lazy::new() }
     }
 
     fn __repr__(&self) -> String {

@@ -10,7 +10,7 @@ use pyo3::types::{PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::convert::{Reduced, restoring};
-use crate::error::LocalProtocolError;
+use crate::error::{LocalProtocolError, misuse};
 use crate::lazy::Lazy;
 
 /// A mailbox as an envelope holds it (RFC 5321 4.1.2), with the path as it was written.
@@ -60,7 +60,8 @@ impl Address {
     const MATCH_ARGS: (&'static str, &'static str) = ("local_part", "domain");
 
     #[new]
-    fn new(path: &str) -> PyResult<Self> {
+    fn new(path: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let path = path_text(path)?;
         let address = address::Address::parse(path, &Options::default());
         Ok(Self::wrap(address.map_err(|error| no_path(path, error))?.into_owned()))
     }
@@ -239,7 +240,7 @@ pub(crate) fn reverse_path_of(path: &Bound<'_, PyAny>) -> PyResult<ReversePath<'
     if path.is_instance_of::<NullPath>() {
         return Ok(ReversePath::Null);
     }
-    let text = path.extract::<&str>()?;
+    let text = path_text(path)?;
     ReversePath::parse(text, &Options::default()).map(ReversePath::into_owned).map_err(|error| no_path(text, error))
 }
 
@@ -251,8 +252,17 @@ pub(crate) fn forward_path_of(path: &Bound<'_, PyAny>) -> PyResult<ForwardPath<'
     if let Ok(postmaster) = path.cast::<Postmaster>() {
         return Ok(ForwardPath::Postmaster(postmaster.get().0.clone().into()));
     }
-    let text = path.extract::<&str>()?;
+    let text = path_text(path)?;
     ForwardPath::parse(text, &Options::default()).map(ForwardPath::into_owned).map_err(|error| no_path(text, error))
+}
+
+/// The text of a path. One that UTF-8 cannot carry is no path (RFC 6531 3.3).
+fn path_text<'a>(path: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    let text = path.extract::<&str>();
+    match text {
+        Err(_) if path.is_instance_of::<PyString>() => Err(misuse("the address has a lone surrogate: it is not UTF-8")),
+        text => text,
+    }
 }
 
 fn no_path(text: &str, error: AddressError) -> PyErr {

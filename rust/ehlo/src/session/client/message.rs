@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::config::Newlines;
-use super::event::{Failure, RecipientResult};
+use super::event::{Failure, RecipientResult, Stage};
 use crate::session::envelope::{Recipient, Sender};
 use crate::syntax::command::Verb;
+use crate::syntax::reply::Reply;
 use crate::wire::content::{BareNewlines, ContentReader, Discard};
 use crate::wire::dot::{DotEncoder, EncodePolicy};
 
@@ -17,6 +18,8 @@ pub struct NewMessage<B> {
     pub(super) recipients: Vec<Arc<Recipient>>,
     pub(super) content: Source<B>,
     pub(super) facts: Facts,
+    /// Whether the header section has UTF-8 beyond ASCII, and nothing but UTF-8; `None` is not known.
+    pub(super) utf8_found: Option<bool>,
     /// It is lines with their CRLF already.
     pub(super) clean: bool,
     /// It is clean, and no line begins with a dot: behind DATA it goes as it is (RFC 5321 4.5.2).
@@ -30,7 +33,9 @@ pub struct Facts {
     pub size: Option<u64>,
     /// Whether there are octets above 127.
     pub eight_bit: Option<bool>,
-    /// Whether there are any in the header section, which needs SMTPUTF8 (RFC 6531 3.1).
+    /// Whether MAIL says SMTPUTF8 for the sake of the header section (RFC 6531 3.4). `None`: if the sender's parameters
+    /// ask for it. Whole content is looked at as well: a header section that is ASCII does not need it, and one that is
+    /// not UTF-8 must not have it.
     pub utf8_header: Option<bool>,
 }
 
@@ -53,33 +58,38 @@ impl<B: AsRef<[u8]>> NewMessage<B> {
         reader.read(octets, &mut Discard);
         let flags = reader.finish(&mut Discard);
         let missing_end = if flags.no_final_crlf { 2 } else { 0 };
-        let facts = Facts {
-            size: Some(reader.octets() + missing_end),
-            eight_bit: Some(flags.eight_bit),
-            utf8_header: Some(flags.eight_bit && !header(octets).is_ascii()),
-        };
+        let facts =
+            Facts { size: Some(reader.octets() + missing_end), eight_bit: Some(flags.eight_bit), utf8_header: None };
+        let utf8_found = Some(flags.eight_bit && is_utf8_beyond_ascii(header(octets)));
         let clean = !flags.bare() && !flags.no_final_crlf;
         let plain = clean && !reader.has_dots() && octets.first() != Some(&b'.');
-        Self { sender, recipients, content: Source::Whole(Arc::new(content)), facts, clean, plain }
+        Self { sender, recipients, content: Source::Whole(Arc::new(content)), facts, utf8_found, clean, plain }
+    }
+
+    /// The same message, with what the program says about its header section: see [`Facts::utf8_header`].
+    #[must_use]
+    pub fn with_utf8_header(mut self, utf8_header: Option<bool>) -> Self {
+        self.facts.utf8_header = utf8_header;
+        self
     }
 
     /// A message whose content is going to come in pieces.
     pub fn stream(sender: Arc<Sender>, recipients: Vec<Arc<Recipient>>, facts: Facts) -> Self {
         let content = Source::Stream { pieces: VecDeque::new(), ended: false };
-        Self { sender, recipients, content, facts, clean: false, plain: false }
+        Self { sender, recipients, content, facts, utf8_found: None, clean: false, plain: false }
     }
 
     /// A message whose recipients and content are going to be given.
     pub(super) fn awaited(sender: Arc<Sender>, facts: Facts) -> Self {
         let content = Source::Awaited;
-        Self { sender, recipients: Vec::new(), content, facts, clean: false, plain: false }
+        Self { sender, recipients: Vec::new(), content, facts, utf8_found: None, clean: false, plain: false }
     }
 
     /// Here is the content that was awaited; `None`: it comes in pieces.
     pub(super) fn give(&mut self, content: Option<B>) {
         let (sender, recipients) = (Arc::clone(&self.sender), std::mem::take(&mut self.recipients));
         *self = match content {
-            Some(content) => Self::whole(sender, recipients, content),
+            Some(content) => Self::whole(sender, recipients, content).with_utf8_header(self.facts.utf8_header),
             None => Self::stream(sender, recipients, self.facts),
         };
     }
@@ -114,6 +124,10 @@ fn header(content: &[u8]) -> &[u8] {
         at += end + 1;
     }
     content
+}
+
+fn is_utf8_beyond_ascii(header: &[u8]) -> bool {
+    !header.is_ascii() && std::str::from_utf8(header).is_ok()
 }
 
 /// A message that is being worked on, possibly in several transactions.
@@ -169,6 +183,21 @@ impl<B> Job<B> {
         self.asked.push_back((number, Verb::Rcpt));
     }
 
+    /// The first recipient that waits for its RCPT is refused, and RCPT is never said. Gives the number of that RCPT.
+    pub(super) fn refuse_pending(&mut self, reply: &Arc<Reply>) -> Option<(u64, Verb)> {
+        // Those that wait are the last that the program asked for.
+        let place = self.asked.len().checked_sub(self.pending.len())?;
+        let index = self.pending.pop_front()?;
+        self.results[index].decide(reply, Stage::Rcpt);
+        self.asked.remove(place)
+    }
+
+    /// The domain of a recipient, in lower case; empty for the postmaster without a domain.
+    pub(super) fn domain(&self, index: usize) -> String {
+        let path = &self.message.recipients[index].path;
+        path.address().map_or_else(String::new, |address| address.domain().to_ascii_lowercase())
+    }
+
     /// Whether it may take several transactions: its content can be sent again, and who is in which is ours to say.
     pub(super) fn is_divisible(&self) -> bool {
         self.is_whole() && !self.stepwise
@@ -188,8 +217,7 @@ impl<B> Job<B> {
         let mut domains: Vec<String> = Vec::new();
         let (mut batch, mut rest) = (Vec::new(), VecDeque::new());
         for index in std::mem::take(&mut self.pending) {
-            let path = &self.message.recipients[index].path;
-            let domain = path.address().map_or_else(String::new, |address| address.domain().to_ascii_lowercase());
+            let domain = self.domain(index);
             let known = domains.contains(&domain);
             if most.is_none_or(|most| batch.len() < most) && (known || domains.len() < most_domains as usize) {
                 batch.push(index);

@@ -105,7 +105,10 @@ enum Phase {
     /// The program shakes hands.
     Handshake,
     /// The program answers a challenge of this AUTH.
-    Challenged(u64),
+    Challenged {
+        id: u64,
+        blind: bool,
+    },
     Closed,
 }
 
@@ -119,6 +122,8 @@ enum Expect {
     Auth {
         id: u64,
         held: Option<Secret<'static>>,
+        /// The mechanism does not read challenges.
+        blind: bool,
     },
     Mail,
     Rcpt,
@@ -270,7 +275,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 Phase::Closed => return,
                 // Between the 220 and the handshake the peer has nothing to say (C-TLS-20, RFC 3207 6).
                 Phase::Handshake => return self.fail(ProtocolFault::Injected),
-                Phase::Opening | Phase::Ready | Phase::Challenged(_) => {}
+                Phase::Opening | Phase::Ready | Phase::Challenged { .. } => {}
             }
             match self.parser.feed(rest, self.config.reply_limits()) {
                 Ok(fed) => {
@@ -282,7 +287,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     }
                 }
                 Err(error) => {
-                    if matches!(error, ReplyParseError::Code(_)) {
+                    if matches!(error, ReplyParseError::Code(_)) && self.may_say_quit() {
                         self.say_quit(); // A code outside 200 to 599 gets QUIT (C-RPL-03).
                     }
                     return self.fail(ProtocolFault::Reply(error));
@@ -510,7 +515,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         let settings = self.config.settings();
-        if matches!(self.phase, Phase::Closed | Phase::Handshake | Phase::Challenged(_)) {
+        if matches!(self.phase, Phase::Closed | Phase::Handshake | Phase::Challenged { .. }) {
             return None;
         }
         match self.expected.front() {
@@ -620,8 +625,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     fn answer_challenge(&mut self, response: Option<&[u8]>) -> Result<(), ClientMisuse> {
-        let id = match self.phase {
-            Phase::Challenged(id) => id,
+        let (id, blind) = match self.phase {
+            Phase::Challenged { id, blind } => (id, blind),
             // The peer did not wait for the answer: that is told by the events.
             Phase::Closed => return Ok(()),
             _ => return Err(ClientMisuse::NoChallenge),
@@ -633,7 +638,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         self.output.extend_from_slice(b"\r\n");
         self.transcript.sent(if response.is_some() { b"[response]" } else { b"*" });
         self.phase = Phase::Ready;
-        self.expected.push_back(Expect::Auth { id, held: None });
+        self.expected.push_back(Expect::Auth { id, held: None, blind });
         Ok(())
     }
 

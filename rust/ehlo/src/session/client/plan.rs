@@ -140,10 +140,12 @@ impl Destination<'_> {
         }
     }
 
-    /// Whether MAIL says SMTPUTF8: only where an address or a header field needs it (C-CLI-26).
+    /// Whether MAIL says SMTPUTF8: only where an address needs it, or where the program asks for it and the header section
+    /// is UTF-8 (C-CLI-26). Mail with 8-bit octets in its header section that came without SMTPUTF8 goes on without it.
     fn smtputf8<B>(&self, message: &NewMessage<B>) -> Result<bool, Need> {
         let ascii = message.sender.path.is_ascii() && message.recipients.iter().all(|to| to.path.is_ascii());
-        let needed = !ascii || message.facts.utf8_header.unwrap_or(message.sender.parameters.smtputf8);
+        let asked = message.facts.utf8_header.unwrap_or(message.sender.parameters.smtputf8);
+        let needed = !ascii || (asked && message.utf8_found.unwrap_or(true));
         if needed && !(self.offer.smtputf8 && self.offer.eight_bit_mime) {
             return Err(Need::Smtputf8);
         }
@@ -201,9 +203,6 @@ impl Destination<'_> {
         let declared = matches!(plan.mail.body, Some(Body::EightBitMime | Body::BinaryMime));
         if message.facts.eight_bit == Some(true) && !declared && !self.settings.force_8bit {
             return Err(Need::EightBitMime);
-        }
-        if message.facts.utf8_header == Some(true) && !plan.mail.smtputf8 {
-            return Err(Need::Smtputf8InMail);
         }
         match (self.offer.size_limit, message.size(plan.exact)) {
             (Some(limit), Some(octets)) if octets > limit => Err(Need::Size { octets, limit }),

@@ -59,7 +59,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 }
             }
 
-            (Expect::Auth { id, held }, Class::Intermediate) => self.on_challenge(id, held, &reply),
+            (Expect::Auth { id, held, blind }, Class::Intermediate) => self.on_challenge(id, held, blind, &reply),
             (Expect::Auth { id, .. }, class) => {
                 self.authenticated |= class == Class::Success;
                 self.events.push_back(ClientEvent::Reply { id, verb: Verb::Auth, reply: Some(reply.clone()) });
@@ -138,23 +138,25 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         self.events.push_back(ClientEvent::Ready);
     }
 
-    fn on_challenge(&mut self, id: u64, held: Option<Secret<'static>>, reply: &Reply) {
+    fn on_challenge(&mut self, id: u64, held: Option<Secret<'static>>, blind: bool, reply: &Reply) {
         if let Some(initial) = held {
             self.output.extend_from_slice(&initial);
             self.output.extend_from_slice(b"\r\n");
             self.transcript.sent(b"[response]");
-            self.expected.push_back(Expect::Auth { id, held: None });
+            self.expected.push_back(Expect::Auth { id, held: None, blind });
             return;
         }
-        let text = reply.lines().next().unwrap_or_default();
-        match base64::decode(text) {
+        let text = reply.lines().next().unwrap_or_default().trim_ascii_end();
+        // The prompts of LOGIN differ from server to server, and nothing depends on them.
+        let challenge = base64::decode(text).or_else(|error| if blind { Ok(text.to_vec()) } else { Err(error) });
+        match challenge {
             Ok(challenge) => {
-                self.phase = Phase::Challenged(id);
+                self.phase = Phase::Challenged { id, blind };
                 self.events.push_back(ClientEvent::Challenge { id, challenge });
             }
             Err(_) => {
                 // A challenge that is not base64 is answered by cancelling (C-AUT-32).
-                self.say(b"*\r\n", Expect::Auth { id, held: None });
+                self.say(b"*\r\n", Expect::Auth { id, held: None, blind });
             }
         }
     }
@@ -295,7 +297,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             return;
         }
         let challenged = match mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Challenged(id) => Some((id, Verb::Auth)),
+            Phase::Challenged { id, .. } => Some((id, Verb::Auth)),
             _ => None,
         };
         // A server that says 421 has not worked on the commands behind the one that it answers (C-CLI-16).

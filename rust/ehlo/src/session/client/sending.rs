@@ -4,16 +4,19 @@
 //! another until a step finds that nothing may be sent now. A step goes on with the transaction in `sending`, or begins with
 //! the next item of `queue`. The essay in [`super`] has the whole way.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
 
 use super::config::Newlines;
-use super::event::{ClientDisconnect, Failure, Need};
+use super::event::{ClientDisconnect, ClientEvent, Failure, Need};
 use super::message::{Job, Source, forbidden_newline};
 use super::plan::{Destination, Plan};
 use super::transaction::{Sending, Transaction};
 use super::{ClientConnection, Expect, KEEP_CAPACITY, Lent, Phase, Work};
 use crate::syntax::command::{Command, Hello, Verb, WriteError, write_mail, write_rcpt};
+use crate::syntax::reply::Reply;
+use crate::syntax::status::EnhancedCode;
 use crate::wire::content::{BareNewlines, ContentReader};
 use crate::wire::dot::{BareNewline, DotEncoder};
 
@@ -236,6 +239,17 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     /// A transaction step by step: the next recipient, or the content, if the program gave it.
     fn step_waiting(&mut self, transaction: &mut Transaction) -> bool {
         let Some(at) = self.position(transaction.job) else { return true };
+        if let Some(&index) = self.jobs[at].pending.front()
+            && !self.fits(transaction, &self.jobs[at], index)
+            && let Some(reply) = too_many()
+        {
+            let reply = Arc::new(reply);
+            if let Some((id, verb)) = self.jobs[at].refuse_pending(&reply) {
+                self.events.push_back(ClientEvent::Reply { id, verb, reply: Some(Arc::unwrap_or_clone(reply)) });
+            }
+            transaction.sending = Sending::Waiting;
+            return true;
+        }
         if let Some(index) = self.jobs[at].pending.pop_front() {
             transaction.sending = Sending::Rcpt(transaction.batch.len());
             transaction.batch.push(index);
@@ -261,6 +275,16 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             None => transaction.sending = content_first(&transaction.plan),
         }
         true
+    }
+
+    /// Whether the peer takes one more recipient in a transaction step by step (RCPTMAX and RCPTDOMAINMAX, RFC 9422 4).
+    fn fits(&self, transaction: &Transaction, job: &Job<B>, index: usize) -> bool {
+        if self.offer.rcpt_max.is_some_and(|most| transaction.batch.len() >= most as usize) {
+            return false;
+        }
+        let Some(most) = self.offer.rcpt_domain_max else { return true };
+        let domains: BTreeSet<String> = transaction.batch.iter().chain([&index]).map(|&one| job.domain(one)).collect();
+        domains.len() <= most as usize
     }
 
     /// All of it is out, or no more of it is going to be.
@@ -486,6 +510,18 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         self.expected.push_back(Expect::Hello(verb));
     }
 
+    /// Whether the peer will take QUIT for a command, behind a reply that cannot be read. While the reply to DATA is due,
+    /// or content is on its way, QUIT would be content; behind AUTH it would be a response, and behind STARTTLS a record.
+    /// Where several replies are due, nobody knows which of them this one was.
+    pub(super) fn may_say_quit(&self) -> bool {
+        let mut due = self.expected.iter();
+        match (due.next(), due.next()) {
+            (None, _) => self.sending.is_none(),
+            (Some(Expect::Data | Expect::Auth { .. } | Expect::StartTls), _) => false,
+            (Some(_), rest) => rest.is_none(),
+        }
+    }
+
     pub(super) fn say_quit(&mut self) {
         self.output.extend_from_slice(b"QUIT\r\n");
         self.transcript.sent(b"QUIT");
@@ -501,10 +537,11 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     "AUTH  \r\n".len() + mechanism.len() + initial.len() > 512 // RFC 5321 4.5.3.1.4
                 });
                 let (now, held) = if long { (None, initial) } else { (initial, None) };
+                let blind = mechanism.eq_ignore_ascii_case("LOGIN");
                 let redacted = format!("AUTH {mechanism}{}", if now.is_some() { " [initial response]" } else { "" });
                 self.transcript.sent(redacted.as_bytes());
                 let _ = Command::Auth { mechanism, initial: now }.write(&mut self.output);
-                Expect::Auth { id, held }
+                Expect::Auth { id, held, blind }
             }
             command => {
                 // It was written once before, to see whether it can be.
@@ -563,6 +600,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         }
         written.is_ok()
     }
+}
+
+/// What a server with a limit says to a recipient too many (RFC 5321 4.5.3.1.10). RFC 9422 4 has us not ask for it.
+fn too_many() -> Option<Reply> {
+    let text = "Too many recipients for one transaction, by the server's LIMITS";
+    Reply::from_static(452, Some(EnhancedCode::new(4, 5, 3)), text).ok()
 }
 
 /// What is sent first of the content.

@@ -197,7 +197,7 @@ impl Transaction {
 }
 
 impl super::event::RecipientResult {
-    fn decide(&mut self, reply: &Arc<Reply>, stage: Stage) {
+    pub(super) fn decide(&mut self, reply: &Arc<Reply>, stage: Stage) {
         self.accepted = stage == Stage::Content && reply.class() == Class::Success;
         self.reply = Some(Arc::clone(reply));
         self.stage = stage;
