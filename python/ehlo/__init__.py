@@ -9,7 +9,7 @@ Example::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ehlo._client.login import Login
 from ehlo._core import (
@@ -91,6 +91,7 @@ from ehlo._errors import (
     SMTPServerDisconnected,
     SMTPTimeoutError,
 )
+from ehlo._lazy import lazy as _lazy
 from ehlo._sasl.client import ClientMechanism, client_mechanism
 from ehlo._sasl.credentials import (
     CramCredentials,
@@ -112,7 +113,9 @@ from ehlo._server.trace_fields import count_received, protocol_keyword, received
 from ehlo._tls import unverified_context
 from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
+    from ehlo._sasl.passwords import hash_password, verify_password
+    from ehlo._users import Users
     from ehlo.sync import send
 
 __all__ = [
@@ -202,6 +205,7 @@ __all__ = [
     "Statistics",
     "TokenCredentials",
     "Unsolicited",
+    "Users",
     "Vrfy",
     "Xclient",
     "__version__",
@@ -213,6 +217,7 @@ __all__ = [
     "dkim_header",
     "dot_stuff",
     "dot_unstuff",
+    "hash_password",
     "parse_command",
     "parse_proxy",
     "parse_reply",
@@ -223,16 +228,18 @@ __all__ = [
     "send",
     "submission_fields",
     "unverified_context",
+    "verify_password",
     "xtext_decode",
     "xtext_encode",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """``send`` is fetched when it is first used: most programs have an event loop, or only the engine."""
-    if name != "send":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ehlo.sync import send
-
-    globals()["send"] = send
-    return send
+if not _TYPE_CHECKING:  # for a type checker any name would be there
+    __getattr__, __dir__ = _lazy(
+        __name__,
+        {
+            "Users": "ehlo._users",
+            "hash_password": "ehlo._sasl.passwords",
+            "send": "ehlo.sync",
+            "verify_password": "ehlo._sasl.passwords",
+        },
+    )
