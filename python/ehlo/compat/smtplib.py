@@ -56,6 +56,7 @@ __all__ = [
     "LMTP",
     "SMTP",
     "SMTP_SSL",
+    "Answer",
     "SMTPAuthenticationError",
     "SMTPConnectError",
     "SMTPDataError",
@@ -78,8 +79,6 @@ _MAXLINE: Final = MAXLINE
 
 _DEFAULT_TIMEOUT: Final[Any] = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 _Socket: Final = socket.socket
-# The methods of which a transaction is made: a program that changes one wants it called.
-_STEPS: Final = ("data", "docmd", "getreply", "mail", "putcmd", "rcpt", "rset", "send")
 
 
 class SMTP(Commands):
@@ -110,12 +109,7 @@ class SMTP(Commands):
 
     default_port: int = SMTP_PORT
 
-    _changed_steps: ClassVar[bool] = False
     _lmtp: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls._changed_steps = any(getattr(cls, name) is not getattr(SMTP, name) for name in _STEPS)
 
     def __init__(
         self,
@@ -293,9 +287,10 @@ class SMTP(Commands):
 
     def _ready_courier(self) -> Courier | None:
         """The engine for this session; ``None`` where the program has steps of its own."""
-        if self.sock is None or self._changed_steps or not isinstance(self.sock, _Socket):
+        if not isinstance(self.sock, _Socket) or any(name in self.__dict__ for name in _STEPS):
             return None
-        if any(name in self.__dict__ for name in _STEPS):
+        kind = type(self)
+        if any(getattr(kind, name) is not step for name, step in _STEPS.items()):
             return None
         courier = self._courier
         if courier is None or not courier.usable or courier.features != self.esmtp_features:
@@ -398,6 +393,12 @@ class SMTP(Commands):
             self.close()
         else:
             self._rset()
+
+
+# The methods of which a transaction is made: a program that changes one wants it called.
+_STEPS: Final = {
+    name: getattr(SMTP, name) for name in ("data", "docmd", "getreply", "mail", "putcmd", "rcpt", "rset", "send")
+}
 
 
 class SMTP_SSL(SMTP):
