@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from ehlo._client.client import BaseClient
 from ehlo._client.options import NAME_SECONDS, Opening
@@ -17,11 +17,21 @@ from ehlo.sync._dial import connected, connected_unix, left
 
 __all__ = ["BlockingClient", "dial"]
 
+# Seconds after which a server may have ended a connection that nobody used: before a command one looks.
+_REST: Final = 1.0
+
 
 class BlockingClient(BaseClient):
     """A client whose coroutines block where those of the other backends wait."""
 
     __slots__ = ()
+
+    def look_after_rest(self) -> None:
+        """Take what the server said while nobody called: a 421, or the end (RFC 5321 3.8)."""
+        link = self._link
+        assert isinstance(link, ClientSocket)
+        if monotonic() - link.seen > _REST:
+            link.look()
 
     def interrupt(self) -> None:
         """End the use by another thread: that finds the connection at its end, and cleans up."""

@@ -20,7 +20,7 @@ from ehlo.sync._run import refuse_async, run
 from ehlo.sync._transaction import Transaction
 from ehlo.sync._use import Use
 
-__all__ = ["Client", "SendMany", "connect", "send"]
+__all__ = ["Client", "SendMany", "connect", "connected", "send"]
 
 T = TypeVar("T")
 
@@ -401,8 +401,17 @@ def connect(host: str | None = None, port: int | None = None, **options: Unpack[
         with ehlo.sync.connect("mx.example", 587, tls="required", auth=("jane", password)) as client:
             client.send(octets, sender="jane@mx.example", recipients=["c@d.example"])
     """
-    connecting: Connecting[BlockingClient] = Connecting(Opening(host, port, **options), BlockingClient, dial)
-    return Client(run(_awaited(connecting)))
+    return connected(Opening(host, port, **options))
+
+
+def connected(opening: Opening) -> Client:
+    """A client whose connection was opened as it was asked for.
+
+    Example::
+
+        client = connected(Opening("mx.example", 25))
+    """
+    return Client(run(_awaited(Connecting(opening, BlockingClient, dial))))
 
 
 async def _awaited(connecting: Connecting[BlockingClient]) -> BlockingClient:

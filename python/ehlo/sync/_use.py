@@ -23,12 +23,14 @@ class Use:
         reply = use.run(client.noop())
     """
 
-    __slots__ = ("_client", "_lock", "_owner")
+    __slots__ = ("_client", "_cut", "_lock", "_owner")
 
     def __init__(self, client: BlockingClient) -> None:
         self._client = client
         self._lock = threading.Lock()
         self._owner = 0
+        # Another thread cuts it short: it holds the lock for a moment only.
+        self._cut = False
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
         """What the coroutine gives. If it is interrupted, the connection is closed.
@@ -36,7 +38,7 @@ class Use:
         Raises:
             LocalProtocolError: another call uses the client.
         """
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(blocking=self._cut):
             coro.close()
             raise LocalProtocolError(
                 "another call still uses this connection: one thread uses a connection at a time; "
@@ -44,6 +46,7 @@ class Use:
             )
         try:
             self._owner = threading.get_ident()
+            self._client.look_after_rest()
             return run(coro)
         except Exception:
             raise
@@ -79,6 +82,7 @@ class Use:
 
     def _cut_short(self) -> None:
         """End the call that goes on. That of another thread is waited for; our own finds out when it goes on."""
+        self._cut = True
         self._client.interrupt()
         if self._owner != threading.get_ident():
             with self._lock:
