@@ -64,7 +64,7 @@ def with_one_worker(backend: Backend, test: Callable[[Any, Slow], Awaitable[None
 
     async def main() -> None:
         try:
-            await test(backend.adapter.Authenticator(users, workers=1, waiting=waiting), users)
+            await test(backend.adapter.Authenticator(users, workers=1, waiting=waiting, busy_seconds=0), users)
         finally:
             users.go_on.release(100)
 
@@ -106,6 +106,24 @@ def test_too_many_are_told_to_come_again(backend: Backend) -> None:
     with_one_worker(backend, test, waiting=1)
 
 
+def test_a_client_that_is_told_so_waits_first(backend: Backend) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def test(authenticator: Any, users: Slow) -> None:
+        authenticator._busy_seconds, authenticator._sleep = 5.0, sleep
+        first = await begin(backend, authenticator, users, "192.0.2.1", "first")
+        second = await begin(backend, authenticator, users, "192.0.2.2", "second")
+        reply = await authenticator.check(client_at("192.0.2.3"), plain("third"))
+        assert (reply.code, slept) == (454, [5.0])
+        users.go_on.release(2)
+        assert (await first, await second) == (False, False)
+
+    with_one_worker(backend, test, waiting=1)
+
+
 def test_a_client_that_goes_away_leaves_its_place(backend: Backend) -> None:
     async def test(authenticator: Any, users: Slow) -> None:
         names = ("first", "second", "jane")
@@ -133,8 +151,8 @@ def test_what_the_users_raise_is_raised(backend: Backend) -> None:
 
 def test_wrong_numbers(backend: Backend) -> None:
     async def main() -> None:
-        for options in ({"workers": 0}, {"waiting": 0}):
-            with pytest.raises(ehlo.LocalProtocolError, match="needs a worker and a place to wait"):
+        for options in ({"workers": 0}, {"waiting": 0}, {"busy_seconds": -1}):
+            with pytest.raises(ehlo.LocalProtocolError, match="an authenticator"):
                 backend.adapter.Authenticator(Slow(), **options)
 
     backend.run(main)

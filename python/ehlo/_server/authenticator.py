@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
@@ -45,9 +45,10 @@ class AuthenticatorBase:
         users: :class:`ehlo.Users`, or an object with such a method ``check(credentials)``.
         workers: threads. ``None``: one for two processors, 4 at most.
         waiting: clients that may wait.
+        busy_seconds: how long a client waits to hear 454, so that it does not ask again and again.
 
     Raises:
-        LocalProtocolError: ``workers`` or ``waiting`` is less than 1.
+        LocalProtocolError: ``workers`` or ``waiting`` is less than 1, or ``busy_seconds`` is less than 0.
 
     Example::
 
@@ -56,11 +57,18 @@ class AuthenticatorBase:
     """
 
     _make_event: Callable[[], Wakeup]
+    # Until so many seconds went by.
+    _sleep: Callable[[float], Awaitable[object]]
 
-    def __init__(self, users: Checker, *, workers: int | None = None, waiting: int = 256) -> None:
+    def __init__(
+        self, users: Checker, *, workers: int | None = None, waiting: int = 256, busy_seconds: float = 5.0
+    ) -> None:
         count = max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) // 2)) if workers is None else workers
         if count < 1 or waiting < 1:
             raise LocalProtocolError(f"an authenticator needs a worker and a place to wait, not {count} and {waiting}")
+        if busy_seconds < 0:
+            raise LocalProtocolError(f"an authenticator's busy_seconds must be 0 or more, not {busy_seconds}")
+        self._busy_seconds = busy_seconds
         self.users = users
         self.refused = 0
         """Clients that were answered ``454`` because too many waited."""
@@ -102,6 +110,7 @@ class AuthenticatorBase:
                 raise
         if turn.refused:
             self.refused += 1
+            await self._sleep(self._busy_seconds)
             return _BUSY
         return await self._in_thread(credentials)
 
