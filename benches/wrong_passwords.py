@@ -8,8 +8,8 @@ attackers are a process of their own. Each of their clients connects to the firs
 the server closes, and begins again. Meanwhile honest mail comes to the second listener, one message after the other on
 one connection, and after it as many with a connection each. An honest user logs in from another address.
 
-The attackers come from one address (127.0.0.1), or with ``--networks N`` from as many. A ratio compares a median with
-the quiet one of the same server, just before. Compare nothing else: all processes share the machine.
+The attackers come from one address (127.0.0.1), or with ``--networks N`` from as many. Quiet and loud times take
+turns, and a ratio compares their medians. Compare nothing else: all processes share the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import base64
 import contextlib
 import re
 import smtplib
+import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -106,6 +108,9 @@ async def attack(port: int, clients: int, networks: int) -> Counter[str]:
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", port, local_addr=(f"127.0.{n // 250}.{n % 250 + 1}", 0)
             )
+            # A reset at the end: the server need not answer what it has still to answer after a FIN.
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             try:
                 await reader.readline()
                 writer.write(b"EHLO attacker.example\r\n")
@@ -146,26 +151,24 @@ def deliver(client: smtplib.SMTP) -> None:
     assert not refused
 
 
-def medians(port: int, seconds: float) -> tuple[float, float, int]:
-    """The median seconds of a delivery on one connection, of one with a connection of its own, and how many of each."""
+Times = tuple[list[float], list[float]]
+"""Seconds of deliveries on one connection, and of those with a connection of their own."""
 
+
+def add_times(port: int, seconds: float, times: Times) -> None:
     def deliver_anew() -> None:
         with connect(port) as client:
             deliver(client)
 
-    found = []
     with connect(port) as kept:
         deliver(kept)
         works: tuple[Callable[[], None], ...] = (partial(deliver, kept), deliver_anew)
-        for work in works:
-            times: list[float] = []
+        for work, found in zip(works, times, strict=True):
             end = time.perf_counter() + seconds / 2
-            while time.perf_counter() < end or len(times) < 5:
+            while time.perf_counter() < end:
                 began = time.perf_counter()
                 work()
-                times.append(time.perf_counter() - began)
-            found.append(times)
-    return statistics.median(found[0]), statistics.median(found[1]), min(map(len, found))
+                found.append(time.perf_counter() - began)
 
 
 def login(port: int) -> str:
@@ -179,27 +182,32 @@ def login(port: int) -> str:
                 if exc.smtp_code != 454:
                     raise
                 continue
-        return f"{time.perf_counter() - began:.2f} s, attempt {attempt}"
+        return f"{time.perf_counter() - began:.2f} s" + (f" at attempt {attempt}" if attempt > 1 else "")
     return "never"
 
 
 def measure(loop: str, arguments: argparse.Namespace) -> None:
     print(f"{loop}:")
     with tempfile.TemporaryDirectory() as place, server(loop, Path(place)) as (mail, submission):
-        medians(mail, 1.0)
+        add_times(mail, 1.0, ([], []))
         for clients in arguments.clients:
-            quiet = medians(mail, arguments.seconds)
-            with attackers(clients, arguments.networks, submission) as end:
-                loud = medians(mail, arguments.seconds)
-                honest = login(submission)
-                codes = end()
-            ratios = [f"{one / other:.1f}" for one, other in zip(loud[:2], quiet[:2], strict=True)]
-            print(
-                f"  {clients:4} clients: kept connection {quiet[0] * 1e3:.2f} -> {loud[0] * 1e3:.2f} ms, x {ratios[0]};"
-                f" a connection each {quiet[1] * 1e3:.2f} -> {loud[1] * 1e3:.2f} ms, x {ratios[1]};"
-                f" n >= {min(quiet[2], loud[2])}; honest login: {honest}; replies to attackers: {dict(codes)}",
-                flush=True,
-            )
+            quiet: Times = ([], [])
+            loud: Times = ([], [])
+            codes: Counter[str] = Counter()
+            logins = []
+            for _ in range(arguments.rounds):
+                add_times(mail, arguments.seconds, quiet)
+                with attackers(clients, arguments.networks, submission) as end:
+                    add_times(mail, arguments.seconds, loud)
+                    logins.append(login(submission))
+                    codes += end()
+            said = []
+            for name, before, after in zip(("kept", "new"), quiet, loud, strict=True):
+                one, other = statistics.median(before) * 1e3, statistics.median(after) * 1e3
+                said.append(f"{name} connection {one:.2f} -> {other:.2f} ms, x {other / one:.1f} (n {len(after)})")
+            said.append(f"honest logins {', '.join(logins)}")
+            said.append(f"replies to attackers {dict(codes)}")
+            print(f"  {clients:4} clients: {'; '.join(said)}", flush=True)
 
 
 def main() -> None:
@@ -207,7 +215,8 @@ def main() -> None:
     parser.add_argument("--loop", choices=("asyncio", "uvloop", "trio"), action="append", help="(default: all)")
     parser.add_argument("--clients", type=int, nargs="+", default=[150, 600], help="with wrong passwords")
     parser.add_argument("--networks", type=int, default=1, help="addresses that they come from")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of honest mail, for each figure")
+    parser.add_argument("--rounds", type=int, default=4, help="quiet and loud by turns")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of honest mail, in each half of a round")
     parser.add_argument("--attack", type=int, metavar="PORT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.attack is not None:

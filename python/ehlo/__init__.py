@@ -115,6 +115,7 @@ from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, Server
 
 if _TYPE_CHECKING:
     from ehlo._sasl.passwords import hash_password, verify_password
+    from ehlo._server.rate_limit import RateLimit
     from ehlo._users import Users
 
 __all__ = [
@@ -170,6 +171,7 @@ __all__ = [
     "Postmaster",
     "Proxy",
     "ProxyHeader",
+    "RateLimit",
     "Rcpt",
     "Ready",
     "ReceiveBuffer",
@@ -234,5 +236,10 @@ __all__ = [
 if not _TYPE_CHECKING:  # for a type checker any name would be there
     __getattr__, __dir__ = _lazy(
         __name__,
-        {"Users": "ehlo._users", "hash_password": "ehlo._sasl.passwords", "verify_password": "ehlo._sasl.passwords"},
+        {
+            "RateLimit": "ehlo._server.rate_limit",
+            "Users": "ehlo._users",
+            "hash_password": "ehlo._sasl.passwords",
+            "verify_password": "ehlo._sasl.passwords",
+        },
     )
