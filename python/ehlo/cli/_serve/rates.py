@@ -238,11 +238,13 @@ class Rates:
 
     def _learn(self, file: RateFile, places: Iterable[tuple[str, str]]) -> None:
         """What others have counted for the same keys."""
-        for kind, key in places:
-            written = file.of(kind, key)
-            with self._lock:
-                waiting = [(minute, count) for (*place, minute), count in self._waiting.items() if place == [kind, key]]
-                self._put(kind, key, written + waiting)
+        known = {place: file.of(*place) for place in places}
+        with self._lock:
+            for (kind, key, minute), count in self._waiting.items():
+                if (kind, key) in known:
+                    known[kind, key].append((minute, count))
+            for (kind, key), events in known.items():
+                self._put(kind, key, events)
 
     def _restore(self, rows: Iterable[Row]) -> None:
         kept: dict[tuple[str, str], list[tuple[int, int]]] = {}
