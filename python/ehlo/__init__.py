@@ -1,5 +1,5 @@
-"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio` and :mod:`ehlo.trio` have
-sockets.
+"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio`, :mod:`ehlo.trio` and
+:mod:`ehlo.sync` have sockets.
 
 Example::
 
@@ -117,6 +117,7 @@ if _TYPE_CHECKING:
     from ehlo._sasl.passwords import hash_password, verify_password
     from ehlo._server.rate_limit import RateLimit
     from ehlo._users import Users
+    from ehlo.sync import send
 
 __all__ = [
     "NULL",
@@ -226,6 +227,7 @@ __all__ = [
     "protocol_keyword",
     "received",
     "return_path",
+    "send",
     "submission_fields",
     "unverified_context",
     "verify_password",
@@ -240,6 +242,7 @@ if not _TYPE_CHECKING:  # for a type checker any name would be there
             "RateLimit": "ehlo._server.rate_limit",
             "Users": "ehlo._users",
             "hash_password": "ehlo._sasl.passwords",
+            "send": "ehlo.sync",
             "verify_password": "ehlo._sasl.passwords",
         },
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _dkim.add_parser(commands)
     _user.add_parser(commands)
     arguments = parser.parse_args(argv)
+    arguments.command_line = shlex.join(["ehlo", *(sys.argv[1:] if argv is None else argv)])
     try:
         return int(arguments.run(arguments))
     except UsageError as exc:
