@@ -105,7 +105,7 @@ from ehlo._sasl.credentials import (
     TokenCredentials,
 )
 from ehlo._server.handler import Handler, decisions_of
-from ehlo._server.limits import Limits, Statistics
+from ehlo._server.limits import Connections, Limits, Statistics
 from ehlo._server.prepend import FieldPrepender, prepend_fields
 from ehlo._server.session import Answer, ContentAbortedError, Result, Session
 from ehlo._server.submission import submission_fields
@@ -138,6 +138,7 @@ __all__ = [
     "CommandReply",
     "CommandSyntaxError",
     "Connect",
+    "Connections",
     "ContentAborted",
     "ContentAbortedError",
     "ContentStart",
