@@ -14,18 +14,18 @@ _DENIED: Final = "554 5.7.1 Mail from your network is not accepted here"
 
 
 class Gatekeeper:
-    """Judges connections by the address of the client. ``allow`` goes before ``deny``: it names exceptions.
+    """Judges connections by the address of the client.
 
     Arguments:
-        allow: networks whose clients may connect, whatever ``deny`` says.
-        deny: networks whose clients may not. ``["0.0.0.0/0", "::/0"]`` are all.
+        allow: only clients of these networks may connect. Empty: all may.
+        deny: clients of these networks may not, whatever ``allow`` says.
 
     Raises:
         LocalProtocolError: one is no network.
 
     Example::
 
-        gatekeeper = Gatekeeper(deny=["192.0.2.0/24"], allow=["192.0.2.7"])
+        gatekeeper = Gatekeeper(allow=["10.0.0.0/8"], deny=["10.1.0.0/16"])
         refusal = gatekeeper.connection(session)
     """
 
@@ -38,7 +38,7 @@ class Gatekeeper:
     def connection(self, session: Session) -> str | None:
         """A client connected: the greeting that refuses it (RFC 5321 3.1), or ``None``. Unix sockets are not judged."""
         peer = session.peer
-        if peer is None or peer[0] not in self._deny or peer[0] in self._allow:
+        if peer is None or (peer[0] not in self._deny and (not self._allow or peer[0] in self._allow)):
             return None
         self.refused += 1
         return _DENIED

@@ -20,7 +20,7 @@ from ehlo.cli._receive import UsageError, complain
 
 __all__ = ["RateFile", "Rates"]
 
-Kind: TypeAlias = Literal["messages_per_network", "recipients_per_network", "messages_per_user", "recipients_per_user"]
+Kind: TypeAlias = Literal["network_messages", "network_recipients", "user_messages", "user_recipients"]
 Row: TypeAlias = tuple[str, str, int, int]
 """Kind, key, the minute since 1970, and the count."""
 
@@ -133,7 +133,7 @@ class Rates:
 
     Example::
 
-        rates = Rates({"messages_per_user": 200}, path="spool/rates")
+        rates = Rates({"user_messages": 200}, path="spool/rates")
         refusal = rates.message(session)
     """
 
@@ -179,9 +179,9 @@ class Rates:
         if peer is not None and peer[0] in self._exempt:
             return None
         if session.identity is not None:
-            kind, key, whose = f"{what}_per_user", session.identity, "you"
+            kind, key, whose = f"user_{what}", session.identity, "you"
         elif peer is not None:
-            kind, key, whose = f"{what}_per_network", network_of(peer[0]) or peer[0], "your network"
+            kind, key, whose = f"network_{what}", network_of(peer[0]) or peer[0], "your network"
         else:  # a Unix socket
             return None
         limit = self._limits.get(kind)
