@@ -43,8 +43,12 @@ deadline = 0
 [auth]
 users = "users"
 in_clear = true
-[deliver]
-maildir = "box"
+[[route]]
+domains = ["d.example"]
+to = "maildir:box"
+[[route]]
+from = "users"
+to = "fail:550 5.7.1 Only local mail"
 [limits]
 max_messages = 0
 [[listener]]
