@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ehlo
-from backends import CONFIG, Backend, Beside
+from backends import CONFIG, MAIL, Backend, Beside
 
 AUTH = CONFIG.replace(auth=["PLAIN", "SCRAM-SHA-256"], auth_in_clear=["PLAIN", "SCRAM-SHA-256"])
 KEYS = ehlo.ScramKeys.from_password("x")
@@ -87,6 +87,31 @@ def test_networks_take_turns_and_nobody_waits_in_a_thread(backend: Backend) -> N
     threads = threading.active_count()
     users = with_one_worker(backend, test)
     assert users.names == ["a0", "a1", "jane", "root", "a2", "jim", "a3"]
+
+
+def test_delivery_does_not_wait_for_passwords(backend: Backend) -> None:
+    # FAULTS B3: more clients with passwords than any pool has threads, and none of them gets an answer yet.
+    class Store(Door):
+        async def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+            assert await backend.thread(len, content) == 3
+
+    async def test(authenticator: Any, users: Slow) -> None:
+        config = AUTH.replace(content="collect")
+        async with await backend.serve(Store(authenticator), config=config, limits=NO_DELAY) as server:
+            attackers = [await backend.ready(server) for _ in range(60)]
+            for client in attackers:
+                await client.send(b"AUTH PLAIN " + base64.b64encode(b"\0joe\0x") + b"\r\n")
+            await backend.until(lambda: authenticator.waiting == 59)
+            honest = await backend.ready(server)
+            for _ in range(3):
+                await honest.send(MAIL + b"DATA\r\n")
+                assert await honest.codes(3) == ["250", "250", "354"]
+                assert (await honest.ask(b"x\r\n.\r\n")).startswith("250")
+            assert (authenticator.waiting, users.names) == (59, ["joe"])
+            users.go_on.release(60)
+            assert {(await client.reply())[:3] for client in attackers} == {"535"}
+
+    with_one_worker(backend, test, waiting=100)
 
 
 def test_too_many_are_told_to_come_again(backend: Backend) -> None:

@@ -22,7 +22,7 @@ __all__ = ["AuthenticatorBase", "Checker"]
 
 _BUSY: Final = Reply(454, "4.7.0", "Too many logins at once; try again later")  # RFC 4954 6
 # The event loop goes before the work that an attacker can ask for.
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 _MOST_WORKERS: Final = 4
 _PLACES: Final = 100
 
