@@ -37,9 +37,9 @@ FILE is TOML. docs/serve.md explains it, with examples that can be copied. Its t
 
 Relative paths start from the folder of the file. Options go before the file. SIGINT and SIGTERM drain: open
 transactions may end within the deadline; a second signal cuts them. SIGHUP reads again the files that are named:
-users, certificate, aliases, recipients, senders. The file of users is made by
-ehlo user add FILE NAME, and is refused when others can read it. Where every user has keys for SCRAM (--scram there),
-SCRAM is offered beside PLAIN and LOGIN.
+users, certificate, aliases, recipients, senders. The file of users is made by: ehlo user add FILE NAME. It is refused
+when others can read it. Where every user has keys for SCRAM (ehlo user add --scram), SCRAM is offered beside PLAIN and
+LOGIN.
 Exit status: 0, or 2 for wrong usage.
 """
 

@@ -98,7 +98,7 @@ def _role(listener: Listener, site: Site) -> dict[str, Any]:
         raise settings.error(
             f"{where}:", f"{protocol} needs a certificate; give --cert FILE, or tls.certificate in a file"
         )
-    mechanisms = site.users.mechanisms
+    mechanisms = site.mechanisms
     if not has_tls:
         mechanisms = tuple(name for name in mechanisms if not name.endswith("-PLUS"))
     options: dict[str, Any] = {"submission": True, "auth": mechanisms, "max_messages": None}

@@ -51,6 +51,7 @@ class Site:
         settings: the file.
         tls: the certificate; the same object after a reload.
         users: who may log in; the same object after a reload.
+        mechanisms: those that are offered since the start.
         ways: the routes, in order.
         aliases: ``None`` without.
         senders: addresses and ``@domain`` of each user, where the file says ``table:``.
@@ -58,11 +59,11 @@ class Site:
 
     settings: Settings
     tls: ssl.SSLContext | None = None
+    mechanisms: tuple[str, ...] = ()
     users: ehlo.Users | None = None
     ways: tuple[Way, ...] = ()
     aliases: Aliases | None = None
     senders: dict[str, frozenset[str]] = field(default_factory=dict)
-    _offered: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, settings: Settings) -> Site:
@@ -75,8 +76,6 @@ class Site:
         if settings.tls.certificate is not None:
             site.tls = tls_context(settings)
         site._load()
-        if site.users is not None:
-            site._offered = site.users.mechanisms
         return site
 
     def reload(self) -> None:
@@ -91,7 +90,7 @@ class Site:
             # A certificate and a key that do not fit would leave the one in use half changed: first try them elsewhere.
             tls_context(self.settings)
         if self.users is not None and self.settings.auth.users is not None:
-            reload_users(self.users, self.settings.auth.users, self._offered)
+            reload_users(self.users, self.settings.auth.users, self.mechanisms)
         if self.tls is not None:
             load_certificate(self.tls, self.settings)
         self.aliases, self.senders = fresh.aliases, fresh.senders
@@ -100,7 +99,9 @@ class Site:
 
     def _load(self) -> None:
         settings = self.settings
-        self.users = None if settings.auth.users is None else read_users(settings.auth.users)
+        if settings.auth.users is not None:
+            self.users = read_users(settings.auth.users)
+            self.mechanisms = tuple(self.users.mechanisms)
         self.ways = read_ways(settings)
         check_routes(self.ways, settings)
         if settings.aliases.file is not None:
