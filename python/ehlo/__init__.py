@@ -106,7 +106,7 @@ from ehlo._sasl.credentials import (
     TokenCredentials,
 )
 from ehlo._server.handler import Handler, decisions_of
-from ehlo._server.limits import Limits, Statistics
+from ehlo._server.limits import Connections, Limits, Statistics
 from ehlo._server.prepend import FieldPrepender, prepend_fields
 from ehlo._server.session import Answer, ContentAbortedError, Result, Session
 from ehlo._server.submission import submission_fields
@@ -116,6 +116,7 @@ from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, Server
 
 if _TYPE_CHECKING:
     from ehlo._sasl.passwords import hash_password, verify_password
+    from ehlo._server.rate_limit import RateLimit
     from ehlo._users import Users
     from ehlo.sync import send
 
@@ -138,6 +139,7 @@ __all__ = [
     "CommandReply",
     "CommandSyntaxError",
     "Connect",
+    "Connections",
     "ContentAborted",
     "ContentAbortedError",
     "ContentStart",
@@ -172,6 +174,7 @@ __all__ = [
     "Postmaster",
     "Proxy",
     "ProxyHeader",
+    "RateLimit",
     "Rcpt",
     "Ready",
     "ReceiveBuffer",
@@ -239,6 +242,7 @@ if not _TYPE_CHECKING:  # for a type checker any name would be there
     __getattr__, __dir__ = _lazy(
         __name__,
         {
+            "RateLimit": "ehlo._server.rate_limit",
             "Users": "ehlo._users",
             "hash_password": "ehlo._sasl.passwords",
             "send": "ehlo.sync",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ehlo
-from backends import CONFIG, Backend, Beside
+from backends import CONFIG, MAIL, Backend, Beside
 
 AUTH = CONFIG.replace(auth=["PLAIN", "SCRAM-SHA-256"], auth_in_clear=["PLAIN", "SCRAM-SHA-256"])
 KEYS = ehlo.ScramKeys.from_password("x")
@@ -64,7 +64,7 @@ def with_one_worker(backend: Backend, test: Callable[[Any, Slow], Awaitable[None
 
     async def main() -> None:
         try:
-            await test(backend.adapter.Authenticator(users, workers=1, waiting=waiting), users)
+            await test(backend.adapter.Authenticator(users, workers=1, waiting=waiting, busy_seconds=0), users)
         finally:
             users.go_on.release(100)
 
@@ -89,6 +89,31 @@ def test_networks_take_turns_and_nobody_waits_in_a_thread(backend: Backend) -> N
     assert users.names == ["a0", "a1", "jane", "root", "a2", "jim", "a3"]
 
 
+def test_delivery_does_not_wait_for_passwords(backend: Backend) -> None:
+    # FAULTS B3: more clients with passwords than any pool has threads, and none of them gets an answer yet.
+    class Store(Door):
+        async def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+            assert await backend.thread(len, content) == 3
+
+    async def test(authenticator: Any, users: Slow) -> None:
+        config = AUTH.replace(content="collect")
+        async with await backend.serve(Store(authenticator), config=config, limits=NO_DELAY) as server:
+            attackers = [await backend.ready(server) for _ in range(60)]
+            for client in attackers:
+                await client.send(b"AUTH PLAIN " + base64.b64encode(b"\0joe\0x") + b"\r\n")
+            await backend.until(lambda: authenticator.waiting == 59)
+            honest = await backend.ready(server)
+            for _ in range(3):
+                await honest.send(MAIL + b"DATA\r\n")
+                assert await honest.codes(3) == ["250", "250", "354"]
+                assert (await honest.ask(b"x\r\n.\r\n")).startswith("250")
+            assert (authenticator.waiting, users.names) == (59, ["joe"])
+            users.go_on.release(60)
+            assert {(await client.reply())[:3] for client in attackers} == {"535"}
+
+    with_one_worker(backend, test, waiting=100)
+
+
 def test_too_many_are_told_to_come_again(backend: Backend) -> None:
     # RFC 4954 6; FAULTS B3.
     async def test(authenticator: Any, users: Slow) -> None:
@@ -102,6 +127,24 @@ def test_too_many_are_told_to_come_again(backend: Backend) -> None:
             assert authenticator.refused == 1
             users.go_on.release(2)
             assert [(await client.reply())[:3] for client in clients[:2]] == ["235", "235"]
+
+    with_one_worker(backend, test, waiting=1)
+
+
+def test_a_client_that_is_told_so_waits_first(backend: Backend) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def test(authenticator: Any, users: Slow) -> None:
+        authenticator._busy_seconds, authenticator._sleep = 5.0, sleep
+        first = await begin(backend, authenticator, users, "192.0.2.1", "first")
+        second = await begin(backend, authenticator, users, "192.0.2.2", "second")
+        reply = await authenticator.check(client_at("192.0.2.3"), plain("third"))
+        assert (reply.code, slept) == (454, [5.0])
+        users.go_on.release(2)
+        assert (await first, await second) == (False, False)
 
     with_one_worker(backend, test, waiting=1)
 
@@ -133,8 +176,8 @@ def test_what_the_users_raise_is_raised(backend: Backend) -> None:
 
 def test_wrong_numbers(backend: Backend) -> None:
     async def main() -> None:
-        for options in ({"workers": 0}, {"waiting": 0}):
-            with pytest.raises(ehlo.LocalProtocolError, match="needs a worker and a place to wait"):
+        for options in ({"workers": 0}, {"waiting": 0}, {"busy_seconds": -1}):
+            with pytest.raises(ehlo.LocalProtocolError, match="an authenticator"):
                 backend.adapter.Authenticator(Slow(), **options)
 
     backend.run(main)

@@ -385,7 +385,7 @@ def test_two_thousand_are_opened_and_dropped(backend: Backend) -> None:
         for _ in range(3):  # tasks that are done say so
             await backend.turn()
         assert objects() - before == Counter(), "something is left of the sessions"
-        assert server._networks == {}
+        assert server._open.networks == {}
         stats = server.statistics
         assert (stats.connections, stats.messages, stats.cut, stats.refused) == (total, 0, 0, 0)
         assert stats.handler_failures == stats.handler_timeouts == 0

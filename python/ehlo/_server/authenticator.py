@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
@@ -22,8 +22,9 @@ __all__ = ["AuthenticatorBase", "Checker"]
 
 _BUSY: Final = Reply(454, "4.7.0", "Too many logins at once; try again later")  # RFC 4954 6
 # The event loop goes before the work that an attacker can ask for.
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 _MOST_WORKERS: Final = 4
+_PLACES: Final = 100
 
 
 class Checker(Protocol):
@@ -44,10 +45,11 @@ class AuthenticatorBase:
     Arguments:
         users: :class:`ehlo.Users`, or an object with such a method ``check(credentials)``.
         workers: threads. ``None``: one for two processors, 4 at most.
-        waiting: clients that may wait.
+        waiting: clients that may wait. ``None``: 100 for each worker, so nobody waits longer than 100 checks take.
+        busy_seconds: how long a client waits to hear 454, so that it does not ask again and again.
 
     Raises:
-        LocalProtocolError: ``workers`` or ``waiting`` is less than 1.
+        LocalProtocolError: ``workers`` or ``waiting`` is less than 1, or ``busy_seconds`` is less than 0.
 
     Example::
 
@@ -56,15 +58,23 @@ class AuthenticatorBase:
     """
 
     _make_event: Callable[[], Wakeup]
+    # Until so many seconds went by.
+    _sleep: Callable[[float], Awaitable[object]]
 
-    def __init__(self, users: Checker, *, workers: int | None = None, waiting: int = 256) -> None:
+    def __init__(
+        self, users: Checker, *, workers: int | None = None, waiting: int | None = None, busy_seconds: float = 5.0
+    ) -> None:
         count = max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) // 2)) if workers is None else workers
-        if count < 1 or waiting < 1:
-            raise LocalProtocolError(f"an authenticator needs a worker and a place to wait, not {count} and {waiting}")
+        places = _PLACES * count if waiting is None else waiting
+        if count < 1 or places < 1:
+            raise LocalProtocolError(f"an authenticator needs a worker and a place to wait, not {count} and {places}")
+        if busy_seconds < 0:
+            raise LocalProtocolError(f"an authenticator's busy_seconds must be 0 or more, not {busy_seconds}")
+        self._busy_seconds = busy_seconds
         self.users = users
         self.refused = 0
         """Clients that were answered ``454`` because too many waited."""
-        self._turns = Turns(count, waiting, self._make_event)
+        self._turns = Turns(count, places, self._make_event)
         self._threads = ThreadPoolExecutor(count, "ehlo-passwords", _step_back)
 
     def _soon(self) -> Callable[[Callable[[], object]], object]:
@@ -102,6 +112,7 @@ class AuthenticatorBase:
                 raise
         if turn.refused:
             self.refused += 1
+            await self._sleep(self._busy_seconds)
             return _BUSY
         return await self._in_thread(credentials)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from ehlo._errors import LocalProtocolError
 
-__all__ = ["Limits", "Statistics", "network_of"]
+__all__ = ["Connections", "Limits", "Statistics", "network_of"]
 
 _ABOVE_ZERO: Final = ("content_seconds", "handler_seconds", "session_seconds", "submission_handler_seconds")
 # A client that waits much longer takes the server for dead.
@@ -67,12 +67,12 @@ class Limits:
         for bits, most in (("ipv4_prefix", 32), ("ipv6_prefix", 128)):
             if not 0 <= getattr(self, bits) <= most:
                 raise LocalProtocolError(f"Limits: {bits} must be 0 to {most}, not {getattr(self, bits)}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("prefix") or isinstance(value, bool) or value is None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name.endswith("prefix") or isinstance(value, bool) or value is None:
                 continue
-            if value < 0 or (value == 0 and field.name in _ABOVE_ZERO):
-                raise LocalProtocolError(f"Limits: {field.name} must be above 0 (None for no limit), not {value}")
+            if value < 0 or (value == 0 and one.name in _ABOVE_ZERO):
+                raise LocalProtocolError(f"Limits: {one.name} must be above 0 (None for no limit), not {value}")
 
     def auth_delay(self, failures: int) -> float:
         """Seconds that a client waits after ``failures`` AUTH commands that failed, the present one included.
@@ -135,6 +135,25 @@ def _network(address: ipaddress.IPv4Address | ipaddress.IPv6Address, ipv4_prefix
 
 
 @dataclass(slots=True)
+class Connections:
+    """The connections that are open now, counted over several servers of one event loop. ``serve(connections=…)`` takes
+    it, and then ``max_connections`` and ``max_connections_per_network`` are for all these servers together.
+
+    Attributes:
+        total: open sessions of all servers.
+        networks: the same for each client network that is counted.
+
+    Example::
+
+        shared = ehlo.Connections()
+        servers = [await ehlo.asyncio.serve(handler, port=port, connections=shared) for port in (2525, 2587)]
+    """
+
+    total: int = 0
+    networks: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Statistics:
     """What a server has done since it started; open sessions are included. Plain counters.
 
@@ -179,4 +198,4 @@ class Statistics:
     cut: int = 0
 
     def __add__(self, other: Statistics) -> Statistics:
-        return Statistics(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+        return Statistics(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))

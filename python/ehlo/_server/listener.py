@@ -23,7 +23,7 @@ from ehlo._server.binding import bind_all, bind_path, inode_of
 from ehlo._server.connection import Connection
 from ehlo._server.deadlines import TICK
 from ehlo._server.handler import HandlerPlan, plan_of
-from ehlo._server.limits import Limits, Statistics
+from ehlo._server.limits import Connections, Limits, Statistics
 from ehlo._server.prepend import prepend_fields
 from ehlo._server.submission import submission_fields
 from ehlo._server.trust import Networks
@@ -85,7 +85,7 @@ class Listener(Generic[C]):
         self._full = Reply(421, "4.3.2", f"{config.hostname} Too many connections, try again later").to_bytes()
         self._crowded = Reply(421, "4.7.0", f"{config.hostname} Too many connections from your network")
         self._live: set[C] = set()
-        self._networks: dict[str, int] = {}
+        self._open = Connections()
         self._totals = Statistics()
         self._sockets: list[socket.socket] = []
         self._addresses: tuple[tuple[str, int] | str, ...] = ()
@@ -258,7 +258,7 @@ class Listener(Generic[C]):
             log.warning("closed the connection of %s: it is not among the trusted proxies", connection.peer())
             return b""
         silent = self._config.tls == "implicit"  # what is said before TLS would be in clear (RFC 8314 3.3)
-        if not self._accepting or (limits.max_connections is not None and len(self._live) >= limits.max_connections):
+        if not self._accepting or (limits.max_connections is not None and self._open.total >= limits.max_connections):
             self._totals.refused += 1
             return b"" if silent else self._full
         if not self._proxied:  # else it is known later which network the client is of
@@ -266,6 +266,7 @@ class Listener(Generic[C]):
             if refusal is not None:
                 return b"" if silent else refusal.to_bytes()
         self._live.add(connection)
+        self._open.total += 1
         return None
 
     def _admit_client(self, connection: Connection, peer: tuple[str, int] | None) -> Reply | None:
@@ -274,25 +275,27 @@ class Listener(Generic[C]):
         if limits.max_connections_per_network is not None:
             network = None if peer is None else limits.network_of(peer[0])
             if network is not None:
-                count = self._networks.get(network, 0)
+                count = self._open.networks.get(network, 0)
                 if count >= limits.max_connections_per_network:
                     self._totals.refused_network += 1
                     return self._crowded
-                self._networks[network] = count + 1
+                self._open.networks[network] = count + 1
                 connection._network = network
         self._totals.connections += 1
         return None
 
     def _forget(self, connection: C) -> None:
-        self._live.discard(connection)
+        if connection in self._live:
+            self._live.remove(connection)
+            self._open.total -= 1
         _count(self._totals, connection)
         network = connection._network
         if network is not None:
-            count = self._networks[network] - 1
+            count = self._open.networks[network] - 1
             if count:
-                self._networks[network] = count
+                self._open.networks[network] = count
             else:
-                del self._networks[network]
+                del self._open.networks[network]
         self._signal()
 
 
@@ -320,13 +323,15 @@ async def open_server(
     reuse_port: bool,
     tls: ssl.SSLContext | None,
     trusted: Iterable[str],
+    connections: Connections | None,
 ) -> L:
     """Look at the arguments of ``serve``, and make a server of them. Its sockets are bound, but do not listen yet.
 
     Arguments:
         kind: the backend's ``Server``.
         getaddrinfo: the backend's own, as :func:`socket.getaddrinfo` but awaitable.
-        handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted: as ``serve`` has them.
+        handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted,
+            connections: as ``serve`` has them.
 
     Raises:
         LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
@@ -375,6 +380,8 @@ async def open_server(
             'thrown away. If that is wanted, say ServerConfig(content="discard")'
         )
     server = kind(plan, config, limits if limits is not None else Limits(), tls, networks)
+    if connections is not None:
+        server._open = connections
     if given is not None:
         for sock in given:
             sock.setblocking(False)

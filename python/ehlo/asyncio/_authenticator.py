@@ -14,6 +14,7 @@ class Authenticator(AuthenticatorBase):
     __doc__ = AuthenticatorBase.__doc__
 
     _make_event = asyncio.Event
+    _sleep = staticmethod(asyncio.sleep)
 
     def _soon(self) -> Callable[[Callable[[], object]], object]:
         return asyncio.get_running_loop().call_soon_threadsafe

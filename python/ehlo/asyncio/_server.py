@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ehlo._core import ServerConfig
 from ehlo._server.handler import HandlerPlan
-from ehlo._server.limits import Limits
+from ehlo._server.limits import Connections, Limits
 from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
 from ehlo._types import Wakeup
@@ -152,6 +152,7 @@ async def serve(
     backlog: int = 1024,
     tls: ssl.SSLContext | None = None,
     trusted: Iterable[str] = (),
+    connections: Connections | None = None,
 ) -> Server:
     """Listen, and serve SMTP (or LMTP, by the config) with ``handler`` in the running loop.
 
@@ -172,6 +173,7 @@ async def serve(
         trusted: networks, like ``"10.0.0.0/8"``, whose clients may say who the client is: by a PROXY header where the
             config has ``proxy``, and then all others are closed without a word; by XCLIENT and XFORWARD, which others
             are not offered. Clients of a Unix socket always may.
+        connections: counts that several servers share, so that ``limits`` bounds the connections of all together.
 
     Raises:
         LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
@@ -184,7 +186,7 @@ async def serve(
     """
     getaddrinfo = asyncio.get_running_loop().getaddrinfo
     server = await open_server(
-        Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted
+        Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted, connections
     )
     await server._listen(backlog)
     return server

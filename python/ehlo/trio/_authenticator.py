@@ -15,6 +15,7 @@ class Authenticator(AuthenticatorBase):
     __doc__ = AuthenticatorBase.__doc__
 
     _make_event = trio.Event
+    _sleep = staticmethod(trio.sleep)
 
     def _soon(self) -> Callable[[Callable[[], object]], object]:
         return trio.lowlevel.current_trio_token().run_sync_soon

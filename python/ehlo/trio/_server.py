@@ -15,7 +15,7 @@ from trio.lowlevel import notify_closing, wait_readable
 
 from ehlo._core import ReceiveBuffer, ServerConfig
 from ehlo._server.handler import HandlerPlan
-from ehlo._server.limits import Limits
+from ehlo._server.limits import Connections, Limits
 from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
 from ehlo._sockets import no_delay
@@ -127,6 +127,7 @@ async def serve(
     backlog: int = 1024,
     tls: ssl.SSLContext | None = None,
     trusted: Iterable[str] = (),
+    connections: Connections | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen, and serve SMTP (or LMTP, by the config) with ``handler``, until cancelled or closed.
@@ -135,7 +136,7 @@ async def serve(
     421 where one still gets through (RFC 5321 3.8), and cancels its handler, which lives in the connection's scope.
 
     Arguments:
-        handler, host, port, config, limits, sockets, path, reuse_port, backlog, tls, trusted: as
+        handler, host, port, config, limits, sockets, path, reuse_port, backlog, tls, trusted, connections: as
             :func:`ehlo.asyncio.serve` has them.
         task_status: how ``nursery.start`` is told.
 
@@ -150,6 +151,6 @@ async def serve(
     """
     getaddrinfo = trio.socket.getaddrinfo
     server = await open_server(
-        Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted
+        Server, getaddrinfo, handler, host, port, config, limits, sockets, path, reuse_port, tls, trusted, connections
     )
     await server._run(backlog, task_status)

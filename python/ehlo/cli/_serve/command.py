@@ -17,6 +17,7 @@ from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
 from ehlo.cli._serve.check import check_place
 from ehlo.cli._serve.front import in_front, load_filter
 from ehlo.cli._serve.gate import COMMAND, Gate, WayOut
+from ehlo.cli._serve.guard import open_guard
 from ehlo.cli._serve.listeners import Served, served
 from ehlo.cli._serve.offers import Offers, ask_offers, offers_of
 from ehlo.cli._serve.pass_on import PassOn, pool_options
@@ -170,9 +171,11 @@ class _ServeJob(Job):
             out = await self._out(tools, stack)
             authenticator = None if site.users is None else tools.adapter.Authenticator(site.users)
             gate = Gate(site, out, None if settings.quiet else say, authenticator)
-            handler = in_front(self._filter, gate)
+            guard = stack.enter_context(open_guard(settings))
+            handler = in_front(guard, in_front(self._filter, gate))
             self._served = served(site, await self._offers(tools))
-            yield [(handler, one.options(site)) for one in self._served]
+            shared = ehlo.Connections()  # the limits are for all listeners together
+            yield [(handler, one.options(site) | {"connections": shared}) for one in self._served]
 
     async def _out(self, tools: Tools, stack: contextlib.AsyncExitStack) -> WayOut:
         """The queue, or pools of connections to the next hops; open as long as the stack is."""

@@ -44,7 +44,7 @@ def load_filter(settings: Settings) -> object | None:
     return made
 
 
-def in_front(first: object | None, then: ehlo.Handler) -> object:
+def in_front(first: object | None, then: object) -> object:
     """A handler that asks ``first``, and ``then`` where the first has nothing against it. A positive answer of the
     first to a message ends it there: then the first has taken the message."""
     if first is None:

@@ -15,6 +15,13 @@ __all__ = ["COMMAND", "Gate", "WayOut"]
 COMMAND: Final = "ehlo serve"
 
 
+class Authenticator(Protocol):
+    """:class:`ehlo.asyncio.Authenticator` or :class:`ehlo.trio.Authenticator`."""
+
+    async def check(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+        """The answer of ``on_auth``."""
+
+
 class WayOut(Protocol):
     """What becomes of mail: the queue, or the next hop while the client waits."""
 
@@ -43,7 +50,7 @@ class Gate(ehlo.Handler):
         site: users, routes and aliases, as they were last read.
         out: what becomes of mail.
         report: called with one line for each message that was accepted; ``None``: nobody.
-        authenticator: compares passwords, in threads of their own; ``None``: nobody logs in.
+        authenticator: checks passwords beside the loop, apart from delivery; ``None``: nobody gets in.
     """
 
     def __init__(
@@ -51,7 +58,7 @@ class Gate(ehlo.Handler):
         site: Site,
         out: WayOut,
         report: Callable[[str], None] | None,
-        authenticator: Any,
+        authenticator: Authenticator | None,
     ) -> None:
         self._site = site
         self._out = out

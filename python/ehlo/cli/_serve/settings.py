@@ -293,7 +293,8 @@ class Rates:
     user_recipients: int = key(WHOLE, 0, "recipients of a user in an hour")
     network_messages: int = key(WHOLE, 0, "messages of a client network in an hour")
     network_recipients: int = key(WHOLE, 0, "recipients of a client network in an hour")
-    file: str | None = key(PATH, None, "where the counts are kept over a restart")
+    exempt: tuple[str, ...] = key(_NETWORKS, (), "networks whose clients are not counted")
+    file: str | None = key(PATH, None, "where the counts are kept over a restart (default: in the folder of the queue)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +302,7 @@ class Networks:
     """[networks]: who may connect at all."""
 
     allow: tuple[str, ...] = key(_NETWORKS, (), "only these networks may connect")
-    deny: tuple[str, ...] = key(_NETWORKS, (), "these networks may not connect")
+    deny: tuple[str, ...] = key(_NETWORKS, (), "these networks may not connect, whatever allow says")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
