@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_serve import AS_ROOT, LOOPS, Serve
+from test_serve import AS_ROOT, LOOPS, Serve, line_of, write_users
 
 import ehlo
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.privileges import find_account
 from ehlo.cli._serve.running import check_python, places_of
 from ehlo.cli._serve.settings import read_settings
-from ehlo.cli._serve.users import hash_line
 
 root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
 ENV = {"PYTHONWARNINGS": "ignore"}
@@ -120,8 +119,7 @@ def test_the_ports_are_bound_as_root_and_mail_is_taken_as_the_user(open_folder: 
     (open_folder / "mail").mkdir()
     os.chown(open_folder / "mail", nobody.pw_uid, nobody.pw_gid)
     secret = open_folder / "users"
-    secret.write_text(hash_line("jane", "pencil", scram=True))
-    secret.chmod(0o600)
+    write_users(secret, line_of("jane"))
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))

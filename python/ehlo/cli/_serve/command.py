@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -27,7 +25,7 @@ from ehlo.cli._serve.running import Host, places_of, reload_site, run_site
 from ehlo.cli._serve.settings import PROTOCOLS, Settings, parse_address, read_file, read_settings, settings_help
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import error_of
-from ehlo.cli._serve.users import hash_line
+from ehlo.cli._user import print_line
 
 __all__ = ["add_parser"]
 
@@ -40,11 +38,9 @@ FILE is TOML. docs/serve.md explains it, with examples that can be copied. Its t
 
 Relative paths start from the folder of the file. Options go before the file. SIGINT and SIGTERM drain: open
 transactions may end within the deadline; a second signal cuts them. SIGHUP reads FILE again, and all files that it
-names; what needs a new start is named in the log, and where something is wrong nothing changes.
-
-A line of the file of users is
-NAME:$scrypt$ln=15,r=8,p=1$SALT$HASH (RFC 7914), or with --scram NAME:$scram-sha-256$i=10000$SALT$STORED$SERVER
-(RFC 7677), in base64; where every user has the latter, SCRAM is offered beside PLAIN and LOGIN.
+names; what needs a new start is named in the log, and where something is wrong nothing changes. The file of users is
+made by: ehlo user add FILE NAME. It is refused when others can read it. Where every user has keys for SCRAM
+(ehlo user add --scram), SCRAM is offered beside PLAIN and LOGIN.
 Exit status: 0; 1 when the workers died; 2 for wrong usage; 3 when open transactions were cut at the end.
 """
 
@@ -83,7 +79,7 @@ def add_parser(commands: Any) -> None:
     how.add_argument("--hostname", metavar="NAME", help="this server's name (default: the machine's)")
     how.add_argument("--cert", metavar="FILE", help="certificate chain (PEM); TLS is offered")
     how.add_argument("--key", metavar="FILE", help="its key (default: in the file of the certificate)")
-    how.add_argument("--users", metavar="FILE", help="who may submit, see below")
+    how.add_argument("--users", metavar="FILE", help="who may submit; made by: ehlo user add FILE NAME")
     how.add_argument("--max-size", type=size, metavar="BYTES", help="of a message, 0: no limit (default: 33554432)")
     runs = parser.add_argument_group("how it runs")
     runs.add_argument("--user", metavar="NAME", help="become this user when all ports are bound")
@@ -96,7 +92,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--hash-password",
         metavar="NAME",
-        help="print the line of a user, and end; the password comes from the prompt or from standard input",
+        help="print the line of a user, and end; see also: ehlo user add",
     )
     parser.add_argument("--scram", action="store_true", help="with --hash-password: keys for SCRAM-SHA-256")
 
@@ -184,7 +180,8 @@ class _ServeJob(Job):
         settings = site.settings
         async with contextlib.AsyncExitStack() as stack:
             out = await self._out(tools, stack)
-            gate = Gate(site, out, None if settings.quiet else say, tools.in_thread)
+            authenticator = None if site.users is None else tools.adapter.Authenticator(site.users)
+            gate = Gate(site, out, None if settings.quiet else say, authenticator)
             handler = in_front(self._filter, gate)
             self._offered = await self._offers(tools)
             groups = self._host.sockets.groups
@@ -273,28 +270,11 @@ def _needs_mta(settings: Settings) -> None:
         raise settings.error("queue", f"needs more packages: pip install 'ehlo[mta]' ({exc})") from None
 
 
-def _hash_password(name: str, scram: bool) -> int:
-    hash_line(name, "x", scram=True)  # the name is looked at before anybody types
-    if sys.stdin.isatty():
-        try:
-            password = getpass.getpass(f"password of {name}: ")
-            if getpass.getpass("again: ") != password:
-                raise UsageError("the two are not the same; nothing was made")
-        except EOFError:
-            password = ""
-    else:
-        try:
-            password = sys.stdin.readline().rstrip("\r\n")
-        except UnicodeDecodeError as exc:
-            raise UsageError(f"the password is not in UTF-8: {exc.reason}") from None
-    print(hash_line(name, password, scram=scram))
-    return 0
-
-
 def run(arguments: argparse.Namespace) -> int:
     """The command itself: returns the exit status, raises :class:`ehlo.cli._receive.UsageError`."""
     if arguments.hash_password is not None:
-        return _hash_password(arguments.hash_password, arguments.scram)
+        print_line(arguments.hash_password, scram=arguments.scram)
+        return 0
     if arguments.scram:
         raise UsageError("--scram goes with --hash-password NAME")
     site = Site.open(_settings(arguments))

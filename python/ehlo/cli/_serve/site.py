@@ -11,7 +11,7 @@ from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.aliases import Aliases
 from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_way, read_ways
 from ehlo.cli._serve.settings import Settings
-from ehlo.cli._serve.users import Users
+from ehlo.cli._serve.users import read_users, reload_users
 
 __all__ = ["RefusedError", "Site", "Target"]
 
@@ -66,7 +66,8 @@ class Site:
     Attributes:
         settings: the file.
         tls: the certificate; the same object after a reload.
-        users: who may log in.
+        users: who may log in; the same object after a reload.
+        mechanisms: those that are offered since the start.
         ways: the routes, in order.
         aliases: ``None`` without.
         senders: addresses and ``@domain`` of each user, where the file says ``table:``.
@@ -74,7 +75,8 @@ class Site:
 
     settings: Settings
     tls: ssl.SSLContext | None = None
-    users: Users | None = None
+    mechanisms: tuple[str, ...] = ()
+    users: ehlo.Users | None = None
     ways: tuple[Way, ...] = ()
     aliases: Aliases | None = None
     senders: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -107,26 +109,27 @@ class Site:
         old = self.settings
         fixed = {name: getattr(old, name) for name in _FIXED}
         left = [name for name in _FIXED if getattr(settings, name) != getattr(old, name)]
-        if settings.auth.in_clear != old.auth.in_clear:
-            left.append("auth.in_clear")
-        auth, tls = replace(settings.auth, in_clear=old.auth.in_clear), settings.tls
+        left += [
+            f"auth.{name}" for name in ("users", "in_clear") if getattr(settings.auth, name) != getattr(old.auth, name)
+        ]
+        auth, tls = replace(settings.auth, users=old.auth.users, in_clear=old.auth.in_clear), settings.tls
         if (tls.certificate is None) != (self.tls is None):
             left.append("tls")
             tls = old.tls
         fresh = Site(replace(settings, auth=auth, tls=tls, **fixed))
         fresh._load()
-        self._check_scram(fresh)
         new_hops = fresh.hops.keys() - self.hops.keys()
         if new_hops:
             where = next(way.where for hop, way in fresh.hops.items() if hop in new_hops)
             raise settings.error(where, "goes to a new next hop, and that needs a new start")
-        if self.users is not None and fresh.users is None:
-            raise settings.error("auth.users", "is gone; without users a new start is needed")
         if self.tls is not None:
             # A certificate and a key that do not fit would leave the one in use half changed: first try them elsewhere.
             tls_context(fresh.settings)
+        if self.users is not None and auth.users is not None:
+            reload_users(self.users, auth.users, self.mechanisms)
+        if self.tls is not None:
             load_certificate(self.tls, fresh.settings)
-        self.settings, self.users, self.ways = fresh.settings, fresh.users, fresh.ways
+        self.settings, self.ways = fresh.settings, fresh.ways
         self.aliases, self.senders = fresh.aliases, fresh.senders
         return left
 
@@ -138,7 +141,9 @@ class Site:
 
     def _load(self) -> None:
         settings = self.settings
-        self.users = None if settings.auth.users is None else Users.read(settings.auth.users)
+        if settings.auth.users is not None:
+            self.users = read_users(settings.auth.users)
+            self.mechanisms = tuple(self.users.mechanisms)
         self.ways = read_ways(settings)
         check_routes(self.ways, settings)
         if settings.aliases.file is not None:
@@ -146,14 +151,6 @@ class Site:
             self._check_aliases(self.aliases)
         if settings.auth.from_.startswith("table:"):
             self.senders = _read_senders(settings.auth.from_[6:])
-
-    def _check_scram(self, fresh: Site) -> None:
-        before, after = self.users, fresh.users
-        if before is not None and after is not None and before.all_scram and not after.all_scram:
-            raise UsageError(
-                f"users {self.settings.auth.users}: SCRAM is offered, but a user has no keys for it; "
-                "make the line with --hash-password NAME --scram, or start again"
-            )
 
     def _check_aliases(self, aliases: Aliases) -> None:
         for address, where in aliases.all_targets:
