@@ -12,8 +12,10 @@ import ehlo.asyncio
 import ehlo.trio
 from ehlo.cli._run import Tools
 from ehlo.cli._serve import command
+from ehlo.cli._serve.running import Host, places_of
 from ehlo.cli._serve.settings import read_settings
 from ehlo.cli._serve.site import Site
+from ehlo.cli._serve.sockets import open_sockets
 
 CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
 
@@ -22,7 +24,9 @@ CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
 async def site(loop: str, values: dict[str, Any], base: str = "/nonexistent") -> AsyncIterator[list[int]]:
     """Serve what the tables say; gives the ports of the listeners."""
     values = {"hostname": "mx.example", "quiet": True, "listener": [{"port": 0}]} | values
-    job = command._ServeJob(Site.open(read_settings(values, base)))
+    settings = read_settings(values, base)
+    sockets = open_sockets(places_of(settings))
+    job = command._ServeJob(Site.open(settings), Host(sockets, lambda: settings))
     if loop == "trio":
         import trio
 

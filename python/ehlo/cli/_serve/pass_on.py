@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import ehlo
 from ehlo.cli._receive import TIMERS, complain, printable_line, received_by
-from ehlo.cli._serve.routes import Way
+from ehlo.cli._serve.routes import Hop, Way
 from ehlo.cli._serve.site import Target
 from ehlo.store import Maildir, Mbox, Store, failure_reply
 
@@ -107,7 +107,7 @@ class PassOn:
         in_thread: calls a function that blocks, with arguments.
     """
 
-    def __init__(self, pools: dict[Way, Any], in_thread: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, pools: dict[Hop, Any], in_thread: Callable[..., Awaitable[Any]]) -> None:
         self._pools = pools
         self._in_thread = in_thread
         self._stores: dict[str, Store] = {}
@@ -180,7 +180,7 @@ class PassOn:
             if leg.transaction is None:
                 sender = passing.sender
                 leg.transaction = await leg.stack.enter_async_context(
-                    self._pools[leg.way].transaction(
+                    self._pools[leg.way.hop].transaction(
                         _onward(sender), eight_bit=False if sender.body == "7BIT" else None, utf8_header=sender.smtputf8
                     )
                 )
