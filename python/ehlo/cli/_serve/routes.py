@@ -92,7 +92,7 @@ class Way:
     @property
     def for_users(self) -> bool:
         """Whether users may send there."""
-        return self.is_open or self.table.from_ == ("users",)
+        return self.is_open or "users" in (self.table.from_ or ())
 
     def is_for(self, domain: str) -> bool:
         """Whether the domain is one of the route's."""
@@ -104,8 +104,8 @@ class Way:
         """Whether this client may send there."""
         if self.is_open:
             return True
-        if self.table.from_ == ("users",):
-            return session.identity is not None
+        if session.identity is not None and self.for_users:
+            return True
         if session.peer is None:
             return False
         address = ipaddress.ip_address(session.peer[0].partition("%")[0])
