@@ -266,6 +266,8 @@ def check_routes(ways: Sequence[Way], settings: Settings) -> None:
 def _check_way(way: Way, settings: Settings, strangers: bool) -> None:
     if settings.queue is None and way.kind in ("mx", "hold"):
         raise settings.error(f"{way.where}: to", f"{way.kind!r} needs a queue: add [queue] with path")
+    if settings.queue is not None and way.table.bare_newlines != "normalize":
+        raise settings.error(f"{way.where}: bare_newlines", "has no meaning with a queue, which normalizes")
     if way.kind in ("smtp", "mx") and way.domains is None and way.is_open and strangers:
         raise settings.error(
             way.where,
