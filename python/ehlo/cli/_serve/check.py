@@ -85,7 +85,10 @@ def _certificate(settings: Settings, account: Account | None) -> Iterator[Findin
             text = "without it no client can encrypt; get one, and name it in [tls]"
             yield Finding("warning", "tls.certificate", text)
         return
-    yield check_certificate("tls.certificate", tls.certificate, tls.key_file, settings.hostname)
+    found = check_certificate("tls.certificate", tls.certificate, tls.key_file, settings.hostname)
+    yield found
+    if found.level == "error":
+        return
     yield check_readable("tls.certificate", tls.certificate, account)
     yield check_secret("tls.key", tls.key_file or tls.certificate, account)
 
