@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -57,6 +58,7 @@ class Place:
     def new_certificate(self) -> None:
         certificate = self.ca.issue_cert("mx.example", "127.0.0.1")
         certificate.private_key_pem.write_to_path(str(self.path / "key.pem"))
+        (self.path / "key.pem").chmod(0o600)
         for number, part in enumerate(certificate.cert_chain_pems):
             part.write_to_path(str(self.path / "cert.pem"), append=number > 0)
 
@@ -522,7 +524,7 @@ def ready(values: dict[str, Any], base: str) -> list[Served]:
         ({"route": [{"to": "discard", "recipients": "/nonexistent"}]}, "name a file that can be read"),
         ({"smtp": {"lenint": []}}, "smtp.lenint is no option of the engine: did you mean lenient?"),
         ({"smtp": {"lenient": ["x"]}}, "smtp.lenient does not fit: "),
-        ({"smtp": {"tls": "off"}}, "smtp.tls is decided by other tables"),
+        ({"smtp": {"tls": "off"}}, "smtp.tls is decided elsewhere"),
         ({"smtp": {"max_errors": 1}, "limits": {"max_errors": 1}}, "are one setting: keep one"),
         ({"queue": {}}, "queue needs one of path and url"),
         ({"auth": {"from": "jane"}}, 'auth.from is "any", "own" or "table:FILE"'),
@@ -579,14 +581,24 @@ def test_limits() -> None:
 # ---- usage ---------------------------------------------------------------------------------------
 
 
+def check(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, str]]]:
+    status = ehlo.cli.main(["serve", *AS_ROOT, "--check", "--json", *arguments])
+    return status, json.loads(capsys.readouterr().out)["findings"]
+
+
 def test_check(place: Place, capsys: pytest.CaptureFixture[str], usage: Callable[..., str]) -> None:
-    file = place.write(ALL)
-    assert ehlo.cli.main(["serve", file, "--check"]) == 0
-    assert capsys.readouterr().out == "ehlo serve: the settings are good: 4 listeners, maildir, fail\n"
+    status, found = check(capsys, place.write(ALL))
+    assert status == 0, found
+    (settings,) = (one["text"] for one in found if one["about"] == "settings")
+    assert settings == "4 listeners; routes: maildir, fail; all their files were read"
     assert not (place.path / "box").exists()  # it only looks
-    assert "cannot be written to" in usage("serve", file, "--check", "--maildir", "/nonexistent/dir/box", "--smtp", "0")
+    status, found = check(capsys, place.write(ALL), "--maildir", "/nonexistent/dir/box", "--smtp", "0")
+    assert status == 1
+    (error,) = (one["text"] for one in found if one["level"] == "error")
+    assert "cannot be written to" in error
     assert "is no TOML" in usage("serve", place.write("x"), "--check")
     assert "name a TOML file that can be read" in usage("serve", "/nonexistent", "--check")
+    assert "--json goes with --check" in usage("serve", "--json")
 
 
 def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -594,14 +606,16 @@ def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[
     (settings,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     (place.path / "cert.pem").rename(place.path / "fullchain.pem")
     (place.path / "key.pem").rename(place.path / "privkey.pem")
-    assert ehlo.cli.main(["serve", place.write(settings), "--check"]) == 0
-    assert capsys.readouterr().out == "ehlo serve: the settings are good: 4 listeners, maildir, mx\n"
+    _, found = check(capsys, place.write(settings))
+    (text,) = (one["text"] for one in found if one["about"] == "settings")
+    assert text == "4 listeners; routes: maildir, mx; all their files were read"
 
 
 def test_options_go_before_the_file(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    file = place.write(ALL)
-    assert ehlo.cli.main(["serve", file, "--check", "--discard", "--smtp", "0"]) == 0
-    assert capsys.readouterr().out == "ehlo serve: the settings are good: 1 listener, discard\n"
+    status, found = check(capsys, place.write(ALL), "--discard", "--smtp", "0")
+    assert status == 0, found
+    (text,) = (one["text"] for one in found if one["about"] == "settings")
+    assert text == "1 listener; routes: discard; all their files were read"
 
 
 @pytest.mark.parametrize(

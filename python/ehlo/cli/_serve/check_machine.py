@@ -65,8 +65,9 @@ def _try(place: Place, hostname: str) -> Finding:
         if _greets(place, hostname):
             text = f"{_where(place)} is taken by a server that greets as {hostname}: probably this one, running"
             return Finding("warning", place.where, text)
-        return Finding("error", place.where, str(exc))
-    return Finding("OK", place.where, f"{_where(place)} is free")
+        return Finding("error", place.where, str(exc).removeprefix(f"{place.where} "))
+    where = _where(place) if place.port else f"{place.host} with any port that is free"
+    return Finding("OK", place.where, f"{where} can be had")
 
 
 def _try_path(place: Place) -> Finding:
@@ -81,7 +82,7 @@ def _try_path(place: Place) -> Finding:
         return Finding("warning", place.where, f"{path} is there; it is replaced, unless a server listens there")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding("error", place.where, f"{path}: this user may not write in {folder}")
-    return Finding("OK", place.where, f"{path} is free")
+    return Finding("OK", place.where, f"{path} can be had")
 
 
 def _greets(place: Place, hostname: str) -> bool:

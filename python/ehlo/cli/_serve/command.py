@@ -14,7 +14,8 @@ import ehlo
 from ehlo._server.listener import Listener as Server
 from ehlo.cli._receive import UsageError, complain, count, say, seconds, size
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module
-from ehlo.cli._serve.check import check_place
+from ehlo.cli._serve.check import check_place, look
+from ehlo.cli._serve.findings import report
 from ehlo.cli._serve.front import in_front, load_filter
 from ehlo.cli._serve.gate import COMMAND, Gate, WayOut
 from ehlo.cli._serve.guard import open_guard
@@ -42,7 +43,8 @@ transactions may end within the deadline; a second signal cuts them. SIGHUP read
 names; what needs a new start is named in the log, and where something is wrong nothing changes. The file of users is
 made by: ehlo user add FILE NAME. It is refused when others can read it. Where every user has keys for SCRAM
 (ehlo user add --scram), SCRAM is offered beside PLAIN and LOGIN.
-Exit status: 0; 1 when the workers died; 2 for wrong usage; 3 when open transactions were cut at the end.
+Exit status: 0; 1 when --check found an error, or the workers died; 2 for wrong usage; 3 when open transactions were cut
+at the end.
 """
 
 
@@ -89,7 +91,8 @@ def add_parser(commands: Any) -> None:
     runs.add_argument("--workers", type=count, metavar="N", help="processes that share the listeners (default: 1)")
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="to drain at the end (default: 10)")
     parser.add_argument("--quiet", action="store_true", default=None, help="no line for each message")
-    parser.add_argument("--check", action="store_true", help="look at the settings, listen to nothing, and end")
+    parser.add_argument("--check", action="store_true", help="look at everything, change nothing, and end")
+    parser.add_argument("--json", action="store_true", help="with --check: the findings as JSON")
     parser.add_argument(
         "--hash-password",
         metavar="NAME",
@@ -283,14 +286,14 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.scram:
         raise UsageError("--scram goes with --hash-password NAME")
-    site = Site.open(_settings(arguments))
+    if arguments.json and not arguments.check:
+        raise UsageError("--json goes with --check")
+    settings = _settings(arguments)
     if arguments.check:
-        _check(site)
-        load_filter(site.settings)
-        ways = ", ".join(way.kind for way in site.ways)
-        many = len(site.settings.listener)
-        say(f"{COMMAND}: the settings are good: {many} listener{'s' if many != 1 else ''}, {ways}")
-        return 0
+        text, status = report(look(settings), arguments.json)
+        say(text)
+        return status
+    site = Site.open(settings)
     return run_site(site, lambda: _settings(arguments), _make_job)
 
 
