@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from test_serve import AS_ROOT
 
 import ehlo
 
@@ -39,7 +40,7 @@ def serve(directory: Path, more: str, loop: str = "asyncio") -> Iterator[list[in
     if not (directory / "users").exists():
         ehlo.Users(directory / "users", create=True).add("jane", PASSWORD)
     (directory / "serve.toml").write_text(f'loop = "{loop}"\n{BASE}{more}')
-    command = [sys.executable, "-m", "ehlo", "serve", str(directory / "serve.toml")]
+    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, str(directory / "serve.toml")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -129,7 +130,7 @@ def test_a_file_of_rates_that_is_something_else(tmp_path: Path) -> None:
     (tmp_path / "serve.toml").write_text(
         '[[route]]\nto = "discard"\n[[listener]]\nport = 0\n[rates]\nnetwork_messages = 1\nfile = "users"'
     )
-    command = [sys.executable, "-m", "ehlo", "serve", str(tmp_path / "serve.toml")]
+    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, str(tmp_path / "serve.toml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert f"rates.file {tmp_path / 'users'}: file is not a database; name a file" in done.stderr
