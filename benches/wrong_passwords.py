@@ -9,7 +9,8 @@ the server closes, and begins again. Meanwhile honest mail comes to the second l
 one connection, and after it as many with a connection each. An honest user logs in from another address.
 
 The attackers come from one address (127.0.0.1), or with ``--networks N`` from as many. Quiet and loud times take
-turns, and a ratio compares their medians. Compare nothing else: all processes share the machine.
+turns. Each round has a ratio of their medians, and the median of the ratios counts, with the smallest and the largest
+in parentheses. Compare nothing else: all processes share the machine.
 """
 
 from __future__ import annotations
@@ -195,20 +196,27 @@ def measure(loop: str, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as place, server(loop, Path(place)) as (mail, submission):
         add_times(mail, 1.0, ([], []))
         for clients in arguments.clients:
-            quiet: Times = ([], [])
-            loud: Times = ([], [])
             codes: Counter[str] = Counter()
             logins = []
+            pairs: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
             for _ in range(arguments.rounds):
+                quiet: Times = ([], [])
+                loud: Times = ([], [])
                 add_times(mail, arguments.seconds, quiet)
                 with attackers(clients, arguments.networks, submission) as end:
                     add_times(mail, arguments.seconds, loud)
                     logins.append(login(submission))
                     codes += end()
+                for found, before, after in zip(pairs, quiet, loud, strict=True):
+                    found.append((statistics.median(before) * 1e3, statistics.median(after) * 1e3))
             said = []
-            for name, before, after in zip(("kept", "new"), quiet, loud, strict=True):
-                one, other = statistics.median(before) * 1e3, statistics.median(after) * 1e3
-                said.append(f"{name} connection {one:.2f} -> {other:.2f} ms, x {other / one:.1f} (n {len(after)})")
+            for name, found in zip(("kept", "new"), pairs, strict=True):
+                ratios = sorted(after / before for before, after in found)
+                before, after = (statistics.median(column) for column in zip(*found, strict=True))
+                said.append(
+                    f"{name} connection {before:.2f} -> {after:.2f} ms, x {statistics.median(ratios):.1f}"
+                    f" ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+                )
             said.append(f"honest logins {', '.join(logins)}")
             said.append(f"replies to attackers {dict(codes)}")
             print(f"  {clients:4} clients: {'; '.join(said)}", flush=True)
@@ -219,8 +227,8 @@ def main() -> None:
     parser.add_argument("--loop", choices=("asyncio", "uvloop", "trio"), action="append", help="(default: all)")
     parser.add_argument("--clients", type=int, nargs="+", default=[150, 600], help="with wrong passwords")
     parser.add_argument("--networks", type=int, default=1, help="addresses that they come from")
-    parser.add_argument("--rounds", type=int, default=4, help="quiet and loud by turns")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of honest mail, in each half of a round")
+    parser.add_argument("--rounds", type=int, default=5, help="quiet and loud by turns")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of honest mail, in each half of a round")
     parser.add_argument("--attack", type=int, metavar="PORT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.attack is not None:

@@ -406,7 +406,7 @@ def test_max_connections_per_network(backend: Backend) -> None:
             assert server.statistics.refused_network == 1
             first.close()
             await backend.until(lambda: not server.connections)
-            assert server._networks == {}
+            assert server._open.networks == {}
             await backend.ready(server)
 
     backend.run(main)

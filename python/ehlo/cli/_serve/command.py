@@ -184,7 +184,9 @@ class _ServeJob(Job):
         settings = site.settings
         async with contextlib.AsyncExitStack() as stack:
             out = await self._out(tools, stack)
-            authenticator = None if site.users is None else tools.adapter.Authenticator(site.users)
+            # Passwords of all worker processes together take half of the processors.
+            threads = None if settings.run.workers == 1 else max(1, (os.cpu_count() or 1) // 2 // settings.run.workers)
+            authenticator = None if site.users is None else tools.adapter.Authenticator(site.users, workers=threads)
             gate = Gate(site, out, None if settings.quiet else say, authenticator)
             guard = stack.enter_context(open_guard(settings))
             handler = in_front(guard, in_front(self._filter, gate))
