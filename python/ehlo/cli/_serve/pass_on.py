@@ -26,6 +26,9 @@ _CANNOT: Final = Reply(554, "5.6.1", "The next hop lacks what this message needs
 class Forwarder(Receiver):
     """Passes mail on to the next hop, and the next hop's word back: nothing is kept here in between."""
 
+    # The parameters of DSN go on to the next hop, which does the reporting (RFC 3461 5.2.1).
+    reports_delivery = True
+
     __slots__ = ("_pool",)
 
     def __init__(self, settings: Settings, pool: Any, tools: Tools) -> None:
