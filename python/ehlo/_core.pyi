@@ -875,7 +875,9 @@ class ServerConfig:
         chunking: Offer CHUNKING (RFC 3030).
         binarymime: Offer BINARYMIME (RFC 3030). It needs CHUNKING.
         smtputf8: Offer SMTPUTF8 (RFC 6531).
-        dsn: Offer DSN (RFC 3461).
+        dsn: Offer DSN (RFC 3461): who takes mail then owes the notifications that are asked for.
+            None: `serve` offers it if the handler's `reports_delivery` is true. Without `serve`
+            None is False.
         limits_keyword: Announce LIMITS (RFC 9422).
         deliver_by: Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted,
             True states no minimum.
@@ -964,7 +966,7 @@ class ServerConfig:
         chunking: bool = True,
         binarymime: bool = True,
         smtputf8: bool = True,
-        dsn: bool = True,
+        dsn: bool | None = None,
         limits_keyword: bool = True,
         deliver_by: int | bool | None = None,
         future_release: tuple[int, str] | None = None,
@@ -1065,8 +1067,11 @@ class ServerConfig:
     def smtputf8(self) -> bool:
         """Offer SMTPUTF8 (RFC 6531)."""
     @property
-    def dsn(self) -> bool:
-        """Offer DSN (RFC 3461)."""
+    def dsn(self) -> bool | None:
+        """Offer DSN (RFC 3461): who takes mail then owes the notifications that are asked for.
+        None: `serve` offers it if the handler's `reports_delivery` is true. Without `serve`
+        None is False.
+        """
     @property
     def limits_keyword(self) -> bool:
         """Announce LIMITS (RFC 9422)."""

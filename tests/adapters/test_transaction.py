@@ -259,13 +259,13 @@ def test_what_mail_did_not_say(backend: Backend) -> None:
     # RFC 6152 3, RFC 6531 3.4, RFC 1870 6.1: nothing is sent that the server was not told of.
     async def script(peer: Peer) -> None:
         await peer.hello(b"250-mx.example\r\n250-SMTPUTF8\r\n250-8BITMIME\r\n250 SIZE 100\r\n")
-        for line in [b"MAIL FROM:<a@b.example> BODY=8BITMIME", b"RCPT TO:<c@d.example>", b"RSET"] * 3:
+        for line in [b"MAIL FROM:<a@b.example> BODY=8BITMIME", b"RCPT TO:<c@d.example>", b"RSET"] * 2:
             assert await peer.line() == line
             peer.say(OK)
         assert await peer.farewell() == b"QUIT\r\n"
 
     async def main(client: Any) -> None:
-        for body in ("Subject: grüße\r\n\r\nhi\r\n".encode(), CONTENT * 10):
+        for body in (CONTENT * 10,):
             async with client.transaction(A) as transaction:
                 await transaction.rcpt(B)
                 with pytest.raises(ehlo.SMTPNotSupportedError):

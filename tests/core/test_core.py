@@ -220,6 +220,7 @@ def test_octets_that_are_not_utf8_are_escaped_in_text() -> None:
 
 def test_sender_parameters() -> None:
     settings: dict[str, Any] = {
+        "dsn": True,
         "deliver_by": True,
         "future_release": (3600, "2030-01-01T00:00:00Z"),
         "mt_priority": True,
@@ -264,7 +265,7 @@ def test_sender_parameters() -> None:
 
 
 def test_recipient_parameters() -> None:
-    conn = connect(decisions={"rcpt"}, rrvs=True)
+    conn = connect(decisions={"rcpt"}, rrvs=True, dsn=True)
     conn.receive_data(
         b"MAIL FROM:<>\r\nRCPT TO:<joe@mx.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;j+2Bo@x.example "
         b"RRVS=2014-04-03T23:01:00Z;C\r\n"

@@ -156,7 +156,7 @@ def test_what_cannot_be_sent_cannot_be_made(wrong: object) -> None:
 
 
 def test_an_envelope_that_was_received_can_be_sent(ready: ehlo.ClientConnection) -> None:
-    server = ehlo.ServerConnection(ehlo.ServerConfig("mx.example"))
+    server = ehlo.ServerConnection(ehlo.ServerConfig("mx.example", dsn=True))
     server.receive_data(
         b"EHLO c.example\r\nMAIL FROM:<a@b> SIZE=99 BODY=8BITMIME RET=FULL\r\n"
         b'RCPT TO:<"c"@d> NOTIFY=NEVER\r\nDATA\r\nhi\r\n.\r\n'

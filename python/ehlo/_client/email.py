@@ -160,7 +160,7 @@ def flatten_and_tell(
         policy = policy.clone(utf8=utf8)
     out = BytesIO()
     # A line that begins with "From " is content like any other.
-    generator = BytesGenerator(out, mangle_from_=False, policy=_careful(policy))
+    generator = _Generator(out, mangle_from_=False, policy=_careful(policy))
     try:
         generator.flatten(message if eight_bit else _in_seven_bits(message))
     except EhloError:
@@ -168,6 +168,17 @@ def flatten_and_tell(
     except Exception as exc:  # the library's own, of any class
         raise LocalProtocolError(f"the message cannot be turned into octets: {type(exc).__name__}: {exc}") from exc
     return out.getvalue(), utf8
+
+
+class _Generator(BytesGenerator):
+    """The library's, for a multipart without parts, too: there it reads 8-bit octets as ASCII, and fails."""
+
+    def _handle_multipart(self, msg: Message[Any, Any]) -> None:
+        library: Any = super()
+        if isinstance(msg.get_payload(), str):
+            library._handle_text(msg)
+        else:
+            library._handle_multipart(msg)
 
 
 def _careful(policy: Policy[Any]) -> Policy[Any]:

@@ -8,9 +8,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, TypeAlias
 
 from ehlo._errors import LocalProtocolError
-from ehlo._sasl.common import MECHANISMS
+from ehlo._sasl.common import MECHANISMS, check_text
 
-__all__ = ["Login", "LoginLike", "TokenSource", "check_text", "login_of"]
+__all__ = ["Login", "LoginLike", "TokenSource", "login_of"]
 
 TokenSource: TypeAlias = str | Callable[[], str | Awaitable[str]]
 """A bearer token, or what fetches one: a function, plain or async."""
@@ -65,7 +65,7 @@ class Login:
             raise LocalProtocolError("a login has a password or a token, not both")
         for name, value in (("username", self.username), ("password", self.password), ("authzid", self.authzid)):
             check_text(f"a login's {name}", value)
-        if isinstance(self.token, str):
+        if not callable(self.token):
             check_text("a login's token", self.token)
         if self.mechanisms is not None:
             given = (self.mechanisms,) if isinstance(self.mechanisms, str) else self.mechanisms
@@ -92,30 +92,6 @@ class Login:
         token = await given if inspect.isawaitable(given) else given
         check_text("the token that was fetched", token)
         return token
-
-
-def check_text(what: str, value: object) -> None:
-    """Whether a secret or a name can be sent: text that UTF-8 can carry. An error shows nothing of it.
-
-    Raises:
-        LocalProtocolError: the value is no text, or has a lone surrogate.
-
-    Example::
-
-        check_text("a login's password", password)
-    """
-    if value is None:
-        return
-    if not isinstance(value, str):
-        raise LocalProtocolError(f"{what} must be a str, not {type(value).__name__}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        wrong = True
-    else:
-        wrong = False
-    if wrong:  # outside of the handler, so that the exception does not carry the text as its context
-        raise LocalProtocolError(f"{what} has a lone surrogate: UTF-8 cannot carry it (RFC 3629 3)")
 
 
 LoginLike: TypeAlias = Login | tuple[str, str]

@@ -21,6 +21,7 @@ from ehlo._sasl.common import (
     SCRAM,
     attributes,
     b64,
+    check_text,
     digest,
     prepared,
     to_saslname,
@@ -256,6 +257,8 @@ def client_mechanism(
         conn.auth(mechanism.name, mechanism.initial())
     """
     name = name.upper()
+    for what, value in (("username", username), ("password", password), ("token", token), ("authzid", authzid)):
+        check_text(f"{name}: the {what}", value)
     if name == "EXTERNAL":
         return _OneMessage(name, authzid.encode())
     if name in ("OAUTHBEARER", "XOAUTH2"):

@@ -11,6 +11,8 @@ import stringprep
 import unicodedata
 from typing import Final
 
+from ehlo._errors import LocalProtocolError
+
 __all__ = [
     "MAX_ITERATIONS",
     "MECHANISMS",
@@ -19,6 +21,7 @@ __all__ = [
     "SCRAM",
     "attributes",
     "b64",
+    "check_text",
     "digest",
     "from_saslname",
     "prepared",
@@ -130,3 +133,27 @@ def attributes(message: str, wanted: str) -> list[str]:
     ):
         raise ValueError("not the attributes that have to be there")
     return [part[2:] for part in parts[: len(wanted)]]
+
+
+def check_text(what: str, value: object) -> None:
+    """Whether a secret or a name can be sent: text that UTF-8 can carry. An error shows nothing of it.
+
+    Raises:
+        LocalProtocolError: the value is no text, or has a lone surrogate.
+
+    Example::
+
+        check_text("a login's password", password)
+    """
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise LocalProtocolError(f"{what} must be a str, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        wrong = True
+    else:
+        wrong = False
+    if wrong:  # outside of the handler, so that the exception does not carry the text as its context
+        raise LocalProtocolError(f"{what} has a lone surrogate: UTF-8 cannot carry it (RFC 3629 3)")

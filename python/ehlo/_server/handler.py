@@ -33,12 +33,15 @@ ContentMode: TypeAlias = Literal["collect", "stream", "discard"]
 class Handler:
     """What a program decides. Override what you need: only that is asked for, all else the engine answers.
 
-    Each method may be plain or ``async``. ``None`` accepts, a string or :class:`ehlo.Reply` answers (:data:`Answer`).
+    Each method may be plain or ``async``. ``None`` accepts, but not in ``on_auth``, where ``None`` refuses. A string or
+    :class:`ehlo.Reply` answers (:data:`Answer`). At the end of a message in LMTP a sequence answers, with one of them
+    for each accepted recipient, in order (RFC 2033 4.2).
     An exception is logged with its traceback and answered ``451 4.3.0`` without its text. Calls of one session never
     overlap, except that ``on_body`` runs while its content comes. If the connection is lost the running call is
     cancelled. Subclassing is not needed: any object that has some of these methods will do. Without ``on_message``
     and ``on_body`` a message is accepted and thrown away. An attribute ``config``, a :class:`ehlo.ServerConfig`, is
-    what ``serve`` uses where it is given none.
+    what ``serve`` uses where it is given none. An attribute ``reports_delivery = True`` says that the notifications
+    that clients ask for are sent (RFC 3461): ``serve`` then offers DSN, unless the config says ``dsn=False``.
 
     Example::
 
@@ -124,6 +127,9 @@ class Handler:
         """A whole message is here, unstuffed, lines end by CRLF. Accepting takes responsibility (RFC 5321 4.2.5, 6.1).
         In submission Date and Message-ID were added if they were missing (RFC 6409 8.2, 8.3).
 
+        In LMTP the answer may be a sequence: one answer for each recipient of ``envelope.recipients``, in order
+        (RFC 2033 4.2). In SMTP there is one reply for all, and a sequence is an error.
+
         Example::
 
             async def on_message(self, session, envelope, content):
@@ -136,7 +142,8 @@ class Handler:
 
         ``async for chunk in body`` ends when the message is whole; the answer is for the message. While the handler
         is behind, the adapter stops reading. A handler may return early: a refusal is kept until the client has
-        sent all and then given; ``None`` discards the rest. :class:`ContentAbortedError` comes out of the iteration
+        sent all and then given; ``None`` discards the rest. In LMTP the answer may be a sequence, as that of
+        ``on_message``. :class:`ContentAbortedError` comes out of the iteration
         when the content ends otherwise.
 
         Example::

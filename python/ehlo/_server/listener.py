@@ -379,6 +379,8 @@ async def open_server(
         config = own if isinstance(own, ServerConfig) else ServerConfig()
     wanted = config.content
     config = config.replace(decisions=plan.decisions, content=plan.content)
+    if config.dsn is None:  # who offers DSN owes the notifications (RFC 3461 4.1)
+        config = config.replace(dsn=getattr(handler, "reports_delivery", None) is True)
     if tls is None and config.tls != "off":
         raise LocalProtocolError(f'serve: ServerConfig(tls="{config.tls}") needs an ssl.SSLContext: give tls=')
     if tls is not None and config.tls == "off":

@@ -113,6 +113,9 @@ class Filters:
     ) -> None:
         self._pools = [Pool(Milter(address=one) if isinstance(one, str) else one) for one in filters]
         self._handler = handler
+        # What ``serve`` reads of a handler holds for the one within.
+        self.config: object = getattr(handler, "config", None)
+        self.reports_delivery: bool = getattr(handler, "reports_delivery", None) is True
         self._hold = hold
         self._daemon_name = daemon_name
         self._memory = memory

@@ -30,6 +30,9 @@ class QueueHandler(Handler):
                 return None if recipient.domain in LOCAL else "550 5.7.1 no relaying here"
     """
 
+    reports_delivery = True
+    """Says that DSN may be offered: the queue sends the notifications (RFC 3461)."""
+
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.config: ehlo.ServerConfig = queue.server_config()

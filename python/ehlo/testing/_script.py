@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Self
 
 from ehlo._errors import EhloError
-from ehlo.testing._transcript import Party, Transcript
+from ehlo.testing._transcript import Party, Transcript, without_initial_response
 
 __all__ = ["ScriptError", "ScriptedClient", "ScriptedPeer", "ScriptedServer"]
 
@@ -61,6 +61,8 @@ class ScriptedPeer:
         self.error: str | None = None
         self.closed: bool = False
         self.transcript: Transcript = Transcript()
+        # The next line of the client answers a challenge of AUTH: it may hold a secret.
+        self._challenged = False
         self._steps = [
             line.strip() for line in script.splitlines() if line.strip() and not line.strip().startswith("#")
         ]
@@ -144,6 +146,7 @@ class ScriptedPeer:
         match mark:
             case ":":
                 self._output += text.encode() + b"\r\n"
+                self._challenged = text.startswith("334")
             case ">":
                 self._output += ast.literal_eval(f"b'''{text}'''")
             case "<":
@@ -161,7 +164,9 @@ class ScriptedPeer:
         self._input = rest
         heard = line.decode("ascii", "backslashreplace")
         if not fnmatchcase(heard.upper(), pattern.upper()):  # verbs have no case (RFC 5321 2.4)
-            self.error = f"expected {pattern!r}, heard {heard!r}"
+            shown = "[response]" if self._challenged and line != b"*" else without_initial_response(line)
+            self.error = f"expected {pattern!r}, heard {shown!r}"
+        self._challenged = False
         return True
 
     def _skip_content(self) -> bool:

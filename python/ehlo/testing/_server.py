@@ -62,6 +62,9 @@ class ReceivedMessage:
 class _Collector(Handler):
     """Keeps what comes, and asks the test's own handler first where there is one."""
 
+    # A server for tests offers what a client may want to use.
+    reports_delivery = True
+
     def __init__(self, arrived: Callable[[ReceivedMessage], None]) -> None:
         self._arrived = arrived
 
@@ -217,6 +220,8 @@ class SMTPServer:
         methods: dict[str, Any] = {name: method for name in names if (method := method_of(own, name)) is not None}
         if not {"on_message", "on_body"} & methods.keys():
             methods["on_message"] = collector.on_message
+        methods["reports_delivery"] = getattr(own, "reports_delivery", True)
+        methods["config"] = getattr(own, "config", None)
         return _Methods(methods)
 
     def _guard(self, run: Callable[[], None]) -> None:
@@ -262,7 +267,7 @@ class SMTPServer:
 
 
 class _Methods:
-    """An object with just these methods."""
+    """An object with just these methods and attributes."""
 
     def __init__(self, methods: dict[str, Any]) -> None:
         self.__dict__.update(methods)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal, TypeAlias, overload
+from typing import Final, Literal, TypeAlias, overload
 
-__all__ = ["Party", "Transcript", "assert_dialogue"]
+__all__ = ["Party", "Transcript", "assert_dialogue", "without_initial_response"]
 
 Party: TypeAlias = Literal["C", "S"]
 """Who speaks: the client or the server."""
 
 
+_VERBS: Final = frozenset(
+    b"EHLO HELO LHLO MAIL RCPT DATA BDAT RSET VRFY EXPN HELP NOOP QUIT ETRN STARTTLS XCLIENT XFORWARD".split()
+)
+
+
 class Transcript(Sequence[str]):
     """The lines of a session, ``C: …`` and ``S: …``, in the order in which they were sent.
 
-    Octets that are no printable ASCII are escaped. A line that is not complete is the last of its party.
+    Octets that are no printable ASCII are escaped. A line that is not complete is the last of its party. The responses
+    of AUTH are left out, since they hold secrets: ``C: AUTH PLAIN [initial response]``, ``C: [response]``.
 
     Example::
 
@@ -25,6 +31,9 @@ class Transcript(Sequence[str]):
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._open: dict[Party, tuple[int, bytes]] = {}
+        # The next line of the client answers a challenge, or may be meant to.
+        self._challenged = False
+        self._in_auth = False
 
     def add(self, party: Party, octets: bytes) -> None:
         """Note that ``party`` sent ``octets``, in any pieces.
@@ -38,9 +47,30 @@ class Transcript(Sequence[str]):
             line = before + piece
             if at == len(self._lines):
                 self._lines.append("")
-            self._lines[at] = f"{party}: {_shown(line)}"
+            self._lines[at] = f"{party}: {self._shown(party, line)}"
             if not line.endswith(b"\n"):
                 self._open[party] = (at, line)
+
+    def _shown(self, party: Party, line: bytes) -> str:
+        """A line as it is shown: without the responses of AUTH (RFC 4954 4)."""
+        complete = line.endswith(b"\n")
+        words = line.split()
+        if party == "S":
+            if complete and self._in_auth and len(line) > 3 and line[3:4] != b"-":
+                self._challenged = line.startswith(b"3")
+                # A client that did not notice its mistake goes on with its password.
+                self._in_auth = line[:1] in b"35"
+            return _shown(line)
+        if words and words[0].upper() == b"AUTH":
+            self._in_auth, self._challenged = True, False
+            return without_initial_response(line)
+        hidden = self._challenged or (self._in_auth and not (words and words[0].upper() in _VERBS))
+        if complete:
+            self._challenged = False
+        if hidden and words != [b"*"]:
+            return "[response]"
+        self._in_auth = self._in_auth and hidden
+        return _shown(line)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -65,6 +95,19 @@ class Transcript(Sequence[str]):
             assert wire.transcript.of("C")[0] == "EHLO client.example"
         """
         return [line[3:] for line in self._lines if line.startswith(party)]
+
+
+def without_initial_response(line: bytes) -> str:
+    """A line of a client as it may be shown: AUTH without its initial response, which holds a secret (RFC 4954 4).
+
+    Example::
+
+        without_initial_response(b"AUTH PLAIN AGphbmUAeA==")  # "AUTH PLAIN [initial response]"
+    """
+    words = line.split()
+    if len(words) > 2 and words[0].upper() == b"AUTH":
+        return _shown(b" ".join(words[:2])) + " [initial response]"
+    return _shown(line)
 
 
 def _shown(line: bytes) -> str:

@@ -61,6 +61,7 @@ plain! {
     bool, "bool";
     usize, "int";
     String, "str";
+    Option<bool>, "bool | None";
     Option<u32>, "int | None";
     Option<u64>, "int | None";
 }

@@ -60,7 +60,7 @@ fn set(settings: &mut ServerSettings, text: &str) {
             settings.chunking = offers("CHUNKING");
             settings.binarymime = offers("BINARYMIME");
             settings.smtputf8 = offers("SMTPUTF8");
-            settings.dsn = offers("DSN");
+            settings.dsn = Some(offers("DSN"));
             settings.limits_keyword = offers("LIMITS");
             settings.help = offers("HELP");
         }

@@ -179,7 +179,7 @@ fn s_ses_12_and_13_what_is_listed_works_and_the_reverse() {
         assert_eq!(replies(format!("MAIL FROM:<a@b> {parameter}\r\n")), [expected], "{parameter}");
     }
     let bare = ServerSettings {
-        dsn: false,
+        dsn: Some(false),
         smtputf8: false,
         binarymime: false,
         chunking: false,

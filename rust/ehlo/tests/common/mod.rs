@@ -43,7 +43,7 @@ impl Outcome {
 pub type Program = fn(&str) -> Option<&'static str>;
 
 pub fn settings() -> ServerSettings {
-    ServerSettings { hostname: "mx.example".into(), ..ServerSettings::default() }
+    ServerSettings { hostname: "mx.example".into(), dsn: Some(true), ..ServerSettings::default() }
 }
 
 /// Every decision on.

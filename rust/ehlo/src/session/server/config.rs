@@ -119,8 +119,10 @@ macro_rules! server_settings {
         binarymime: bool = [true];
         /// Offer SMTPUTF8 (RFC 6531).
         smtputf8: bool = [true];
-        /// Offer DSN (RFC 3461).
-        dsn: bool = [true];
+        /// Offer DSN (RFC 3461): who takes mail then owes the notifications that are asked for.
+        /// None: `serve` offers it if the handler's `reports_delivery` is true. Without `serve`
+        /// None is False.
+        dsn: Option<bool> = [None];
         /// Announce LIMITS (RFC 9422).
         limits_keyword: bool = [true];
         /// Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted,
@@ -495,7 +497,7 @@ fn offered(s: &ServerSettings, tls: bool) -> Parameters {
     let extensions = [
         (s.binarymime, Parameters::BINARYMIME),
         (s.smtputf8, Parameters::SMTPUTF8),
-        (s.dsn, Parameters::RET.with(Parameters::ENVID).with(Parameters::NOTIFY).with(Parameters::ORCPT)),
+        (s.dsn == Some(true), Parameters::RET.with(Parameters::ENVID).with(Parameters::NOTIFY).with(Parameters::ORCPT)),
         (s.deliver_by.is_some(), Parameters::BY),
         (s.future_release.is_some(), Parameters::HOLD),
         (s.mt_priority.is_some(), Parameters::MT_PRIORITY),
@@ -521,7 +523,7 @@ fn keywords(s: &ServerSettings) -> Vec<String> {
             list.push(keyword.to_owned());
         }
     };
-    add(s.dsn, "DSN");
+    add(s.dsn == Some(true), "DSN");
     add(s.chunking, "CHUNKING");
     add(s.binarymime, "BINARYMIME");
     add(s.smtputf8, "SMTPUTF8");
