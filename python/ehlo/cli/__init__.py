@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _bench, _dkim, _send, _serve, _sink
+from ehlo.cli import _bench, _dkim, _queue, _send, _serve, _sink
 from ehlo.cli._receive import UsageError, complain
 
 __all__ = ["main"]
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _send.add_parser(commands)
     _bench.add_parser(commands)
     _dkim.add_parser(commands)
+    _queue.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))

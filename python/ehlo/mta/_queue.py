@@ -374,12 +374,19 @@ class Queue:
         self._delivery.wake()
         return changed
 
-    async def fail(self, selection: Selection, reply: ehlo.Reply, limit: int = 1000) -> int:
+    async def fail(
+        self,
+        selection: Selection,
+        reply: ehlo.Reply,
+        limit: int = 1000,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
         """End recipients that wait or are held, as if a next hop had refused them: their senders get a bounce.
 
         Arguments:
             reply: the reason, a 5yz.
             limit: no more than so many are looked at.
+            progress: called with the number of those that ended so far.
 
         Returns:
             How many ended. What a node delivers at this moment is left alone.
@@ -394,6 +401,7 @@ class Queue:
         if not reply.is_permanent:
             raise ehlo.LocalProtocolError(f"fail: a reply of 5yz, not {reply}")
         ended = 0
+        limit = limit if selection.limit is None else min(limit, selection.limit)
 
         async def settle(message: Message, recipients: list[Recipient]) -> None:
             nonlocal ended
@@ -411,6 +419,8 @@ class Queue:
             async with anyio.create_task_group() as group:
                 for message, recipients in together.values():
                     group.start_soon(settle, message, recipients)
+            if progress is not None:
+                progress(ended)
             if len(page) < min(left, _PAGE):
                 break
             left -= len(page)
