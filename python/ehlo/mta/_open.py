@@ -14,7 +14,7 @@ from ehlo.mta._queue import Queue
 from ehlo.mta._spool import Spool, SpoolError
 from ehlo.mta._sqlite_spool import SqliteSpool
 
-__all__ = ["open_queue"]
+__all__ = ["administered", "open_queue"]
 
 _POSTGRES: Final = ("postgresql://", "postgres://")
 
@@ -48,11 +48,38 @@ async def open_queue(
         await spool.close()
 
 
+def administered(where: str) -> Spool:
+    """A spool for a process that looks at it, and changes what no node owns; it delivers nothing.
+
+    Raises:
+        SpoolError: it is the URL of something else.
+
+    Example::
+
+        async with administered("spool") as spool: print(await spool.totals())
+    """
+    if where.startswith(_POSTGRES):
+        spool: Spool = _postgres().PostgresSpool(where, administers=True)
+        return spool
+    if "://" in where:
+        raise SpoolError(f"{where!r} is no spool: give a folder, or postgresql://USER@HOST/DATABASE")
+    return SqliteSpool(where, administers=True)
+
+
+def _postgres() -> Any:
+    try:
+        return importlib.import_module("ehlo.mta._postgres_spool")
+    except ModuleNotFoundError as exc:  # psycopg is an extra of its own
+        raise SpoolError(f"a spool in PostgreSQL needs {exc.name}: pip install 'ehlo[postgres]'") from None
+
+
 def _spool(where: str | os.PathLike[str], journal: str | os.PathLike[str] | None) -> Spool:
     if isinstance(where, str) and where.startswith(_POSTGRES):
-        module = importlib.import_module("ehlo.mta._postgres_spool")  # psycopg is an extra of its own
-        spool: Spool = module.PostgresSpool(where, journal=_journal(where) if journal is None else journal)
+        postgres = _postgres()
+        spool: Spool = postgres.PostgresSpool(where, journal=_journal(where) if journal is None else journal)
         return spool
+    if isinstance(where, str) and "://" in where:
+        raise SpoolError(f"{where!r} is no spool: give a folder, or postgresql://USER@HOST/DATABASE")
     return SqliteSpool(where)
 
 

@@ -119,8 +119,16 @@ class PostgresSpool(ThreadedSpool):
             super()._open()
         except psycopg.Error as exc:
             raise SpoolError(f"the spool in PostgreSQL cannot be opened: {' '.join(str(exc).split())}") from exc
+        if self._administers:
+            return
         self._alive = Liveness(self._postgres, self._clock, lambda: self._post(self._tell_news), self._ask_anew)
         self._alive.start()
+
+    def _migrate(self) -> tuple[int, int]:
+        try:
+            return self._postgres.migrate()
+        except psycopg.Error as exc:
+            raise SpoolError(f"the spool in PostgreSQL cannot be opened: {' '.join(str(exc).split())}") from exc
 
     async def close(self) -> None:
         """See :meth:`ehlo.mta.Spool.close`."""

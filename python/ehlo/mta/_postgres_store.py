@@ -16,7 +16,7 @@ from ehlo.mta._clock import Clock
 from ehlo.mta._ids import SLOTS
 from ehlo.mta._model import Message
 from ehlo.mta._rows import MESSAGE_COLUMNS, READY, RECIPIENT_COLUMNS, Row
-from ehlo.mta._schema import check, steps
+from ehlo.mta._schema import LATEST, check, steps
 from ehlo.mta._spool import SpoolError, SpoolFull, SpoolUnavailable
 from ehlo.mta._store import Claimed, Database, Write
 
@@ -28,7 +28,16 @@ LOCK: Final = 0x65686C6F
 """The first half of the advisory locks that nodes hold while they live; the second half is the node's id."""
 
 _MIGRATING: Final = 0
+# Owns recipients within a transaction only.
+_ADMINISTRATOR: Final = 0x7FFFFFFF
 _ALIVE: Final = "SELECT 1 FROM node WHERE id = %s FOR KEY SHARE"
+
+
+_POSTPONE: Final = (
+    "UPDATE recipient r SET owner = 0, due = p.due, route = p.route"
+    " FROM unnest(%s::float8[], %s::text[], %s::bigint[], %s::bigint[]) p (due, route, message, id)"
+    " WHERE r.message = p.message AND r.id = p.id AND r.owner = %s"
+)
 
 
 class _DeadError(Exception):
@@ -101,6 +110,10 @@ class PostgresStore:
         """Connect, bring the tables up to date, become a node. Does not read the backlog."""
         self._connection = connect(self.url)
         try:
+            if self._administers:
+                check("in PostgreSQL", self._version(), old_is_refused=True)
+                self.owner, self.slot = _ADMINISTRATOR, SLOTS - 1
+                return 0
             self._migrate()
             with self._connection.transaction():
                 self._become_a_node()
@@ -109,15 +122,29 @@ class PostgresStore:
             raise
         return 0
 
-    def _migrate(self) -> None:
+    def migrate(self) -> tuple[int, int]:
+        """Bring the tables up to date, of a spool that is not open. Gives the versions before and after."""
+        self._connection = connect(self.url)
+        try:
+            return self._migrate(), LATEST
+        finally:
+            self._connection.close()
+
+    def _version(self) -> int:
+        """The number of the schema; 0 where there is none."""
+        run = self._connection.execute
+        if run("SELECT to_regclass('ehlo.schema_version')").fetchone() == (None,):
+            return 0
+        [(version,)] = run("SELECT version FROM schema_version").fetchall()
+        return int(version)
+
+    def _migrate(self) -> int:
         run = self._connection.execute
         with self._connection.transaction():
             run("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK, _MIGRATING))
             run("CREATE SCHEMA IF NOT EXISTS ehlo")
-            version = 0
-            if run("SELECT to_regclass('ehlo.schema_version')").fetchone() != (None,):
-                [(version,)] = run("SELECT version FROM schema_version").fetchall()
-            check(self.url, version)
+            before = version = self._version()
+            check("in PostgreSQL", version)
             for number, statements in steps("postgres", version):
                 if number == 1:
                     run("CREATE TABLE schema_version (version integer NOT NULL)")
@@ -125,12 +152,13 @@ class PostgresStore:
                 for statement in statements:
                     self._connection.execute(statement.encode())
                 run("UPDATE schema_version SET version = %s", (number,))
+        return before
 
     def _become_a_node(self) -> None:
         run = self._connection.execute
         run("LOCK TABLE node IN SHARE ROW EXCLUSIVE MODE")
         taken = {slot for (slot,) in run("SELECT slot FROM node").fetchall()}
-        free = next((slot for slot in range(SLOTS) if slot not in taken), None)
+        free = next((slot for slot in range(SLOTS - 1) if slot not in taken), None)
         if free is None:
             raise SpoolError(f"the spool has {SLOTS} nodes: wait until those that died are removed")
         now = self._clock.time()
@@ -160,7 +188,7 @@ class PostgresStore:
 
     def close(self) -> None:
         """Give back what is owned, and leave."""
-        if not self._connection.closed and not self._connection.broken:
+        if not (self._connection.closed or self._connection.broken or self._administers):
             with self._connection.transaction():
                 self._leave()
         self._connection.close()
@@ -211,13 +239,12 @@ class PostgresStore:
                 " last_attempt = ? WHERE message = ? AND id = ? AND owner = ?",
                 batch.changed,
             )
-            db.change_many(
-                "UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ? AND owner = ?",
-                batch.postponed,
-            )
+            if batch.postponed:  # there may be very many for a dead route: one statement
+                due, route, message, number, _ = zip(*batch.postponed, strict=True)
+                self._execute(_POSTPONE, (list(due), list(route), list(message), list(number), self.owner))
             if any(row[4] == READY for row in batch.recipients):
                 self._execute("NOTIFY ehlo_queue", ())
-        if alive.fetchone() is None:
+        if alive.fetchone() is None and not self._administers:
             raise _DeadError
         return without
 

@@ -86,6 +86,7 @@ class Queue:
             await queue.run()
     """
 
+    # docs/mta.md has a table of the settings.
     def __init__(
         self,
         spool: Spool,
@@ -97,6 +98,7 @@ class Queue:
         limits: Limits | None = None,
         resolver: dns.Resolver | None = None,
         own_addresses: Collection[str] = (),
+        route_limits: Callable[[str], Limits | None] = lambda name: None,
         postmaster: str | None = None,
         notice_text: Callable[[DeliveryStatus], str] = explain,
         clock: Clock | None = None,
@@ -125,6 +127,7 @@ class Queue:
             self.counters,
             limits,
             postmaster,
+            route_limits,
         )
 
     # ---- life ------------------------------------------------------------------------------------
@@ -374,12 +377,19 @@ class Queue:
         self._delivery.wake()
         return changed
 
-    async def fail(self, selection: Selection, reply: ehlo.Reply, limit: int = 1000) -> int:
+    async def fail(
+        self,
+        selection: Selection,
+        reply: ehlo.Reply,
+        limit: int = 1000,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
         """End recipients that wait or are held, as if a next hop had refused them: their senders get a bounce.
 
         Arguments:
             reply: the reason, a 5yz.
             limit: no more than so many are looked at.
+            progress: called with the number of those that ended so far.
 
         Returns:
             How many ended. What a node delivers at this moment is left alone.
@@ -394,6 +404,7 @@ class Queue:
         if not reply.is_permanent:
             raise ehlo.LocalProtocolError(f"fail: a reply of 5yz, not {reply}")
         ended = 0
+        limit = limit if selection.limit is None else min(limit, selection.limit)
 
         async def settle(message: Message, recipients: list[Recipient]) -> None:
             nonlocal ended
@@ -411,6 +422,8 @@ class Queue:
             async with anyio.create_task_group() as group:
                 for message, recipients in together.values():
                     group.start_soon(settle, message, recipients)
+            if progress is not None:
+                progress(ended)
             if len(page) < min(left, _PAGE):
                 break
             left -= len(page)

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ehlo.mta._model import Message, Recipient
 from ehlo.mta._rows import HELD, MESSAGE_COLUMNS, READY, RECIPIENT_COLUMNS, message_of, recipient_facts, recipient_of
-from ehlo.mta._spool import Changed, Entry, Group, Selection, State, Suspension, Totals
+from ehlo.mta._spool import Changed, DeadRoute, Entry, Group, Selection, State, Suspension, Totals
 from ehlo.mta._store import Claimed, Database
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "change",
     "claimed",
     "count",
+    "dead_routes",
     "dropped",
     "entries",
     "keys",
@@ -113,7 +114,7 @@ def count(db: Database, selection: Selection) -> Changed:
         f" coalesce(sum(CASE WHEN r.owner > 0 THEN 1 ELSE 0 END), 0) {_FROM} WHERE {where}",
         values,
     )
-    return Changed(int(free), int(busy))
+    return Changed(int(free) if selection.limit is None else min(int(free), selection.limit), int(busy))
 
 
 def summary(db: Database, by: By, now: float, selection: Selection) -> list[Group]:
@@ -142,6 +143,12 @@ def totals(db: Database, free: int | None) -> Totals:
     )
     [(messages, octets, oldest)] = db.query("SELECT count(*), coalesce(sum(size), 0), min(arrived) FROM message")
     return Totals(int(ready), int(owned), int(held), int(messages), int(octets), oldest, free)
+
+
+def dead_routes(db: Database, names: dict[int, str]) -> list[DeadRoute]:
+    """See :meth:`ehlo.mta.Spool.dead_routes`. ``names``: of nodes by their ids."""
+    rows = db.query("SELECT route, until, reason, node FROM dead_route ORDER BY route, node")
+    return [DeadRoute(route, until, reason, names.get(node, "?")) for route, until, reason, node in rows]
 
 
 def suspensions(db: Database) -> list[Suspension]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from ehlo.mta import _selection as sql
 from ehlo.mta._batch import Batch, left_out
 from ehlo.mta._model import Message
 from ehlo.mta._rows import READY, RECIPIENT_COLUMNS, Row
-from ehlo.mta._schema import check, steps
+from ehlo.mta._schema import LATEST, check, steps
 from ehlo.mta._spool import SpoolError, SpoolFull
 from ehlo.mta._store import Claimed, Database, Write
 
@@ -35,6 +36,14 @@ class _Sqlite:
 
     def change_many(self, statement: str, rows: Sequence[Row]) -> None:
         self._connection.executemany(statement, rows)
+
+
+def _version(db: Database) -> int:
+    """The number of the schema; 0 of an empty file."""
+    if not db.query("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'"):
+        return 0
+    [(version,)] = db.query("SELECT version FROM schema_version")
+    return int(version)
 
 
 class SqliteStore:
@@ -63,24 +72,35 @@ class SqliteStore:
         )
         try:
             run = self._connection.execute
+            if self._administers:
+                version = self.look(_version)
+                check(self._path.parent, version, old_is_refused=True)
+                with contextlib.suppress(sqlite3.OperationalError):  # it may only be read
+                    run("PRAGMA synchronous = FULL")
+                return int(self.look(lambda db: db.query("SELECT coalesce(max(id), 0) FROM message"))[0][0])
             run("PRAGMA journal_mode = WAL")
             run("PRAGMA synchronous = FULL")
             run("PRAGMA wal_autocheckpoint = 4000")
             run("PRAGMA journal_size_limit = 67108864")
             self._migrate()
-            if not self._administers:
-                run("UPDATE recipient SET owner = 0 WHERE owner > 0")
-                run("DELETE FROM dead_route")
+            run("UPDATE recipient SET owner = 0 WHERE owner > 0")
+            run("DELETE FROM dead_route")
             return int(run("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
         except BaseException:
             self._connection.close()
             raise
 
-    def _migrate(self) -> None:
+    def migrate(self) -> tuple[int, int]:
+        """Bring the tables up to date, of a spool that is not open. Gives the versions before and after."""
+        self._connection = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            return self._migrate(), LATEST
+        finally:
+            self._connection.close()
+
+    def _migrate(self) -> int:
         run = self._connection.execute
-        version = 0
-        if run("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone():
-            version = run("SELECT version FROM schema_version").fetchone()[0]
+        before = version = _version(_Sqlite(self._connection))
         check(self._path.parent, version)
         for number, statements in steps("sqlite", version):
             with self._transaction():
@@ -90,6 +110,7 @@ class SqliteStore:
                 for statement in statements:
                     run(statement)
                 run("UPDATE schema_version SET version = ?", (number,))
+        return before
 
     def close(self) -> None:
         """Leave."""
@@ -141,7 +162,9 @@ class SqliteStore:
                     batch.changed,
                 )
             if batch.postponed:
-                statement = "UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ? AND owner = ?"
+                statement = (
+                    "UPDATE recipient SET owner = 0, due = ?, route = ? WHERE message = ? AND id = ? AND owner = ?"
+                )
                 many(statement, batch.postponed)
         if unneeded:
             self._remove_contents(unneeded)
@@ -165,10 +188,14 @@ class SqliteStore:
 
     def body(self, number: int) -> bytes:
         """See :meth:`ehlo.mta._store.Store.body`."""
-        row = self._connection.execute("SELECT content FROM body WHERE message = ?", (number,)).fetchone()
-        if row is None:
+
+        def ask(db: Database) -> list[Row]:
+            return db.query("SELECT content FROM body WHERE message = ?", (number,))
+
+        rows = self.look(ask) if self._administers else ask(_Sqlite(self._connection))
+        if not rows:
             raise SpoolError(f"the content of message {number:016x} is not in the spool")
-        content: bytes = row[0]
+        content: bytes = rows[0][0]
         return content
 
     def remove(self, messages: Sequence[Message]) -> None:
@@ -187,6 +214,8 @@ class SqliteStore:
     def look(self, function: Callable[[Database], T]) -> T:
         """See :meth:`ehlo.mta._store.Store.look`."""
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        if not os.access(self._path.parent, os.W_OK) and not self._path.with_name("queue.db-wal").exists():
+            uri += "&immutable=1"  # nobody can write it, and SQLite cannot make the files that readers share
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as connection:
             connection.execute("BEGIN")
             return function(_Sqlite(connection))

@@ -21,6 +21,7 @@ from ehlo.mta._loop import library
 from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Stage
 from ehlo.mta._spool import (
     Changed,
+    DeadRoute,
     Entry,
     Group,
     QueueFull,
@@ -161,6 +162,13 @@ class ThreadedSpool:
         if not self._administers:
             self._sweep(self._ids())
 
+    async def migrate(self) -> tuple[int, int]:
+        """See :meth:`ehlo.mta.Spool.migrate`."""
+        return await anyio.to_thread.run_sync(self._migrate)
+
+    def _migrate(self) -> tuple[int, int]:
+        raise NotImplementedError
+
     async def close(self) -> None:
         """See :meth:`ehlo.mta.Spool.close`."""
         committer, self._committer = self._committer, None
@@ -206,6 +214,9 @@ class ThreadedSpool:
 
     def _remove_contents(self, names: Sequence[int]) -> None:
         """Contents that are no rows. Called in any thread, when what needed them is gone."""
+
+    def _poke(self) -> None:
+        """Tell the nodes, from an administrator's process, that a message is there for them."""
 
     def _tell_news(self) -> None:
         if self.on_news is not None:
@@ -323,6 +334,8 @@ class ThreadedSpool:
             if error is None and self._journal is not None:
                 self._journal.remove(message.id, delivered)
             done(error)
+            if self._administers and notices and error is None:
+                self._poke()
 
         operation = Finish(message, outcomes, notices, self._clock.time(), stored)
         self._octets += operation.octets
@@ -418,6 +431,10 @@ class ThreadedSpool:
         """See :meth:`ehlo.mta.Spool.suspensions`."""
         return await self._look(sql.suspensions)
 
+    async def dead_routes(self) -> list[DeadRoute]:
+        """See :meth:`ehlo.mta.Spool.dead_routes`."""
+        return await self._look(lambda db: sql.dead_routes(db, self._names(db)))
+
     async def _announce(self) -> None:
         """Tell nodes, this one included, that there may be something to do."""
         self._tell_news()
@@ -487,15 +504,15 @@ class ThreadedSpool:
         changed = 0
 
         def page(db: Database) -> tuple[list[sql.Key], T | None]:
-            chosen = sql.keys(db, selection, after)
+            chosen = sql.keys(db, selection, after, size)
             return chosen, function(db, chosen) if chosen else None
 
-        while True:
+        while size := sql.PAGE if selection.limit is None else min(sql.PAGE, selection.limit - changed):
             chosen, result = await self._change(page)
             changed += len(chosen)
             if result is not None and then is not None:
                 await anyio.to_thread.run_sync(then, result)
-            if len(chosen) < sql.PAGE:
+            if len(chosen) < size:
                 break
             after = chosen[-1]
         if changed:
