@@ -155,3 +155,32 @@ def test_a_queue_that_cannot_be_opened(loop: str, tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match="queue cannot be opened: "):
         run(loop, main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("hop", ["smtp", "lmtp"])
+@pytest.mark.parametrize("listener", ["smtp", "lmtp"])
+def test_a2_one_is_taken_and_one_refused(loop: str, listener: str, hop: str, tmp_path: Path) -> None:
+    # The client is told 250 for both, once. The one is delivered once, and for the other its sender gets a bounce.
+    with SMTPServer(Hop(), config=ehlo.ServerConfig("hop.example", lmtp=hop == "lmtp")) as server:
+        routes = [
+            {"domains": ["far.example"], "to": f"{hop}:127.0.0.1:{server.port}", "tls": "off"},
+            *tables()["route"],
+        ]
+        values = tables(route=routes, listener=[{"protocol": listener, "port": 0}])
+
+        async def main() -> None:
+            async with (
+                site(loop, values, str(tmp_path)) as (port,),
+                await connect(loop, port, lmtp=listener == "lmtp") as client,
+            ):
+                told = await tell(client, "jane@example.org", ["c@far.example", "gone@far.example"])
+                assert {str(reply)[:20] for reply in told.values()} == {"250 2.0.0 queued as "}
+                await until(lambda: server.messages and kept(tmp_path, "jane"))
+
+        run(loop, main)
+        assert [message.recipients for message in server.messages] == [["c@far.example"]]
+    (bounce,) = kept(tmp_path, "jane")
+    assert bounce.startswith(b"Return-Path: <>\n")
+    assert b"gone@far.example" in bounce
+    assert b"550 5.1.1 gone" in bounce
