@@ -47,9 +47,7 @@ _STORES: Final = 1000  # that are kept open
 
 def pool_options(way: Way, hostname: str) -> dict[str, Any]:
     """How a next hop is connected to: arguments of :class:`ehlo.asyncio.Pool`."""
-    address, table = way.address, way.table
-    is_local = address.path is not None or way.kind == "lmtp"
-    level = table.tls or ("off" if is_local else "verified" if way.auth is not None else "opportunistic")
+    address, level = way.address, way.tls
     config = ehlo.ClientConfig(hostname, lmtp=way.kind == "lmtp", drop_dsn=True, newlines="auto")
     times = {f"{step}_timeout": _HOP_SECONDS.get(step, _HOP_STEP) for step in TIMERS}
     options: dict[str, Any] = {
