@@ -53,8 +53,8 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "serve",
         help="receive mail as a server that is deployed: MX, submission, delivery agent",
-        description="Receive mail by SMTP, submission and LMTP, with TLS and users, and keep it or pass it on. What is "
-        "served says a file, or options, or both.",
+        description="Receive mail by SMTP, submission and LMTP, with TLS and users, and deliver it. A file says how, "
+        "or options, or both.",
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -212,6 +212,7 @@ class _ServeJob(Job):
         for hop, way in site.hops.items():
             options = pool_options(way, site.settings.hostname)
             pool = tools.adapter.Pool(max_connections=way.table.connections, **options)
+            stack.callback(pool.abort)  # what a transaction still has when the deadline is over
             pools[hop] = await stack.enter_async_context(pool)
         if site.settings.queue is None:
             return PassOn(pools, tools.in_thread)
