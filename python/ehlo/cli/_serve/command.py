@@ -204,6 +204,7 @@ class _ServeJob(Job):
         for hop, way in site.hops.items():
             options = pool_options(way, site.settings.hostname)
             pool = tools.adapter.Pool(max_connections=way.table.connections, **options)
+            stack.callback(pool.abort)  # what a transaction still has when the deadline is over
             pools[hop] = await stack.enter_async_context(pool)
         if site.settings.queue is None:
             return PassOn(pools, tools.in_thread)

@@ -30,6 +30,7 @@ log: Final = logging.getLogger("ehlo")
 _LATER: Final = ehlo.Reply(451, "4.3.0", "The next hop did not take it; try again later")
 _UNREACHABLE: Final = ehlo.Reply(451, "4.4.1", "The next hop cannot be reached; try again later")
 _UNKNOWN: Final = ehlo.Reply(451, "4.4.2", "The connection to the next hop broke; try again later")
+_TOO_LARGE: Final = ehlo.Reply(552, "5.3.4", "The next hop does not take a message of this size")
 _CANNOT: Final = ehlo.Reply(554, "5.6.1", "The next hop lacks what this message needs")
 _BARE: Final = ehlo.Reply(554, "5.6.0", "The next hop does not take content with a bare CR or LF")
 _ALONE: Final = ehlo.Reply(452, "4.5.3", "This recipient goes another way; send to it in a transaction of its own")
@@ -37,17 +38,16 @@ _DONE: Final = ehlo.Reply(250, "2.0.0", "Message accepted")
 _LOOP: Final = ehlo.Reply(554, "5.4.6", "Routing loop: too many Received fields")
 _HOPS: Final = 100  # RFC 5321 6.3
 _BARE_NEWLINE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-# A handler of submission has 110 s (RFC 6409 5.3): the next hop is to say something before that.
-_HOP_SECONDS: Final = {"end_of_data": 80.0, "content": 60.0}
+# A handler of submission has 110 s (RFC 6409 5.3). The hop must have said before that whether it has the message:
+# all waits from the end of the content here to that reply take less, together.
+_HOP_SECONDS: Final = {"reset": 5.0, "data": 10.0, "content": 20.0, "end_of_data": 70.0}
 _HOP_STEP: Final = 20.0
 _STORES: Final = 1000  # that are kept open
 
 
 def pool_options(way: Way, hostname: str) -> dict[str, Any]:
     """How a next hop is connected to: arguments of :class:`ehlo.asyncio.Pool`."""
-    address, table = way.address, way.table
-    is_local = address.path is not None or way.kind == "lmtp"
-    level = table.tls or ("off" if is_local else "verified" if way.auth is not None else "opportunistic")
+    address, level = way.address, way.tls
     config = ehlo.ClientConfig(hostname, lmtp=way.kind == "lmtp", drop_dsn=True, newlines="auto")
     times = {f"{step}_timeout": _HOP_SECONDS.get(step, _HOP_STEP) for step in TIMERS}
     options: dict[str, Any] = {
@@ -98,6 +98,17 @@ class Passing:
     legs: dict[Hashable, Leg] = field(default_factory=dict)
     parts: list[tuple[Leg, int]] = field(default_factory=list)
 
+    def takes(self, way: Way, leg: Leg | None, is_lmtp: bool) -> bool:
+        """Whether one more recipient that goes ``way``, by ``leg`` if there is one, can have its true reply at the end.
+
+        In LMTP every recipient has its own. But time is limited: when a second next hop took too long, there would be
+        one reply for all, and the first one has the message. So there is one next hop at most.
+        """
+        others = [other for other in self.legs.values() if other.recipients and other is not leg]
+        if is_lmtp:
+            return not (way.is_hop and any(other.way.is_hop for other in others))
+        return not others and not (way.kind == "lmtp" and leg is not None and leg.recipients)
+
 
 class PassOn:
     """Hands mail to the next hop, or puts it into a mailbox, while the client waits.
@@ -127,9 +138,7 @@ class PassOn:
         place = way.mailbox(target.recipient.path, target.domain) if way.is_store else ""
         key = (way, place)
         leg = passing.legs.get(key)
-        if not _is_lmtp(session) and any(
-            other.recipients and (other is not leg or way.kind == "lmtp") for other in passing.legs.values()
-        ):
+        if not passing.takes(way, leg, _is_lmtp(session)):
             return _ALONE
         if leg is None:
             leg = passing.legs[key] = Leg(way, place)
@@ -152,7 +161,11 @@ class PassOn:
             if ehlo.count_received(content) >= _HOPS:
                 return _LOOP
             content = ehlo.prepend_fields(received_by(session, envelope, datetime.now().astimezone()), content)
-            replies = {leg: await self._safely(leg, passing.sender, content) for leg in passing.legs.values()}
+            for leg in passing.legs.values():
+                if not leg.recipients:
+                    await _close(leg)
+            legs = sorted(passing.legs.values(), key=lambda leg: not leg.way.is_hop)  # what can take long comes first
+            replies = {leg: await self._safely(leg, passing.sender, content) for leg in legs}
             answers = [replies[leg][number] for leg, number in passing.parts]
         finally:
             await self.drop(session)
@@ -163,7 +176,7 @@ class PassOn:
         passing: Passing | None = session.state.pop(_STATE, None)
         if passing is not None:
             for leg in passing.legs.values():
-                await leg.stack.aclose()
+                await _close(leg)
 
     def refusal(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Reply | None:
         """The reply to DATA where the content can go nowhere; ``None`` where it can."""
@@ -176,12 +189,15 @@ class PassOn:
         if leg.broken is not None:
             return leg.broken
         onward = ehlo.Recipient(recipient.path, notify=recipient.notify, orcpt=recipient.orcpt)
+        sender = passing.sender
         try:
             if leg.transaction is None:
-                sender = passing.sender
                 leg.transaction = await leg.stack.enter_async_context(
                     self._pools[leg.way.hop].transaction(
-                        _onward(sender), eight_bit=False if sender.body == "7BIT" else None, utf8_header=sender.smtputf8
+                        _onward(sender),
+                        size=sender.size,
+                        eight_bit=False if sender.body == "7BIT" else None,
+                        utf8_header=sender.smtputf8,
                     )
                 )
             reply: ehlo.Reply = await leg.transaction.rcpt(onward)
@@ -202,8 +218,10 @@ class PassOn:
         count = len(leg.recipients)
         if leg.broken is not None:
             return [leg.broken] * count
-        refuses = leg.way.table.bare_newlines == "refuse" and "CHUNKING" not in leg.transaction.capabilities
-        if refuses and _BARE_NEWLINE.search(content):
+        offer: ehlo.Capabilities = leg.transaction.capabilities
+        if offer.size and len(content) > offer.size:
+            return [_TOO_LARGE] * count
+        if leg.way.table.bare_newlines == "refuse" and "CHUNKING" not in offer and _BARE_NEWLINE.search(content):
             return [_BARE] * count
         try:
             result = await leg.transaction.send(content, check=False)
@@ -290,6 +308,14 @@ _STATE: Final = "ehlo serve: passing on"
 def _passing(session: ehlo.Session) -> Passing:
     passing: Passing = session.state[_STATE]
     return passing
+
+
+async def _close(leg: Leg) -> None:
+    """Give the connection back. What fails here changes nothing for the message."""
+    try:
+        await leg.stack.aclose()
+    except ehlo.EhloError as exc:
+        complain(f"{leg.way.where}: {leg.way.address}: {printable_line(str(exc))}")
 
 
 def _is_lmtp(session: ehlo.Session) -> bool:
