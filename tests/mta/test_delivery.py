@@ -429,3 +429,58 @@ def test_c_que_18_what_does_not_end_in_time_is_cut_off(loop: str) -> None:
             assert spool.states() == ["owned"]
 
     run(loop, main)
+
+
+def test_nothing_is_begun_for_what_another_node_took_over(loop: str) -> None:
+    async def main() -> None:
+        sink, spool = Sink(), MemorySpool()
+        spool.lost.add(1)
+        async with relaying(sink, spool=spool) as (queue, _, _):
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await until(lambda: len(sink.got) == 1 and len(spool.rows) == 1)
+            await until(lambda: not queue._delivery.active)
+        assert spool.states() == ["owned"]
+
+    run(loop, main)
+
+
+def test_a_message_with_which_the_process_died_three_times_is_held(loop: str) -> None:
+    async def main() -> None:
+        sink, spool = Sink(), MemorySpool()
+        for number, crashes in ((1, 3), (2, 2)):
+            about = Message(number, "a@b.example", 0.0, len(CONTENT))
+            spool.store(about, [Recipient(number, "c@d.example", crashes=crashes)], CONTENT)
+        async with relaying(sink, spool=spool):
+            await until(lambda: len(sink.got) == 1 and spool.states() == ["held"])
+        assert spool.rows[1].reply == "451 4.3.0 The process ended 3 times while it delivered this message"
+        assert spool.attempts == [2]
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("rates", [{"message_rate": 0.1}, {"connection_rate": 0.1}])
+def test_a_route_keeps_its_rate(loop: str, rates: dict[str, Any]) -> None:
+    async def main() -> None:
+        sink = Sink()
+        limits = DeliveryLimits(**rates)
+        asked: list[str] = []
+
+        def of_route(name: str) -> DeliveryLimits:
+            asked.append(name)
+            return limits
+
+        async with relaying(sink, route_limits=of_route, limits=DeliveryLimits(messages=1)) as (queue, _, clock):
+            for _ in range(3):
+                await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            for number in (1, 2, 3):
+                while len(sink.got) < number:  # noqa: ASYNC110
+                    await anyio.sleep(0.001)
+                for _ in range(20):
+                    await anyio.sleep(0.001)
+                assert len(sink.got) == number
+                await until(lambda: clock._waiting)
+                clock.move(10)
+        assert len(asked) == 1
+
+    run(loop, main)
