@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -13,9 +14,9 @@ import ehlo.trio
 from ehlo.cli._run import Tools
 from ehlo.cli._serve import command
 from ehlo.cli._serve.running import Host, places_of
-from ehlo.cli._serve.settings import read_settings
+from ehlo.cli._serve.settings import Settings, read_settings
 from ehlo.cli._serve.site import Site
-from ehlo.cli._serve.sockets import open_sockets
+from ehlo.cli._serve.sockets import Sockets, open_sockets
 
 CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
 
@@ -25,7 +26,13 @@ async def site(loop: str, values: dict[str, Any], base: str = "/nonexistent") ->
     """Serve what the tables say; gives the ports of the listeners."""
     values = {"hostname": "mx.example", "quiet": True, "listener": [{"port": 0}]} | values
     settings = read_settings(values, base)
-    sockets = open_sockets(places_of(settings))
+    with contextlib.closing(open_sockets(places_of(settings))) as sockets:
+        async with _serve(loop, settings, sockets) as ports:
+            yield ports
+
+
+@asynccontextmanager
+async def _serve(loop: str, settings: Settings, sockets: Sockets) -> AsyncIterator[list[int]]:
     job = command._ServeJob(Site.open(settings), Host(sockets, lambda: settings))
     if loop == "trio":
         import trio
