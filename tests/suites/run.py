@@ -35,6 +35,20 @@ ROOT = Path(__file__).parents[2]
 FETCHED = ROOT / "target/suites"
 EXCLUSIONS: dict[str, dict[str, str]] = tomllib.loads((Path(__file__).parent / "exclusions.toml").read_text())
 
+# Where the names of aiosmtplib's modules are.
+AIOSMTPLIB = {
+    "api": "aiosmtplib",
+    "auth": "_aiosmtplib_commands",
+    "email": "_aiosmtplib_mail",
+    "errors": "_aiosmtplib_values",
+    "esmtp": "_aiosmtplib_commands",
+    "protocol": "_aiosmtplib_protocol",
+    "response": "_aiosmtplib_values",
+    "smtp": "aiosmtplib",
+    "status": "_aiosmtplib_values",
+    "typing": "_aiosmtplib_values",
+}
+
 ways: collections.Counter[str] = collections.Counter()
 """How many messages went which way."""
 
@@ -129,18 +143,37 @@ def run_aiosmtplib() -> int | None:
     if folder is None:
         return None
     shape: Any = alias("ehlo.compat.aiosmtplib", "aiosmtplib")
-    for name in ("api", "auth", "email", "errors", "esmtp", "protocol", "response", "smtp", "status", "typing"):
-        sys.modules[f"aiosmtplib.{name}"] = shape
+    for name, part in AIOSMTPLIB.items():
+        module = importlib.import_module(f"ehlo.compat.{part}")
+        sys.modules[f"aiosmtplib.{name}"] = module
+        setattr(shape, name, module)
+    # A class of asyncio's own, which aiosmtplib copied: its tests are left out, but need it to be read.
+    protocol: Any = sys.modules["aiosmtplib.protocol"]
+    protocol.FlowControlMixin = object
     real = shape.SMTP._carry
 
     async def carry(self: Any, *arguments: Any) -> Any:
         ways["through the engine"] += 1
         return await real(self, *arguments)
 
+    real_steps = shape.SMTP._step_by_step
+
+    async def step_by_step(self: Any, *arguments: Any) -> Any:
+        ways["step by step"] += 1
+        return await real_steps(self, *arguments)
+
     shape.SMTP._carry = carry
+    shape.SMTP._step_by_step = step_by_step
+    packages = FETCHED / "packages"
+    if not (packages / "pytest_asyncio").exists():  # beside: it is not for our own tests
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(packages)]
+        if subprocess.run([*command, "pytest-asyncio"]).returncode:
+            return None
+    sys.path.append(str(packages))
     import pytest
 
     os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(packages)
     deselected = [f"--deselect={name}" for name in EXCLUSIONS["aiosmtplib"]]
     return int(pytest.main(["-q", "-p", "no:ehlo", "-p", "no:cacheprovider", "-o", "pythonpath=", *deselected]))
 
