@@ -91,6 +91,39 @@ def test_one_message_by_one_call(server: SMTPServer) -> None:
     assert (message.sender, message.recipients, message.content) == (A, [B], CONTENT)
 
 
+def test_quit_goes_out_with_the_content() -> None:
+    # RFC 2920 3.1: one round trip less.
+    group = "C: MAIL FROM:*\nC: RCPT TO:*\nC: DATA\nS: 250 ok\n"
+    for script, accepted in (
+        (group + "S: 250 ok\nS: 354 go\nC...\nC: QUIT\nS: 250 ok\nS: 221 bye\nclose\n", True),
+        (group + "S: 550 no\nS: 503 no\nC: QUIT\nS: 221 bye\nclose\n", False),
+    ):
+        with ScriptedServer(HELLO + script) as peer:
+            result = ehlo.send(CONTENT, peer.host, peer.port, A, B, config=CONFIG, check=False)
+            assert result.all_accepted is accepted
+
+
+def test_one_message_that_fails(server: SMTPServer) -> None:
+    def fails() -> Iterator[bytes]:
+        yield CONTENT
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ehlo.send(fails(), server.host, server.port, A, B)
+    with pytest.raises(ehlo.InvalidAddressError):
+        ehlo.send(CONTENT, server.host, server.port, A, "not an address")
+    with pytest.raises(ehlo.LocalProtocolError, match="no recipients"):
+        ehlo.send(CONTENT, server.host, server.port, A)
+    lost = "C: MAIL FROM:*\nC: RCPT TO:*\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\nC...\nclose\n"
+    with ScriptedServer(HELLO + lost) as peer, pytest.raises(ehlo.OutcomeUnknown):
+        ehlo.send(CONTENT, peer.host, peer.port, A, B, config=CONFIG)
+    assert ehlo.send(iter([CONTENT]), server.host, server.port, A, B).all_accepted
+    limited = "S: 250-LIMITS MAILMAX=1\nS: 250 PIPELINING\n"
+    taken = "C: MAIL FROM:*\nC: RCPT TO:*\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\nC...\nS: 250 ok\n"
+    with ScriptedServer(HELLO.replace("S: 250 PIPELINING\n", limited) + taken + "C: QUIT\nS: 221 bye\n") as peer:
+        assert ehlo.send(CONTENT, peer.host, peer.port, A, B, config=CONFIG).all_accepted
+
+
 def test_the_package_is_imported_without_the_client() -> None:
     program = "import ehlo, sys; print([name for name in sys.modules if name.startswith(('ehlo.sync', 'asyncio'))])"
     out = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
@@ -292,7 +325,7 @@ def test_what_the_server_said_while_nobody_called() -> None:
         theirs.sendall(b"220 mx.example\r\n250-mx.example\r\n250 PIPELINING\r\n")
         client = ehlo.sync.connect(sock=ours, config=CONFIG)
         theirs.sendall(b"421 4.4.2 idle too long\r\n")
-    client._inner._link.seen -= 10  # type: ignore[attr-defined]
+    client._inner._link.seen -= 10
     with pytest.raises(ehlo.SMTPServerDisconnected) as caught:
         client.send(CONTENT, A, B)
     assert caught.value.reply is not None

@@ -17,6 +17,8 @@ MODULES = (
     "ehlo.asyncio",
     "ehlo.trio",
     "ehlo.sync",
+    "ehlo.compat.aiosmtplib",
+    "ehlo.compat.smtplib",
     "ehlo.store",
     "ehlo.mta",
     "ehlo.mta.delivery_status",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from ehlo._tls import unverified_context
-from ehlo.compat._smtplib_engine import Courier
+from ehlo.compat._courier import Courier
 from ehlo.compat._smtplib_errors import (
     SMTPAuthenticationError,
     SMTPDataError,

@@ -26,6 +26,7 @@ from ehlo._core import Recipient, Sender, SendResult
 from ehlo._errors import LocalProtocolError
 from ehlo._sockets import no_delay
 from ehlo._tls import unverified_context
+from ehlo.compat._courier import Courier, text_of
 from ehlo.compat._smtplib_commands import (
     CRLF,
     MAXLINE,
@@ -37,7 +38,7 @@ from ehlo.compat._smtplib_commands import (
     quotedata,
     wants_utf8,
 )
-from ehlo.compat._smtplib_engine import Courier, text_of
+from ehlo.compat._smtplib_engine import carry
 from ehlo.compat._smtplib_errors import (
     SMTPAuthenticationError,
     SMTPConnectError,
@@ -323,9 +324,10 @@ class SMTP(Commands):
         self._came = b""
         tell = None if self.debuglevel <= 0 else lambda what, said: self._print_debug(f"{what}:", repr(said))
         try:
-            result = courier.carry(sock, came, tell)
+            carry(courier, sock, came, tell)
+            result = courier.result()
         except OSError as exc:
-            result = courier.end()
+            result = courier.result()
             self.close()
             if result.failure == "lost":
                 raise SMTPServerDisconnected(f"Connection unexpectedly closed: {exc}") from exc

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from ehlo._client.client import BaseClient
+from ehlo._client.message import Letter
 from ehlo._client.options import NAME_SECONDS, Opening
+from ehlo._core import ClientConnection, SendResult
 from ehlo._sockets import no_delay
 from ehlo.sync import _run
 from ehlo.sync._client_connection import ClientSocket
@@ -17,8 +19,32 @@ from ehlo.sync._dial import connected, connected_unix, left
 
 __all__ = ["BlockingClient", "dial"]
 
-# Seconds after which a server may have ended a connection that nobody used: before a command one looks.
-_REST: Final = 1.0
+
+class LastLetter(Letter):
+    """A message behind which nothing comes: QUIT goes out with the end of its content.
+
+    Attributes:
+        leaving: QUIT was queued.
+    """
+
+    __slots__ = ("leaving",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.leaving = False
+
+    def queue(self, conn: ClientConnection) -> int:
+        number = super().queue(conn)
+        conn.quit()
+        self.leaving = True
+        return number
+
+    def plain(self) -> Letter:
+        """The same without QUIT: for a server that limits transactions, which may need another one (RFC 9422)."""
+        letter = Letter.__new__(Letter)
+        for name in Letter.__slots__:
+            setattr(letter, name, getattr(self, name))
+        return letter
 
 
 class BlockingClient(BaseClient):
@@ -26,12 +52,27 @@ class BlockingClient(BaseClient):
 
     __slots__ = ()
 
-    def look_after_rest(self) -> None:
-        """Take what the server said while nobody called: a 421, or the end (RFC 5321 3.8)."""
+    async def send_last(self, letter: LastLetter, check: bool) -> SendResult:
+        """Send the only message of this connection, and end it: no round trip for QUIT (RFC 2920 3.1)."""
         link = self._link
-        assert isinstance(link, ClientSocket)
-        if monotonic() - link.seen > _REST:
-            link.look()
+        try:
+            here = letter.plain() if link.limited else letter
+            result = letter.completed(None if letter.is_for_nobody else await self._deliver(here))
+            while letter.leaving and link.disconnect is None:
+                await link.progress()
+        except Exception:
+            if letter.leaving:
+                link.abort()
+            else:
+                await self.close()
+            raise
+        except BaseException:
+            link.abort()
+            raise
+        await (link.wait_closed() if letter.leaving else self.close())
+        if not result.accepted and (check or result.failure is not None):
+            raise link.error_of(result, letter.sender)
+        return result
 
     def interrupt(self) -> None:
         """End the use by another thread: that finds the connection at its end, and cleans up."""

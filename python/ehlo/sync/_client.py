@@ -15,7 +15,7 @@ from ehlo._client.paths import RecipientLike, Recipients, SenderLike
 from ehlo._client.send_many import Item
 from ehlo._client.send_many import SendMany as AsyncSendMany
 from ehlo._core import NULL, Capabilities, ClientAttributes, ClientConfig, Reply, SendResult
-from ehlo.sync._blocking import BlockingClient, dial
+from ehlo.sync._blocking import BlockingClient, LastLetter, dial
 from ehlo.sync._run import refuse_async, run
 from ehlo.sync._transaction import Transaction
 from ehlo.sync._use import Use
@@ -452,14 +452,6 @@ def send(
         ehlo.send(message, "mx.example", 587, tls="required", auth=("jane", password))
     """
     refuse_async(message)
-    with connect(host, port, **options) as client:
-        return client.send(
-            message,
-            sender,
-            recipients,
-            size=size,
-            eight_bit=eight_bit,
-            utf8_header=utf8_header,
-            check=check,
-            refuse_invalid=refuse_invalid,
-        )
+    letter = LastLetter(message, sender, recipients, size, eight_bit, utf8_header, refuse_invalid)
+    client = connect(host, port, **options)
+    return client._use.run(client._inner.send_last(letter, check))

@@ -8,11 +8,10 @@ itself does not block: while the client writes, it reads, so a server that answe
 from __future__ import annotations
 
 import contextlib
-import math
 import select
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from time import monotonic
 from typing import Final
 
@@ -61,47 +60,41 @@ def patience(seconds: float) -> Iterator[None]:
         _mine.until = None
 
 
-def _waiting_by_poll(sock: socket.socket) -> Callable[[bool, float], tuple[bool, bool]]:
-    """A function that waits until a socket is readable, or writable if that is asked for, or the seconds are over."""
-    poll = select.poll()
-    number = sock.fileno()
-    readable, both = select.POLLIN, select.POLLIN | select.POLLOUT
-    poll.register(number, readable)
-    writing_before = False
+class _Select:
+    """``select.poll`` where the system has none: it waits for one socket."""
 
-    def wait(writing: bool, seconds: float) -> tuple[bool, bool]:
-        nonlocal writing_before
-        if writing is not writing_before:
-            poll.modify(number, both if writing else readable)
-            writing_before = writing
-        found = poll.poll(math.ceil(seconds * 1000))
-        if not found:
-            return False, False
-        event = found[0][1]
-        return event != select.POLLOUT, event & select.POLLOUT != 0
+    def __init__(self) -> None:
+        self._number = -1
+        self._writing = False
 
-    return wait
+    def register(self, number: int, events: int) -> None:
+        self._number = number
+        self._writing = events != _READABLE
+
+    modify = register
+
+    def poll(self, milliseconds: int) -> list[tuple[int, int]]:
+        reading = (self._number,)
+        found, writable, _ = select.select(reading, reading if self._writing else (), (), milliseconds / 1000)
+        events = (_READABLE if found else 0) | (_WRITABLE if writable else 0)
+        return [(self._number, events)] if events else []
 
 
-def _waiting_by_select(sock: socket.socket) -> Callable[[bool, float], tuple[bool, bool]]:
-    """Likewise, where the system has no ``poll``."""
-
-    def wait(writing: bool, seconds: float) -> tuple[bool, bool]:
-        readable, writable, _ = select.select((sock,), (sock,) if writing else (), (), seconds)
-        return bool(readable), bool(writable)
-
-    return wait
+_READABLE: Final[int] = getattr(select, "POLLIN", 1)
+_WRITABLE: Final[int] = getattr(select, "POLLOUT", 4)
 
 
 class ClientSocket(ClientDriver):
     """One connection. Private: :func:`connect` makes them."""
 
-    __slots__ = ("_socket", "_unsent", "_wait")
+    __slots__ = ("_poll", "_poller", "_socket", "_unsent")
 
     def __init__(self, sock: socket.socket, opening: Opening) -> None:
         super().__init__(opening, _mine.buffer, monotonic)
         self._socket = sock
-        self._wait = _waiting_by_poll(sock) if hasattr(select, "poll") else _waiting_by_select(sock)
+        self._poller = select.poll() if hasattr(select, "poll") else _Select()
+        self._poller.register(sock.fileno(), _READABLE)
+        self._poll = self._poller.poll
         self._unsent = b""
         self.start(sock.getsockname())
 
@@ -125,26 +118,43 @@ class ClientSocket(ClientDriver):
             self.receive_tls(buffer.view[:count])
 
     def write(self, octets: bytes) -> None:
-        self.writelines((octets,))
+        if self._unsent:
+            self._unsent += octets
+            return
+        try:
+            sent = self._socket.send(octets)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:  # what the server said before it went is still to be read
+            self.held = True
+            return
+        if sent != len(octets):
+            self._keep(octets[sent:])
 
     def writelines(self, pieces: Sequence[bytes]) -> None:
-        sent = 0
-        if not self._unsent:
-            try:
-                sent = send_lines(self._socket, pieces)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError:  # what the server said before it went is still to be read
-                self.held = True
-                return
-            if sent == sum(map(len, pieces)):
-                return
-        self._unsent += b"".join(pieces)[sent:]
+        if self._unsent:
+            self._unsent += b"".join(pieces)
+            return
+        try:
+            sent = send_lines(self._socket, pieces)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.held = True
+            return
+        if sent != sum(map(len, pieces)):
+            self._keep(b"".join(pieces)[sent:])
+
+    def _keep(self, octets: bytes) -> None:
+        """The system takes no more at the moment."""
+        self._unsent = octets
         self.held = True
+        self._poller.modify(self._socket.fileno(), _READABLE | _WRITABLE)
 
     def _flush(self) -> None:
         octets, self._unsent = self._unsent, b""
         self.held = False
+        self._poller.modify(self._socket.fileno(), _READABLE)
         self.write(octets)
         if len(self._unsent) != len(octets):  # progress (C-CLI-32)
             self.seen = monotonic()
@@ -163,20 +173,19 @@ class ClientSocket(ClientDriver):
 
     def _turn(self) -> None:
         """Wait once, and move what can be moved."""
-        seconds = self.left()
-        if seconds is None:
-            seconds = self.opening.tick
-        elif seconds < 0.0:  # the program was busy: what came meanwhile counts
-            seconds = 0.0
+        left = self.left()
+        seconds = self.opening.tick if left is None else left
         until = _mine.until
         if until is not None:
-            seconds = max(min(seconds, until - monotonic()), 0.0)
-        readable, writable = self._wait(self._unsent != b"", seconds)
-        if writable:
-            self._flush()
-        if readable:
-            self._receive()
-        if readable or writable:
+            seconds = min(seconds, until - monotonic())
+        # Where no time is left, too: the program may have been busy, and what came meanwhile counts.
+        found = self._poll(int(seconds * 1000) + 1 if seconds > 0 else 0)
+        if found:
+            events = found[0][1]
+            if events & _WRITABLE:
+                self._flush()
+            if events != _WRITABLE:
+                self._receive()
             self.advance()
         elif (left := self.left()) is not None and left <= 0 and not self.conn.closed:
             self.time_is_up()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from threading import get_ident
+from time import monotonic
+from typing import Any, Final, TypeVar
 
 from ehlo._errors import LocalProtocolError
 from ehlo.sync._blocking import BlockingClient
@@ -13,6 +15,10 @@ from ehlo.sync._run import run
 __all__ = ["Use"]
 
 T = TypeVar("T")
+
+# Seconds after which a server may have ended a connection that nobody used: before a command one looks for a 421, or
+# for the end (RFC 5321 3.8).
+_REST: Final = 1.0
 
 
 class Use:
@@ -45,8 +51,10 @@ class Use:
                 "open several, or use a Pool"
             )
         try:
-            self._owner = threading.get_ident()
-            self._client.look_after_rest()
+            self._owner = get_ident()
+            link = self._client._link
+            if monotonic() - link.seen > _REST:
+                link.look()
             return run(coro)
         except Exception:
             raise
@@ -62,7 +70,7 @@ class Use:
             self._cut_short()
             return
         try:
-            self._owner = threading.get_ident()
+            self._owner = get_ident()
             run(self._client.close())
         except BaseException:
             self._client.abort()
@@ -84,6 +92,6 @@ class Use:
         """End the call that goes on. That of another thread is waited for; our own finds out when it goes on."""
         self._cut = True
         self._client.interrupt()
-        if self._owner != threading.get_ident():
+        if self._owner != get_ident():
             with self._lock:
                 self._client.abort()
