@@ -14,7 +14,9 @@ from ehlo._core import (
     NULL,
     Address,
     Auth,
+    AuthCancelled,
     AuthResponse,
+    BadProxy,
     Capabilities,
     Challenge,
     Chunk,
@@ -23,6 +25,7 @@ from ehlo._core import (
     ClientConnection,
     ClientDisconnect,
     Command,
+    CommandReceived,
     CommandReply,
     Connect,
     ContentAborted,
@@ -47,6 +50,7 @@ from ehlo._core import (
     ReceiveBuffer,
     Recipient,
     RecipientResult,
+    Refusal,
     Reply,
     Reset,
     Sender,
@@ -104,7 +108,7 @@ from ehlo._sasl.credentials import (
 from ehlo._server.handler import Handler, decisions_of
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.prepend import FieldPrepender, prepend_fields
-from ehlo._server.session import Answer, ContentAbortedError, Result, Session
+from ehlo._server.session import Answer, ContentAbortedError, Result, SaslCancelledError, Session
 from ehlo._server.submission import submission_fields
 from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
 from ehlo._tls import unverified_context
@@ -115,7 +119,9 @@ __all__ = [
     "Address",
     "Answer",
     "Auth",
+    "AuthCancelled",
     "AuthResponse",
+    "BadProxy",
     "BareNewlines",
     "Capabilities",
     "Challenge",
@@ -126,6 +132,7 @@ __all__ = [
     "ClientDisconnect",
     "ClientMechanism",
     "Command",
+    "CommandReceived",
     "CommandReply",
     "CommandSyntaxError",
     "Connect",
@@ -168,6 +175,7 @@ __all__ = [
     "ReceiveBuffer",
     "Recipient",
     "RecipientResult",
+    "Refusal",
     "RemoteProtocolError",
     "Reply",
     "Reset",
@@ -184,6 +192,7 @@ __all__ = [
     "SMTPSenderRefused",
     "SMTPServerDisconnected",
     "SMTPTimeoutError",
+    "SaslCancelledError",
     "SaslError",
     "ScramCredentials",
     "ScramKeys",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from ehlo._client.transaction import Transaction
 from ehlo.asyncio._client import Client, connect
 from ehlo.asyncio._pool import Pool
+from ehlo.asyncio._protocol import ProtocolFactory, server_protocol
 from ehlo.asyncio._server import Server, serve
 
-__all__ = ["Client", "Pool", "Server", "Transaction", "connect", "serve"]
+__all__ = ["Client", "Pool", "ProtocolFactory", "Server", "Transaction", "connect", "serve", "server_protocol"]
