@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import smtplib
 import ssl
 from pathlib import Path
@@ -109,6 +110,30 @@ def test_a_unix_socket(backend: Asyncio, tmp_path: Path) -> None:
         writer.close()
         listener.close()
         await factory.server.close()
+
+    backend.run(main)
+
+
+def test_an_own_mechanism_that_does_not_wait_for_the_response(backend: Asyncio) -> None:
+    # Its verdict is the answer to the response, whenever that comes.
+    over = asyncio.Event()
+
+    class Hasty(Box):
+        async def on_sasl(self, session: ehlo.Session, mechanism: str, initial: bytes | None, challenge: Any) -> Any:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(challenge(b""), 0.001)
+            over.set()
+            return "454 4.7.0 too late"
+
+    async def main() -> None:
+        config = ehlo.ServerConfig(auth=["XSLOW"], auth_in_clear=["XSLOW"])
+        async with await backend.serve(Hasty(), config=config) as server:
+            client = await backend.connect(server)
+            await client.send(b"EHLO c.example\r\nAUTH XSLOW\r\n")
+            assert await client.codes(3) == ["220", "250", "334"]
+            await over.wait()
+            assert await client.ask(b"eA==\r\n") == "454 4.7.0 too late"
+            assert (await client.ask(b"NOOP\r\n"))[:3] == "250"
 
     backend.run(main)
 

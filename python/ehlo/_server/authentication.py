@@ -29,13 +29,14 @@ class Authentication(Rescue):
 
     Attributes:
         _sasl: the exchange that is going on; ``None`` without one.
+        _late: the verdict of an own exchange that ended while its challenge was out: given for the response.
         _own: the exchange that the program speaks itself; ``None`` without one.
         _refusal: the reply that a client hears when its delay is over.
         _welcome: the program's own 235, for the identity that it has just accepted.
         slow_down: it gets the number of failed AUTH commands, and returns what is awaited first (RFC 4954 9).
     """
 
-    __slots__ = ("_own", "_refusal", "_sasl", "_welcome", "blocked")
+    __slots__ = ("_late", "_own", "_refusal", "_sasl", "_welcome", "blocked")
 
     conn: ServerConnection
     slow_down: Callable[[int], Awaitable[object]] | None
@@ -44,6 +45,7 @@ class Authentication(Rescue):
     _lost: bool
     _refusal: Reply
     _sasl: ServerExchange | None
+    _late: object
     _own: OwnMechanism | None
     _welcome: Reply | None
     blocked: bool
@@ -90,7 +92,7 @@ class Authentication(Rescue):
 
     def _auth_cancelled(self, event: AuthCancelled) -> Call | None:
         """The program's own mechanism ends before anything else of the session is asked."""
-        self._sasl = None
+        self._sasl = self._late = None
         if self._own is not None and self._own.call is not None:
             self.blocked = True
             self._own.respond(None)
@@ -100,6 +102,9 @@ class Authentication(Rescue):
         """The program's own mechanism has ended with this verdict."""
         own, self._own = self._own, None
         if self._lost or (own is not None and own.cancelled):
+            return None
+        if not self.conn.decision_open:
+            self._late = (verdict,)
             return None
         return self._own_verdict(verdict)
 
@@ -124,6 +129,9 @@ class Authentication(Rescue):
         self._welcome = reply
 
     def _auth_response(self, event: AuthResponse) -> Call | None:
+        if isinstance(self._late, tuple):
+            (verdict,), self._late = self._late, None
+            return self._own_verdict(verdict)
         if self._own is not None:
             self.blocked = True
             self._own.respond(event.data)

@@ -126,7 +126,7 @@ class ServerDriver(Authentication):
         self._turned_away = False
         self._encrypted = False
         self._sasl: ServerExchange | None = None
-        self._own = None
+        self._own = self._late = None
         self._welcome = None
         self._refusal = AUTH_FAILED
         self._next_call: Call | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
@@ -138,7 +139,8 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
     @property
     def _transport_tls(self) -> Any:
         """The TLS of the transport itself, where ``loop.create_server`` has it (``ssl=``); ``None`` without."""
-        return self._transport.get_extra_info("ssl_object")
+        found = self._transport.get_extra_info("ssl_object")
+        return found if isinstance(found, ssl.SSLObject | ssl.SSLSocket) else None
 
     def _config_of_session(self) -> ServerConfig:
         config = self._server._config

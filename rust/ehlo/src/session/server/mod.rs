@@ -605,7 +605,14 @@ impl<C: Content> ServerConnection<C> {
     }
 
     fn transaction(&self) -> Option<&Transaction> {
-        match &self.state {
+        // While the program is asked about a command, the state before it counts.
+        let state = match &self.state {
+            State::Deciding(
+                Decision::Command { before, .. } | Decision::Inquiry { before, .. } | Decision::Refusal { before, .. },
+            ) => before,
+            state => state,
+        };
+        match state {
             State::Deciding(
                 Decision::Content { transaction, .. }
                 | Decision::Message { transaction, .. }
