@@ -255,6 +255,8 @@ class Backend(ABC):
     cancelled: type[BaseException]
     adapter: Any
     """``ehlo.asyncio`` or ``ehlo.trio``."""
+    dialling = "_client"
+    """The module of it that connects."""
     span: float
     """Seconds for a limit that is to be reached: few of the real ones, or many of a clock that jumps."""
 
@@ -431,7 +433,7 @@ class Backend(ABC):
 
 class Asyncio(Backend):
     name = library = "asyncio"
-    adapter = ehlo.asyncio
+    adapter: Any = ehlo.asyncio
     cancelled = asyncio.CancelledError
     span = 0.02
     never_late = 0.4

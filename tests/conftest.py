@@ -12,7 +12,11 @@ import pytest
 import ehlo.cli
 from authority import Authority
 from backends import BACKENDS, Backend, MemoryAsyncio, MemoryTrio
+from blocking import Blocking
 from loops import LOOPS
+
+CLIENT_MODULES = ("test_client", "test_client_tls", "test_client_waits", "test_transaction")
+"""Modules about the client: ``ehlo.sync`` runs them, too, but for tests of the mark ``waits``."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,10 +38,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every backend; over memory, too, but for tests of the mark ``tcp``."""
+    """Every backend; over memory, too, but for tests of the mark ``tcp``; tests of clients by ``ehlo.sync``, too."""
     if "backend_kind" in metafunc.fixturenames:
         tcp = any(metafunc.definition.iter_markers("tcp"))
         kinds = [kind for kind in BACKENDS.values() if kind not in (MemoryAsyncio, MemoryTrio) or not tcp]
+        if metafunc.module.__name__ in CLIENT_MODULES and not any(metafunc.definition.iter_markers("waits")):
+            kinds.append(Blocking)
         metafunc.parametrize("backend_kind", kinds, ids=[kind.name for kind in kinds])
 
 

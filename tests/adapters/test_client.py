@@ -725,7 +725,7 @@ def test_a_second_task_is_told(backend: Backend) -> None:
             task = backend.beside(client.send, CONTENT, A, B)
             await told.wait()
             for use in (client.send(CONTENT, A, B), client.noop(), client.quit(), anext(client.send_many([]))):
-                with pytest.raises(ehlo.LocalProtocolError, match="one task uses a connection at a time"):
+                with pytest.raises(ehlo.LocalProtocolError, match=r"one (task|thread) uses a connection at a time"):
                     await use
             told_back.set()
             assert (await task).all_accepted
@@ -733,6 +733,7 @@ def test_a_second_task_is_told(backend: Backend) -> None:
     backend.run(main)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("how", ["send", "send_many", "noop"])
 def test_a_cancelled_use_closes_the_connection(backend: Backend, how: str) -> None:
     async def script(peer: Peer) -> None:
@@ -948,7 +949,7 @@ async def says_250_to_data(peer: Peer) -> None:
 @stage(ehlo.RemoteProtocolError)
 async def talks_before_it_is_asked(peer: Peer) -> None:
     # C-CLI-18: a reply too many is not kept as the answer to what comes next.
-    peer.say(GREETING, PIPELINING, b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n", b"250 ok\r\n")
+    peer.say(GREETING + PIPELINING + b"250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n")
     await peer.farewell()
 
 
@@ -1023,6 +1024,8 @@ def test_a_bad_server_ends_in_a_clear_exception(backend: Backend, name: str, byt
     script, expected = STAGES[name]
     if byte_by_byte and name.startswith("never_ends"):
         pytest.skip("that takes too long")
+    if byte_by_byte and name == "talks_before_it_is_asked" and backend.name == "sync":
+        pytest.skip("the client is in a thread: it may ask before the server has said all")
 
     async def slow(peer: Peer) -> None:
         class Slow(Peer):
@@ -1286,6 +1289,7 @@ def test_a_pool_replaces_connections_that_are_worn(backend: Backend) -> None:
     backend.run(main)
 
 
+@pytest.mark.waits
 def test_a_pool_is_fair(backend: Backend) -> None:
     go_on = backend.event()
 
@@ -1439,6 +1443,7 @@ def test_a_pool_gives_content_in_pieces_a_connection_that_lives(backend: Backend
     backend.run(main)
 
 
+@pytest.mark.waits
 def test_a_cancelled_send_costs_the_pool_its_connection(backend: Backend) -> None:
     async def hangs(peer: Peer) -> None:
         await peer.hello()
@@ -1476,6 +1481,7 @@ def test_the_transcript_can_be_taken_live(backend: Backend) -> None:
     backend.run(main)
 
 
+@pytest.mark.waits  # of ehlo.sync nothing runs while nobody calls it: see test_sync.py
 def test_what_the_server_said_while_nobody_listened(backend: Backend) -> None:
     # RFC 5321 3.8: a 421 to an idle connection is what its next use tells.
     async def script(peer: Peer) -> None:

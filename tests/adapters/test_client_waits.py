@@ -112,7 +112,7 @@ def test_faults_b6_without_a_name_the_client_says_its_address(
 
     monkeypatch.setattr(options, "_own_name", None)
     monkeypatch.setattr("socket.getfqdn", slow_name)
-    monkeypatch.setattr(f"{backend.adapter.__name__}._client.NAME_SECONDS", SOON)
+    monkeypatch.setattr(f"{backend.adapter.__name__}.{backend.dialling}.NAME_SECONDS", SOON)
 
     async def server(peer: Peer) -> None:
         hello.append(await peer.hello())

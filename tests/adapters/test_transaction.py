@@ -480,6 +480,7 @@ async def leave_early(backend: Backend, client: Any) -> None:
         await transaction.rcpt(B)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("use", [step_by_step, stream, leave_early])
 @pytest.mark.parametrize("chunking", [True, False], ids=["BDAT", "DATA"])
 def test_cancelled_anywhere(backend: Backend, use: Any, chunking: bool) -> None:
@@ -491,6 +492,7 @@ def test_cancelled_anywhere(backend: Backend, use: Any, chunking: bool) -> None:
     gc.collect()
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("setup", [fresh, used])
 @pytest.mark.parametrize("use", [step_by_step, stream, leave_early])
 def test_cancelled_anywhere_in_a_pool(backend: Backend, setup: Any, use: Any) -> None:

@@ -16,6 +16,7 @@ MODULES = (
     "ehlo",
     "ehlo.asyncio",
     "ehlo.trio",
+    "ehlo.sync",
     "ehlo.store",
     "ehlo.mta",
     "ehlo.mta.delivery_status",

@@ -32,6 +32,7 @@ class Link(Protocol):
     served: bool
     limited: bool
     tls: Tls | None
+    seen: float
 
     @property
     def server_address(self) -> tuple[str | None, int | None]: ...

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
 import os
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from ehlo._core import Envelope, Recipient, RecipientResult, Reply, Sender, SendResult
-from ehlo._errors import LocalProtocolError, OutcomeUnknown, SMTPConnectError, SMTPException
-from ehlo._sasl.credentials import Credentials, PasswordCredentials, ScramCredentials, Verdict
 from ehlo._server.handler import Handler
 from ehlo._server.listener import Listener
-from ehlo._server.prepend import prepend_fields
-from ehlo._server.session import Answer, Result, Session
-from ehlo.cli._place import check_place
 from ehlo.cli._receive import (
-    StoreHandler,
     UsageError,
     cannot_listen,
     complain,
     open_store,
-    printable,
-    received_by,
     say,
     seconds,
     size,
@@ -34,26 +22,22 @@ from ehlo.cli._receive import (
 )
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
-from ehlo.cli._serve_config import (
+from ehlo.cli._serve.check import check_place
+from ehlo.cli._serve.gate import COMMAND, Receiver
+from ehlo.cli._serve.pass_on import Forwarder
+from ehlo.cli._serve.settings import (
     PROTOCOLS,
     Listening,
     Settings,
-    domain_key,
     parse_address,
     read_file,
     read_settings,
 )
-from ehlo.cli._users import hash_line
+from ehlo.cli._user import print_line
 from ehlo.store import Store
 
-__all__ = ["add_parser", "answers_of", "worst_of"]
+__all__ = ["add_parser"]
 
-_COMMAND: Final = "ehlo serve"
-_LATER: Final = Reply(451, "4.3.0", "The next hop did not take it; try again later")
-_UNREACHABLE: Final = Reply(451, "4.4.1", "The next hop cannot be reached; try again later")
-_UNKNOWN: Final = Reply(451, "4.4.2", "The connection to the next hop broke; try again later")
-_CANNOT: Final = Reply(554, "5.6.1", "The next hop lacks what this message needs")
-_NO_RELAY: Final = "550 5.7.1 No mail for that domain here"
 
 _HELP: Final = """\
 A file of settings (TOML), all of it optional but a listener and [deliver]:
@@ -63,7 +47,7 @@ A file of settings (TOML), all of it optional but a listener and [deliver]:
   certificate = "fullchain.pem"    # SIGHUP reads it, and the users, again
   key = "privkey.pem"              # default: in the file of the certificate
   [auth]
-  users = "users"                  # lines made by: ehlo serve --hash-password NAME
+  users = "users"                  # made by: ehlo user add users NAME
   in_clear = false                 # offer AUTH without TLS, too: behind what ends TLS for us
   [limits]                         # 0 is no limit
   max_connections, max_connections_per_network, max_size, max_recipients, max_messages, max_errors,
@@ -86,8 +70,8 @@ A file of settings (TOML), all of it optional but a listener and [deliver]:
   trusted = ["10.0.0.0/8"]         # who may speak: proxy = true, xclient = true, xforward = true
 
 Relative paths start from the file's directory. Options go before the file. SIGINT and SIGTERM drain: open transactions
-may end within the deadline; a second one cuts them. A users' line is NAME:$scrypt$ln=15,r=8,p=1$SALT$HASH (RFC 7914),
-or with --scram NAME:$scram-sha-256$i=10000$SALT$STORED$SERVER (RFC 7677), in base64; with --scram for all, SCRAM is
+may end within the deadline; a second one cuts them.
+The users' file is refused when others can read it. When all users have keys for SCRAM (ehlo user add --scram), SCRAM is
 offered beside PLAIN and LOGIN. Exit status: 0, or 2 for wrong usage.
 """
 
@@ -126,7 +110,7 @@ def add_parser(commands: Any) -> None:
     how.add_argument("--hostname", metavar="NAME", help="this server's name (default: the machine's)")
     how.add_argument("--cert", metavar="FILE", help="certificate chain (PEM); TLS is offered")
     how.add_argument("--key", metavar="FILE", help="its key (default: in the file of the certificate)")
-    how.add_argument("--users", metavar="FILE", help="who may submit, see below")
+    how.add_argument("--users", metavar="FILE", help="who may submit; made by: ehlo user add FILE NAME")
     how.add_argument("--max-size", type=size, metavar="BYTES", help="of a message, 0: no limit (default: 33554432)")
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="to drain at the end (default: 10)")
     parser.add_argument("--quiet", action="store_true", default=None, help="no line for each message")
@@ -134,7 +118,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--hash-password",
         metavar="NAME",
-        help="print the line of a user, and end; the password comes from the prompt or from standard input",
+        help="print the line of a user, and end; see also: ehlo user add",
     )
     parser.add_argument("--scram", action="store_true", help="with --hash-password: keys for SCRAM-SHA-256")
 
@@ -189,133 +173,6 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return read_settings(values, base)
 
 
-# ---- the handler ---------------------------------------------------------------------------------
-
-
-class _Receiver(StoreHandler):
-    """Lets users in, takes mail for some domains, and keeps it."""
-
-    __slots__ = ("_settings", "_thread")
-
-    def __init__(self, settings: Settings, store: Store | None, tools: Tools) -> None:
-        super().__init__(_COMMAND, store, None if settings.quiet else say, tools.in_thread)
-        self._settings = settings
-        self._thread: Callable[..., Awaitable[Any]] = tools.in_thread
-
-    async def on_auth(self, session: Session, credentials: Credentials) -> Verdict:
-        """Look into the users' file as it was last read."""
-        users = self._settings.users
-        if users is None or credentials.authzid not in ("", credentials.username):
-            return False  # nobody acts as somebody else
-        if isinstance(credentials, ScramCredentials):
-            return users.keys(credentials.username)
-        if isinstance(credentials, PasswordCredentials):
-            return bool(await self._thread(users.check, credentials.username, credentials.password))
-        return False
-
-    def on_rcpt(self, session: Session, recipient: Recipient) -> Result:
-        """Mail for others is taken from users only (RFC 5321 7.9). Postmaster is always here (RFC 5321 4.5.1)."""
-        domains = self._settings.domains
-        if domains is None or session.identity is not None:
-            return None
-        domain = getattr(recipient.path, "domain", None)
-        return None if domain is None or domain_key(domain) in domains else _NO_RELAY
-
-    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
-        """Keep it."""
-        return self.take(session, envelope, content)
-
-
-class _Forwarder(_Receiver):
-    """Passes mail on to the next hop, and the next hop's word back: nothing is kept here in between."""
-
-    __slots__ = ("_pool",)
-
-    def __init__(self, settings: Settings, pool: Any, tools: Tools) -> None:
-        super().__init__(settings, None, tools)
-        self._pool = pool
-
-    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
-        refused = self.looped(content)
-        return refused if refused is not None else self._forward(session, envelope, content)
-
-    async def _forward(self, session: Session, envelope: Envelope, content: bytes) -> Answer:
-        now = datetime.now().astimezone()
-        # A relay adds Received and nothing else (RFC 5321 4.4, 6.4).
-        message = prepend_fields(received_by(session, envelope, now), content)
-        recipients = list(envelope.recipients)
-        error: SMTPException | None = None
-        try:
-            result: SendResult | None = await self._pool.send(message, _onward(envelope.sender), recipients)
-        except SMTPException as exc:
-            error, result = exc, exc.result
-        except LocalProtocolError as exc:  # what we took, our client does not send
-            complain(f"{_COMMAND}: a message cannot go to the next hop: {exc}")
-            return _CANNOT
-        if error is not None:
-            complain(f"{_COMMAND}: the next hop did not take a message: {printable(str(error))}")
-        replies = answers_of(result, error, len(recipients))
-        if any(reply.is_positive for reply in replies):
-            self.say(now, session, envelope, len(content))
-        return replies if session.protocol.removeprefix("UTF8").startswith("LMTP") else worst_of(replies)
-
-
-def _onward(sender: Sender) -> Sender:
-    """The reverse-path for the next hop, with what is end to end. AUTH= is not: whom we believe, it need not."""
-    return Sender(
-        sender.path,
-        body=sender.body,
-        smtputf8=sender.smtputf8,
-        ret=sender.ret,
-        envid=sender.envid,
-        mt_priority=sender.mt_priority,
-        requiretls=sender.requiretls,
-    )
-
-
-def answers_of(result: SendResult | None, error: SMTPException | None, count: int) -> list[Reply]:
-    """What to tell our client of each recipient, after what the next hop said.
-
-    Arguments:
-        result: what became of the message, if there is one.
-        error: what the client raised, if it did.
-        count: of recipients.
-
-    Example::
-
-        answers_of(await pool.send(...), None, 2)
-    """
-    if result is None:
-        unknown = isinstance(error, OutcomeUnknown)
-        unreachable = isinstance(error, SMTPConnectError)
-        return [_UNKNOWN if unknown else _UNREACHABLE if unreachable else _LATER] * count
-    return [_answer(one, result) for one in result.recipients]
-
-
-def _answer(one: RecipientResult, result: SendResult) -> Reply:
-    reply = one.reply
-    if reply is None:
-        match result.failure:
-            case "lost" | "unknown" | "mailmax" | "aborted" | None:
-                return _UNKNOWN
-            case _:
-                return _CANNOT
-    if reply.is_positive:
-        return reply
-    # 421 would end our own session, and what it says of AUTH and TLS is between us and it (RFC 4954 6, RFC 3207 4).
-    return _LATER if reply.code == 421 or 530 <= reply.code < 540 else reply
-
-
-def worst_of(replies: Sequence[Reply]) -> Reply:
-    """The one reply that SMTP has for all recipients: the first of the highest class, so that no failure is hidden.
-
-    Example::
-
-        worst_of([Reply(250), Reply(452)]).code  # 452
-    """
-    return max(replies, key=lambda reply: reply.code // 100)
-
-
 # ---- the command ---------------------------------------------------------------------------------
 
 
@@ -332,12 +189,12 @@ class _ServeJob(Job):
             handler: Handler
             if settings.hop is not None:
                 pool = await stack.enter_async_context(tools.adapter.Pool(**settings.hop_options))
-                handler = _Forwarder(settings, pool, tools)
+                handler = Forwarder(settings, pool, tools)
             else:
                 store = _open_store(settings)
                 if store is not None:
                     stack.callback(store.close)
-                handler = _Receiver(settings, store, tools)
+                handler = Receiver(settings, store, tools)
             yield [(handler, self._options(listener)) for listener in settings.listeners]
 
     def _options(self, listener: Listening) -> dict[str, Any]:
@@ -364,16 +221,16 @@ class _ServeJob(Job):
             if listener.mode is not None and listener.address.path is not None:
                 os.chmod(listener.address.path, listener.mode)
             for address in server.addresses:
-                lines.append(f"{_COMMAND}: listening on {where_text(address)} ({_words(listener)})")
+                lines.append(f"{COMMAND}: listening on {where_text(address)} ({_words(listener)})")
         say("\n".join(lines))
 
     def _reload(self) -> None:
         try:
             self._settings.reload()
         except UsageError as exc:
-            complain(f"{_COMMAND}: nothing was changed: {exc}")
+            complain(f"{COMMAND}: nothing was changed: {exc}")
         else:
-            say(f"{_COMMAND}: read certificate and users again")
+            say(f"{COMMAND}: read certificate and users again")
 
 
 def _words(listener: Listening) -> str:
@@ -400,28 +257,11 @@ def _check_store(settings: Settings) -> None:
             return
 
 
-def _hash_password(name: str, scram: bool) -> int:
-    hash_line(name, "x", scram=True)  # the name is looked at before anybody types
-    if sys.stdin.isatty():
-        try:
-            password = getpass.getpass(f"password of {name}: ")
-            if getpass.getpass("again: ") != password:
-                raise UsageError("the two are not the same; nothing was made")
-        except EOFError:
-            password = ""
-    else:
-        try:
-            password = sys.stdin.readline().rstrip("\r\n")
-        except UnicodeDecodeError as exc:
-            raise UsageError(f"the password is not in UTF-8: {exc.reason}") from None
-    print(hash_line(name, password, scram=scram))
-    return 0
-
-
 def run(arguments: argparse.Namespace) -> int:
     """The command itself: returns the exit status, raises :class:`ehlo.cli._receive.UsageError`."""
     if arguments.hash_password is not None:
-        return _hash_password(arguments.hash_password, arguments.scram)
+        print_line(arguments.hash_password, scram=arguments.scram)
+        return 0
     if arguments.scram:
         raise UsageError("--scram goes with --hash-password NAME")
     settings = _settings(arguments)
@@ -429,7 +269,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_store(settings)
     if arguments.check:
         count = len(settings.listeners)
-        say(f"{_COMMAND}: the settings are good: {count} listener{'s' if count != 1 else ''}, {settings.deliver}")
+        say(f"{COMMAND}: the settings are good: {count} listener{'s' if count != 1 else ''}, {settings.deliver}")
         return 0
-    say(totals(_COMMAND, run_job(_ServeJob(settings))))
+    say(totals(COMMAND, run_job(_ServeJob(settings))))
     return 0

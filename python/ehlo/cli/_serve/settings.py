@@ -16,9 +16,10 @@ from ehlo._errors import EhloError, LocalProtocolError
 from ehlo._idna import domain_to_ascii
 from ehlo._server.limits import Limits
 from ehlo._server.trust import Networks
+from ehlo._users import Users
 from ehlo.cli._receive import TIMERS, UsageError, first_line, host_name
 from ehlo.cli._run import LOOPS
-from ehlo.cli._users import Users
+from ehlo.cli._serve.users import read_users, reload_users
 
 __all__ = ["PROTOCOLS", "Address", "Listening", "Settings", "parse_address", "read_settings"]
 
@@ -29,8 +30,6 @@ PROTOCOLS: Final[dict[Protocol, int]] = {"smtp": 25, "submission": 587, "submiss
 _ADDRESS: Final = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]/\s]+)):)?(?P<port>[0-9]{1,5})")
 _XCLIENT: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 _XFORWARD: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
-_PASSWORD: Final = ("PLAIN", "LOGIN")
-_SCRAM: Final = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
 # A handler of submission has 110 s (RFC 6409 5.3): the next hop is to say something before that.
 _HOP_SECONDS: Final = {"end_of_data": 80.0, "content": 60.0}
 _HOP_STEP: Final = 20.0
@@ -145,18 +144,14 @@ class Settings:
         Raises:
             UsageError: something is wrong with them.
         """
-        users = None if self.users_file is None else Users.read(self.users_file)
-        offered = any("SCRAM-SHA-256" in listener.config.auth for listener in self.listeners)
-        if users is not None and offered and not users.all_scram:
-            raise UsageError(
-                f"users {self.users_file}: SCRAM is offered, but a user has no keys for it; "
-                "make the line with --hash-password NAME --scram, or start again"
-            )
-        if self.tls is not None and self.certificate is not None:
+        if self.certificate is not None:
             # A certificate and a key that do not fit would leave the one in use half changed: first try them elsewhere.
             _context(self.certificate, self.key)
+        if self.users is not None and self.users_file is not None:
+            offered = {name for listener in self.listeners for name in listener.config.auth}
+            reload_users(self.users, self.users_file, offered)
+        if self.tls is not None and self.certificate is not None:
             _load(self.tls, self.certificate, self.key)
-        self.users = users
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -283,7 +278,7 @@ def read_settings(values: Mapping[str, Any], base: str) -> Settings:
         listeners=[],
         deliver="",
         tls=None if certificate is None else _context(certificate, key),
-        users=None if users_file is None else Users.read(users_file),
+        users=None if users_file is None else read_users(users_file),
         certificate=certificate,
         key=key,
         users_file=users_file,
@@ -462,7 +457,7 @@ def _role(protocol: Protocol, settings: Settings, in_clear: bool, local: bool, w
         raise UsageError(f"{where}: {protocol} needs users; give --users FILE, or auth.users in a file")
     if not has_tls and (protocol == "submissions" or not in_clear):
         raise UsageError(f"{where}: {protocol} needs a certificate; give --cert FILE, or tls.certificate in a file")
-    mechanisms = (*(_SCRAM if settings.users.all_scram else ()), *_PASSWORD)
+    mechanisms = settings.users.mechanisms
     if not has_tls:
         mechanisms = tuple(name for name in mechanisms if not name.endswith("-PLUS"))
     options: dict[str, Any] = {"submission": True, "auth": mechanisms, "max_messages": None}

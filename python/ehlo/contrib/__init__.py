@@ -1,0 +1,1 @@
+"""This package inside of frameworks: :mod:`ehlo.contrib.django`."""

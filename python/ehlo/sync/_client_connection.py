@@ -1,0 +1,226 @@
+"""The socket and the deadline of one connection of a client, without an event loop.
+
+No protocol decision is made here. Whoever waits for the server moves the octets, and blocks meanwhile. The socket
+itself does not block: while the client writes, it reads, so a server that answers early never stops both sides
+(C-CLI-33). A turn is one ``poll``, one ``recv_into`` and at most one ``send``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Awaitable, Iterator, Sequence
+from time import monotonic
+from typing import Final
+
+from ehlo._client.driver import ClientDriver
+from ehlo._client.options import Opening
+from ehlo._core import ReceiveBuffer
+from ehlo._sockets import send_lines
+from ehlo.sync._run import DONE
+
+__all__ = ["ClientSocket", "PatienceError", "patience"]
+
+
+class PatienceError(Exception):
+    """The time of :func:`patience` is up."""
+
+
+class _OfThread(threading.local):
+    """What belongs to a thread: the buffer that all its connections read into, and how long it waits at most.
+
+    While a socket is read, other threads run: so the buffer cannot belong to all.
+    """
+
+    def __init__(self) -> None:
+        self.buffer = ReceiveBuffer()
+        self.until: float | None = None
+
+
+_mine: Final = _OfThread()
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Inside, this thread waits for servers no longer than so many seconds in all.
+
+    Raises:
+        PatienceError: the time is up. The connection is closed.
+
+    Example::
+
+        with patience(3.0): run(client.noop())
+    """
+    _mine.until = monotonic() + seconds
+    try:
+        yield
+    finally:
+        _mine.until = None
+
+
+class _Select:
+    """``select.poll`` where the system has none: it waits for one socket."""
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._writing = False
+
+    def register(self, number: int, events: int) -> None:
+        self._number = number
+        self._writing = events != _READABLE
+
+    modify = register
+
+    def poll(self, milliseconds: int) -> list[tuple[int, int]]:
+        reading = (self._number,)
+        found, writable, _ = select.select(reading, reading if self._writing else (), (), milliseconds / 1000)
+        events = (_READABLE if found else 0) | (_WRITABLE if writable else 0)
+        return [(self._number, events)] if events else []
+
+
+_READABLE: Final[int] = getattr(select, "POLLIN", 1)
+_WRITABLE: Final[int] = getattr(select, "POLLOUT", 4)
+
+
+class ClientSocket(ClientDriver):
+    """One connection. Private: :func:`connect` makes them."""
+
+    __slots__ = ("_poll", "_poller", "_socket", "_unsent")
+
+    def __init__(self, sock: socket.socket, opening: Opening) -> None:
+        super().__init__(opening, _mine.buffer, monotonic)
+        self._socket = sock
+        self._poller = select.poll() if hasattr(select, "poll") else _Select()
+        self._poller.register(sock.fileno(), _READABLE)
+        self._poll = self._poller.poll
+        self._unsent = b""
+        self.start(sock.getsockname())
+
+    # ---- octets ----------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        self.buffer = buffer = _mine.buffer
+        try:
+            count = self._socket.recv_into(buffer.view)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # it was reset
+            count = 0
+        if not count:
+            self.receive_end()
+            return
+        self.seen = monotonic()
+        if self.tls is None:
+            self.conn.receive_from(buffer, count)
+        else:
+            self.receive_tls(buffer.view[:count])
+
+    def write(self, octets: bytes) -> None:
+        if self._unsent:
+            self._unsent += octets
+            return
+        try:
+            sent = self._socket.send(octets)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:  # what the server said before it went is still to be read
+            self.held = True
+            return
+        if sent != len(octets):
+            self._keep(octets[sent:])
+
+    def writelines(self, pieces: Sequence[bytes]) -> None:
+        if self._unsent:
+            self._unsent += b"".join(pieces)
+            return
+        try:
+            sent = send_lines(self._socket, pieces)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.held = True
+            return
+        if sent != sum(map(len, pieces)):
+            self._keep(b"".join(pieces)[sent:])
+
+    def _keep(self, octets: bytes) -> None:
+        """The system takes no more at the moment."""
+        self._unsent = octets
+        self.held = True
+        self._poller.modify(self._socket.fileno(), _READABLE | _WRITABLE)
+
+    def _flush(self) -> None:
+        octets, self._unsent = self._unsent, b""
+        self.held = False
+        self._poller.modify(self._socket.fileno(), _READABLE)
+        self.write(octets)
+        if len(self._unsent) != len(octets):  # progress (C-CLI-32)
+            self.seen = monotonic()
+
+    # ---- for ClientDriver ------------------------------------------------------------------------
+
+    def progress(self) -> Awaitable[None]:
+        """Block until there is news."""
+        self.advance()
+        if self.news and self.sources:
+            self.look()  # while the kernel takes all that is sent, nothing else would read (C-CLI-33)
+        while not (self.news or self.lost):
+            self._turn()
+        self.news = False
+        return DONE  # type: ignore[no-any-return]
+
+    def _turn(self) -> None:
+        """Wait once, and move what can be moved."""
+        left = self.left()
+        seconds = self.opening.tick if left is None else left
+        until = _mine.until
+        if until is not None:
+            seconds = min(seconds, until - monotonic())
+        # Where no time is left, too: the program may have been busy, and what came meanwhile counts.
+        found = self._poll(int(seconds * 1000) + 1 if seconds > 0 else 0)
+        if found:
+            events = found[0][1]
+            if events & _WRITABLE:
+                self._flush()
+            if events != _WRITABLE:
+                self._receive()
+            self.advance()
+        elif (left := self.left()) is not None and left <= 0 and not self.conn.closed:
+            self.time_is_up()
+        elif until is not None and until <= monotonic():
+            raise PatienceError
+
+    def wake(self) -> None:
+        """Nothing runs beside: nobody calls it."""
+        self.news = True
+
+    def look(self) -> None:
+        if not self.lost:
+            self._receive()
+            self.advance()
+
+    def interrupt(self) -> None:
+        """End the use by another thread: that finds the connection at its end, and cleans up."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        if not self._unsent:
+            self.drop()
+
+    def drop(self) -> None:
+        if not self.lost:
+            self._unsent = b""
+            self._socket.close()
+            self.gone()
+
+    async def wait_closed(self) -> None:
+        try:
+            if self._unsent and not self.lost:
+                self._socket.settimeout(self.opening.config.quit_timeout)
+                with contextlib.suppress(OSError):
+                    self._socket.sendall(self._unsent)
+        finally:
+            self.drop()

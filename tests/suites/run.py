@@ -1,0 +1,171 @@
+"""Run another library's own tests against our shape of it: ``python tests/suites/run.py NAME``.
+
+NAME is one of:
+
+- ``smtplib``: CPython's ``test_smtplib``, of the Python that runs this. :mod:`ehlo.compat.smtplib` stands in for
+  smtplib.
+- ``django``: Django's ``tests/mail``, from the source distribution of the version that is installed. The backend is
+  :class:`ehlo.contrib.django.EmailBackend`.
+- ``aiosmtplib``: aiosmtplib's tests, likewise. :mod:`ehlo.compat.aiosmtplib` stands in for it.
+
+The source distributions are fetched by pip into ``target/suites``. Where that fails, the suite is skipped, and the
+command ends with 0. At the end stands how many messages went through the engine, and why others did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import runpy
+import subprocess
+import sys
+import tarfile
+import tomllib
+import unittest
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+FETCHED = ROOT / "target/suites"
+EXCLUSIONS: dict[str, dict[str, str]] = tomllib.loads((Path(__file__).parent / "exclusions.toml").read_text())
+
+ways: collections.Counter[str] = collections.Counter()
+"""How many messages went which way."""
+
+
+def fetched(name: str) -> Path | None:
+    """The folder of the source distribution of the version that is installed; ``None`` if it cannot be fetched."""
+    version = importlib.metadata.version(name)
+    folder = FETCHED / f"{name}-{version}"
+    if folder.exists():
+        return folder
+    FETCHED.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    done = subprocess.run([*command, "--dest", str(FETCHED), f"{name}=={version}"], capture_output=True, text=True)
+    archives = sorted(FETCHED.glob(f"{name}-{version}*.tar.gz"))
+    if done.returncode or not archives:
+        print(done.stderr)
+        return None
+    with tarfile.open(archives[0]) as archive:
+        archive.extractall(FETCHED, filter="data")
+    return folder
+
+
+def alias(shape: str, name: str) -> ModuleType:
+    """From here on, ``import name`` gives the shape."""
+    module = importlib.import_module(shape)
+    sys.modules[name] = module
+    return module
+
+
+def count_smtplib() -> None:
+    """Count the messages of :mod:`ehlo.compat.smtplib`, and the reasons of those that the engine did not send."""
+    from ehlo.compat import smtplib as shape
+
+    real_steps, real_carry = shape.SMTP._step_by_step, shape.SMTP._carry
+
+    def step_by_step(self: Any, from_addr: str, recipients: list[str], *rest: Any) -> Any:
+        without_domain = [one for one in (from_addr, *recipients) if "@" not in one and one.strip("<>")]
+        why = f"no domain in {without_domain[0]!r}" if without_domain else "the program changes a step"
+        ways[f"step by step: {why if self._ready_courier() is not None else 'the program changes a step'}"] += 1
+        return real_steps(self, from_addr, recipients, *rest)
+
+    def carry(self: Any, courier: Any) -> Any:
+        ways["through the engine"] += 1
+        return real_carry(self, courier)
+
+    kind: Any = shape.SMTP
+    kind._step_by_step, kind._carry = step_by_step, carry
+
+
+def run_smtplib() -> int | None:
+    alias("ehlo.compat.smtplib", "smtplib")
+    count_smtplib()
+    if importlib.util.find_spec("test.test_smtplib") is None:
+        print("this Python comes without its tests (Debian: libpython3-testsuite)")
+        return None
+    tests = unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module("test.test_smtplib"))
+    suite = unittest.TestSuite(test for test in _flat(tests) if test.id() not in EXCLUSIONS["smtplib"])
+    result = unittest.TextTestRunner(verbosity=1).run(suite)
+    return int(not result.wasSuccessful())
+
+
+def _flat(tests: unittest.TestSuite) -> Iterator[unittest.TestCase]:
+    for test in tests:
+        if isinstance(test, unittest.TestSuite):
+            yield from _flat(test)
+        else:
+            yield test
+
+
+def run_django() -> int | None:
+    folder = fetched("django")
+    if folder is None:
+        return None
+    alias("ehlo.compat.smtplib", "smtplib")
+    count_smtplib()
+    os.chdir(folder / "tests")
+    sys.path.insert(0, ".")
+    theirs: Any = importlib.import_module("django.core.mail.backends.smtp")
+    theirs.EmailBackend = importlib.import_module("ehlo.contrib.django").EmailBackend
+    sys.argv = ["runtests.py", "mail", "--parallel=1"]
+    for name in EXCLUSIONS["django"]:
+        sys.argv += ["-k", f"not {name}"]
+    try:
+        runpy.run_path("runtests.py", run_name="__main__")
+    except SystemExit as exc:
+        return int(exc.code or 0)
+    return 0
+
+
+def run_aiosmtplib() -> int | None:
+    folder = fetched("aiosmtplib")
+    if folder is None:
+        return None
+    shape: Any = alias("ehlo.compat.aiosmtplib", "aiosmtplib")
+    for name in ("api", "auth", "email", "errors", "esmtp", "protocol", "response", "smtp", "status", "typing"):
+        sys.modules[f"aiosmtplib.{name}"] = shape
+    real = shape.SMTP._carry
+
+    async def carry(self: Any, *arguments: Any) -> Any:
+        ways["through the engine"] += 1
+        return await real(self, *arguments)
+
+    shape.SMTP._carry = carry
+    import pytest
+
+    os.chdir(folder)
+    deselected = [f"--deselect={name}" for name in EXCLUSIONS["aiosmtplib"]]
+    return int(pytest.main(["-q", "-p", "no:ehlo", "-p", "no:cacheprovider", "-o", "pythonpath=", *deselected]))
+
+
+SUITES: dict[str, Callable[[], int | None]] = {
+    "smtplib": run_smtplib,
+    "django": run_django,
+    "aiosmtplib": run_aiosmtplib,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=SUITES)
+    name = parser.parse_args().name
+    for test, reason in EXCLUSIONS[name].items():
+        print(f"not run: {test}: {reason}")
+    code = SUITES[name]()
+    if code is None:
+        print(f"{name}: skipped, its tests cannot be had here")
+        return 0
+    for way, count in sorted(ways.items()):
+        print(f"{count:5} {way}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
