@@ -16,7 +16,9 @@ from ehlo._core import (
     NULL,
     Address,
     Auth,
+    AuthCancelled,
     AuthResponse,
+    BadProxy,
     Capabilities,
     Challenge,
     Chunk,
@@ -25,6 +27,7 @@ from ehlo._core import (
     ClientConnection,
     ClientDisconnect,
     Command,
+    CommandReceived,
     CommandReply,
     Connect,
     ContentAborted,
@@ -49,6 +52,7 @@ from ehlo._core import (
     ReceiveBuffer,
     Recipient,
     RecipientResult,
+    Refusal,
     Reply,
     Reset,
     Sender,
@@ -108,7 +112,7 @@ from ehlo._sasl.credentials import (
 from ehlo._server.handler import Handler, decisions_of
 from ehlo._server.limits import Connections, Limits, Statistics
 from ehlo._server.prepend import FieldPrepender, prepend_fields
-from ehlo._server.session import Answer, ContentAbortedError, Result, Session
+from ehlo._server.session import Answer, ContentAbortedError, Result, SaslCancelledError, Session
 from ehlo._server.submission import submission_fields
 from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
 from ehlo._tls import unverified_context
@@ -125,7 +129,9 @@ __all__ = [
     "Address",
     "Answer",
     "Auth",
+    "AuthCancelled",
     "AuthResponse",
+    "BadProxy",
     "BareNewlines",
     "Capabilities",
     "Challenge",
@@ -136,6 +142,7 @@ __all__ = [
     "ClientDisconnect",
     "ClientMechanism",
     "Command",
+    "CommandReceived",
     "CommandReply",
     "CommandSyntaxError",
     "Connect",
@@ -180,6 +187,7 @@ __all__ = [
     "ReceiveBuffer",
     "Recipient",
     "RecipientResult",
+    "Refusal",
     "RemoteProtocolError",
     "Reply",
     "Reset",
@@ -196,6 +204,7 @@ __all__ = [
     "SMTPSenderRefused",
     "SMTPServerDisconnected",
     "SMTPTimeoutError",
+    "SaslCancelledError",
     "SaslError",
     "ScramCredentials",
     "ScramKeys",

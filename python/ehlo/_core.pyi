@@ -3,7 +3,7 @@
 # Written by tools/make_stub.py. Change the docs in rust/ehlo-py/src, the types in rust/ehlo-py/types.pyi.
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, final
 
 if sys.version_info >= (3, 12):
@@ -15,7 +15,9 @@ __all__ = [
     "NULL",
     "Address",
     "Auth",
+    "AuthCancelled",
     "AuthResponse",
+    "BadProxy",
     "Capabilities",
     "Challenge",
     "Chunk",
@@ -24,6 +26,7 @@ __all__ = [
     "ClientConnection",
     "ClientDisconnect",
     "Command",
+    "CommandReceived",
     "CommandReply",
     "Connect",
     "ContentAborted",
@@ -48,6 +51,7 @@ __all__ = [
     "ReceiveBuffer",
     "Recipient",
     "RecipientResult",
+    "Refusal",
     "Reply",
     "Reset",
     "SendResult",
@@ -464,6 +468,60 @@ class AuthResponse:
         """The response, decoded."""
 
 @final
+class AuthCancelled:
+    """The client ended an exchange of AUTH, or sent what is not base64 (RFC 4954 4). No decision: the engine has
+    answered.
+    """
+
+@final
+class CommandReceived:
+    """Decision, with "command" in `decisions`: a command came that the engine does not know, or NOOP, HELP, RSET or
+    QUIT. `accept` lets the engine answer; a reply stands in place of its own.
+
+    Example:
+        >>> match event:
+        ...     case ehlo.CommandReceived("XVERSION", _): conn.reply(250, "2.0.0", "3.1")
+    """
+
+    __match_args__: Final = ("verb", "argument")
+    @property
+    def verb(self) -> str:
+        """The verb in upper case."""
+    @property
+    def argument(self) -> str:
+        """What stands behind the verb; empty if there is nothing."""
+
+@final
+class Refusal:
+    """Decision, with "refusal" in `decisions`: the engine refuses a command, or content. `accept` lets it answer; a 4yz
+    or 5yz reply stands in place of its own.
+
+    Example:
+        >>> conn.reply(event.reply.code, event.reply.enhanced, "see https://mx.example/help")
+    """
+
+    __match_args__: Final = ("line", "reply")
+    @property
+    def line(self) -> bytes:
+        """The command line without its end. It is empty for content, and for a line that is too long."""
+    @property
+    def reply(self) -> Reply:
+        """The engine's reply."""
+
+@final
+class BadProxy:
+    """No good PROXY header came; only with `proxy=True`. No decision: the session ends without a word.
+
+    Example:
+        >>> log.warning("no PROXY header: %r", event.octets)
+    """
+
+    __match_args__: Final = ("octets",)
+    @property
+    def octets(self) -> bytes:
+        """What came, up to the octet that is wrong."""
+
+@final
 class StartTls:
     """TLS is to begin (RFC 3207 4). On a client: shake hands now, then say `tls_established`; what came in clear is
     forgotten. On a server a decision, with `tls="starttls"`: accept, send the output, shake hands, then say
@@ -697,6 +755,10 @@ class Disconnect:
 _ServerEvent: TypeAlias = (
     Auth
     | AuthResponse
+    | AuthCancelled
+    | BadProxy
+    | CommandReceived
+    | Refusal
     | StartTls
     | Proxy
     | Xclient
@@ -851,7 +913,9 @@ class ClientAttributes:
     def temporarily_unavailable(self) -> frozenset[str]:
         """Names of which "[TEMPUNAVAIL]" was said: a look-up failed for the moment."""
 
-_Decision: TypeAlias = Literal["connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset"]
+_Decision: TypeAlias = Literal[
+    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "command", "refusal"
+]
 
 _BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 
@@ -864,13 +928,23 @@ class ServerConfig:
         hostname: Our own name: a domain or an address literal (RFC 5321 4.3.1).
         lmtp: Speak LMTP instead of SMTP (RFC 2033).
         decisions: The decisions that the program takes: any of "connect", "hello", "mail",
-            "rcpt", "data", "message", "vrfy", "expn" and "etrn". The engine takes all others
-            itself, without an event. "reset" is no decision: it asks for a notice when a
+            "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
+            takes all others itself, without an event. "command" is for commands that the engine
+            does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
+            refusal. "reset" is no decision: it asks for a notice when a
             transaction was dropped.
         content: The way of content: "collect" hands it over as a whole with the message,
             "stream" hands it over as it comes, "discard" counts it and drops it.
         greeting: The text behind our name in the greeting. If it is empty, the greeting says
             ESMTP or LMTP.
+        texts: Texts of the engine's replies, by name: {"bye": "So long", "too_many_errors": "Enough"}.
+            The codes stay. A text is printable ASCII, and its line has 512 octets at most. An
+            unknown name is an error that lists all names.
+        pipelining: Announce PIPELINING (RFC 2920). Commands that come together are read in any case.
+        enhanced_status_codes: Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP wants both
+            (RFC 2033 5).
+        ehlo_keywords: More lines for the reply to EHLO, like "XFOO bar": a keyword and its parameters. They
+            are for commands and parameters that the program handles.
         max_message_size: Most octets of a message (SIZE, RFC 1870). None: no limit.
         chunking: Offer CHUNKING (RFC 3030).
         binarymime: Offer BINARYMIME (RFC 3030). It needs CHUNKING.
@@ -918,8 +992,8 @@ class ServerConfig:
             5321 4.5.3.1.6).
         lenient: Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
             "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
-            "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
-            submission "hello_any" is always among them.
+            "dots_in_local_part", "domain_underscore", "general_literals", "lowercase_xtext" and
+            "no_domain". In submission "hello_any" is always among them.
         max_local_part: Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1).
         max_command_line: Most octets of a command line with its CRLF, 512 at least (RFC 5321
             4.5.3.1.4).
@@ -962,6 +1036,10 @@ class ServerConfig:
         decisions: Iterable[_Decision] = ["message"],
         content: Literal["collect", "stream", "discard"] = "collect",
         greeting: str = "",
+        texts: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        pipelining: bool = True,
+        enhanced_status_codes: bool = True,
+        ehlo_keywords: Iterable[str] = (),
         max_message_size: int | None = 33554432,
         chunking: bool = True,
         binarymime: bool = True,
@@ -1040,8 +1118,10 @@ class ServerConfig:
     @property
     def decisions(self) -> frozenset[_Decision]:
         """The decisions that the program takes: any of "connect", "hello", "mail",
-        "rcpt", "data", "message", "vrfy", "expn" and "etrn". The engine takes all others
-        itself, without an event. "reset" is no decision: it asks for a notice when a
+        "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
+        takes all others itself, without an event. "command" is for commands that the engine
+        does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
+        refusal. "reset" is no decision: it asks for a notice when a
         transaction was dropped.
         """
     @property
@@ -1053,6 +1133,25 @@ class ServerConfig:
     def greeting(self) -> str:
         """The text behind our name in the greeting. If it is empty, the greeting says
         ESMTP or LMTP.
+        """
+    @property
+    def texts(self) -> dict[str, str]:
+        """Texts of the engine's replies, by name: {"bye": "So long", "too_many_errors": "Enough"}.
+        The codes stay. A text is printable ASCII, and its line has 512 octets at most. An
+        unknown name is an error that lists all names.
+        """
+    @property
+    def pipelining(self) -> bool:
+        """Announce PIPELINING (RFC 2920). Commands that come together are read in any case."""
+    @property
+    def enhanced_status_codes(self) -> bool:
+        """Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP wants both
+        (RFC 2033 5).
+        """
+    @property
+    def ehlo_keywords(self) -> tuple[str, ...]:
+        """More lines for the reply to EHLO, like "XFOO bar": a keyword and its parameters. They
+        are for commands and parameters that the program handles.
         """
     @property
     def max_message_size(self) -> int | None:
@@ -1177,8 +1276,8 @@ class ServerConfig:
     def lenient(self) -> frozenset[str]:
         """Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
         "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
-        "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
-        submission "hello_any" is always among them.
+        "dots_in_local_part", "domain_underscore", "general_literals", "lowercase_xtext" and
+        "no_domain". In submission "hello_any" is always among them.
         """
     @property
     def max_local_part(self) -> int:
@@ -1335,15 +1434,33 @@ class ServerConnection:
             >>> conn.challenge(b"Username:"); conn.data_to_send()
             b'334 VXNlcm5hbWU6\\r\\n'
         """
-    def accept_identity(self, identity: str) -> None:
+    def accept_identity(self, identity: str, reply: Reply | None = None) -> None:
         """Answer AUTH with yes: 235 (RFC 4954 4). `identity` is whom the client is from now on.
 
+        Args:
+            identity: the name.
+            reply: another 235 than the engine's own.
+
         Raises:
-            LocalProtocolError: if no AUTH is open.
+            LocalProtocolError: if no AUTH is open, or the reply is no 235.
 
         Example:
             >>> conn.accept_identity("jane"); conn.identity
             'jane'
+        """
+    def answer_raw(self, octets: Buffer, *, accepted: bool) -> None:
+        """The program has answered the open decision in its own octets, which go out as they are. For a program that
+        stands in for another server, reply for reply: no code is checked, and no enhanced code is added.
+
+        Args:
+            octets: whole reply lines with their CRLF, or b"" where the program has sent them already.
+            accepted: whether it is a yes. AUTH is accepted by `accept_identity` only.
+
+        Raises:
+            LocalProtocolError: if no decision is open, or the octets do not end a line.
+
+        Example:
+            >>> conn.answer_raw(b"250 fine\\r\\n", accepted=True)
         """
     def tls_established(
         self,
@@ -1399,6 +1516,9 @@ class ServerConnection:
     @property
     def proxy(self) -> ProxyHeader | None:
         """What the PROXY header said; None without one."""
+    @property
+    def proxy_octets(self) -> bytes:
+        """The PROXY header as it came, or what came in its place; b"" at first."""
     @property
     def xclient(self) -> ClientAttributes | None:
         """What XCLIENT said; None without it."""

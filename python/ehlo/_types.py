@@ -7,8 +7,11 @@ from typing import Literal, Protocol, TypeAlias
 from ehlo._core import (
     Address,
     Auth,
+    AuthCancelled,
     AuthResponse,
+    BadProxy,
     Chunk,
+    CommandReceived,
     Connect,
     ContentAborted,
     ContentStart,
@@ -23,6 +26,7 @@ from ehlo._core import (
     Postmaster,
     Proxy,
     Rcpt,
+    Refusal,
     Reset,
     StartTls,
     Vrfy,
@@ -37,7 +41,9 @@ ReversePath: TypeAlias = Address | NullPath
 ForwardPath: TypeAlias = Address | Postmaster
 """What RCPT names (RFC 5321 4.1.1.3)."""
 
-Decision: TypeAlias = Literal["connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset"]
+Decision: TypeAlias = Literal[
+    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "command", "refusal"
+]
 """What a program may ask to decide."""
 
 BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
@@ -46,6 +52,10 @@ BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 ServerEvent: TypeAlias = (
     Auth
     | AuthResponse
+    | AuthCancelled
+    | BadProxy
+    | CommandReceived
+    | Refusal
     | StartTls
     | Proxy
     | Xclient

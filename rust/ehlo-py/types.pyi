@@ -5,7 +5,7 @@
 # (rust/ehlo-py/src/settings.rs).
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence  # noqa: F401
 from typing import Final, Literal, TypeAlias, final  # noqa: F401
 
 if sys.version_info >= (3, 12):
@@ -121,6 +121,19 @@ class Auth:
 class AuthResponse:
     data: bytes
 
+class AuthCancelled: ...
+
+class CommandReceived:
+    verb: str
+    argument: str
+
+class Refusal:
+    line: bytes
+    reply: Reply
+
+class BadProxy:
+    octets: bytes
+
 class StartTls: ...
 
 class Proxy:
@@ -175,6 +188,10 @@ class Disconnect:
 _ServerEvent: TypeAlias = (
     Auth
     | AuthResponse
+    | AuthCancelled
+    | BadProxy
+    | CommandReceived
+    | Refusal
     | StartTls
     | Proxy
     | Xclient
@@ -231,7 +248,9 @@ class ClientAttributes:
     unavailable: frozenset[str]
     temporarily_unavailable: frozenset[str]
 
-_Decision: TypeAlias = Literal["connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset"]
+_Decision: TypeAlias = Literal[
+    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "command", "refusal"
+]
 _BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 
 class ServerConfig:
@@ -255,7 +274,8 @@ class ServerConnection:
     def refuse_content(self, reply: Reply) -> None: ...
     def shutdown(self, reply: Reply | None) -> None: ...
     def challenge(self, octets: Buffer) -> None: ...
-    def accept_identity(self, identity: str) -> None: ...
+    def accept_identity(self, identity: str, reply: Reply | None) -> None: ...
+    def answer_raw(self, octets: Buffer, *, accepted: bool) -> None: ...
     def tls_established(self, *, too_weak: bool, channel_binding: bool, client_certificate: bool) -> None: ...
     def tls_failed(self) -> None: ...
     def take_tls_input(self) -> bytes: ...
@@ -267,6 +287,7 @@ class ServerConnection:
     @trusted.setter
     def trusted(self, trusted: bool, /) -> None: ...
     proxy: ProxyHeader | None
+    proxy_octets: bytes
     xclient: ClientAttributes | None
     xforward: ClientAttributes | None
     client_address: tuple[str, int | None] | None

@@ -273,9 +273,15 @@ class Identity:
     Example::
 
         return ehlo.Identity("jane@example.org")
+        return ehlo.Identity("jane@example.org", reply="235 2.7.0 Welcome back")
+
+    Arguments:
+        name: whom the client is from now on.
+        reply: another reply with code 235 than the engine's own (RFC 4954 6).
     """
 
     name: str
+    reply: str | Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)

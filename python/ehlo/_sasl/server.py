@@ -30,7 +30,7 @@ from ehlo._sasl.credentials import (
     Verdict,
 )
 
-__all__ = ["Accept", "Ask", "Refuse", "SaslContext", "Send", "ServerExchange", "Step"]
+__all__ = ["Accept", "Ask", "Refuse", "SaslContext", "Send", "ServerExchange", "Step", "judge_own"]
 
 _WRONG: Final = Reply(535, "5.7.8", "Authentication credentials invalid")
 _MALFORMED: Final = Reply(501, "5.5.2", "Malformed authentication message")
@@ -182,6 +182,20 @@ def _judge(verdict: bytes | Verdict, credentials: Credentials) -> str:
     if isinstance(verdict, Identity):
         return verdict.name
     raise _RefusedError(_reply_of(verdict))
+
+
+def judge_own(verdict: Verdict) -> Accept | Refuse:
+    """The end of an exchange that the program speaks itself (:meth:`ehlo.Handler.on_sasl`): only a name accepts.
+
+    Raises:
+        TypeError: it is no verdict, or a yes without a name.
+        LocalProtocolError: it is a positive reply (RFC 4954 4).
+    """
+    if verdict is True:
+        raise TypeError("on_sasl accepts by ehlo.Identity: only the program knows who the client is")
+    if isinstance(verdict, Identity):
+        return Accept(verdict.name)
+    return Refuse(_reply_of(verdict))
 
 
 def _own(credentials: Credentials) -> str:

@@ -51,6 +51,8 @@ class CallKind(Enum):
     """``on_body``: it runs while the content comes."""
     AUTH = auto()
     """``on_auth``: the result is a verdict on credentials."""
+    SASL = auto()
+    """``on_sasl``: it runs while the client answers its challenges; the result is a verdict."""
     DELAY = auto()
     """No handler at all: a client whose AUTH failed has to wait (RFC 4954 9)."""
 

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ehlo._core import ClientAttributes, ProxyHeader, Reply, ServerConnection
+from ehlo._core import ClientAttributes, ProxyHeader, Reply, ServerConfig, ServerConnection
 from ehlo._server.answers import Call
 from ehlo._server.deadlines import Deadlines
 from ehlo._server.driver import ServerDriver
@@ -114,8 +114,8 @@ class Connection(Deadlines):
     def _open(self) -> None:
         """The connection was admitted: begin a session. Then ``_advance``, for the greeting."""
         server = self._server
-        self._conn = conn = ServerConnection(server._config)
-        self._driver = driver = ServerDriver(conn, server._plan, self)
+        self._conn = conn = ServerConnection(self._config_of_session())
+        self._driver = driver = self._make_driver(conn)
         if server._proxied:
             driver.judge_proxy = self._judge_proxy
         if server._fronted:
@@ -125,6 +125,12 @@ class Connection(Deadlines):
             driver.slow_down = self._slow_down
         self._seen = self._born = self._phase_since = server._now()
         self._phase = (0, conn.handshaking)
+
+    def _config_of_session(self) -> ServerConfig:
+        return self._server._config
+
+    def _make_driver(self, conn: ServerConnection) -> ServerDriver:
+        return ServerDriver(conn, self._server._plan, self)
 
     def _advance(self, event: ServerEvent | None = None) -> None:
         """Handle all that can be handled now, then write once."""

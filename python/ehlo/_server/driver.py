@@ -18,9 +18,12 @@ from typing import Any, Final
 
 from ehlo._core import (
     Auth,
+    AuthCancelled,
     AuthResponse,
+    BadProxy,
     Chunk,
     ClientAttributes,
+    CommandReceived,
     Connect,
     ContentAborted,
     ContentStart,
@@ -34,6 +37,7 @@ from ehlo._core import (
     Proxy,
     ProxyHeader,
     Rcpt,
+    Refusal,
     Reply,
     Reset,
     ServerConnection,
@@ -44,10 +48,10 @@ from ehlo._core import (
 from ehlo._errors import LocalProtocolError
 from ehlo._sasl.server import ServerExchange
 from ehlo._server.adapter import GONE, Adapter
-from ehlo._server.answers import AUTH_FAILED, CONNECT_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
+from ehlo._server.answers import AUTH_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
 from ehlo._server.authentication import Authentication
 from ehlo._server.handler import HandlerPlan
-from ehlo._server.session import Answer, ContentAbortedError, Method, Session
+from ehlo._server.session import Answer, ContentAbortedError, Method, Raw, SaslCancelledError, Session
 from ehlo._types import ServerEvent, Wakeup
 
 __all__ = ["ServerDriver"]
@@ -59,6 +63,7 @@ _DECISION: Final = CallKind.DECISION
 _NOTICE: Final = CallKind.NOTICE
 _BODY: Final = CallKind.BODY
 _AUTH: Final = CallKind.AUTH
+_SASL: Final = CallKind.SASL
 _DELAY: Final = CallKind.DELAY
 
 
@@ -95,13 +100,11 @@ class ServerDriver(Authentication):
         "_encrypted",
         "_lost",
         "_next_call",
-        "_pending",
         "_plan",
         "_said",
         "_session",
         "_tls",
         "_turned_away",
-        "blocked",
         "conn",
         "judge_proxy",
         "judge_xclient",
@@ -123,6 +126,8 @@ class ServerDriver(Authentication):
         self._turned_away = False
         self._encrypted = False
         self._sasl: ServerExchange | None = None
+        self._own = self._late = None
+        self._welcome = None
         self._refusal = AUTH_FAILED
         self._next_call: Call | None = None
         self._tls: object = None
@@ -147,12 +152,20 @@ class ServerDriver(Authentication):
         """The handler's call that keeps the session waiting, if one does."""
         if self._pending is not None:
             return None if self._pending._kind is _DELAY else self._pending
-        return self._body._call if self.blocked and self._body is not None else None
+        if not self.blocked:
+            return None
+        if self._own is not None:
+            return self._own.call
+        return self._body._call if self._body is not None else None
 
     @property
     def busy(self) -> bool:
         """A handler call is unfinished."""
-        return self._pending is not None or (self._body is not None and self._body._call is not None)
+        return (
+            self._pending is not None
+            or self._own is not None
+            or (self._body is not None and self._body._call is not None)
+        )
 
     def step(self, event: ServerEvent | None = None) -> Call | None:
         """Handle what the engine has. Returns ``None`` when there is nothing to do now, or a call to await.
@@ -189,6 +202,12 @@ class ServerDriver(Authentication):
         self._lost = True
         if self._pending is not None and self._pending._kind in (_DECISION, _AUTH, _DELAY):
             calls.append(self._pending)
+        own = self._own
+        if own is not None and own.call is not None:
+            waits = own.waits
+            own.respond(None)
+            if not waits:
+                calls.append(own.call)
         body = self._body
         if body is not None and body._call is not None:
             if body._error is None:
@@ -259,11 +278,19 @@ class ServerDriver(Authentication):
     def _proxy(self, event: Proxy) -> Call | None:
         reply = None if self.judge_proxy is None else self.judge_proxy(event.header)
         if reply is None:
-            self.conn.accept()
-        else:
-            self._turned_away = True
-            self.conn.send_reply(reply)
+            return self._decide(self._plan.on_proxy, self.session, event.header)
+        self._turned_away = True
+        self.conn.send_reply(reply)
         return None
+
+    def _bad_proxy(self, event: BadProxy) -> Call | None:
+        return self._notify(self._plan.on_proxy, self.session, None)
+
+    def _command(self, event: CommandReceived) -> Call | None:
+        return self._decide(self._plan.on_command, self.session, event.verb, event.argument)
+
+    def _refused(self, event: Refusal) -> Call | None:
+        return self._decide(self._plan.on_refused, self.session, event.line, event.reply)
 
     def _xclient(self, event: Xclient) -> Call | None:
         if self.judge_xclient is not None:
@@ -332,8 +359,11 @@ class ServerDriver(Authentication):
         try:
             result = method(self.session, envelope, body)
         except Exception as exc:
-            self._log_failure(method, exc)
-            self._body_over(body, FAILED)
+            rescue = self._rescue(method, exc)
+            if is_awaitable(rescue):
+                body._call = call = Call(self, _BODY, self._plan.on_error, rescue)
+                return call
+            self._body_over(body, rescue)
             return None
         if is_awaitable(result):
             body._call = call = Call(self, _BODY, method, result)
@@ -377,8 +407,10 @@ class ServerDriver(Authentication):
         try:
             result = method(*args)
         except Exception as exc:
-            self._log_failure(method, exc)
-            self.conn.send_reply(self._failed(method))
+            rescue = self._rescue(method, exc)
+            if is_awaitable(rescue):
+                return self._wait_for(_DECISION, self._plan.on_error, rescue, recipients)
+            self._answer(self._plan.on_error, rescue, recipients)
             return None
         if result is None:
             self.conn.accept()
@@ -433,10 +465,17 @@ class ServerDriver(Authentication):
         return self._notify(self._plan.on_disconnect, self.session, self.reason)
 
     def resume_call(self, call: Call, result: Any) -> None:
+        if result is None and call._method is not None and call._method is self._plan.on_error:
+            result = FAILED
         if call._kind is _BODY:
             body = self._body
             if body is not None and body._call is call:
                 self._body_over(body, result)
+            return
+        if call._kind is _SASL:
+            if self._own is not None and self._own.call is call:
+                self._next_call = self.own_mechanism_over(result)
+                self._go_on()
             return
         if self._pending is not call:
             return
@@ -458,13 +497,20 @@ class ServerDriver(Authentication):
             if body is not None and body._error is not None and isinstance(exc, ContentAbortedError):
                 self._body_over(body, None)
                 return
+        if call._kind is _SASL and isinstance(exc, SaslCancelledError):
+            self.resume_call(call, None)
+            return
+        if call._kind in (_DECISION, _BODY) and isinstance(exc, Exception) and not self._lost:
+            rescue = self._rescue(call._method, exc)
+            if is_awaitable(rescue):
+                self._next_call = self._rescue_later(call, rescue)
+            else:
+                self.resume_call(call, rescue)
+            return
         if isinstance(exc, Exception) or not self._lost:  # a call cancelled because the client left is no failure
             self._log_failure(call._method, exc)
-        self.resume_call(call, AUTH_FAILED if call._kind is _AUTH else self._failed(call._method))
-
-    def _failed(self, method: Method) -> Reply:
-        """What the client hears of a handler that raised."""
-        return CONNECT_FAILED if method is self._plan.on_connect else FAILED
+        in_auth = call._kind is _AUTH or call._kind is _SASL
+        self.resume_call(call, AUTH_FAILED if in_auth else self._failed(call._method))
 
     def _body_over(self, body: Body, result: Answer) -> None:
         """The handler's word on a body is known."""
@@ -514,6 +560,8 @@ class ServerDriver(Authentication):
                 conn.send_reply(result)
             elif isinstance(result, str):
                 conn.send_reply(Reply.parse(result))
+            elif isinstance(result, Raw):
+                conn.answer_raw(result.octets, accepted=result.accepted)
             else:
                 conn.reply_recipients(replies_of(result, recipients))
         except Exception as exc:
@@ -521,15 +569,14 @@ class ServerDriver(Authentication):
             if conn.decision_open:
                 conn.send_reply(self._failed(method))
 
-    def _log_failure(self, method: Method, exc: BaseException) -> None:
-        self._plan.failures += 1
-        name = getattr(method, "__qualname__", None) or type(method).__name__
-        log.error("handler %s failed for the client at %s", name, self.session.peer, exc_info=exc)
-
 
 _DISPATCH: Final[dict[type, Callable[[ServerDriver, Any], Call | None]]] = {
     Auth: ServerDriver._auth,
+    AuthCancelled: ServerDriver._auth_cancelled,
     AuthResponse: ServerDriver._auth_response,
+    BadProxy: ServerDriver._bad_proxy,
+    CommandReceived: ServerDriver._command,
+    Refusal: ServerDriver._refused,
     StartTls: ServerDriver._starttls,
     Proxy: ServerDriver._proxy,
     Xclient: ServerDriver._xclient,

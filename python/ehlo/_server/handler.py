@@ -11,7 +11,9 @@ from typing import Any, Final, Literal, TypeAlias
 from ehlo._core import (
     Envelope,
     Hello,
+    ProxyHeader,
     Recipient,
+    Reply,
     Sender,
 )
 from ehlo._errors import LocalProtocolError
@@ -62,7 +64,9 @@ class Handler:
         return None
 
     def on_hello(self, session: Session, hello: Hello) -> Result:
-        """EHLO, HELO or LHLO came (RFC 5321 4.1.1.1); ``hello.verb`` and ``hello.name``.
+        """EHLO, HELO or LHLO came (RFC 5321 4.1.1.1); ``hello.verb`` and ``hello.name``. A positive reply of several
+        lines stands for the engine's whole reply: our name, then a line for each keyword. A positive reply of one line
+        stands for the reply to HELO, and changes nothing for EHLO.
 
         Example::
 
@@ -90,6 +94,82 @@ class Handler:
 
             async def on_auth(self, session, credentials):
                 return await self.authenticator.check(session, credentials)
+        """
+        return None
+
+    def on_sasl(
+        self,
+        session: Session,
+        mechanism: str,
+        initial: bytes | None,
+        challenge: Callable[[bytes], Awaitable[bytes]],
+    ) -> Verdict | Awaitable[Verdict]:
+        """AUTH came, and the program speaks its mechanism itself (RFC 4954 4, RFC 4422 5). Name it in the config's
+        ``auth``. ``NotImplemented``, returned by a plain method, leaves the exchange to the engine and ``on_auth``.
+
+        Arguments:
+            mechanism: in upper case.
+            initial: the initial response, decoded; ``None`` is none, which is not the same as an empty one.
+            challenge: ``await challenge(octets)`` sends a challenge and gives the response, both without base64. It
+                raises :class:`ehlo.SaslCancelledError` if the client gives up.
+
+        :class:`ehlo.Identity` accepts. ``None`` and ``False`` answer 535; a string or reply, 4yz or 5yz, is sent.
+
+        Example::
+
+            async def on_sasl(self, session, mechanism, initial, challenge):
+                return ehlo.Identity("jane") if await challenge(b"2 + 2") == b"4" else None
+        """
+        left: Any = NotImplemented
+        return left  # type: ignore[no-any-return]
+
+    def on_proxy(self, session: Session, header: ProxyHeader | None) -> Result:
+        """A PROXY header came, with ``proxy`` in the config (PROXY protocol 2). A reply stands for the greeting.
+
+        ``header`` is ``None`` if what came is no good header. Then the session ends without a word, and the result is
+        ignored. ``session.proxy_octets`` has what came.
+
+        Example::
+
+            def on_proxy(self, session, header):
+                if header is None: log.warning("no header: %r", session.proxy_octets)
+        """
+        return None
+
+    def on_command(self, session: Session, command: str, argument: str) -> Result:
+        """A command came that the engine does not know, or NOOP, HELP, RSET or QUIT (RFC 5321 4.1.1.11). ``None``
+        lets the engine answer. Announce commands of your own by ``ehlo_keywords`` in the config.
+
+        A positive answer to RSET drops the transaction, and one to QUIT ends the session. ``command`` is in upper case.
+
+        Example::
+
+            def on_command(self, session, command, argument):
+                return "250 2.0.0 3.1" if command == "XVERSION" else None
+        """
+        return None
+
+    def on_refused(self, session: Session, command: bytes, reply: Reply) -> Result:
+        """The engine refuses a command, or content. ``None`` lets it say ``reply``; a 4yz or 5yz answer stands for it.
+
+        ``command`` is the line without its end. It is empty for content, and for a line that is too long. A reply that
+        ends the session, and one in the middle of AUTH or BDAT, is not asked about.
+
+        Example::
+
+            def on_refused(self, session, command, reply):
+                log.info("%s: %r was answered %d", session.peer, command, reply.code)
+        """
+        return None
+
+    def on_error(self, session: Session, exception: Exception) -> Result:
+        """Another method raised, and the client waits for its answer. ``None`` is ``451 4.3.0``; a 4yz or 5yz answer is
+        sent. With this method the exception is not logged. Methods of AUTH are not asked about: they answer 454.
+
+        Example::
+
+            def on_error(self, session, exception):
+                log.error("%s", exception); return "452 4.3.1 later" if isinstance(exception, OSError) else None
         """
         return None
 
@@ -217,6 +297,8 @@ _DECISIONS: tuple[tuple[str, Decision], ...] = (
     ("on_expn", "expn"),
     ("on_etrn", "etrn"),
     ("on_reset", "reset"),
+    ("on_command", "command"),
+    ("on_refused", "refusal"),
 )
 
 
@@ -253,6 +335,11 @@ class HandlerPlan:
     on_etrn: Method
     on_reset: Method
     on_disconnect: Method
+    on_command: Method = None
+    on_refused: Method = None
+    on_error: Method = None
+    on_proxy: Method = None
+    on_sasl: Callable[..., Any] | None = None
     hostname: str = field(default="localhost", init=False)
     complete: Callable[[bytes], bytes] | None = field(default=None, init=False)
     failures: int = field(default=0, init=False)
@@ -318,8 +405,9 @@ def plan_of(handler: object) -> HandlerPlan:
     elif methods["on_message"] is not None:
         content = "collect"
     decisions = frozenset(decision for name, decision in _DECISIONS if methods[name] is not None)
-    on_auth, on_disconnect = method_of(handler, "on_auth"), method_of(handler, "on_disconnect")
-    return HandlerPlan(decisions, content, on_auth=on_auth, on_disconnect=on_disconnect, **methods)
+    others = ("on_auth", "on_disconnect", "on_error", "on_proxy", "on_sasl")
+    methods |= {name: method_of(handler, name) for name in others}
+    return HandlerPlan(decisions, content, **methods)
 
 
 def decisions_of(handler: object) -> tuple[frozenset[Decision], ContentMode]:

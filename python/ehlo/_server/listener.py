@@ -30,7 +30,7 @@ from ehlo._server.trust import Networks
 from ehlo._sockets import address_of, is_unix
 from ehlo._types import Wakeup
 
-__all__ = ["Listener", "open_server"]
+__all__ = ["Listener", "make_server", "open_server"]
 
 log: Final = logging.getLogger("ehlo")
 # Seconds without accepting, after the system had no descriptor or no memory for one more connection.
@@ -342,6 +342,63 @@ def _count(total: Statistics, connection: Connection) -> None:
 # ---- before it listens ---------------------------------------------------------------------------
 
 
+def make_server(
+    kind: Callable[[HandlerPlan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
+    handler: object,
+    config: ServerConfig | None,
+    limits: Limits | None,
+    tls: ssl.SSLContext | None,
+    trusted: Iterable[str],
+    only_unix: bool,
+    own_tls: bool = True,
+) -> L:
+    """Look at handler and settings, and make a server of them that has no socket yet.
+
+    Arguments:
+        kind: the backend's ``Server``.
+        only_unix: all its connections come over Unix sockets, whose files say who is trusted.
+        own_tls: TLS is ours. Otherwise the program's transport may have it, and ``tls`` may be ``None``.
+
+    Raises:
+        LocalProtocolError: the handler or the combination of settings makes no sense.
+
+    Example::
+
+        server = make_server(Server, handler, None, None, None, (), only_unix=False)
+    """
+    plan = plan_of(handler)
+    if config is None:  # a handler may bring its own
+        own = getattr(handler, "config", None)
+        config = own if isinstance(own, ServerConfig) else ServerConfig()
+    wanted = config.content
+    config = config.replace(decisions=plan.decisions, content=plan.content)
+    if config.dsn is None:  # who offers DSN owes the notifications (RFC 3461 4.1)
+        config = config.replace(dsn=getattr(handler, "reports_delivery", None) is True)
+    if tls is None and config.tls != "off" and (own_tls or config.tls == "starttls"):
+        raise LocalProtocolError(f'serve: ServerConfig(tls="{config.tls}") needs an ssl.SSLContext: give tls=')
+    if tls is not None and config.tls == "off":
+        config = config.replace(tls="starttls")
+    plan.hostname = config.hostname
+    if config.submission:  # RFC 6409 8.2, 8.3
+        plan.complete = partial(_complete, config.hostname)
+    if config.auth and plan.on_auth is None and plan.on_sasl is None:
+        raise LocalProtocolError("serve: ServerConfig(auth=…) needs a handler with on_auth, or nobody ever gets in")
+    networks = Networks(trusted)
+    # Whom the file of a Unix socket lets in is trusted; elsewhere somebody has to be named (S-PXY-01, S-PXY-13).
+    fronts = [name for name in ("proxy", "xclient", "xforward") if getattr(config, name)]
+    if fronts and not networks and not only_unix:
+        raise LocalProtocolError(
+            f"serve: ServerConfig({fronts[0]}=…) is for clients of trusted networks only: name them, "
+            'as trusted=["127.0.0.1", "10.0.0.0/8"]'
+        )
+    if plan.on_message is None and plan.on_body is None and wanted != "discard":
+        raise LocalProtocolError(
+            f"serve: {type(handler).__name__} has neither on_message nor on_body: every message would be accepted and "
+            'thrown away. If that is wanted, say ServerConfig(content="discard")'
+        )
+    return kind(plan, config, limits if limits is not None else Limits(), tls, networks)
+
+
 async def open_server(
     kind: Callable[[HandlerPlan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
     getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
@@ -373,47 +430,17 @@ async def open_server(
 
         server = await open_server(Server, trio.socket.getaddrinfo, handler, host, 25, ...)
     """
-    plan = plan_of(handler)
-    if config is None:  # a handler may bring its own
-        own = getattr(handler, "config", None)
-        config = own if isinstance(own, ServerConfig) else ServerConfig()
-    wanted = config.content
-    config = config.replace(decisions=plan.decisions, content=plan.content)
-    if config.dsn is None:  # who offers DSN owes the notifications (RFC 3461 4.1)
-        config = config.replace(dsn=getattr(handler, "reports_delivery", None) is True)
-    if tls is None and config.tls != "off":
-        raise LocalProtocolError(f'serve: ServerConfig(tls="{config.tls}") needs an ssl.SSLContext: give tls=')
-    if tls is not None and config.tls == "off":
-        config = config.replace(tls="starttls")
-    plan.hostname = config.hostname
     given = None if sockets is None else list(sockets)
     if given is not None and path is not None:
         raise LocalProtocolError("serve: give sockets or path, not both")
     if given == []:
         raise LocalProtocolError("serve: sockets is empty; give at least one, or host and port")
-    if config.lmtp and path is None:
+    only_unix = path is not None or (given is not None and all(is_unix(sock) for sock in given))
+    server = make_server(kind, handler, config, limits, tls, trusted, only_unix)
+    if server._config.lmtp and path is None:
         names = [("", port)] if given is None else [sock.getsockname() for sock in given]
         if any(isinstance(name, tuple) and name[1] == 25 for name in names):  # B-LMT-10, RFC 2033 5
             raise LocalProtocolError("serve: LMTP must not be served on port 25 (RFC 2033 5); choose another, as 24")
-    if config.submission:  # RFC 6409 8.2, 8.3
-        plan.complete = partial(_complete, config.hostname)
-    if config.auth and plan.on_auth is None:
-        raise LocalProtocolError("serve: ServerConfig(auth=…) needs a handler with on_auth, or nobody ever gets in")
-    networks = Networks(trusted)
-    # Whom the file of a Unix socket lets in is trusted; elsewhere somebody has to be named (S-PXY-01, S-PXY-13).
-    only_unix = path is not None or (given is not None and all(is_unix(sock) for sock in given))
-    fronts = [name for name in ("proxy", "xclient", "xforward") if getattr(config, name)]
-    if fronts and not networks and not only_unix:
-        raise LocalProtocolError(
-            f"serve: ServerConfig({fronts[0]}=…) is for clients of trusted networks only: name them, "
-            'as trusted=["127.0.0.1", "10.0.0.0/8"]'
-        )
-    if plan.on_message is None and plan.on_body is None and wanted != "discard":
-        raise LocalProtocolError(
-            f"serve: {type(handler).__name__} has neither on_message nor on_body: every message would be accepted and "
-            'thrown away. If that is wanted, say ServerConfig(content="discard")'
-        )
-    server = kind(plan, config, limits if limits is not None else Limits(), tls, networks)
     if connections is not None:
         server._open = connections
     if given is not None:

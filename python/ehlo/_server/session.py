@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ehlo._core import ClientAttributes, Envelope, Message, ProxyHeader, Reply, ServerConnection
 from ehlo._errors import EhloError
 from ehlo._server.trace_fields import received
 from ehlo._tls import cipher_suite
 
-__all__ = ["Answer", "ContentAbortedError", "Method", "Result", "Session"]
+__all__ = ["Answer", "ContentAbortedError", "Method", "Raw", "Result", "SaslCancelledError", "Session"]
 
 Answer: TypeAlias = str | Reply | Sequence[str | Reply | None] | None
 """What a handler says: ``None`` accepts; a :class:`ehlo.Reply` or a string like ``"550 5.1.1 no such user"`` is
@@ -23,6 +24,34 @@ Result: TypeAlias = Answer | Awaitable[Answer]
 
 Method: TypeAlias = Callable[..., Result] | None
 """A method of a handler; ``None`` where the handler has none."""
+
+
+# Family and transport of version 2 (PROXY protocol 2.2) in the words of version 1.
+_FAMILIES: Final = {0x11: "TCP4", 0x21: "TCP6", 0x31: "UNIX"}
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer in octets, which go out as they are: for a program that stands in for another server.
+
+    Arguments:
+        octets: whole lines with their CRLF; empty where the program has sent them already.
+        accepted: whether it is a yes.
+    """
+
+    octets: bytes
+    accepted: bool
+
+
+class SaslCancelledError(EhloError):
+    """Raised by ``challenge`` in :meth:`ehlo.Handler.on_sasl`: the client ended the exchange, sent what is not base64,
+    or left (RFC 4954 4). The client has its answer already, so letting it through is right.
+
+    Example::
+
+        try: response = await challenge(b"")
+        except ehlo.SaslCancelledError: return None
+    """
 
 
 class ContentAbortedError(EhloError):
@@ -105,6 +134,33 @@ class Session:
     def proxy(self) -> ProxyHeader | None:
         """What the PROXY header said; ``None`` without one."""
         return self._conn.proxy
+
+    @property
+    def proxy_octets(self) -> bytes:
+        """The PROXY header as it came, or the octets that came in its place; empty without one."""
+        return self._conn.proxy_octets
+
+    @property
+    def proxy_version(self) -> int | None:
+        """The version of the PROXY header, 1 or 2 (PROXY protocol 2); ``None`` without a good one."""
+        if self._conn.proxy is None:
+            return None
+        return 1 if self._conn.proxy_octets.startswith(b"PROXY") else 2
+
+    @property
+    def proxy_family(self) -> str | None:
+        """The family in the PROXY header: ``"TCP4"``, ``"TCP6"``, ``"UNIX"`` or ``"UNKNOWN"``; ``None`` without a
+        good header. In version 2 the command LOCAL and the family UNSPEC are ``"UNKNOWN"`` (PROXY protocol 2.2).
+        """
+        octets = self._conn.proxy_octets
+        match self.proxy_version:
+            case None:
+                return None
+            case 1:
+                return octets.split()[1].decode("ascii", "replace")
+            case _:
+                local = octets[12] & 0x0F == 0
+                return "UNKNOWN" if local else _FAMILIES.get(octets[13], "UNKNOWN")
 
     @property
     def xclient(self) -> ClientAttributes | None:

@@ -15,12 +15,23 @@ from ehlo._client.transaction import Transaction
 from ehlo._lazy import lazy
 from ehlo.asyncio._client import Client, connect
 from ehlo.asyncio._pool import Pool
+from ehlo.asyncio._protocol import ProtocolFactory, server_protocol
 from ehlo.asyncio._server import Server, serve
 
 if TYPE_CHECKING:
     from ehlo.asyncio._authenticator import Authenticator
 
-__all__ = ["Authenticator", "Client", "Pool", "Server", "Transaction", "connect", "serve"]
+__all__ = [
+    "Authenticator",
+    "Client",
+    "Pool",
+    "ProtocolFactory",
+    "Server",
+    "Transaction",
+    "connect",
+    "serve",
+    "server_protocol",
+]
 
 if not TYPE_CHECKING:  # for a type checker any name would be there
     __getattr__, __dir__ = lazy(__name__, {"Authenticator": "ehlo.asyncio._authenticator"})

@@ -47,9 +47,10 @@ class Server(Listener[ServerProtocol]):
         limits: Limits,
         tls: ssl.SSLContext | None,
         trusted: Networks,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(plan, config, limits, tls, trusted, monotonic)
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop() if loop is None else loop
         self._buffer = buffer_of(loop)
         self._view = self._buffer.view
         # uvloop reads from one transport up to 32 times in a turn, and all others wait; asyncio itself reads once.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
 from typing import Any, Final, Protocol
 
+from ehlo._core import ServerConfig
 from ehlo._server.answers import Call
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
@@ -72,8 +74,12 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
             self._write(refusal)
             self._transport.close()
             return
-        no_delay(transport.get_extra_info("socket"))
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            no_delay(sock)
         self._open()
+        if self._transport_tls is not None:
+            self._driver.tls_established(self._transport_tls)
         self._arm(server._tick)
         self._advance()
 
@@ -129,6 +135,18 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         self._timer.cancel()
         self._gone("the client's connection was lost" if exc is None else f"connection lost: {exc}")
         self._watch_rest()
+
+    @property
+    def _transport_tls(self) -> Any:
+        """The TLS of the transport itself, where ``loop.create_server`` has it (``ssl=``); ``None`` without."""
+        found = self._transport.get_extra_info("ssl_object")
+        return found if isinstance(found, ssl.SSLObject | ssl.SSLSocket) else None
+
+    def _config_of_session(self) -> ServerConfig:
+        config = self._server._config
+        if self._transport_tls is not None and config.tls != "implicit":
+            return config.replace(tls="implicit")
+        return config
 
     # ---- for Connection --------------------------------------------------------------------------
 

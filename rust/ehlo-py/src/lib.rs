@@ -87,8 +87,8 @@ mod _core {
     use super::server::connection::ServerConnection;
     #[pymodule_export]
     use super::server::event::{
-        Auth, AuthResponse, Chunk, Connect, ContentAborted, ContentStart, Data, Disconnect, Etrn, Expn, Hello, Mail,
-        Message, Proxy, Rcpt, Reset, StartTls, Vrfy, Xclient,
+        Auth, AuthCancelled, AuthResponse, BadProxy, Chunk, CommandReceived, Connect, ContentAborted, ContentStart,
+        Data, Disconnect, Etrn, Expn, Hello, Mail, Message, Proxy, Rcpt, Refusal, Reset, StartTls, Vrfy, Xclient,
     };
     #[pymodule_export]
     use super::values::address::{Address, NullPath, Postmaster};

@@ -16,7 +16,7 @@ use ehlo::wire::content::BareNewlines;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyMapping, PyString, PyTuple};
 
 use crate::error::unexpected_word;
 
@@ -132,11 +132,11 @@ macro_rules! switches {
 }
 
 switches! {
-    Decisions { connect, hello, mail, rcpt, data, message, vrfy, expn, etrn, reset }
+    Decisions { connect, hello, mail, rcpt, data, message, vrfy, expn, etrn, reset, command, refusal }
         "Iterable[_Decision]", "frozenset[_Decision]";
     Leniency {
         hello_underscore, hello_any, hello_trailing_text, space_after_colon, bare_paths, extra_space,
-        dots_in_local_part, domain_underscore, general_literals, lowercase_xtext
+        dots_in_local_part, domain_underscore, general_literals, lowercase_xtext, no_domain
     } "Iterable[str]", "frozenset[str]";
 }
 
@@ -150,6 +150,27 @@ impl Setting for Vec<String> {
 
     fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(PyTuple::new(py, self)?.into_any())
+    }
+}
+
+/// Texts by name.
+impl Setting for Vec<(String, String)> {
+    const ARGUMENT: &str = "Mapping[str, str] | Iterable[tuple[str, str]]";
+    const PROPERTY: &str = "dict[str, str]";
+
+    fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match value.cast::<PyMapping>() {
+            Ok(mapping) => mapping.items()?.extract(),
+            Err(_) => value.try_iter()?.map(|pair| pair?.extract()).collect(),
+        }
+    }
+
+    fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let texts = PyDict::new(py);
+        for (name, text) in self {
+            texts.set_item(name, text)?;
+        }
+        Ok(texts.into_any())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Generated sessions: the same result for every split, nothing panics, memory stays bounded (B-OTH-08).
 mod common;
 use common::*;
-use ehlo::session::{ContentMode, ServerSettings, TlsFacts, TlsMode};
+use ehlo::session::{ContentMode, Decisions, ServerSettings, TlsFacts, TlsMode};
 use ehlo::syntax::xattr::AttributeName;
 use ehlo::wire::content::BareNewlines;
 use proptest::prelude::*;
@@ -101,7 +101,11 @@ fn config() -> impl Strategy<Value = ServerSettings> {
             lmtp,
             chunking,
             binarymime: chunking,
-            decisions: if ask { all_decisions() } else { settings().decisions },
+            decisions: if ask {
+                Decisions { command: true, refusal: true, ..all_decisions() }
+            } else {
+                settings().decisions
+            },
             max_message_size: Some(if small { 10 } else { 1 << 20 }),
             ..settings()
         },

@@ -63,8 +63,9 @@ fn s_rpl_19_to_21_where_enhanced_codes_stand() {
 fn s_rpl_25_and_26_only_registered_codes_and_no_251() {
     let source = include_str!("../src/session/server/replies.rs");
     let mut seen = 0;
-    for line in source.lines().filter(|line| line.contains("const ") && line.contains("= \"")) {
-        let text = line.split('"').nth(1).unwrap();
+    let rows = source.lines().skip_while(|line| *line != "canned! {").skip(1).take_while(|line| *line != "}");
+    for row in rows {
+        let text = row.split('"').nth(3).unwrap();
         assert!(!text.starts_with("251") && !text.starts_with("551")); // S-RPL-26
         if let Some((code, _)) = EnhancedCode::parse(&text.as_bytes()[4..]) {
             assert!(code.is_registered(), "{code}"); // S-RPL-25

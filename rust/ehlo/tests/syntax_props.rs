@@ -255,7 +255,7 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 fn options() -> impl Strategy<Value = Options> {
-    let flags = any::<[bool; 10]>().prop_map(|[a, b, c, d, e, f, g, h, i, j]| Leniency {
+    let flags = any::<[bool; 11]>().prop_map(|[a, b, c, d, e, f, g, h, i, j, k]| Leniency {
         hello_underscore: a,
         hello_trailing_text: b,
         space_after_colon: c,
@@ -266,6 +266,7 @@ fn options() -> impl Strategy<Value = Options> {
         general_literals: h,
         lowercase_xtext: i,
         hello_any: j,
+        no_domain: k,
     });
     let leniency = prop_oneof![Just(Leniency::default()), flags];
     let offered = select(vec![

@@ -55,6 +55,8 @@ fn config(setup: u8, more: u8) -> ServerConfig {
         expn: all,
         etrn: all,
         reset: all,
+        command: all,
+        refusal: all,
     };
     ServerConfig::new(settings).expect("good settings")
 }
@@ -95,6 +97,8 @@ fn work_off(connection: &mut ServerConnection, seen: &mut Seen, streamed: &mut V
                 | ServerEvent::ContentAborted(_)
                 | ServerEvent::ContentStart(_)
                 | ServerEvent::Disconnect(_)
+            | ServerEvent::AuthCancelled
+            | ServerEvent::BadProxy(_)
                 | ServerEvent::Reset
                 | ServerEvent::Xclient(_)
         );

@@ -113,6 +113,23 @@ impl ServerConnection {
         self.inner.reply(&reply.get().0).map_err(misuse)
     }
 
+    /// The program has answered the open decision in its own octets, which go out as they are. For a program that
+    /// stands in for another server, reply for reply: no code is checked, and no enhanced code is added.
+    ///
+    /// Args:
+    ///     octets: whole reply lines with their CRLF, or b"" where the program has sent them already.
+    ///     accepted: whether it is a yes. AUTH is accepted by `accept_identity` only.
+    ///
+    /// Raises:
+    ///     LocalProtocolError: if no decision is open, or the octets do not end a line.
+    ///
+    /// Example:
+    ///     >>> conn.answer_raw(b"250 fine\r\n", accepted=True)
+    #[pyo3(signature = (octets, *, accepted))]
+    fn answer_raw(&mut self, octets: &Bound<'_, PyAny>, accepted: bool) -> PyResult<()> {
+        lend(octets, |octets| self.inner.answer_raw(octets, accepted))?.map_err(misuse)
+    }
+
     /// LMTP: the next recipients' replies, in the order of their RCPT (RFC 2033 4.2). To be called until each has
     /// one.
     ///
@@ -160,14 +177,23 @@ impl ServerConnection {
 
     /// Answer AUTH with yes: 235 (RFC 4954 4). `identity` is whom the client is from now on.
     ///
+    /// Args:
+    ///     identity: the name.
+    ///     reply: another 235 than the engine's own.
+    ///
     /// Raises:
-    ///     LocalProtocolError: if no AUTH is open.
+    ///     LocalProtocolError: if no AUTH is open, or the reply is no 235.
     ///
     /// Example:
     ///     >>> conn.accept_identity("jane"); conn.identity
     ///     'jane'
-    fn accept_identity(&mut self, identity: &str) -> PyResult<()> {
-        self.inner.accept_identity(identity).map_err(misuse)
+    #[pyo3(signature = (identity, reply = None))]
+    fn accept_identity(&mut self, identity: &str, reply: Option<&Bound<'_, Reply>>) -> PyResult<()> {
+        match reply {
+            Some(reply) => self.inner.accept_identity_with(identity, &reply.get().0),
+            None => self.inner.accept_identity(identity),
+        }
+        .map_err(misuse)
     }
 
     // ---- TLS ----
@@ -250,6 +276,12 @@ impl ServerConnection {
     #[getter]
     fn proxy(&self) -> Option<ProxyHeader> {
         self.inner.proxy().map(|header| ProxyHeader(Arc::clone(header)))
+    }
+
+    /// The PROXY header as it came, or what came in its place; b"" at first.
+    #[getter]
+    fn proxy_octets<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.inner.proxy_octets())
     }
 
     /// What XCLIENT said; None without it.

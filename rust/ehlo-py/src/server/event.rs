@@ -16,6 +16,7 @@ use crate::convert::{object, verb_name};
 use crate::lazy::Lazy;
 use crate::values::envelope::{Envelope, Recipient, Sender};
 use crate::values::front::{ClientAttributes, ProxyHeader};
+use crate::values::reply::Reply;
 
 /// The Python object of an event.
 pub(crate) fn to_python(py: Python<'_>, event: session::ServerEvent<Collected>) -> PyResult<Bound<'_, PyAny>> {
@@ -37,6 +38,13 @@ pub(crate) fn to_python(py: Python<'_>, event: session::ServerEvent<Collected>) 
             object(py, Auth { initial, mechanism })
         }
         ServerEvent::AuthResponse(octets) => object(py, AuthResponse { data: PyBytes::new(py, &octets).unbind() }),
+        ServerEvent::AuthCancelled => object(py, AuthCancelled),
+        ServerEvent::BadProxy(octets) => object(py, BadProxy { octets: PyBytes::new(py, &octets).unbind() }),
+        ServerEvent::Command { verb, argument } => object(py, CommandReceived { verb, argument }),
+        ServerEvent::Refusal { line, reply } => {
+            let line = PyBytes::new(py, &line).unbind();
+            object(py, Refusal { line, reply: Py::new(py, Reply(reply))? })
+        }
         ServerEvent::Connect => object(py, Connect),
         ServerEvent::Proxy(header) => object(py, Proxy { header: Py::new(py, ProxyHeader(header))? }),
         ServerEvent::StartTls => object(py, StartTls),
@@ -127,6 +135,113 @@ impl AuthResponse {
 
     fn __repr__(&self) -> &'static str {
         "AuthResponse(data=<...>)"
+    }
+}
+
+/// The client ended an exchange of AUTH, or sent what is not base64 (RFC 4954 4). No decision: the engine has
+/// answered.
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct AuthCancelled;
+
+#[pymethods]
+impl AuthCancelled {
+    fn __repr__(&self) -> &'static str {
+        "AuthCancelled()"
+    }
+}
+
+/// Decision, with "command" in `decisions`: a command came that the engine does not know, or NOOP, HELP, RSET or
+/// QUIT. `accept` lets the engine answer; a reply stands in place of its own.
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.CommandReceived("XVERSION", _): conn.reply(250, "2.0.0", "3.1")
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct CommandReceived {
+    verb: String,
+    argument: String,
+}
+
+#[pymethods]
+impl CommandReceived {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str) = ("verb", "argument");
+
+    /// The verb in upper case.
+    #[getter]
+    fn verb(&self) -> &str {
+        &self.verb
+    }
+
+    /// What stands behind the verb; empty if there is nothing.
+    #[getter]
+    fn argument(&self) -> &str {
+        &self.argument
+    }
+
+    fn __repr__(&self) -> String {
+        format!("CommandReceived(verb={:?}, argument={:?})", self.verb, self.argument)
+    }
+}
+
+/// Decision, with "refusal" in `decisions`: the engine refuses a command, or content. `accept` lets it answer; a 4yz
+/// or 5yz reply stands in place of its own.
+///
+/// Example:
+///     >>> conn.reply(event.reply.code, event.reply.enhanced, "see https://mx.example/help")
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Refusal {
+    line: Py<PyBytes>,
+    reply: Py<Reply>,
+}
+
+#[pymethods]
+impl Refusal {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str) = ("line", "reply");
+
+    /// The command line without its end. It is empty for content, and for a line that is too long.
+    #[getter]
+    fn line(&self) -> &Py<PyBytes> {
+        &self.line
+    }
+
+    /// The engine's reply.
+    #[getter]
+    fn reply(&self) -> &Py<Reply> {
+        &self.reply
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Refusal(line=<{} octets>, reply={})", self.line.as_bytes(py).len(), self.reply.bind(py).repr()?))
+    }
+}
+
+/// No good PROXY header came; only with `proxy=True`. No decision: the session ends without a word.
+///
+/// Example:
+///     >>> log.warning("no PROXY header: %r", event.octets)
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct BadProxy {
+    octets: Py<PyBytes>,
+}
+
+#[pymethods]
+impl BadProxy {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str,) = ("octets",);
+
+    /// What came, up to the octet that is wrong.
+    #[getter]
+    fn octets(&self) -> &Py<PyBytes> {
+        &self.octets
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("BadProxy(<{} octets>)", self.octets.as_bytes(py).len())
     }
 }
 

@@ -13,6 +13,6 @@ pub mod server;
 pub use envelope::{Envelope, Recipient, Sender};
 pub use server::{
     Abort, Content, ContentMode, Decisions, FutureRelease, InjectedInput, ServerConfig, ServerConfigError,
-    ServerConnection, ServerDisconnect, ServerEvent, ServerMisuse, ServerSettings, TlsFacts, TlsMode,
+    ServerConnection, ServerDisconnect, ServerEvent, ServerMisuse, ServerSettings, TextError, TlsFacts, TlsMode,
 };
 pub use settings::TooSmall;

@@ -64,6 +64,12 @@ pub(super) struct Scanned {
 }
 
 impl Scanned {
+    /// Whether there is a local part only.
+    #[inline]
+    pub(super) fn has_no_domain(&self) -> bool {
+        self.at == self.end
+    }
+
     /// The address in `text`, of which the scanned part is the beginning. Both offsets are in bounds of a path.
     #[inline]
     pub(super) fn address<'a>(&self, text: &'a str) -> Address<'a> {
@@ -109,8 +115,10 @@ impl<'a> Address<'a> {
             let domain = self.domain();
             let mut out = String::with_capacity(value.len() + domain.len() + 3);
             write_local_part(&value, &mut out);
-            out.push('@');
-            out.push_str(domain);
+            if !domain.is_empty() {
+                out.push('@');
+                out.push_str(domain);
+            }
             return Cow::Owned(out);
         }
         Cow::Borrowed(&self.text[self.mailbox as usize..])
@@ -130,10 +138,11 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// The domain as written; an address literal with its brackets.
+    /// The domain as written; an address literal with its brackets. It is empty if the mailbox has no domain, which
+    /// [`Leniency::no_domain`](super::options::Leniency::no_domain) forgives.
     #[must_use]
     pub fn domain(&self) -> &str {
-        &self.text[self.at as usize + 1..]
+        self.text.get(self.at as usize + 1..).unwrap_or_default()
     }
 
     /// The source route, `@a.example,@b.example`, which is to be ignored (RFC 5321 App. C).
@@ -448,8 +457,15 @@ pub(super) fn scan(text: &str, options: &Options) -> Result<Scanned, AddressErro
         (scan_dot_string(octets, mailbox, options, &mut ascii)?, false)
     };
     if octets.get(at) != Some(&b'@') {
-        let over = matches!(octets.get(at), None | Some(b'>'));
-        return Err(if over && at > mailbox { AddressError::NoDomain } else { AddressError::LocalPart });
+        return match octets.get(at) {
+            None | Some(b'>' | b' ') if options.leniency.no_domain && at > mailbox => {
+                check_lengths(at - mailbox, at, options)?;
+                let form = if quoted { quoted_form(&text[mailbox + 1..at - 1]) } else { LocalForm::Plain };
+                Ok(Scanned { mailbox, at, form, end: at, ascii })
+            }
+            None | Some(b'>') if at > mailbox => Err(AddressError::NoDomain),
+            _ => Err(AddressError::LocalPart),
+        };
     }
     if at - mailbox > options.max_local_part {
         return Err(AddressError::LocalPartTooLong);
@@ -459,14 +475,24 @@ pub(super) fn scan(text: &str, options: &Options) -> Result<Scanned, AddressErro
     } else {
         scan_domain(octets, at + 1, options, &mut ascii)?
     };
-    if end + 2 > MAX_PATH {
+    check_lengths(at - mailbox, end, options)?;
+    let form = if quoted { quoted_form(&text[mailbox + 1..at - 1]) } else { LocalForm::Plain };
+    Ok(Scanned { mailbox, at, form, end, ascii })
+}
+
+/// The lengths of a local part and of a path without its `<` and `>` (RFC 5321 4.5.3.1.1, 4.5.3.1.3).
+#[inline]
+fn check_lengths(local_part: usize, path: usize, options: &Options) -> Result<(), AddressError> {
+    if local_part > options.max_local_part {
+        return Err(AddressError::LocalPartTooLong);
+    }
+    if path + 2 > MAX_PATH {
         let extra = options.max_local_part.saturating_sub(MAX_LOCAL_PART);
-        if end + 2 > MAX_PATH.saturating_add(extra) || u32::try_from(end).is_err() {
+        if path + 2 > MAX_PATH.saturating_add(extra) || u32::try_from(path).is_err() {
             return Err(AddressError::PathTooLong);
         }
     }
-    let form = if quoted { quoted_form(&text[mailbox + 1..at - 1]) } else { LocalForm::Plain };
-    Ok(Scanned { mailbox, at, form, end, ascii })
+    Ok(())
 }
 
 /// Reads `A-d-l ":"` and says where the mailbox begins. It is to be accepted and ignored (RFC 5321 App. C).

@@ -80,6 +80,8 @@ pub struct Leniency {
     pub general_literals: bool,
     /// Lower-case hex digits in xtext (RFC 3461 4 wants upper case).
     pub lowercase_xtext: bool,
+    /// A mailbox without `@` and domain, like `<root>`: the programs of one machine write it.
+    pub no_domain: bool,
 }
 
 impl Leniency {
@@ -95,6 +97,7 @@ impl Leniency {
         domain_underscore: true,
         general_literals: true,
         lowercase_xtext: true,
+        no_domain: true,
     };
 }
 
@@ -111,6 +114,7 @@ impl Default for Leniency {
             domain_underscore: false,
             general_literals: false,
             lowercase_xtext: false,
+            no_domain: false,
         }
     }
 }

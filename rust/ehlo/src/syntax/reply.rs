@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::status::EnhancedCode;
 
 /// Octets of a reply line that is sent, with its CRLF (RFC 5321 4.5.3.1.5).
-const MAX_LINE: usize = 512;
+pub(crate) const MAX_LINE: usize = 512;
 
 /// What the first digit says (RFC 5321 4.2.1). Nothing else decides what happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

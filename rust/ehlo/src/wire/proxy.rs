@@ -171,6 +171,17 @@ impl ProxyHeader {
         }
     }
 
+    /// The octets of `input` up to the one that shows that there is no header; all of them if there may be one.
+    #[must_use]
+    pub fn wrong_start(input: &[u8]) -> &[u8] {
+        let (mut good, mut wrong) = (0, input.len());
+        while good + 1 < wrong {
+            let middle = good.midpoint(wrong);
+            if Self::parse(&input[..middle]).is_err() { wrong = middle } else { good = middle }
+        }
+        &input[..wrong]
+    }
+
     /// The client's address and port, if they are known and of the Internet.
     #[must_use]
     pub fn source(&self) -> Option<SocketAddr> {

@@ -59,6 +59,8 @@ pub fn all_decisions() -> Decisions {
         expn: true,
         etrn: true,
         reset: true,
+        command: false,
+        refusal: false,
     }
 }
 
@@ -126,6 +128,8 @@ fn is_decision(event: &ServerEvent<Vec<u8>>) -> bool {
         event,
         ServerEvent::Reset
             | ServerEvent::Disconnect(_)
+            | ServerEvent::AuthCancelled
+            | ServerEvent::BadProxy(_)
             | ServerEvent::Chunk(_)
             | ServerEvent::ContentStart(_)
             | ServerEvent::ContentAborted(_)

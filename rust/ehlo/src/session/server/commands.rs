@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use super::ServerConnection;
 use super::config::TlsMode;
+use super::decisions::Spoken;
 use super::event::{Abort, ServerDisconnect, ServerEvent};
 use super::replies::{
-    AFTER_HELO, ALREADY_MAIL, BAD_CHUNK_SIZE, BAD_HOLD, BY_TOO_SOON, BYE, CANCELLED, CHUNK_FAILED, CHUNKS_BEGUN,
-    HELLO_FIRST, IN_AUTH, IN_TLS, IN_TRANSACTION, MECHANISM_NEEDS_TLS, NEED_AUTH, NEED_MAIL, NEED_RCPT, NEED_TLS,
-    NO_INITIAL, NO_VALID_RECIPIENTS, NOT_BASE64, NOT_IMPLEMENTED, NOT_LMTP, NOT_OFFERED_ATTRIBUTE, NOT_TRUSTED,
-    NOT_VERIFIED, OK, RECIPIENT_OK, SENDER_OK, SINGLE_LABEL_RECIPIENT, SINGLE_LABEL_SENDER, TOO_BIG,
-    TOO_MANY_RECIPIENTS, UNKNOWN_COMMAND, UNKNOWN_MECHANISM, USE_LHLO, UTF8_RECIPIENT, push,
+    AFTER_HELO, ALREADY_MAIL, BAD_CHUNK_SIZE, BAD_HOLD, BDAT_TRAILING, BY_TOO_SOON, BYE, CANCELLED, CHUNK_FAILED,
+    CHUNKS_BEGUN, Canned, HELLO_FIRST, IN_AUTH, IN_TLS, IN_TRANSACTION, MECHANISM_NEEDS_TLS, NEED_AUTH, NEED_MAIL,
+    NEED_RCPT, NEED_TLS, NO_INITIAL, NO_VALID_RECIPIENTS, NOT_BASE64, NOT_IMPLEMENTED, NOT_LMTP, NOT_OFFERED_ATTRIBUTE,
+    NOT_TRUSTED, NOT_VERIFIED, OK, RECIPIENT_OK, SENDER_OK, SINGLE_LABEL_RECIPIENT, SINGLE_LABEL_SENDER, TOO_BIG,
+    TOO_MANY_COMMANDS, TOO_MANY_MESSAGES, TOO_MANY_RECIPIENTS, UNKNOWN_COMMAND, UNKNOWN_MECHANISM, USE_LHLO,
+    UTF8_RECIPIENT, push,
 };
-use super::state::{Answer, Decision, Learnt, State};
+use super::state::{Answer, Decision, Fallback, Learnt, State};
 use super::{content::Content, transaction::Transaction};
 use crate::session::envelope::{Recipient, Sender};
 use crate::syntax::address::{ForwardPath, ReversePath};
@@ -32,10 +34,11 @@ impl<C: Content> ServerConnection<C> {
     pub(super) fn on_line(&mut self, line: &[u8]) {
         self.counts.commands += 1;
         if self.settings().max_commands.is_some_and(|limit| self.counts.commands > u64::from(limit)) {
-            self.say_closing("421 4.7.0", "Too many commands");
+            self.say_canned(TOO_MANY_COMMANDS);
             self.ending = Some(ServerDisconnect::Limit);
             return;
         }
+        self.refusing = self.settings().decisions.refusal;
         let basic = matches!(self.learnt.hello, Some((Verb::Helo, _)));
         match parse_command(line, self.config.options(!basic, self.tls.is_some())) {
             Ok(command) => {
@@ -44,6 +47,53 @@ impl<C: Content> ServerConnection<C> {
             }
             Err(error) => self.on_bad_command(&error),
         }
+        self.ask_refusal(line);
+    }
+
+    /// Ask the program for its words, if a command was refused and it wants to be asked.
+    pub(super) fn ask_refusal(&mut self, line: &[u8]) {
+        self.refusing = false;
+        if let Some(reply) = self.refused.take() {
+            let before = Box::new(mem::replace(&mut self.state, State::Closed));
+            self.events.push_back(ServerEvent::Refusal { line: line.to_vec(), reply: reply.clone() });
+            self.state = State::Deciding(Decision::Refusal { reply, before });
+        }
+    }
+
+    /// A command that the program may answer, before the engine does.
+    fn ask_command(&mut self, verb: &str, argument: &[u8], default: Fallback, before: State<C>) -> State<C> {
+        let argument = String::from_utf8_lossy(argument).into_owned();
+        self.events.push_back(ServerEvent::Command { verb: verb.to_ascii_uppercase(), argument });
+        State::Deciding(Decision::Command { default, before: Box::new(before) })
+    }
+
+    /// What the engine does about a command that the program had nothing to say about.
+    pub(super) fn do_command(&mut self, default: Fallback, before: State<C>) -> State<C> {
+        match default {
+            Fallback::Help => {
+                self.count_junk();
+                self.say_help();
+                before
+            }
+            Fallback::Noop => {
+                self.answer_junk(OK);
+                before
+            }
+            Fallback::NotImplemented => self.wrong_in(NOT_IMPLEMENTED, before),
+            Fallback::Quit => self.on_quit(),
+            Fallback::Rset => {
+                self.reset(before);
+                self.answer_junk(OK);
+                State::Idle
+            }
+            Fallback::Unknown => self.wrong_in(UNKNOWN_COMMAND, before),
+        }
+    }
+
+    /// What RSET does, without its reply.
+    pub(super) fn reset(&mut self, state: State<C>) {
+        self.learnt.xforward = None;
+        self.drop_transaction(state);
     }
 
     /// The state machine: what each command does in each state.
@@ -55,7 +105,18 @@ impl<C: Content> ServerConnection<C> {
                 _ => self.wrong_in(answer, state),
             };
         }
+        let ask = self.settings().decisions.command;
         match (state, command) {
+            (state, Command::Quit) if ask => self.ask_command("QUIT", b"", Fallback::Quit, state),
+            (state, Command::Rset) if ask => self.ask_command("RSET", b"", Fallback::Rset, state),
+            (state, Command::Noop(text)) if ask => self.ask_command("NOOP", &text, Fallback::Noop, state),
+            (state, Command::Help(topic)) if ask => {
+                let default = if self.settings().help { Fallback::Help } else { Fallback::NotImplemented };
+                self.ask_command("HELP", topic.as_bytes(), default, state)
+            }
+            (state, Command::Unknown { verb, argument }) if ask && !is_http(&verb, &argument) => {
+                self.ask_command(&String::from_utf8_lossy(&verb), &argument, Fallback::Unknown, state)
+            }
             (_, Command::Quit) => self.on_quit(),
 
             (state, Command::Ehlo(_) | Command::Helo(_)) if lmtp => self.wrong_in(USE_LHLO, state),
@@ -82,21 +143,9 @@ impl<C: Content> ServerConnection<C> {
 
             (state, Command::Bdat { size, last }) => self.on_bdat(state, size, last),
 
-            (state, Command::Rset) => {
-                self.learnt.xforward = None;
-                self.drop_transaction(state);
-                self.answer_junk(OK);
-                State::Idle
-            }
-            (state, Command::Noop(_)) => {
-                self.answer_junk(OK);
-                state
-            }
-            (state, Command::Help(_)) if self.settings().help => {
-                self.count_junk();
-                self.say_help();
-                state
-            }
+            (state, Command::Rset) => self.do_command(Fallback::Rset, state),
+            (state, Command::Noop(_)) => self.do_command(Fallback::Noop, state),
+            (state, Command::Help(_)) if self.settings().help => self.do_command(Fallback::Help, state),
             (state, Command::Vrfy { argument, .. }) => {
                 let ask = self.settings().decisions.vrfy;
                 self.on_inquiry(state, ask, NOT_VERIFIED, || ServerEvent::Vrfy(argument.into_owned()))
@@ -148,14 +197,14 @@ impl<C: Content> ServerConnection<C> {
         match (error.verb, &error.kind, barred) {
             (Some(Verb::Bdat), CommandErrorKind::BdatSize, _) => {
                 // The octets that follow cannot be told from commands any more (S-BDT-07).
-                self.say(BAD_CHUNK_SIZE);
+                self.say_canned(BAD_CHUNK_SIZE);
                 self.ending = Some(ServerDisconnect::Protocol);
             }
             (Some(Verb::Bdat), CommandErrorKind::BdatTrailing { size, last }, barred) => {
                 let (size, last) = (*size, *last);
                 let answer = Answer::Canned(match (barred, settings.chunking) {
                     (Some(answer), _) => answer,
-                    (None, true) => "501 5.5.4 BDAT takes a size and LAST\r\n",
+                    (None, true) => BDAT_TRAILING,
                     (None, false) => NOT_IMPLEMENTED,
                 });
                 let state = mem::replace(&mut self.state, State::Closed);
@@ -168,7 +217,11 @@ impl<C: Content> ServerConnection<C> {
             (Some(Verb::Xclient | Verb::Xforward), ..) if !self.is_trusted() => self.wrong(NOT_TRUSTED),
             _ => {
                 let (code, enhanced, text) = error.reply();
-                self.wrong(&format!("{code} {enhanced} {text}\r\n"));
+                if self.settings().enhanced_status_codes {
+                    self.wrong_line(&format!("{code} {enhanced} {text}\r\n"));
+                } else {
+                    self.wrong_line(&format!("{code} {text}\r\n"));
+                }
             }
         }
     }
@@ -199,11 +252,11 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// The answer to a command that may not be used now (RFC 3207 4, RFC 4954 6, RFC 5321 3.1).
-    fn barred(&self, state: &State<C>, verb: Option<Verb>) -> Option<&'static str> {
+    fn barred(&self, state: &State<C>, verb: Option<Verb>) -> Option<Canned> {
         let settings = self.settings();
         match (state, verb) {
             (_, Some(Verb::Quit)) => None,
-            (State::Refused(why), _) => Some(why),
+            (State::Refused(why), _) => Some(*why),
             (_, None | Some(Verb::Ehlo | Verb::Lhlo | Verb::Noop | Verb::StartTls)) => None,
             _ if settings.require_tls && self.tls.is_none() => Some(NEED_TLS),
             _ if !settings.require_auth && !settings.submission => None,
@@ -215,7 +268,7 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// The answer to a command that needs EHLO before it and no open transaction, if one of the two is missing.
-    fn needs_ehlo(&self, state: &State<C>) -> Option<&'static str> {
+    fn needs_ehlo(&self, state: &State<C>) -> Option<Canned> {
         match (state, &self.learnt.hello) {
             (_, None) => Some(HELLO_FIRST),
             (_, Some((Verb::Helo, _))) => Some(AFTER_HELO),
@@ -296,17 +349,12 @@ impl<C: Content> ServerConnection<C> {
             return self.wrong_in(answer, state);
         }
         self.learnt.xforward = Some(Arc::new(updated(self.learnt.xforward.take(), said)));
-        self.say(OK);
+        self.say_canned(OK);
         state
     }
 
     /// The answer to an XCLIENT or XFORWARD that is refused.
-    fn refuses_attributes(
-        &self,
-        state: &State<C>,
-        said: &Attributes,
-        offered: &[AttributeName],
-    ) -> Option<&'static str> {
+    fn refuses_attributes(&self, state: &State<C>, said: &Attributes, offered: &[AttributeName]) -> Option<Canned> {
         if !self.is_trusted() {
             Some(NOT_TRUSTED)
         } else if !matches!(state, State::Idle) {
@@ -319,7 +367,7 @@ impl<C: Content> ServerConnection<C> {
     }
 
     fn on_quit(&mut self) -> State<C> {
-        self.say(BYE);
+        self.say_canned(BYE);
         self.ending = Some(ServerDisconnect::Quit);
         State::Idle
     }
@@ -332,15 +380,28 @@ impl<C: Content> ServerConnection<C> {
             self.events.push_back(ServerEvent::Hello { verb, name: name.clone() });
             return State::Deciding(Decision::Hello { verb, name, before: Box::new(before) });
         }
-        self.hello_accepted(before, verb, name)
+        self.hello_accepted(before, verb, name, Spoken::Nothing)
     }
 
-    pub(super) fn hello_accepted(&mut self, before: State<C>, verb: Verb, name: String) -> State<C> {
+    /// A reply of the program's own takes the place of ours: for HELO any, for EHLO one that has its keywords, too.
+    pub(super) fn hello_accepted(
+        &mut self,
+        before: State<C>,
+        verb: Verb,
+        name: String,
+        spoken: Spoken<'_>,
+    ) -> State<C> {
         self.drop_transaction(before);
         let trusted = self.is_trusted();
         let Self { config, output, tls, .. } = self;
         let hostname = config.settings().hostname.as_str();
-        if verb == Verb::Helo {
+        if let Spoken::Raw { octets, .. } = spoken {
+            output.extend_from_slice(octets);
+        } else if let Spoken::Reply(reply) = spoken
+            && (verb == Verb::Helo || reply.lines().nth(1).is_some())
+        {
+            reply.clone().without_enhanced().write(output);
+        } else if verb == Verb::Helo {
             push(output, &["250 ", hostname, "\r\n"]);
         } else {
             let mut lines = std::iter::once(hostname).chain(config.keywords(*tls, trusted)).peekable();
@@ -368,7 +429,7 @@ impl<C: Content> ServerConnection<C> {
     fn on_mail(&mut self, path: ReversePath<'_>, parameters: MailParameters<'_>) -> State<C> {
         let settings = self.settings();
         if settings.max_messages.is_some_and(|limit| self.counts.transactions >= u64::from(limit)) {
-            self.say_closing("421 4.7.0", "Too many messages in one session");
+            self.say_canned(TOO_MANY_MESSAGES);
             self.ending = Some(ServerDisconnect::Limit);
             return State::Idle;
         }
@@ -403,7 +464,7 @@ impl<C: Content> ServerConnection<C> {
             self.events.push_back(ServerEvent::Mail(Arc::clone(&sender)));
             return State::Deciding(Decision::Mail(sender));
         }
-        self.say(SENDER_OK);
+        self.say_canned(SENDER_OK);
         self.mail_accepted(sender)
     }
 
@@ -450,12 +511,12 @@ impl<C: Content> ServerConnection<C> {
             return State::Deciding(Decision::Rcpt { transaction, recipient });
         }
         transaction.envelope.recipients.push(recipient);
-        self.say(RECIPIENT_OK);
+        self.say_canned(RECIPIENT_OK);
         State::InTransaction(transaction)
     }
 
     /// The answer to DATA or BDAT when nobody would get the content (RFC 5321 3.3, RFC 2033 4.2).
-    pub(super) fn no_recipients(&self, transaction: &Transaction) -> Option<&'static str> {
+    pub(super) fn no_recipients(&self, transaction: &Transaction) -> Option<Canned> {
         match (transaction.envelope.recipients.is_empty(), transaction.rcpt_seen, self.settings().lmtp) {
             (false, ..) => None,
             (true, true, false) => Some(NO_VALID_RECIPIENTS),
@@ -467,7 +528,7 @@ impl<C: Content> ServerConnection<C> {
         &mut self,
         state: State<C>,
         ask: bool,
-        default: &'static str,
+        default: Canned,
         event: impl FnOnce() -> ServerEvent<C>,
     ) -> State<C> {
         if !ask {
@@ -487,7 +548,7 @@ fn updated(known: Option<Arc<Attributes>>, said: Attributes) -> Attributes {
     all
 }
 
-fn out_of_turn<C>(state: &State<C>) -> &'static str {
+fn out_of_turn<C>(state: &State<C>) -> Canned {
     if matches!(state, State::Failed { .. }) { CHUNK_FAILED } else { CHUNKS_BEGUN }
 }
 

@@ -5,11 +5,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::replies::{TextError, render, reply_names};
 use crate::session::settings::TooSmall;
 use crate::syntax::address::{is_domain, parse_literal};
 use crate::syntax::command::is_mechanism;
 use crate::syntax::datetime::DateTime;
 use crate::syntax::options::{Leniency, Options, Parameters, UnknownParameters};
+use crate::syntax::reply::MAX_LINE;
 use crate::syntax::xattr::AttributeName;
 use crate::wire::content::BareNewlines;
 use crate::wire::line::LineEnds;
@@ -37,6 +39,10 @@ pub struct Decisions {
     pub etrn: bool,
     /// Not a decision but a notice: a transaction was dropped.
     pub reset: bool,
+    /// A command that the engine does not know, and NOOP, HELP, RSET and QUIT.
+    pub command: bool,
+    /// The words for a command, or content, that the engine refuses.
+    pub refusal: bool,
 }
 
 /// What becomes of the content's octets.
@@ -101,8 +107,10 @@ macro_rules! server_settings {
         /// Speak LMTP instead of SMTP (RFC 2033).
         lmtp: bool = [false];
         /// The decisions that the program takes: any of "connect", "hello", "mail",
-        /// "rcpt", "data", "message", "vrfy", "expn" and "etrn". The engine takes all others
-        /// itself, without an event. "reset" is no decision: it asks for a notice when a
+        /// "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
+        /// takes all others itself, without an event. "command" is for commands that the engine
+        /// does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
+        /// refusal. "reset" is no decision: it asks for a notice when a
         /// transaction was dropped.
         decisions: Decisions = [words("['message']", Decisions { message: true, ..Decisions::default() })];
         /// The way of content: "collect" hands it over as a whole with the message,
@@ -111,6 +119,18 @@ macro_rules! server_settings {
         /// The text behind our name in the greeting. If it is empty, the greeting says
         /// ESMTP or LMTP.
         greeting: String = [text("")];
+        /// Texts of the engine's replies, by name: {"bye": "So long", "too_many_errors": "Enough"}.
+        /// The codes stay. A text is printable ASCII, and its line has 512 octets at most. An
+        /// unknown name is an error that lists all names.
+        texts: Vec<(String, String)> = [nothing];
+        /// Announce PIPELINING (RFC 2920). Commands that come together are read in any case.
+        pipelining: bool = [true];
+        /// Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP wants both
+        /// (RFC 2033 5).
+        enhanced_status_codes: bool = [true];
+        /// More lines for the reply to EHLO, like "XFOO bar": a keyword and its parameters. They
+        /// are for commands and parameters that the program handles.
+        ehlo_keywords: Vec<String> = [nothing];
         /// Most octets of a message (SIZE, RFC 1870). None: no limit.
         max_message_size: Option<u64> = [Some(33554432)];
         /// Offer CHUNKING (RFC 3030).
@@ -188,8 +208,8 @@ macro_rules! server_settings {
         reject_long_lines: bool = [false];
         /// Departures from the grammar that are forgiven: any of "hello_underscore", "hello_any",
         /// "hello_trailing_text", "space_after_colon", "bare_paths", "extra_space",
-        /// "dots_in_local_part", "domain_underscore", "general_literals" and "lowercase_xtext". In
-        /// submission "hello_any" is always among them.
+        /// "dots_in_local_part", "domain_underscore", "general_literals", "lowercase_xtext" and
+        /// "no_domain". In submission "hello_any" is always among them.
         lenient: Leniency = [words("['hello_underscore']", Leniency::default())];
         /// Most octets of a local part, 64 at least (RFC 5321 4.5.3.1.1).
         max_local_part: usize = [64], at least 64;
@@ -268,6 +288,10 @@ pub enum ServerConfigError {
     BinarymimeWithoutChunking,
     /// The greeting holds CR, LF or another octet that a reply cannot carry.
     Greeting,
+    /// A line of ehlo_keywords that is none (RFC 5321 4.1.1.1).
+    Keyword(String),
+    /// A text of a reply that is none, and the name of its reply.
+    Text(String, TextError),
     /// The host name is neither a domain nor an address literal (RFC 5321 4.3.1, 6531 3.7.1).
     Hostname,
     /// The MT-PRIORITY profile is not a single word of printable ASCII.
@@ -297,6 +321,22 @@ impl fmt::Display for ServerConfigError {
             Self::SingleLabel(name) => write!(f, "{name:?} is not a single label of a domain"),
             Self::BinarymimeWithoutChunking => f.write_str("BINARYMIME needs CHUNKING (RFC 3030 3)"),
             Self::Greeting => f.write_str("the greeting may hold printable ASCII only (RFC 5321 4.2)"),
+            Self::Keyword(line) => {
+                write!(f, "ehlo_keywords: {line:?} is not a keyword with its parameters (RFC 5321 4.1.1.1)")
+            }
+            Self::Text(name, TextError::Name) => {
+                write!(
+                    f,
+                    "texts: there is no reply {name:?}; there are {}",
+                    reply_names().collect::<Vec<_>>().join(", ")
+                )
+            }
+            Self::Text(name, TextError::Octets) => {
+                write!(f, "texts: {name} may hold printable ASCII only, and is not empty (RFC 5321 4.2)")
+            }
+            Self::Text(name, TextError::Length) => {
+                write!(f, "texts: the line of {name} has more than 512 octets (RFC 5321 4.5.3.1.5)")
+            }
             Self::Hostname => f.write_str(
                 "the host name must be an ASCII domain or an address literal (RFC 5321 4.3.1, RFC 6531 3.7.1)",
             ),
@@ -324,6 +364,8 @@ pub struct ServerConfig {
     auth: [Option<String>; 5],
     xclient: Option<String>,
     xforward: Option<String>,
+    /// The engine's own replies, in the order of their table.
+    pub(super) replies: Vec<Box<str>>,
 }
 
 impl ServerConfig {
@@ -360,6 +402,10 @@ impl ServerConfig {
         if !s.xforward.iter().all(|name| name.in_xforward()) {
             return Err(ServerConfigError::Attribute("XFORWARD"));
         }
+        if let Some(line) = s.ehlo_keywords.iter().find(|line| !is_keyword_line(line)) {
+            return Err(ServerConfigError::Keyword(line.clone()));
+        }
+        let replies = render(s).map_err(|(name, fault)| ServerConfigError::Text(name, fault))?;
         let settings = ServerSettings {
             auth: settings.auth.iter().map(|name| name.to_ascii_uppercase()).collect(),
             auth_in_clear: settings.auth_in_clear.iter().map(|name| name.to_ascii_uppercase()).collect(),
@@ -387,7 +433,7 @@ impl ServerConfig {
         });
         let xclient = line("XCLIENT", s.xclient.iter().map(|name| name.as_str()));
         let xforward = line("XFORWARD", s.xforward.iter().map(|name| name.as_str()));
-        Ok(Self { settings, extended, extended_tls, basic, keywords, auth, xclient, xforward })
+        Ok(Self { settings, extended, extended_tls, basic, keywords, auth, xclient, xforward, replies })
     }
 
     /// The settings as given.
@@ -514,10 +560,15 @@ fn offered(s: &ServerSettings, tls: bool) -> Parameters {
 }
 
 fn keywords(s: &ServerSettings) -> Vec<String> {
-    let mut list = vec!["PIPELINING".to_owned()];
+    let mut list = Vec::new();
+    if s.pipelining {
+        list.push("PIPELINING".to_owned());
+    }
     list.push(s.max_message_size.map_or_else(|| "SIZE".into(), |limit| format!("SIZE {limit}")));
     list.push("8BITMIME".into());
-    list.push("ENHANCEDSTATUSCODES".into());
+    if s.enhanced_status_codes {
+        list.push("ENHANCEDSTATUSCODES".into());
+    }
     let mut add = |enabled: bool, keyword: &str| {
         if enabled {
             list.push(keyword.to_owned());
@@ -554,5 +605,20 @@ fn keywords(s: &ServerSettings) -> Vec<String> {
             list.push(limits);
         }
     }
+    list.extend(s.ehlo_keywords.iter().cloned());
     list
+}
+
+/// ```abnf
+/// ehlo-line = ehlo-keyword *( SP ehlo-param )                   ; RFC 5321 4.1.1.1
+/// ehlo-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")    ehlo-param = 1*(%d33-126)
+/// ```
+fn is_keyword_line(line: &str) -> bool {
+    let mut words = line.split(' ');
+    let keyword = words.next().unwrap_or_default();
+    let starts = keyword.starts_with(|c: char| c.is_ascii_alphanumeric());
+    starts
+        && line.len() + "250-\r\n".len() <= MAX_LINE
+        && keyword.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+        && words.all(|word| !word.is_empty() && word.bytes().all(|octet| octet.is_ascii_graphic()))
 }

@@ -50,7 +50,7 @@ impl<C: Content> ServerConnection<C> {
         }
         self.judge_size(&mut incoming, decoder.octets());
         if incoming.refusal.is_some() && !done && self.config.cuts_off(decoder.octets()) {
-            self.say(TOO_BIG);
+            self.say_canned(TOO_BIG);
             self.ending = Some(ServerDisconnect::Limit);
             return consumed;
         }
@@ -101,14 +101,20 @@ impl<C: Content> ServerConnection<C> {
                     State::Failed { recipients: incoming.transaction.envelope.recipients.len() }
                 }
                 _ => {
-                    self.say(OK);
+                    self.say_canned(OK);
                     State::NextChunk { incoming, reader }
                 }
             },
         };
     }
 
-    pub(super) fn begin_content(&mut self, transaction: Box<Transaction>, framing: Framing) -> State<C> {
+    /// With `said`, the program has answered DATA itself.
+    pub(super) fn begin_content(
+        &mut self,
+        transaction: Box<Transaction>,
+        framing: Framing,
+        said: Option<&[u8]>,
+    ) -> State<C> {
         let announced = self.settings().content == ContentMode::Stream;
         if announced {
             self.events.push_back(ServerEvent::ContentStart(transaction.envelope.clone()));
@@ -117,7 +123,10 @@ impl<C: Content> ServerConnection<C> {
         let incoming = Box::new(Incoming { transaction, content: C::default(), refusal: None, announced });
         match framing {
             Framing::Data => {
-                self.say(START_CONTENT);
+                match said {
+                    Some(octets) => self.output.extend_from_slice(octets),
+                    None => self.say_canned(START_CONTENT),
+                }
                 State::InData { incoming, decoder: DotDecoder::new(self.settings().bare_newlines) }
             }
             Framing::Bdat { size, last } => self.begin_chunk(incoming, ContentReader::new(policy), size, last),
@@ -174,6 +183,9 @@ impl<C: Content> ServerConnection<C> {
         let Incoming { transaction, content, refusal, .. } = *incoming;
         let replies = self.replies_due(&transaction);
         if let Some(refusal) = refusal {
+            if self.settings().decisions.refusal && !self.settings().lmtp {
+                return self.ask_content_refusal(&refusal);
+            }
             for _ in 0..replies {
                 self.say_refusal(&refusal);
             }
@@ -189,10 +201,20 @@ impl<C: Content> ServerConnection<C> {
             return State::Deciding(Decision::Message { transaction, answered: 0 });
         }
         for _ in 0..replies {
-            self.say(OK);
+            self.say_canned(OK);
             self.count_message(true);
         }
         State::Idle
+    }
+
+    /// Ask the program for its words about content that the engine does not take.
+    fn ask_content_refusal(&mut self, refusal: &Refusal) -> State<C> {
+        let Some(reply) = refusal.reply(&self.config) else {
+            self.say_refusal(refusal);
+            return State::Idle;
+        };
+        self.events.push_back(ServerEvent::Refusal { line: Vec::new(), reply: reply.clone() });
+        State::Deciding(Decision::Refusal { reply, before: Box::new(State::Idle) })
     }
 
     /// What the policies say of complete content.
@@ -228,7 +250,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn ask_content(&mut self, transaction: Box<Transaction>, framing: Framing) -> State<C> {
         if !self.settings().decisions.data {
-            return self.begin_content(transaction, framing);
+            return self.begin_content(transaction, framing, None);
         }
         let verb = if matches!(framing, Framing::Data) { Verb::Data } else { Verb::Bdat };
         self.events.push_back(ServerEvent::Data { envelope: transaction.envelope.clone(), verb });
@@ -239,7 +261,7 @@ impl<C: Content> ServerConnection<C> {
     fn is_cut_off(&mut self, size: u64) -> bool {
         let over = self.config.cuts_off(size);
         if over {
-            self.say(TOO_BIG);
+            self.say_canned(TOO_BIG);
             self.ending = Some(ServerDisconnect::Limit);
         }
         over

@@ -5,27 +5,53 @@ use std::mem;
 use super::ServerConnection;
 use super::config::TlsMode;
 use super::content::Content;
-use super::event::ServerDisconnect;
+use super::event::{ServerDisconnect, ServerEvent};
 use super::misuse::ServerMisuse;
-use super::replies::{NO_SERVICE, OK, RECIPIENT_OK, SENDER_OK, START_TLS};
-use super::state::{Answer, Decision, Framing, Purpose, State};
+use super::replies::{
+    Canned, NO_SERVICE, OK, RECIPIENT_OK, SENDER_OK, START_TLS, TOO_MANY_AUTH_FAILURES, TOO_MANY_REFUSED,
+};
+use super::state::{Answer, Decision, Fallback, Framing, Purpose, State};
 use crate::syntax::reply::Reply;
 
+/// The answer of the program to a decision.
+#[derive(Clone, Copy)]
+pub(super) enum Spoken<'a> {
+    /// A yes, in the engine's words.
+    Nothing,
+    /// A reply; its class decides.
+    Reply(&'a Reply),
+    /// Octets that go out as they are, and whether they are a yes.
+    Raw { octets: &'a [u8], accepted: bool },
+}
+
+impl Spoken<'_> {
+    fn is_yes(self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Reply(reply) => reply.code() < 400 && reply.code() != 221,
+            Self::Raw { accepted, .. } => accepted,
+        }
+    }
+}
+
 impl<C: Content> ServerConnection<C> {
-    pub(super) fn answer(&mut self, reply: Option<&Reply>) -> Result<(), ServerMisuse> {
+    pub(super) fn settle_decision(&mut self, spoken: Spoken<'_>) -> Result<(), ServerMisuse> {
         if !self.events.is_empty() {
             return Err(ServerMisuse::NoDecision);
         }
         let State::Deciding(decision) = &self.state else { return Err(ServerMisuse::NoDecision) };
-        if matches!(decision, Decision::Auth) && reply.is_none() {
+        if matches!(decision, Decision::Auth) && spoken.is_yes() && !matches!(spoken, Spoken::Reply(_)) {
             return Err(ServerMisuse::NeedsIdentity);
         }
-        if let Some(code) = reply.map(Reply::code) {
+        if let Spoken::Reply(reply) = spoken {
+            let code = reply.code();
             let expected = match decision {
                 Decision::Content { .. } if code / 100 == 2 && code != 221 => Some("354, 4yz or 5yz"),
                 Decision::Content { .. } if code / 100 == 3 && code != 354 => Some("354, 4yz or 5yz"),
                 Decision::Content { .. } => None,
-                Decision::Auth | Decision::Proxy | Decision::StartTls if code < 400 => Some("4yz or 5yz"),
+                Decision::Auth | Decision::Proxy | Decision::Refusal { .. } | Decision::StartTls if code < 400 => {
+                    Some("4yz or 5yz")
+                }
                 _ if code / 100 == 3 => Some("2yz, 4yz or 5yz"),
                 _ => None,
             };
@@ -34,57 +60,77 @@ impl<C: Content> ServerConnection<C> {
             }
         }
         if let State::Deciding(decision) = mem::replace(&mut self.state, State::Closed) {
-            self.state = self.decide(decision, reply);
+            self.state = self.decide(decision, spoken);
         }
         self.settle();
         Ok(())
     }
 
-    fn decide(&mut self, decision: Decision<C>, reply: Option<&Reply>) -> State<C> {
-        let yes = reply.is_none_or(|reply| reply.code() < 400 && reply.code() != 221);
-        match (decision, reply) {
-            (Decision::Auth, None) => State::Idle,
-            (Decision::Auth, Some(reply)) => {
+    fn say_spoken(&mut self, default: Canned, spoken: Spoken<'_>) {
+        match spoken {
+            Spoken::Nothing => self.say_canned(default),
+            Spoken::Reply(reply) => self.say_reply(reply),
+            Spoken::Raw { octets, .. } => self.output.extend_from_slice(octets),
+        }
+    }
+
+    /// The same where no enhanced code may stand (RFC 2034 4), and where there is no reply of the table.
+    fn say_plainly(&mut self, spoken: Spoken<'_>) {
+        match spoken {
+            Spoken::Nothing => {}
+            Spoken::Reply(reply) => self.say_plain(reply),
+            Spoken::Raw { octets, .. } => self.output.extend_from_slice(octets),
+        }
+    }
+
+    fn decide(&mut self, decision: Decision<C>, spoken: Spoken<'_>) -> State<C> {
+        let yes = spoken.is_yes();
+        match (decision, spoken) {
+            (Decision::Auth, Spoken::Reply(reply)) => {
                 self.auth_refused(reply);
                 State::Idle
             }
-            (Decision::Proxy, None) => self.begin(),
+            (Decision::Auth, spoken) => {
+                self.say_plainly(spoken);
+                State::Idle
+            }
+            (Decision::Proxy, Spoken::Nothing) => self.begin(),
             // Before TLS nothing is said in the clear (RFC 8314 3.3).
-            (Decision::Proxy, Some(_)) if self.settings().tls == TlsMode::Implicit => {
+            (Decision::Proxy, _) if self.settings().tls == TlsMode::Implicit => {
                 self.ending = Some(ServerDisconnect::Program);
                 State::Idle
             }
-            (Decision::Proxy, Some(reply)) => {
-                self.say_plain(reply);
+            (Decision::Proxy, spoken) => {
+                self.say_plainly(spoken);
                 State::Refused(NO_SERVICE)
             }
-            (Decision::StartTls, None) => {
+            (Decision::StartTls, Spoken::Nothing) => {
                 if self.drop_injected() {
-                    self.say(START_TLS);
+                    self.say_canned(START_TLS);
                     State::Handshake(Purpose::StartTls)
                 } else {
                     State::Idle
                 }
             }
-            (Decision::StartTls, Some(reply)) => {
-                self.say_reply(reply);
+            (Decision::StartTls, spoken) => {
+                self.say_spoken(START_TLS, spoken);
                 State::Idle
             }
-            (Decision::Connect, Some(reply)) => {
-                self.say_plain(reply);
-                if yes { State::Idle } else { State::Refused(NO_SERVICE) }
-            }
-            (Decision::Connect, None) => {
+            (Decision::Connect, Spoken::Nothing) => {
                 self.greet();
                 State::Idle
             }
-            (Decision::Hello { verb, name, before }, _) if yes => self.hello_accepted(*before, verb, name),
-            (Decision::Hello { before, .. }, reply) => {
-                reply.into_iter().for_each(|reply| self.say_plain(reply));
+            (Decision::Connect, spoken) => {
+                self.say_plainly(spoken);
+                if yes { State::Idle } else { State::Refused(NO_SERVICE) }
+            }
+            (Decision::Hello { verb, name, before }, spoken) if yes => self.hello_accepted(*before, verb, name, spoken),
+            (Decision::Hello { before, .. }, spoken) => {
+                self.say_plainly(spoken);
                 *before
             }
-            (Decision::Mail(sender), reply) => {
-                self.say_or(SENDER_OK, reply);
+            (Decision::Mail(sender), spoken) => {
+                self.say_spoken(SENDER_OK, spoken);
                 if yes {
                     self.mail_accepted(sender)
                 } else {
@@ -92,41 +138,81 @@ impl<C: Content> ServerConnection<C> {
                     State::Idle
                 }
             }
-            (Decision::Rcpt { mut transaction, recipient }, reply) => {
+            (Decision::Rcpt { mut transaction, recipient }, spoken) => {
                 if yes {
                     transaction.envelope.recipients.push(recipient);
-                    self.say_or(RECIPIENT_OK, reply);
+                    self.say_spoken(RECIPIENT_OK, spoken);
                 } else {
-                    self.say_or(RECIPIENT_OK, reply);
+                    self.say_spoken(RECIPIENT_OK, spoken);
                     self.counts.refused_recipients += 1;
                     self.count_refusal();
                     let limit = self.settings().max_refused_recipients;
                     if limit.is_some_and(|limit| self.counts.refused_recipients > u64::from(limit)) {
-                        self.say_closing("421 4.7.0", "Too many refused recipients");
+                        self.say_canned(TOO_MANY_REFUSED);
                         self.ending = Some(ServerDisconnect::Limit);
                     }
                 }
                 State::InTransaction(transaction)
             }
-            (Decision::Content { transaction, framing }, _) if yes => self.begin_content(transaction, framing),
-            (Decision::Content { transaction, framing: Framing::Data }, reply) => {
-                self.say_or(OK, reply);
+            (Decision::Content { transaction, framing }, spoken) if yes => {
+                let said = if let Spoken::Raw { octets, .. } = spoken { Some(octets) } else { None };
+                self.begin_content(transaction, framing, said)
+            }
+            (Decision::Content { transaction, framing: Framing::Data }, spoken) => {
+                self.say_spoken(OK, spoken);
                 self.count_refusal();
                 State::InTransaction(transaction)
             }
-            (Decision::Content { transaction, framing: Framing::Bdat { size, last } }, reply) => {
-                let answer = reply.map_or(Answer::Silence, |reply| Answer::Program(reply.clone()));
+            (Decision::Content { transaction, framing: Framing::Bdat { size, last } }, spoken) => {
+                let answer = match spoken {
+                    Spoken::Reply(reply) => Answer::Program(reply.clone()),
+                    spoken => {
+                        self.say_plainly(spoken);
+                        Answer::Silence
+                    }
+                };
                 self.fail_chunk(State::InTransaction(transaction), size, last, answer)
             }
-            (Decision::Message { transaction, answered }, reply) => {
+            (Decision::Message { transaction, .. }, Spoken::Raw { octets, accepted }) => {
+                self.output.extend_from_slice(octets);
+                for _ in 0..self.replies_due(&transaction) {
+                    self.count_message(accepted);
+                }
+                State::Idle
+            }
+            (Decision::Message { transaction, answered }, spoken) => {
                 for _ in answered..self.replies_due(&transaction) {
-                    self.say_or(OK, reply);
+                    self.say_spoken(OK, spoken);
                     self.count_message(yes);
                 }
                 State::Idle
             }
-            (Decision::Inquiry { default, before }, reply) => {
-                self.say_or(default, reply);
+            (Decision::Inquiry { default, before }, spoken) => {
+                self.say_spoken(default, spoken);
+                *before
+            }
+            (Decision::Command { default, before }, Spoken::Nothing) => self.do_command(default, *before),
+            (Decision::Command { default, before }, spoken) => {
+                self.count_junk();
+                let before = match default {
+                    Fallback::Rset if yes => {
+                        self.reset(*before);
+                        State::Idle
+                    }
+                    _ => *before,
+                };
+                self.say_spoken(OK, spoken);
+                if matches!(default, Fallback::Quit) && (self.ending.is_some() || yes) {
+                    self.ending = Some(ServerDisconnect::Quit);
+                }
+                before
+            }
+            (Decision::Refusal { reply, before }, Spoken::Nothing) => {
+                self.say_reply(&reply);
+                *before
+            }
+            (Decision::Refusal { before, .. }, spoken) => {
+                self.say_spoken(OK, spoken);
                 *before
             }
         }
@@ -141,8 +227,9 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// An exchange that the client ends, or breaks, is a failure too: else it could try passwords without end.
-    pub(super) fn auth_given_up(&mut self, line: &'static str) -> State<C> {
-        self.wrong(line);
+    pub(super) fn auth_given_up(&mut self, reply: Canned) -> State<C> {
+        self.events.push_back(ServerEvent::AuthCancelled);
+        self.wrong(reply);
         self.count_auth_failure();
         State::Idle
     }
@@ -152,7 +239,7 @@ impl<C: Content> ServerConnection<C> {
         self.counts.auth_failures += 1;
         let limit = self.settings().max_auth_failures;
         if limit.is_some_and(|limit| self.counts.auth_failures >= u64::from(limit)) && self.ending.is_none() {
-            self.say_closing("421 4.7.0", "Too many failed authentications");
+            self.say_canned(TOO_MANY_AUTH_FAILURES);
             self.ending = Some(ServerDisconnect::Limit);
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::session::envelope::{Envelope, Recipient, Sender};
 use crate::syntax::command::{Secret, Verb};
+use crate::syntax::reply::Reply;
 use crate::syntax::xattr::Attributes;
 use crate::wire::content::ContentFlags;
 use crate::wire::proxy::ProxyHeader;
@@ -22,6 +23,17 @@ pub enum ServerEvent<C> {
     },
     /// *Decision.* The client's answer to a challenge, decoded. Answer it as `Auth`.
     AuthResponse(Secret<'static>),
+    /// The client ended an exchange of AUTH, or sent what is not base64. The engine has answered.
+    AuthCancelled,
+    /// What came where a PROXY header was expected. The session ends.
+    BadProxy(Vec<u8>),
+    /// *Decision.* A command that the engine does not know, or NOOP, HELP, RSET or QUIT. A yes lets the engine answer.
+    Command {
+        /// In upper case.
+        verb: String,
+        /// All behind it; empty if there is nothing.
+        argument: String,
+    },
     /// The streamed content will not become a message.
     ContentAborted(Abort),
     /// Content begins, in [`super::ContentMode::Stream`].
@@ -67,6 +79,14 @@ pub enum ServerEvent<C> {
     Proxy(Arc<ProxyHeader>),
     /// *Decision.* RCPT.
     Rcpt(Arc<Recipient>),
+    /// *Decision.* The engine refuses a command, or content. A yes lets it answer; a 4yz or 5yz reply takes the place of its
+    /// own.
+    Refusal {
+        /// The command line without its end. It is empty for content, and for a line that is too long.
+        line: Vec<u8>,
+        /// The engine's reply.
+        reply: Reply,
+    },
     /// A transaction was dropped by RSET or a new EHLO.
     Reset,
     /// *Decision.* STARTTLS (RFC 3207 4). Accept, send the output, do the handshake, then say

@@ -82,6 +82,7 @@ impl<C: Content> ServerConnection<C> {
                 State::Proxy => match ProxyHeader::parse(rest) {
                     Ok(Some((header, length))) => {
                         used += length;
+                        self.proxy_octets = rest[..length].to_vec();
                         let header = Arc::new(header);
                         self.proxy = Some(Arc::clone(&header));
                         self.events.push_back(ServerEvent::Proxy(header));
@@ -93,6 +94,8 @@ impl<C: Content> ServerConnection<C> {
                     }
                     // It is no header: close, and say nothing (S-PXY-01).
                     Err(_) => {
+                        self.proxy_octets = ProxyHeader::wrong_start(rest).to_vec();
+                        self.events.push_back(ServerEvent::BadProxy(self.proxy_octets.clone()));
                         self.ending = Some(ServerDisconnect::Protocol);
                         self.state = State::Proxy;
                     }
@@ -130,7 +133,9 @@ impl<C: Content> ServerConnection<C> {
                         Scan::TooLong { consumed } => {
                             used += consumed;
                             self.counts.commands += 1;
+                            self.refusing = self.settings().decisions.refusal;
                             self.wrong(LINE_TOO_LONG);
+                            self.ask_refusal(b"");
                         }
                         Scan::Partial { discard } => {
                             used += discard;

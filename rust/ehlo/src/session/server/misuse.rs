@@ -17,6 +17,8 @@ pub enum ServerMisuse {
     NoContent,
     /// No decision is open, or its event was not read yet.
     NoDecision,
+    /// Octets of a reply that do not end with CRLF (RFC 5321 4.2).
+    NotALine,
     /// Replies per recipient, where there is but one reply (RFC 5321 4.1.1.4).
     NotLmtp,
     /// A shutdown is announced by 421 (RFC 5321 3.8).
@@ -50,6 +52,7 @@ impl fmt::Display for ServerMisuse {
             Self::UnsentOutput => f.write_str("send the output, which is in the clear, before TLS is told"),
             Self::NoContent => f.write_str("no content is coming in; content can be refused between DATA and its end"),
             Self::NoDecision => f.write_str("no decision is open; read the events, and answer the one that asks"),
+            Self::NotALine => f.write_str("the octets of a reply end with CRLF"),
             Self::NotLmtp => f.write_str("SMTP has one reply for all recipients; only LMTP has one for each"),
             Self::ShutdownCode => f.write_str("a shutdown is announced by a reply with code 421"),
             Self::TooManyReplies { expected, given } => {

@@ -38,14 +38,15 @@ pub use self::config::{
     TlsMode,
 };
 pub use self::content::Content;
+use self::decisions::Spoken;
 pub use self::event::{Abort, ServerDisconnect, ServerEvent};
 pub use self::misuse::ServerMisuse;
-use self::replies::{AUTHENTICATED, INJECTED, TLS_TOO_WEAK};
+pub use self::replies::TextError;
+use self::replies::{AUTHENTICATED, INJECTED, SHUTDOWN, TIMEOUT, TIMEOUT_BARE_LF, TLS_TOO_WEAK};
 use self::state::{Counts, Decision, Learnt, Purpose, Refusal, State};
 use self::transaction::Transaction;
 use crate::syntax::command::Verb;
 use crate::syntax::reply::Reply;
-use crate::syntax::status::EnhancedCode;
 use crate::syntax::xattr::Attributes;
 use crate::wire::base64;
 use crate::wire::line::LineScanner;
@@ -103,6 +104,12 @@ pub struct ServerConnection<C: Content = Vec<u8>> {
     leaving: Option<Reply>,
     eof: bool,
     counts: Counts,
+    /// The PROXY header as it came.
+    proxy_octets: Vec<u8>,
+    /// While a command is worked on whose refusal the program wants to be asked about.
+    refusing: bool,
+    /// The engine's reply to the command that is worked on, if it is refused and the program is to be asked.
+    refused: Option<Reply>,
 }
 
 impl<C: Content> ServerConnection<C> {
@@ -124,6 +131,9 @@ impl<C: Content> ServerConnection<C> {
             leaving: None,
             eof: false,
             counts: Counts::default(),
+            proxy_octets: Vec::new(),
+            refusing: false,
+            refused: None,
             config,
         };
         connection.state = if connection.settings().proxy { State::Proxy } else { connection.begin() };
@@ -188,12 +198,7 @@ impl<C: Content> ServerConnection<C> {
             self.finish(ServerDisconnect::Timeout); // Nothing is said in the clear before TLS, nor before the header.
             return;
         }
-        let text = if self.scanner.bare_lf_pending() {
-            "Timeout; the last line ended in a bare LF, not in CRLF"
-        } else {
-            "Timeout"
-        };
-        self.say_closing("421 4.4.2", text);
+        self.say_canned(if self.scanner.bare_lf_pending() { TIMEOUT_BARE_LF } else { TIMEOUT });
         self.finish(ServerDisconnect::Timeout);
     }
 
@@ -209,12 +214,21 @@ impl<C: Content> ServerConnection<C> {
 
     /// Answer the open decision with yes, in the engine's words. In LMTP, for all recipients that still wait.
     pub fn accept(&mut self) -> Result<(), ServerMisuse> {
-        self.answer(None)
+        self.settle_decision(Spoken::Nothing)
     }
 
     /// Answer the open decision with this reply. In LMTP, for all recipients that still wait.
     pub fn reply(&mut self, reply: &Reply) -> Result<(), ServerMisuse> {
-        self.answer(Some(reply))
+        self.settle_decision(Spoken::Reply(reply))
+    }
+
+    /// The program has answered the open decision itself: what it said goes out as it is, and `accepted` decides. This is for
+    /// a program that stands in for another server, reply for reply. Octets that do not end a line are refused.
+    pub fn answer_raw(&mut self, octets: &[u8], accepted: bool) -> Result<(), ServerMisuse> {
+        if !octets.is_empty() && !octets.ends_with(b"\r\n") {
+            return Err(ServerMisuse::NotALine);
+        }
+        self.settle_decision(Spoken::Raw { octets, accepted })
     }
 
     /// Answer for the next recipients, in the order of their RCPT (RFC 2033 4.2). The decision is closed when
@@ -263,9 +277,24 @@ impl<C: Content> ServerConnection<C> {
 
     /// Answer AUTH with yes: the client is `identity` from now on (RFC 4954 4: 235).
     pub fn accept_identity(&mut self, identity: &str) -> Result<(), ServerMisuse> {
+        self.identified(identity, None)
+    }
+
+    /// The same with a reply of the program's own, which has code 235.
+    pub fn accept_identity_with(&mut self, identity: &str, reply: &Reply) -> Result<(), ServerMisuse> {
+        self.identified(identity, Some(reply))
+    }
+
+    fn identified(&mut self, identity: &str, reply: Option<&Reply>) -> Result<(), ServerMisuse> {
         self.expect_auth()?;
+        if let Some(code) = reply.map(Reply::code).filter(|code| *code != 235) {
+            return Err(ServerMisuse::WrongClass { expected: "235", code });
+        }
         self.learnt.identity = Some(identity.into());
-        self.say(AUTHENTICATED);
+        match reply {
+            Some(reply) => self.say_reply(reply),
+            None => self.say_canned(AUTHENTICATED),
+        }
         self.state = State::Idle;
         self.settle();
         Ok(())
@@ -306,7 +335,8 @@ impl<C: Content> ServerConnection<C> {
         self.tls = Some(TlsFacts::default());
         if self.drop_injected() {
             if purpose == Purpose::Implicit {
-                self.say_closing("554", "This TLS is too weak");
+                let line = format!("554 {} This TLS is too weak\r\n", self.settings().hostname);
+                self.say(&line);
             }
             self.state = State::Refused(TLS_TOO_WEAK);
         }
@@ -356,7 +386,7 @@ impl<C: Content> ServerConnection<C> {
         self.scanner = LineScanner::default();
         let refuse = injected && self.settings().injected_input == InjectedInput::Refuse;
         if refuse {
-            self.say(INJECTED);
+            self.say_canned(INJECTED);
             self.ending = Some(ServerDisconnect::Injection);
         }
         !refuse
@@ -382,6 +412,11 @@ impl<C: Content> ServerConnection<C> {
     /// What the PROXY header said. It outlives STARTTLS and XCLIENT.
     pub fn proxy(&self) -> Option<&Arc<ProxyHeader>> {
         self.proxy.as_ref()
+    }
+
+    /// The octets of the PROXY header as they came, or of what came in its place; empty at first.
+    pub fn proxy_octets(&self) -> &[u8] {
+        &self.proxy_octets
     }
 
     /// What XCLIENT said, all commands together.
@@ -451,13 +486,10 @@ impl<C: Content> ServerConnection<C> {
         }
         self.leaving = Some(match reply {
             Some(reply) => reply,
-            None => {
-                let text = format!("{} Service shutting down", self.settings().hostname);
-                match Reply::new(421, Some(EnhancedCode::new(4, 3, 2)), &text) {
-                    Ok(reply) => reply,
-                    Err(_) => return Err(ServerMisuse::ShutdownCode),
-                }
-            }
+            None => match Reply::parse_text(SHUTDOWN.line(&self.config).trim_ascii_end()) {
+                Ok(reply) => reply,
+                Err(_) => return Err(ServerMisuse::ShutdownCode),
+            },
         });
         self.settle();
         Ok(())
@@ -573,7 +605,14 @@ impl<C: Content> ServerConnection<C> {
     }
 
     fn transaction(&self) -> Option<&Transaction> {
-        match &self.state {
+        // While the program is asked about a command, the state before it counts.
+        let state = match &self.state {
+            State::Deciding(
+                Decision::Command { before, .. } | Decision::Inquiry { before, .. } | Decision::Refusal { before, .. },
+            ) => before,
+            state => state,
+        };
+        match state {
             State::Deciding(
                 Decision::Content { transaction, .. }
                 | Decision::Message { transaction, .. }

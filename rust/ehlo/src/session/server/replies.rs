@@ -1,85 +1,181 @@
-//! Replies: the texts of the server, and the counts of errors, junk and refusals that end a session (S-SES-42).
+//! Replies: the table of the server's own replies, and the counts of errors, junk and refusals that end a session (S-SES-42).
+
+use std::sync::Arc;
 
 use super::ServerConnection;
-use super::config::TlsMode;
+use super::config::{ServerConfig, ServerSettings, TlsMode};
 use super::content::Content;
 use super::event::ServerDisconnect;
 use super::state::{Answer, Refusal, State};
-use crate::syntax::reply::Reply;
+use crate::syntax::reply::{MAX_LINE, Reply};
 
-pub(super) const OK: &str = "250 2.0.0 OK\r\n";
-pub(super) const SENDER_OK: &str = "250 2.1.0 OK\r\n";
-pub(super) const RECIPIENT_OK: &str = "250 2.1.5 OK\r\n";
-pub(super) const START_CONTENT: &str = "354 End data with <CRLF>.<CRLF>\r\n";
-pub(super) const START_TLS: &str = "220 2.0.0 Ready to start TLS\r\n";
-pub(super) const AUTHENTICATED: &str = "235 2.7.0 Authentication succeeded\r\n";
-pub(super) const BYE: &str = "221 2.0.0 Bye\r\n";
-pub(super) const NOT_VERIFIED: &str = "252 2.0.0 Not verified here; mail for it may well be accepted\r\n";
+/// A reply that the engine makes by itself. It is the index of a row below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Canned(usize);
 
-pub(super) const LINE_TOO_LONG: &str = "500 5.5.2 Line too long\r\n";
-pub(super) const UNKNOWN_COMMAND: &str = "500 5.5.2 Command not recognized\r\n";
-pub(super) const USE_LHLO: &str = "500 5.5.1 This is LMTP: say LHLO\r\n";
-pub(super) const NOT_LMTP: &str = "500 5.5.1 This is SMTP: say EHLO\r\n";
-pub(super) const BAD_CHUNK_SIZE: &str = "501 5.5.4 BDAT without a size that can be read; closing\r\n";
-pub(super) const BAD_HOLD: &str = "501 5.5.4 Hold is longer than FUTURERELEASE allows\r\n";
-pub(super) const NOT_IMPLEMENTED: &str = "502 5.5.1 Command not implemented\r\n";
-pub(super) const HELLO_FIRST: &str = "503 5.5.1 Say hello first\r\n";
-pub(super) const ALREADY_MAIL: &str = "503 5.5.1 A transaction is open already\r\n";
-pub(super) const NEED_MAIL: &str = "503 5.5.1 MAIL first\r\n";
-pub(super) const NEED_RCPT: &str = "503 5.5.1 RCPT first\r\n";
-pub(super) const NEED_BDAT: &str = "503 5.5.1 BODY=BINARYMIME goes by BDAT\r\n";
-pub(super) const AFTER_HELO: &str = "503 5.5.1 Not after HELO\r\n";
-pub(super) const CHUNKS_BEGUN: &str = "503 5.5.1 Content has begun: BDAT or RSET\r\n";
-pub(super) const CHUNK_FAILED: &str = "503 5.5.1 An earlier chunk failed: RSET\r\n";
-pub(super) const IN_TRANSACTION: &str = "503 5.5.1 Not in a transaction\r\n";
-pub(super) const NO_SERVICE: &str = "503 5.5.1 No service here: QUIT\r\n";
-pub(super) const IN_TLS: &str = "503 5.5.1 TLS is active already\r\n";
-pub(super) const IN_AUTH: &str = "503 5.5.1 Already authenticated\r\n";
-pub(super) const RESPONSE_TOO_LONG: &str = "500 5.5.6 Authentication exchange line is too long\r\n";
-pub(super) const NOT_BASE64: &str = "501 5.5.2 Not base64\r\n";
-pub(super) const CANCELLED: &str = "501 5.7.0 Authentication cancelled\r\n";
-pub(super) const NO_INITIAL: &str = "501 5.7.0 This mechanism has no initial response\r\n";
-pub(super) const NOT_OFFERED_ATTRIBUTE: &str = "501 5.5.4 An attribute that is not offered\r\n";
-pub(super) const UNKNOWN_MECHANISM: &str = "504 5.5.4 Mechanism not offered\r\n";
-pub(super) const NEED_TLS: &str = "530 5.7.0 STARTTLS first\r\n";
-pub(super) const NEED_AUTH: &str = "530 5.7.0 Authentication required\r\n";
-pub(super) const MECHANISM_NEEDS_TLS: &str = "538 5.7.11 Not without TLS\r\n";
-pub(super) const NOT_TRUSTED: &str = "550 5.7.0 Not for this client\r\n";
-pub(super) const INJECTED: &str = "554 5.5.0 Octets in the clear behind STARTTLS; closing\r\n";
-pub(super) const TLS_TOO_WEAK: &str = "554 5.7.0 This TLS is too weak\r\n";
-pub(super) const SINGLE_LABEL_SENDER: &str = "554 5.1.8 The domain is not fully qualified\r\n";
-pub(super) const SINGLE_LABEL_RECIPIENT: &str = "554 5.1.2 The domain is not fully qualified\r\n";
-pub(super) const TOO_MANY_RECIPIENTS: &str = "452 4.5.3 Too many recipients\r\n";
-pub(super) const TOO_BIG: &str = "552 5.3.4 Message is too big\r\n";
-pub(super) const UTF8_RECIPIENT: &str = "553 5.6.7 MAIL had no SMTPUTF8\r\n";
-pub(super) const NO_VALID_RECIPIENTS: &str = "554 5.5.1 No valid recipients\r\n";
-pub(super) const BY_TOO_SOON: &str = "555 5.5.4 BY is below the minimum of DELIVERBY\r\n";
-const BARE_NEWLINE: &str = "550 5.5.2 Content has a bare CR or LF\r\n";
-const NUL_OCTET: &str = "550 5.6.0 Content has a NUL octet\r\n";
-const LONG_LINE: &str = "554 5.6.0 Content has a line of more than 1000 octets\r\n";
-const UNDECLARED_8BIT: &str = "554 5.6.1 8-bit content without BODY=8BITMIME\r\n";
+impl Canned {
+    /// The octets that `config` makes of it, with its CRLF.
+    pub(super) fn line(self, config: &ServerConfig) -> &str {
+        config.replies.get(self.0).map_or("", |line| line)
+    }
+}
+
+/// One row for each reply: its constant, its name in `ServerSettings::texts`, code and enhanced code, and the text. `{}` is our
+/// own name: a reply that closes begins with it (RFC 5321 4.2: 421, 221), and so does the greeting.
+macro_rules! canned {
+    ($($CONSTANT:ident: $name:literal, $status:literal, $text:literal;)+) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        enum Row { $($CONSTANT),+ }
+
+        $( pub(super) const $CONSTANT: Canned = Canned(Row::$CONSTANT as usize); )+
+
+        const ROWS: &[(&str, &str, &str)] = &[$(($name, $status, $text)),+];
+    };
+}
+
+canned! {
+    GREETING: "greeting", "220 {} ", "ESMTP";
+    OK: "ok", "250 2.0.0 ", "OK";
+    SENDER_OK: "sender_ok", "250 2.1.0 ", "OK";
+    RECIPIENT_OK: "recipient_ok", "250 2.1.5 ", "OK";
+    START_CONTENT: "start_content", "354 ", "End data with <CRLF>.<CRLF>";
+    START_TLS: "start_tls", "220 2.0.0 ", "Ready to start TLS";
+    AUTHENTICATED: "authenticated", "235 2.7.0 ", "Authentication succeeded";
+    BYE: "bye", "221 2.0.0 ", "Bye";
+    NOT_VERIFIED: "not_verified", "252 2.0.0 ", "Not verified here; mail for it may well be accepted";
+    LINE_TOO_LONG: "line_too_long", "500 5.5.2 ", "Line too long";
+    UNKNOWN_COMMAND: "unknown_command", "500 5.5.2 ", "Command not recognized";
+    USE_LHLO: "use_lhlo", "500 5.5.1 ", "This is LMTP: say LHLO";
+    NOT_LMTP: "not_lmtp", "500 5.5.1 ", "This is SMTP: say EHLO";
+    BAD_CHUNK_SIZE: "bad_chunk_size", "501 5.5.4 ", "BDAT without a size that can be read; closing";
+    BAD_HOLD: "bad_hold", "501 5.5.4 ", "Hold is longer than FUTURERELEASE allows";
+    NOT_IMPLEMENTED: "not_implemented", "502 5.5.1 ", "Command not implemented";
+    HELLO_FIRST: "hello_first", "503 5.5.1 ", "Say hello first";
+    ALREADY_MAIL: "already_mail", "503 5.5.1 ", "A transaction is open already";
+    NEED_MAIL: "need_mail", "503 5.5.1 ", "MAIL first";
+    NEED_RCPT: "need_rcpt", "503 5.5.1 ", "RCPT first";
+    NEED_BDAT: "need_bdat", "503 5.5.1 ", "BODY=BINARYMIME goes by BDAT";
+    AFTER_HELO: "after_helo", "503 5.5.1 ", "Not after HELO";
+    CHUNKS_BEGUN: "chunks_begun", "503 5.5.1 ", "Content has begun: BDAT or RSET";
+    CHUNK_FAILED: "chunk_failed", "503 5.5.1 ", "An earlier chunk failed: RSET";
+    IN_TRANSACTION: "in_transaction", "503 5.5.1 ", "Not in a transaction";
+    NO_SERVICE: "no_service", "503 5.5.1 ", "No service here: QUIT";
+    IN_TLS: "in_tls", "503 5.5.1 ", "TLS is active already";
+    IN_AUTH: "in_auth", "503 5.5.1 ", "Already authenticated";
+    RESPONSE_TOO_LONG: "response_too_long", "500 5.5.6 ", "Authentication exchange line is too long";
+    NOT_BASE64: "not_base64", "501 5.5.2 ", "Not base64";
+    CANCELLED: "cancelled", "501 5.7.0 ", "Authentication cancelled";
+    NO_INITIAL: "no_initial", "501 5.7.0 ", "This mechanism has no initial response";
+    NOT_OFFERED_ATTRIBUTE: "not_offered_attribute", "501 5.5.4 ", "An attribute that is not offered";
+    UNKNOWN_MECHANISM: "unknown_mechanism", "504 5.5.4 ", "Mechanism not offered";
+    NEED_TLS: "need_tls", "530 5.7.0 ", "STARTTLS first";
+    NEED_AUTH: "need_auth", "530 5.7.0 ", "Authentication required";
+    MECHANISM_NEEDS_TLS: "mechanism_needs_tls", "538 5.7.11 ", "Not without TLS";
+    NOT_TRUSTED: "not_trusted", "550 5.7.0 ", "Not for this client";
+    INJECTED: "injected", "554 5.5.0 ", "Octets in the clear behind STARTTLS; closing";
+    TLS_TOO_WEAK: "tls_too_weak", "554 5.7.0 ", "This TLS is too weak";
+    SINGLE_LABEL_SENDER: "single_label_sender", "554 5.1.8 ", "The domain is not fully qualified";
+    SINGLE_LABEL_RECIPIENT: "single_label_recipient", "554 5.1.2 ", "The domain is not fully qualified";
+    TOO_MANY_RECIPIENTS: "too_many_recipients", "452 4.5.3 ", "Too many recipients";
+    TOO_BIG: "too_big", "552 5.3.4 ", "Message is too big";
+    UTF8_RECIPIENT: "utf8_recipient", "553 5.6.7 ", "MAIL had no SMTPUTF8";
+    NO_VALID_RECIPIENTS: "no_valid_recipients", "554 5.5.1 ", "No valid recipients";
+    BY_TOO_SOON: "by_too_soon", "555 5.5.4 ", "BY is below the minimum of DELIVERBY";
+    BARE_NEWLINE: "bare_newline", "550 5.5.2 ", "Content has a bare CR or LF";
+    NUL_OCTET: "nul_octet", "550 5.6.0 ", "Content has a NUL octet";
+    LONG_LINE: "long_line", "554 5.6.0 ", "Content has a line of more than 1000 octets";
+    UNDECLARED_8BIT: "undeclared_8bit", "554 5.6.1 ", "8-bit content without BODY=8BITMIME";
+    BDAT_TRAILING: "bdat_trailing", "501 5.5.4 ", "BDAT takes a size and LAST";
+    SHUTDOWN: "shutdown", "421 4.3.2 {} ", "Service shutting down";
+    TIMEOUT: "timeout", "421 4.4.2 {} ", "Timeout";
+    TIMEOUT_BARE_LF: "timeout_bare_lf", "421 4.4.2 {} ", "Timeout; the last line ended in a bare LF, not in CRLF";
+    TOO_MANY_AUTH_FAILURES: "too_many_auth_failures", "421 4.7.0 {} ", "Too many failed authentications";
+    TOO_MANY_COMMANDS: "too_many_commands", "421 4.7.0 {} ", "Too many commands";
+    TOO_MANY_ERRORS: "too_many_errors", "421 4.7.0 {} ", "Too many errors";
+    TOO_MANY_MESSAGES: "too_many_messages", "421 4.7.0 {} ", "Too many messages in one session";
+    TOO_MANY_REFUSED: "too_many_refused_recipients", "421 4.7.0 {} ", "Too many refused recipients";
+    WRONG_PROTOCOL: "wrong_protocol", "421 4.7.0 {} ", "This port speaks SMTP";
+}
+
+impl Refusal {
+    /// The reply that says so.
+    pub(super) fn reply(&self, config: &ServerConfig) -> Option<Reply> {
+        let canned = match self {
+            Self::BareNewline => BARE_NEWLINE,
+            Self::EightBit => UNDECLARED_8BIT,
+            Self::LongLine => LONG_LINE,
+            Self::Nul => NUL_OCTET,
+            Self::Program(_) => return None,
+            Self::TooBig => TOO_BIG,
+        };
+        Reply::parse_text(canned.line(config).trim_ascii_end()).ok()
+    }
+}
+
+/// Why a text is none for its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextError {
+    /// No reply has this name.
+    Name,
+    /// It holds CR, LF or another octet that is not printable ASCII, or it is empty.
+    Octets,
+    /// The line would have more than 512 octets (RFC 5321 4.5.3.1.5).
+    Length,
+}
+
+/// The names that `texts` may have.
+pub(super) fn reply_names() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().map(|(name, ..)| *name)
+}
+
+/// All replies as they are sent, in the order of the table.
+pub(super) fn render(settings: &ServerSettings) -> Result<Vec<Box<str>>, (String, TextError)> {
+    for (name, text) in &settings.texts {
+        let fault = if !ROWS.iter().any(|(known, ..)| known == name) {
+            TextError::Name
+        } else if text.is_empty() || !text.bytes().all(|octet| matches!(octet, b'\t' | b' '..=b'~')) {
+            TextError::Octets
+        } else {
+            continue;
+        };
+        return Err((name.clone(), fault));
+    }
+    let greeting = (!settings.greeting.is_empty()).then_some(settings.greeting.as_str());
+    let replies = ROWS.iter().map(|&(name, status, text)| {
+        let own = settings.texts.iter().rev().find(|(known, _)| known == name).map(|(_, text)| text.as_str());
+        let text = match (own, name) {
+            (Some(own), _) => own,
+            (None, "greeting") => greeting.unwrap_or(if settings.lmtp { "LMTP" } else { text }),
+            (None, _) => text,
+        };
+        let (code, rest) = status.split_at(4);
+        let (enhanced, hostname) = rest.split_at(rest.find("{}").unwrap_or(rest.len()));
+        let enhanced = if settings.enhanced_status_codes { enhanced } else { "" };
+        let line = format!("{code}{enhanced}{}{text}\r\n", hostname.replace("{}", &settings.hostname));
+        let too_long = own.is_some() && line.len() > MAX_LINE;
+        if too_long { Err((name.to_owned(), TextError::Length)) } else { Ok(line.into_boxed_str()) }
+    });
+    replies.collect()
+}
 
 impl<C: Content> ServerConnection<C> {
     pub(super) fn say(&mut self, line: &str) {
         self.output.extend_from_slice(line.as_bytes());
     }
 
-    /// A reply that closes begins with our name (RFC 5321 4.2: 421, 221).
-    pub(super) fn say_closing(&mut self, status: &str, text: &str) {
+    /// Say a reply of the table.
+    pub(super) fn say_canned(&mut self, reply: Canned) {
         let Self { config, output, .. } = self;
-        push(output, &[status, " ", &config.settings().hostname, " ", text, "\r\n"]);
-    }
-
-    pub(super) fn say_or(&mut self, default: &'static str, reply: Option<&Reply>) {
-        match reply {
-            Some(reply) => self.say_reply(reply),
-            None => self.say(default),
-        }
+        output.extend_from_slice(reply.line(config).as_bytes());
     }
 
     /// The program's reply, with the enhanced code that RFC 2034 4 asks for.
     pub(super) fn say_reply(&mut self, reply: &Reply) {
-        reply.clone().or_generic_enhanced().write(&mut self.output);
+        if self.settings().enhanced_status_codes {
+            reply.clone().or_generic_enhanced().write(&mut self.output);
+        } else {
+            reply.write(&mut self.output);
+        }
         self.close_after(reply);
     }
 
@@ -98,38 +194,32 @@ impl<C: Content> ServerConnection<C> {
 
     pub(super) fn say_refusal(&mut self, refusal: &Refusal) {
         match refusal {
-            Refusal::BareNewline => self.say(BARE_NEWLINE),
-            Refusal::EightBit => self.say(UNDECLARED_8BIT),
-            Refusal::LongLine => self.say(LONG_LINE),
-            Refusal::Nul => self.say(NUL_OCTET),
+            Refusal::BareNewline => self.say_canned(BARE_NEWLINE),
+            Refusal::EightBit => self.say_canned(UNDECLARED_8BIT),
+            Refusal::LongLine => self.say_canned(LONG_LINE),
+            Refusal::Nul => self.say_canned(NUL_OCTET),
             Refusal::Program(reply) => self.say_reply(reply),
-            Refusal::TooBig => self.say(TOO_BIG),
+            Refusal::TooBig => self.say_canned(TOO_BIG),
         }
     }
 
     pub(super) fn say_answer(&mut self, answer: &Answer) {
         match answer {
-            Answer::Canned(line) => self.wrong(line),
+            Answer::Canned(reply) => self.wrong(*reply),
             Answer::Program(reply) => self.say_reply(reply),
-            Answer::Repeated(line, times) => (0..*times).for_each(|_| self.say(line)),
+            Answer::Repeated(line, times) => (0..*times).for_each(|_| self.say_canned(*line)),
             Answer::Silence => {}
         }
     }
 
     pub(super) fn greet(&mut self) {
-        let Self { config, output, .. } = self;
-        let settings = config.settings();
-        let text = match (settings.greeting.as_str(), settings.lmtp) {
-            ("", true) => "LMTP",
-            ("", false) => "ESMTP",
-            (text, _) => text,
-        };
-        push(output, &["220 ", &settings.hostname, " ", text, "\r\n"]);
+        self.say_canned(GREETING);
     }
 
     pub(super) fn say_help(&mut self) {
         let settings = self.settings();
-        let mut text = String::from(if settings.lmtp { "214 2.0.0 LHLO" } else { "214 2.0.0 EHLO HELO" });
+        let mut text = String::from(if settings.enhanced_status_codes { "214 2.0.0" } else { "214" });
+        text.push_str(if settings.lmtp { " LHLO" } else { " EHLO HELO" });
         text.push_str(" MAIL RCPT DATA RSET NOOP QUIT VRFY HELP");
         for (offered, verb) in [
             (settings.chunking, " BDAT"),
@@ -148,7 +238,7 @@ impl<C: Content> ServerConnection<C> {
 
     /// End a session in which the client speaks HTTP or TLS (B-OTH-07).
     pub(super) fn turn_away(&mut self) {
-        self.say_closing("421 4.7.0", "This port speaks SMTP");
+        self.say_canned(WRONG_PROTOCOL);
         self.ending = Some(ServerDisconnect::Protocol);
     }
 
@@ -157,14 +247,24 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// Answer a command that was wrong. The first one beyond the limit is answered 421, and ends the session (S-SES-42).
-    pub(super) fn wrong(&mut self, line: &str) {
-        if self.count_error() {
-            self.say(line);
+    pub(super) fn wrong(&mut self, reply: Canned) {
+        let config = Arc::clone(&self.config);
+        self.wrong_line(reply.line(&config));
+    }
+
+    /// The same with a reply that is not in the table. If the program asked for refusals, it is asked first.
+    pub(super) fn wrong_line(&mut self, line: &str) {
+        if !self.count_error() {
+            return;
+        }
+        match self.refusing.then(|| Reply::parse_text(line.trim_ascii_end())) {
+            Some(Ok(reply)) => self.refused = Some(reply),
+            _ => self.say(line),
         }
     }
 
-    pub(super) fn wrong_in(&mut self, line: &str, state: State<C>) -> State<C> {
-        self.wrong(line);
+    pub(super) fn wrong_in(&mut self, reply: Canned, state: State<C>) -> State<C> {
+        self.wrong(reply);
         state
     }
 
@@ -173,15 +273,15 @@ impl<C: Content> ServerConnection<C> {
         self.counts.recent_errors += 1;
         let over = self.settings().max_errors.is_some_and(|limit| self.counts.recent_errors > u64::from(limit));
         if over && self.ending.is_none() {
-            self.say_closing("421 4.7.0", "Too many errors");
+            self.say_canned(TOO_MANY_ERRORS);
             self.ending = Some(ServerDisconnect::Limit);
         }
         !over
     }
 
-    pub(super) fn answer_junk(&mut self, line: &str) {
+    pub(super) fn answer_junk(&mut self, reply: Canned) {
         if self.count_junk() {
-            self.say(line);
+            self.say_canned(reply);
         }
     }
 
@@ -192,9 +292,12 @@ impl<C: Content> ServerConnection<C> {
     }
 
     /// Refuse a command because of a limit. A client that goes on all the same makes errors (S-SES-42).
-    pub(super) fn refuse_for_limit(&mut self, line: &str) {
+    pub(super) fn refuse_for_limit(&mut self, reply: Canned) {
         if self.count_refusal() {
-            self.say(line);
+            match self.refusing.then(|| Reply::parse_text(reply.line(&self.config).trim_ascii_end())) {
+                Some(Ok(reply)) => self.refused = Some(reply),
+                _ => self.say_canned(reply),
+            }
         }
     }
 

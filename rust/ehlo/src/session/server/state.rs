@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::event::Abort;
+use super::replies::Canned;
 use super::transaction::Transaction;
 use crate::session::envelope::{Recipient, Sender};
 use crate::syntax::command::Verb;
@@ -41,7 +42,7 @@ pub(super) enum State<C> {
     /// The header of the PROXY protocol comes first.
     Proxy,
     /// The greeting refused (RFC 5321 3.1), or TLS is too weak (RFC 3207 4.1): QUIT only.
-    Refused(&'static str),
+    Refused(Canned),
 }
 
 /// What a handshake is for.
@@ -56,15 +57,51 @@ pub(super) enum Purpose {
 /// What the program was asked.
 pub(super) enum Decision<C> {
     Auth,
+    Command {
+        default: Fallback,
+        before: Box<State<C>>,
+    },
     Connect,
-    Content { transaction: Box<Transaction>, framing: Framing },
-    Hello { verb: Verb, name: String, before: Box<State<C>> },
-    Inquiry { default: &'static str, before: Box<State<C>> },
+    Content {
+        transaction: Box<Transaction>,
+        framing: Framing,
+    },
+    Hello {
+        verb: Verb,
+        name: String,
+        before: Box<State<C>>,
+    },
+    Inquiry {
+        default: Canned,
+        before: Box<State<C>>,
+    },
     Mail(Arc<Sender>),
-    Message { transaction: Box<Transaction>, answered: usize },
+    Message {
+        transaction: Box<Transaction>,
+        answered: usize,
+    },
     Proxy,
+    /// The reply of the engine, if the program has no other.
+    Refusal {
+        reply: Reply,
+        before: Box<State<C>>,
+    },
     StartTls,
-    Rcpt { transaction: Box<Transaction>, recipient: Arc<Recipient> },
+    Rcpt {
+        transaction: Box<Transaction>,
+        recipient: Arc<Recipient>,
+    },
+}
+
+/// What the engine does about a command that the program was asked about, if it has nothing to say.
+#[derive(Clone, Copy)]
+pub(super) enum Fallback {
+    Help,
+    Noop,
+    NotImplemented,
+    Quit,
+    Rset,
+    Unknown,
 }
 
 /// How content is going to be framed.
@@ -76,12 +113,12 @@ pub(super) enum Framing {
 
 /// What is said when a refused chunk is drained.
 pub(super) enum Answer {
-    Canned(&'static str),
+    Canned(Canned),
     Program(Reply),
     /// LMTP: no recipient, no reply (RFC 2033 4.3).
     Silence,
     /// LMTP: one for each recipient.
-    Repeated(&'static str, usize),
+    Repeated(Canned, usize),
 }
 
 /// Content on its way in.

@@ -232,6 +232,10 @@ fn forward_path<'a>(rest: &'a str, options: &Options) -> Result<(ForwardPath<'a>
         _ => forgiven_path(rest, "TO:", options)?,
     };
     let (path, behind) = match scan(rest, options) {
+        // Without a domain it may be the postmaster, where other mailboxes may have none, too.
+        Ok(scanned) if scanned.has_no_domain() && postmaster(rest, open).is_some() => {
+            postmaster(rest, open).ok_or(Kind::NoPath)?
+        }
         Ok(scanned) => {
             let behind = close(rest, scanned.end, open).map_err(Kind::ForwardPath)?;
             (ForwardPath::Address(scanned.address(rest)), behind)
