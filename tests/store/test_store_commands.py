@@ -229,7 +229,7 @@ def test_settings_of_serve(tmp_path: pathlib.Path) -> None:
     # FAULTS A9, D17
     file = tmp_path / "serve.toml"
     file.write_text(
-        '[deliver]\nmaildir = "box"\nmode = "660"\nrecipient_field = "X-Original-To"\nfollow_symlink = true\n'
+        '[[route]]\nto = "maildir:box"\nmode = "660"\nrecipient_field = "X-Original-To"\nfollow_symlink = true\n'
     )
     (tmp_path / "real").mkdir()
     (tmp_path / "box").symlink_to("real")
@@ -238,7 +238,7 @@ def test_settings_of_serve(tmp_path: pathlib.Path) -> None:
     (path,) = (tmp_path / "real" / "new").iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     assert b"\nX-Original-To: one@d.example\n" in path.read_bytes()
-    file.write_text('[deliver]\nmaildir = "box"\n[[listener]]\nport = 0\n')
+    file.write_text('[[route]]\nto = "maildir:box"\n[[listener]]\nport = 0\n')
     check = [sys.executable, "-m", "ehlo", "serve", str(file), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 2

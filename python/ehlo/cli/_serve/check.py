@@ -25,7 +25,7 @@ def check_place(kind: Literal["maildir", "mbox"], path: str, *, follow_symlink: 
         UsageError: mail cannot be kept there.
     """
     if os.path.islink(path) and not follow_symlink:
-        raise UsageError(f"{kind} {path}: is a symbolic link; set deliver.follow_symlink to allow it")
+        raise UsageError(f"{kind} {path}: is a symbolic link; set follow_symlink to allow it")
     try:
         if kind == "mbox" and os.path.exists(path):
             _open_file(path)
