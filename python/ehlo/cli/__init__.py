@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _bench, _dkim, _send, _serve, _sink
+from ehlo.cli import _bench, _dkim, _send, _sink
 from ehlo.cli._receive import UsageError, complain
+from ehlo.cli._serve import command as _serve
 
 __all__ = ["main"]
 

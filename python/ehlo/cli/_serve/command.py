@@ -7,26 +7,16 @@ import contextlib
 import getpass
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from ehlo._core import Envelope, Recipient, RecipientResult, Reply, Sender, SendResult
-from ehlo._errors import LocalProtocolError, OutcomeUnknown, SMTPConnectError, SMTPException
-from ehlo._sasl.credentials import Credentials, PasswordCredentials, ScramCredentials, Verdict
 from ehlo._server.handler import Handler
 from ehlo._server.listener import Listener
-from ehlo._server.prepend import prepend_fields
-from ehlo._server.session import Answer, Result, Session
-from ehlo.cli._place import check_place
 from ehlo.cli._receive import (
-    StoreHandler,
     UsageError,
     cannot_listen,
     complain,
     open_store,
-    printable,
-    received_by,
     say,
     seconds,
     size,
@@ -34,26 +24,22 @@ from ehlo.cli._receive import (
 )
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
-from ehlo.cli._serve_config import (
+from ehlo.cli._serve.check import check_place
+from ehlo.cli._serve.gate import COMMAND, Receiver
+from ehlo.cli._serve.pass_on import Forwarder
+from ehlo.cli._serve.settings import (
     PROTOCOLS,
     Listening,
     Settings,
-    domain_key,
     parse_address,
     read_file,
     read_settings,
 )
-from ehlo.cli._users import hash_line
+from ehlo.cli._serve.users import hash_line
 from ehlo.store import Store
 
-__all__ = ["add_parser", "answers_of", "worst_of"]
+__all__ = ["add_parser"]
 
-_COMMAND: Final = "ehlo serve"
-_LATER: Final = Reply(451, "4.3.0", "The next hop did not take it; try again later")
-_UNREACHABLE: Final = Reply(451, "4.4.1", "The next hop cannot be reached; try again later")
-_UNKNOWN: Final = Reply(451, "4.4.2", "The connection to the next hop broke; try again later")
-_CANNOT: Final = Reply(554, "5.6.1", "The next hop lacks what this message needs")
-_NO_RELAY: Final = "550 5.7.1 No mail for that domain here"
 
 _HELP: Final = """\
 A file of settings (TOML), all of it optional but a listener and [deliver]:
@@ -189,133 +175,6 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return read_settings(values, base)
 
 
-# ---- the handler ---------------------------------------------------------------------------------
-
-
-class _Receiver(StoreHandler):
-    """Lets users in, takes mail for some domains, and keeps it."""
-
-    __slots__ = ("_settings", "_thread")
-
-    def __init__(self, settings: Settings, store: Store | None, tools: Tools) -> None:
-        super().__init__(_COMMAND, store, None if settings.quiet else say, tools.in_thread)
-        self._settings = settings
-        self._thread: Callable[..., Awaitable[Any]] = tools.in_thread
-
-    async def on_auth(self, session: Session, credentials: Credentials) -> Verdict:
-        """Look into the users' file as it was last read."""
-        users = self._settings.users
-        if users is None or credentials.authzid not in ("", credentials.username):
-            return False  # nobody acts as somebody else
-        if isinstance(credentials, ScramCredentials):
-            return users.keys(credentials.username)
-        if isinstance(credentials, PasswordCredentials):
-            return bool(await self._thread(users.check, credentials.username, credentials.password))
-        return False
-
-    def on_rcpt(self, session: Session, recipient: Recipient) -> Result:
-        """Mail for others is taken from users only (RFC 5321 7.9). Postmaster is always here (RFC 5321 4.5.1)."""
-        domains = self._settings.domains
-        if domains is None or session.identity is not None:
-            return None
-        domain = getattr(recipient.path, "domain", None)
-        return None if domain is None or domain_key(domain) in domains else _NO_RELAY
-
-    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
-        """Keep it."""
-        return self.take(session, envelope, content)
-
-
-class _Forwarder(_Receiver):
-    """Passes mail on to the next hop, and the next hop's word back: nothing is kept here in between."""
-
-    __slots__ = ("_pool",)
-
-    def __init__(self, settings: Settings, pool: Any, tools: Tools) -> None:
-        super().__init__(settings, None, tools)
-        self._pool = pool
-
-    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
-        refused = self.looped(content)
-        return refused if refused is not None else self._forward(session, envelope, content)
-
-    async def _forward(self, session: Session, envelope: Envelope, content: bytes) -> Answer:
-        now = datetime.now().astimezone()
-        # A relay adds Received and nothing else (RFC 5321 4.4, 6.4).
-        message = prepend_fields(received_by(session, envelope, now), content)
-        recipients = list(envelope.recipients)
-        error: SMTPException | None = None
-        try:
-            result: SendResult | None = await self._pool.send(message, _onward(envelope.sender), recipients)
-        except SMTPException as exc:
-            error, result = exc, exc.result
-        except LocalProtocolError as exc:  # what we took, our client does not send
-            complain(f"{_COMMAND}: a message cannot go to the next hop: {exc}")
-            return _CANNOT
-        if error is not None:
-            complain(f"{_COMMAND}: the next hop did not take a message: {printable(str(error))}")
-        replies = answers_of(result, error, len(recipients))
-        if any(reply.is_positive for reply in replies):
-            self.say(now, session, envelope, len(content))
-        return replies if session.protocol.removeprefix("UTF8").startswith("LMTP") else worst_of(replies)
-
-
-def _onward(sender: Sender) -> Sender:
-    """The reverse-path for the next hop, with what is end to end. AUTH= is not: whom we believe, it need not."""
-    return Sender(
-        sender.path,
-        body=sender.body,
-        smtputf8=sender.smtputf8,
-        ret=sender.ret,
-        envid=sender.envid,
-        mt_priority=sender.mt_priority,
-        requiretls=sender.requiretls,
-    )
-
-
-def answers_of(result: SendResult | None, error: SMTPException | None, count: int) -> list[Reply]:
-    """What to tell our client of each recipient, after what the next hop said.
-
-    Arguments:
-        result: what became of the message, if there is one.
-        error: what the client raised, if it did.
-        count: of recipients.
-
-    Example::
-
-        answers_of(await pool.send(...), None, 2)
-    """
-    if result is None:
-        unknown = isinstance(error, OutcomeUnknown)
-        unreachable = isinstance(error, SMTPConnectError)
-        return [_UNKNOWN if unknown else _UNREACHABLE if unreachable else _LATER] * count
-    return [_answer(one, result) for one in result.recipients]
-
-
-def _answer(one: RecipientResult, result: SendResult) -> Reply:
-    reply = one.reply
-    if reply is None:
-        match result.failure:
-            case "lost" | "unknown" | "mailmax" | "aborted" | None:
-                return _UNKNOWN
-            case _:
-                return _CANNOT
-    if reply.is_positive:
-        return reply
-    # 421 would end our own session, and what it says of AUTH and TLS is between us and it (RFC 4954 6, RFC 3207 4).
-    return _LATER if reply.code == 421 or 530 <= reply.code < 540 else reply
-
-
-def worst_of(replies: Sequence[Reply]) -> Reply:
-    """The one reply that SMTP has for all recipients: the first of the highest class, so that no failure is hidden.
-
-    Example::
-
-        worst_of([Reply(250), Reply(452)]).code  # 452
-    """
-    return max(replies, key=lambda reply: reply.code // 100)
-
-
 # ---- the command ---------------------------------------------------------------------------------
 
 
@@ -332,12 +191,12 @@ class _ServeJob(Job):
             handler: Handler
             if settings.hop is not None:
                 pool = await stack.enter_async_context(tools.adapter.Pool(**settings.hop_options))
-                handler = _Forwarder(settings, pool, tools)
+                handler = Forwarder(settings, pool, tools)
             else:
                 store = _open_store(settings)
                 if store is not None:
                     stack.callback(store.close)
-                handler = _Receiver(settings, store, tools)
+                handler = Receiver(settings, store, tools)
             yield [(handler, self._options(listener)) for listener in settings.listeners]
 
     def _options(self, listener: Listening) -> dict[str, Any]:
@@ -364,16 +223,16 @@ class _ServeJob(Job):
             if listener.mode is not None and listener.address.path is not None:
                 os.chmod(listener.address.path, listener.mode)
             for address in server.addresses:
-                lines.append(f"{_COMMAND}: listening on {where_text(address)} ({_words(listener)})")
+                lines.append(f"{COMMAND}: listening on {where_text(address)} ({_words(listener)})")
         say("\n".join(lines))
 
     def _reload(self) -> None:
         try:
             self._settings.reload()
         except UsageError as exc:
-            complain(f"{_COMMAND}: nothing was changed: {exc}")
+            complain(f"{COMMAND}: nothing was changed: {exc}")
         else:
-            say(f"{_COMMAND}: read certificate and users again")
+            say(f"{COMMAND}: read certificate and users again")
 
 
 def _words(listener: Listening) -> str:
@@ -429,7 +288,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_store(settings)
     if arguments.check:
         count = len(settings.listeners)
-        say(f"{_COMMAND}: the settings are good: {count} listener{'s' if count != 1 else ''}, {settings.deliver}")
+        say(f"{COMMAND}: the settings are good: {count} listener{'s' if count != 1 else ''}, {settings.deliver}")
         return 0
-    say(totals(_COMMAND, run_job(_ServeJob(settings))))
+    say(totals(COMMAND, run_job(_ServeJob(settings))))
     return 0

@@ -22,9 +22,9 @@ import pytest
 import ehlo
 import ehlo.cli
 from ehlo.cli._receive import UsageError
-from ehlo.cli._serve import answers_of, worst_of
-from ehlo.cli._serve_config import parse_address, read_settings
-from ehlo.cli._users import Users, hash_line
+from ehlo.cli._serve.pass_on import answers_of, worst_of
+from ehlo.cli._serve.settings import parse_address, read_settings
+from ehlo.cli._serve.users import Users, hash_line
 from ehlo.testing import SMTPServer
 
 trustme = pytest.importorskip("trustme")
@@ -622,7 +622,7 @@ def test_check(place: Place, capsys: pytest.CaptureFixture[str], usage: Callable
 
 
 def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
     (settings,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     (place.path / "cert.pem").rename(place.path / "fullchain.pem")
     (place.path / "key.pem").rename(place.path / "privkey.pem")

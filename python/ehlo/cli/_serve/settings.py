@@ -18,7 +18,7 @@ from ehlo._server.limits import Limits
 from ehlo._server.trust import Networks
 from ehlo.cli._receive import TIMERS, UsageError, first_line, host_name
 from ehlo.cli._run import LOOPS
-from ehlo.cli._users import Users
+from ehlo.cli._serve.users import Users
 
 __all__ = ["PROTOCOLS", "Address", "Listening", "Settings", "parse_address", "read_settings"]
 

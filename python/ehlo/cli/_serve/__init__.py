@@ -1,0 +1,1 @@
+"""``ehlo serve``: a room for each of its jobs. The command itself is in ``command``."""
