@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ehlo._core import ClientAttributes, Message, ProxyHeader, Reply, ServerConnection
 from ehlo._errors import EhloError
@@ -165,6 +165,11 @@ class Session:
     def errors(self) -> int:
         """The client's errors so far."""
         return self._conn.errors
+
+    @property
+    def refusals(self) -> dict[Literal["connect", "auth", "mail", "rcpt", "content", "other"], int]:
+        """Replies 4yz and 5yz so far, by the command that they answer: "connect" is in place of the greeting."""
+        return self._conn.refusals
 
     @property
     def commands(self) -> int:
