@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -19,6 +20,9 @@ __all__ = ["Format", "Trail", "json_line", "text_line"]
 
 Format: TypeAlias = Literal["text", "json"]
 
+# Most values are of these characters, and stand as they are.
+_PLAIN: Final = re.compile(r"[!#-\[\]-~]+").fullmatch
+_ENCODE: Final = json.JSONEncoder(default=str).encode
 # Recipients that one line names. Each delivery has a line of its own.
 _NAMED: Final = 50
 # Characters of a value: more than a path, a reply or a parameter has.
@@ -32,9 +36,23 @@ _FORGIVEN: Final = ("space_after_colon", "bare_paths", "extra_space", "dots_in_l
 _LOGGERS: Final = ("ehlo",)
 
 
-def _now(clock: float) -> str:
-    """RFC 3339 in UTC, with milliseconds."""
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(clock))}.{int(clock % 1 * 1000):03}Z"
+class _Second:
+    """The text of one second of time: most lines have that of the line before."""
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._text = ""
+
+    def text(self, clock: float) -> str:
+        """RFC 3339 in UTC, with milliseconds."""
+        number = int(clock)
+        if number != self._number:
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(number))
+            self._number = number
+        return f"{self._text}.{int((clock - number) * 1000):03}Z"
+
+
+_SECOND: Final = _Second()
 
 
 def text_line(clock: float, event: str, fields: Iterable[tuple[str, Any]], *, with_time: bool = True) -> str:
@@ -49,18 +67,22 @@ def text_line(clock: float, event: str, fields: Iterable[tuple[str, Any]], *, wi
         >>> text_line(0, "refused", [("reply", "550 5.1.1 no such user")])
         '1970-01-01T00:00:00.000Z refused reply="550 5.1.1 no such user"'
     """
-    words = [_now(clock), event] if with_time else [event]
-    words += [f"{key}={_value(value)}" for key, value in fields]
+    words = [_SECOND.text(clock), event] if with_time else [event]
+    for key, value in fields:
+        if (type(value) is str and len(value) <= _LONGEST and _PLAIN(value)) or type(value) is int:  # most are
+            words.append(f"{key}={value}")
+        elif type(value) is list:
+            words.append(f"{key}={','.join(map(_quoted, value))}")
+        else:
+            words.append(f"{key}={_quoted(value)}")
     return " ".join(words)
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(_value, value)) or '""'
+def _quoted(value: Any) -> str:
     text = str(value)
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "…"
-    if text.isprintable() and text and not ('"' in text or " " in text or "\\" in text):
+    if text and text.isprintable() and not (" " in text or '"' in text or "\\" in text):
         return text
     return '"' + escaped(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
@@ -73,16 +95,10 @@ def json_line(clock: float, event: str, fields: Iterable[tuple[str, Any]]) -> st
         >>> json_line(0, "accepted", [("id", "01"), ("size", 9)])
         '{"time": "1970-01-01T00:00:00.000Z", "event": "accepted", "id": "01", "size": 9}'
     """
-    return json.dumps({"time": _now(clock), "event": event, **{key: _plain(value) for key, value in fields}})
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    text = str(value)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    line: dict[str, Any] = {"time": _SECOND.text(clock), "event": event}
+    for key, value in fields:
+        line[key] = value[:_LONGEST] + "…" if type(value) is str and len(value) > _LONGEST else value
+    return _ENCODE(line)
 
 
 class Trail:
@@ -162,7 +178,7 @@ class Trail:
         if self.watch is not None:
             self.watch(event, fields)
         if level < INFO or not self._quiet:
-            present = [(key, value) for key, value in fields.items() if value is not None]
+            present = [pair for pair in fields.items() if pair[1] is not None]
             self._writer.write(self._line(event, present), level)
 
     def _line(self, event: str, fields: list[tuple[str, Any]]) -> str:
