@@ -40,16 +40,15 @@ class _Second:
     """The text of one second of time: most lines have that of the line before."""
 
     def __init__(self) -> None:
-        self._number = -1
-        self._text = ""
+        self._last = (-1, "")  # both at once: another thread may write lines, too
 
     def text(self, clock: float) -> str:
         """RFC 3339 in UTC, with milliseconds."""
-        number = int(clock)
-        if number != self._number:
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(number))
-            self._number = number
-        return f"{self._text}.{int((clock - number) * 1000):03}Z"
+        number, text = self._last
+        if number != int(clock):
+            number, text = int(clock), time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(clock))
+            self._last = (number, text)
+        return f"{text}.{int((clock - number) * 1000):03}Z"
 
 
 _SECOND: Final = _Second()
@@ -135,6 +134,7 @@ class Trail:
         self._listener = _Listener(self)
         self._before: list[tuple[logging.Logger, int, bool]] = []
         self.watch: Callable[[str, dict[str, Any]], None] | None = None
+        """Gets every event as well, with its fields: what counts them. To be set before the ``with`` block."""
 
     def __enter__(self) -> Self:
         for name in _LOGGERS:
