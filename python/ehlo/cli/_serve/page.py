@@ -59,6 +59,8 @@ caption { text-align: left; color: var(--soft); font-size: .875rem; padding-bott
 th, td { text-align: left; padding: .375rem .75rem .375rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { font-weight: 600; }
+.small { width: auto; }
+.small .number { padding-left: 1rem; }
 td.name { overflow-wrap: anywhere; min-width: 9rem; }
 .number { text-align: right; white-space: nowrap; }
 .note { background: var(--warn); border-left: .25rem solid var(--mark); border-radius: .25rem; padding: .5rem .75rem;
@@ -135,7 +137,7 @@ def _tiles(figures: Snapshot) -> str:
         size = _octets(totals.octets) + ("" if totals.free is None else f", {_octets(totals.free)} free")
         queued = totals.ready + totals.owned + totals.held
         tiles += [
-            ("Recipients in the queue", _count(queued), f"{_count(totals.messages)} messages"),
+            ("In the queue", _count(queued), f"recipients of {_count(totals.messages)} messages"),
             ("Oldest message", oldest, size),
         ]
     tiles += [
@@ -218,7 +220,7 @@ def _states(figures: Snapshot) -> str:
         )
     )
     return (
-        "<section><h2>Recipients by state</h2><table><thead><tr>"
+        "<section><h2>Recipients by state</h2><table class="small"><thead><tr>"
         '<th scope="col">State</th><th scope="col" class="number">Recipients</th><th scope="col"></th>'
         f"</tr></thead><tbody>{rows}</tbody></table></section>"
     )
@@ -270,7 +272,7 @@ def _refusals(figures: Snapshot) -> str:
         for command, count in figures.refusals.items()
     )
     return (
-        "<section><h2>Refusals of the last hour</h2><table><thead><tr>"
+        "<section><h2>Refusals of the last hour</h2><table class="small"><thead><tr>"
         '<th scope="col">At</th><th scope="col" class="number">Replies</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></section>"
     )
