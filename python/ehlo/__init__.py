@@ -90,6 +90,7 @@ from ehlo._errors import (
     SMTPServerDisconnected,
     SMTPTimeoutError,
 )
+from ehlo._idna import domain_to_ascii
 from ehlo._sasl.client import ClientMechanism, client_mechanism
 from ehlo._sasl.credentials import (
     CramCredentials,
@@ -208,6 +209,7 @@ __all__ = [
     "decisions_of",
     "dkim_fields",
     "dkim_header",
+    "domain_to_ascii",
     "dot_stuff",
     "dot_unstuff",
     "parse_command",

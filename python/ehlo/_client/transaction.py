@@ -14,7 +14,7 @@ from ehlo._client.link import Link
 from ehlo._client.message import SendableMessage, content_of
 from ehlo._client.outcomes import sender_error
 from ehlo._client.paths import RecipientLike, SenderLike, ascii_path, naming_address
-from ehlo._core import Reply, SendResult
+from ehlo._core import Capabilities, Reply, SendResult
 from ehlo._errors import LocalProtocolError, SMTPException
 
 __all__ = ["Transaction", "TransactionClient"]
@@ -123,6 +123,21 @@ class Transaction:
             self._over = True
             link.results.clear()
             self._client._busy = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server of this connection offers.
+
+        Raises:
+            LocalProtocolError: the transaction is not begun.
+
+        Example::
+
+            can_chunk = "CHUNKING" in transaction.capabilities
+        """
+        if self._link is None:
+            raise LocalProtocolError("the transaction is not begun: use it with 'async with'")
+        return self._link.conn.capabilities
 
     # ---- steps -----------------------------------------------------------------------------------
 

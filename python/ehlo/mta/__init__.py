@@ -17,7 +17,7 @@ from ehlo.mta._handler import QueueHandler, StreamingQueueHandler
 from ehlo.mta._open import open_queue
 from ehlo.mta._queue import Queue, RouteState
 from ehlo.mta._retry import RetrySchedule
-from ehlo.mta._routes import Fail, Hold, Lmtp, Maildir, Mx, Route, SmartHost
+from ehlo.mta._routes import Fail, Hold, Lmtp, Maildir, Mbox, Mx, Route, SmartHost
 from ehlo.mta._spool import Changed, Entry, Selection, Spool, SpoolError, Suspension, Totals
 from ehlo.mta._sqlite_spool import SqliteSpool
 from ehlo.mta._tls_policy import TlsPolicy
@@ -33,6 +33,7 @@ __all__ = [
     "JsonFormatter",
     "Lmtp",
     "Maildir",
+    "Mbox",
     "Mx",
     "Queue",
     "QueueHandler",

@@ -1,10 +1,11 @@
-"""How the messages of one route are handed over: by SMTP or LMTP, or into a Maildir."""
+"""How the messages of one route are handed over: by SMTP or LMTP, or into a mailbox."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import anyio.to_thread
 
@@ -13,14 +14,14 @@ from ehlo import store
 from ehlo.mta._attempt import Attempt
 from ehlo.mta._link import Link, Target, open_link
 from ehlo.mta._model import Content, Message, Outcome, Recipient
-from ehlo.mta._routes import Maildir
+from ehlo.mta._routes import Maildir, Mbox
 from ehlo.mta._tls_policy import TlsPolicy
 
-__all__ = ["Handed", "Means", "OverSmtp", "ToMaildir"]
+__all__ = ["Handed", "Means", "OverSmtp", "ToMailbox"]
 
 # Seconds for which an address that failed comes last.
 _DEAD: Final = 60.0
-# Maildirs that are kept open.
+# Mailboxes that are kept open.
 _STORES: Final = 1000
 
 
@@ -129,16 +130,16 @@ class _Envelope:
     recipients: tuple[ehlo.Recipient, ...]
 
 
-class ToMaildir:
-    """Into a Maildir for each recipient, with Return-Path on top (RFC 5321 4.4).
+class ToMailbox:
+    """Into a Maildir or an mbox file for each recipient, with Return-Path on top (RFC 5321 4.4).
 
     Arguments:
-        route: where the folders are.
+        route: where the mailboxes are.
     """
 
-    def __init__(self, route: Maildir) -> None:
+    def __init__(self, route: Maildir | Mbox) -> None:
         self._route = route
-        self._stores: dict[str, store.Maildir] = {}
+        self._stores: dict[str, store.Store] = {}
 
     async def hand_over(
         self, message: Message, recipients: list[Recipient], content: Content, link: Link | None, now: float
@@ -162,7 +163,7 @@ class ToMaildir:
             finally:
                 delivery.abort()  # without effect behind the commit
         except OSError as exc:
-            return Outcome(recipient, "deferred", ehlo.Reply(451, "4.3.0", f"The Maildir: {exc.strerror or exc}"))
+            return Outcome(recipient, "deferred", ehlo.Reply(451, "4.3.0", f"The mailbox: {exc.strerror or exc}"))
         return Outcome(recipient, "delivered", ehlo.Reply(250, "2.0.0", "Delivered to the mailbox"))
 
     def _begin(self, folder: str, envelope: ehlo.Envelope) -> store.Delivery:
@@ -170,5 +171,17 @@ class ToMaildir:
         if box is None:
             if len(self._stores) >= _STORES:
                 self._stores.clear()
-            box = self._stores[folder] = store.Maildir(folder, mode=self._route.mode, parents=True)
+            box = self._stores[folder] = self._open(folder)
         return box.begin(envelope)
+
+    def _open(self, place: str) -> store.Store:
+        route = self._route
+        options: dict[str, Any] = {
+            "mode": route.mode,
+            "recipient_field": route.recipient_field,
+            "follow_symlink": route.follow_symlink,
+        }
+        if isinstance(route, Maildir):
+            return store.Maildir(place, parents=True, **options)
+        os.makedirs(os.path.dirname(place) or ".", 0o700, exist_ok=True)
+        return store.Mbox(place, **options)

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from ehlo import LocalProtocolError, Login, Recipient, Reply
 from ehlo.mta._tls_policy import TlsLevel, TlsPolicy
-from ehlo.store import expand
+from ehlo.store import RecipientField, expand
 
-__all__ = ["Fail", "Hold", "Lmtp", "Maildir", "Mx", "Route", "SmartHost"]
+__all__ = ["Fail", "Hold", "Lmtp", "Maildir", "Mbox", "Mx", "Route", "SmartHost"]
 
 
 def _policy(tls: TlsPolicy | TlsLevel) -> TlsPolicy:
@@ -49,6 +49,7 @@ class SmartHost:
         tls: the policy, or its level. By default ``"verified"`` with ``auth``, else ``"opportunistic"``.
         auth: a :class:`ehlo.Login`, or user name and password.
         source_address: the address to connect from.
+        path: of a Unix socket to connect to instead.
 
     Example::
 
@@ -61,10 +62,13 @@ class SmartHost:
     tls: TlsPolicy | TlsLevel | None = None
     auth: Login | tuple[str, str] | None = field(default=None, repr=False)
     source_address: str | None = None
+    path: str | None = None
 
     @property
     def policy(self) -> TlsPolicy:
         """The policy in force."""
+        if self.tls is None and self.path is not None:
+            return TlsPolicy("off")
         if self.tls is None:
             return TlsPolicy("opportunistic" if self.auth is None else "verified")
         return _policy(self.tls)
@@ -72,7 +76,7 @@ class SmartHost:
     @property
     def key(self) -> str:
         """See :data:`Route`."""
-        return f"relay:{self.host}:{self.port}"
+        return f"relay:{self.host}:{self.port}" if self.path is None else f"relay:unix:{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Lmtp:
     Attributes:
         where: ``"unix:/run/dovecot/lmtp"``, ``"host:24"`` or ``"[::1]:24"``.
         tls: the policy, or its level.
+        auth: a :class:`ehlo.Login`, or user name and password.
 
     Raises:
         LocalProtocolError: ``where`` is neither.
@@ -94,6 +99,7 @@ class Lmtp:
     where: str
     _: KW_ONLY
     tls: TlsPolicy | TlsLevel = "off"
+    auth: Login | tuple[str, str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.path is None:
@@ -124,29 +130,22 @@ class Lmtp:
 
 
 @dataclass(frozen=True, slots=True)
-class Maildir:
-    """A Maildir on this machine: final delivery, by :class:`ehlo.store.Maildir`.
-
-    Attributes:
-        path: the folder. ``{local_part}`` and ``{domain}`` stand for parts of the recipient's address, as
-            :func:`ehlo.store.expand` fills them in: an address never leaves its place in the path.
-        mode: permissions of the files.
-
-    Example::
-
-        Maildir("/var/mail/{domain}/{local_part}")
-    """
+class Mailbox:
+    """What :class:`Maildir` and :class:`Mbox` have in common."""
 
     path: str | os.PathLike[str]
     mode: int = 0o600
+    _: KW_ONLY
+    recipient_field: RecipientField | None = None
+    follow_symlink: bool = False
 
     @property
     def key(self) -> str:
         """See :data:`Route`."""
-        return "maildir"
+        return type(self).__name__.lower()
 
     def folder(self, recipient: Recipient) -> str:
-        """The folder of a recipient.
+        """The place of a recipient's mailbox.
 
         Raises:
             LocalProtocolError: the path has another name in braces.
@@ -156,6 +155,34 @@ class Maildir:
             Maildir("/var/mail/{local_part}").folder(ehlo.Recipient("joe@example.org"))  # "/var/mail/joe"
         """
         return expand(os.fspath(self.path), recipient.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Maildir(Mailbox):
+    """A Maildir on this machine: final delivery, by :class:`ehlo.store.Maildir`.
+
+    Attributes:
+        path: the folder. ``{local_part}`` and ``{domain}`` stand for parts of the recipient's address, as
+            :func:`ehlo.store.expand` fills them in: an address never leaves its place in the path.
+        mode: permissions of the files.
+        recipient_field: the header field that names the recipient; ``None``: none.
+        follow_symlink: the folder may be a symbolic link.
+
+    Example::
+
+        Maildir("/var/mail/{domain}/{local_part}", recipient_field="Delivered-To")
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Mbox(Mailbox):
+    """An mbox file on this machine: final delivery, by :class:`ehlo.store.Mbox`. Attributes are those of
+    :class:`Maildir`; ``path`` is the file.
+
+    Example::
+
+        Mbox("/var/mail/{local_part}")
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +237,6 @@ class Hold:
         return "hold"
 
 
-Route: TypeAlias = Mx | SmartHost | Lmtp | Maildir | Fail | Hold
+Route: TypeAlias = Mx | SmartHost | Lmtp | Maildir | Mbox | Fail | Hold
 """Which way a recipient goes. Its ``key`` names the next hop: recipients with one key share connections and limits, and
 an administrator suspends a route by it. That of :class:`Mx` is made of the names of the servers."""

@@ -13,9 +13,9 @@ from ehlo.mta._channel import Limits
 from ehlo.mta._clock import Clock
 from ehlo.mta._events import Counters
 from ehlo.mta._link import Target
-from ehlo.mta._means import Means, OverSmtp, ToMaildir
+from ehlo.mta._means import Means, OverSmtp, ToMailbox
 from ehlo.mta._model import Message, Outcome, Recipient
-from ehlo.mta._routes import Fail, Hold, Lmtp, Maildir, Mx, Route, SmartHost
+from ehlo.mta._routes import Fail, Hold, Lmtp, Maildir, Mbox, Mx, Route, SmartHost
 from ehlo.mta._tls_policy import TlsLevel, TlsPolicy
 
 __all__ = ["Destination", "RouteFunction", "Router", "TlsFunction"]
@@ -134,7 +134,7 @@ class Router:
                 return Outcome(recipient, "failed", route.status)
             case Hold():
                 return Outcome(recipient, "held", ehlo.Reply(450, "4.7.1", f"Held: {route.reason}"))
-            case SmartHost() | Lmtp() | Maildir():
+            case SmartHost() | Lmtp() | Maildir() | Mbox():
                 fixed = (route, message.requiretls)
                 destination = self._fixed.get(fixed)
                 if destination is None:
@@ -143,11 +143,11 @@ class Router:
                 return destination
         raise TypeError(f"route() must return a route of ehlo.mta, not {type(route).__name__}")
 
-    def _means(self, route: SmartHost | Lmtp | Maildir, requiretls: bool) -> Means:
-        if isinstance(route, Maildir):
-            return ToMaildir(route)
+    def _means(self, route: SmartHost | Lmtp | Maildir | Mbox, requiretls: bool) -> Means:
+        if isinstance(route, Maildir | Mbox):
+            return ToMailbox(route)
         if isinstance(route, SmartHost):
-            target = Target(route.host, route.host, route.port)
+            target = Target(route.host, None if route.path is not None else route.host, route.port, route.path)
             return self._over(
                 (target,), route.policy, requiretls, self._config, auth=route.auth, source_address=route.source_address
             )
@@ -155,7 +155,7 @@ class Router:
             target = Target("localhost", path=route.path)
         else:
             target = Target(route.address[0], *route.address)
-        return self._over((target,), route.policy, False, self._lmtp_config)
+        return self._over((target,), route.policy, False, self._lmtp_config, auth=route.auth)
 
     def _over(
         self, targets: tuple[Target, ...], policy: TlsPolicy, requiretls: bool, config: ehlo.ClientConfig, **how: Any

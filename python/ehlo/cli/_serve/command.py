@@ -1,4 +1,4 @@
-"""``ehlo serve``: a receiving server as it is deployed: several listeners, TLS, users, limits, and where mail goes."""
+"""``ehlo serve``: its arguments, its start and its end."""
 
 from __future__ import annotations
 
@@ -7,74 +7,41 @@ import contextlib
 import getpass
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from ehlo._server.handler import Handler
-from ehlo._server.listener import Listener
-from ehlo.cli._receive import (
-    UsageError,
-    cannot_listen,
-    complain,
-    open_store,
-    say,
-    seconds,
-    size,
-    totals,
-)
+import ehlo
+from ehlo._server.listener import Listener as Server
+from ehlo.cli._receive import UsageError, cannot_listen, complain, say, seconds, size, totals
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
 from ehlo.cli._serve.check import check_place
-from ehlo.cli._serve.gate import COMMAND, Receiver
-from ehlo.cli._serve.pass_on import Forwarder
-from ehlo.cli._serve.settings import (
-    PROTOCOLS,
-    Listening,
-    Settings,
-    parse_address,
-    read_file,
-    read_settings,
-)
+from ehlo.cli._serve.front import in_front, load_filter
+from ehlo.cli._serve.gate import COMMAND, Gate, WayOut
+from ehlo.cli._serve.listeners import Served, served
+from ehlo.cli._serve.offers import Offers, ask_offers, offers_of
+from ehlo.cli._serve.pass_on import PassOn, pool_options
+from ehlo.cli._serve.routes import Way
+from ehlo.cli._serve.settings import PROTOCOLS, Settings, parse_address, read_file, read_settings, settings_help
+from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.users import hash_line
-from ehlo.store import Store
 
 __all__ = ["add_parser"]
 
+_ASK_SECONDS: Final = 5.0
 
-_HELP: Final = """\
-A file of settings (TOML), all of it optional but a listener and [deliver]:
+_HELP: Final = f"""\
+FILE is TOML. docs/serve.md explains it, with examples that can be copied. Its tables and keys:
 
-  hostname = "mx.example.org"      # default: the machine's
-  [tls]
-  certificate = "fullchain.pem"    # SIGHUP reads it, and the users, again
-  key = "privkey.pem"              # default: in the file of the certificate
-  [auth]
-  users = "users"                  # lines made by: ehlo serve --hash-password NAME
-  in_clear = false                 # offer AUTH without TLS, too: behind what ends TLS for us
-  [limits]                         # 0 is no limit
-  max_connections, max_connections_per_network, max_size, max_recipients, max_messages, max_errors,
-  command_seconds, session_seconds, content_seconds, handler_seconds, content_rate, auth_delay_seconds
-  [deliver]                        # one of
-  maildir = "inbox"                # or mbox = FILE, or discard = true; for the first two
-  mode = "600"                     # of files: 600, 640 or 660
-  follow_symlink = false           # may the place be a symbolic link?
-  recipient_field = "none"         # or Delivered-To, or X-Original-To: once for each recipient
-  smtp = "relay.example.org:25"    # or lmtp = "unix:/run/lmtp": a next hop, and for it
-  tls = "opportunistic"            # off, opportunistic, required, implicit
-  user = "us"                      # with password_file = FILE
-  connections = 10
-  domains = ["example.org"]        # taken from clients that have not authenticated; default: all
-  [[listener]]                     # again for each
-  protocol = "smtp"                # smtp, submission, submissions (implicit TLS), lmtp
-  host = "0.0.0.0"                 # default 127.0.0.1; port: 25, 587, 465, 24
-  path = "/run/ehlo/lmtp"          # a Unix socket instead, with mode = "660" for who may connect
-  require_tls = false              # not for a public port 25
-  trusted = ["10.0.0.0/8"]         # who may speak: proxy = true, xclient = true, xforward = true
+{settings_help()}
 
-Relative paths start from the file's directory. Options go before the file. SIGINT and SIGTERM drain: open transactions
-may end within the deadline; a second one cuts them. A users' line is NAME:$scrypt$ln=15,r=8,p=1$SALT$HASH (RFC 7914),
-or with --scram NAME:$scram-sha-256$i=10000$SALT$STORED$SERVER (RFC 7677), in base64; with --scram for all, SCRAM is
-offered beside PLAIN and LOGIN. Exit status: 0, or 2 for wrong usage.
+Relative paths start from the folder of the file. Options go before the file. SIGINT and SIGTERM drain: open
+transactions may end within the deadline; a second signal cuts them. SIGHUP reads again the files that are named:
+users, certificate, aliases, recipients, senders. A line of the file of users is
+NAME:$scrypt$ln=15,r=8,p=1$SALT$HASH (RFC 7914), or with --scram NAME:$scram-sha-256$i=10000$SALT$STORED$SERVER
+(RFC 7677), in base64; where every user has the latter, SCRAM is offered beside PLAIN and LOGIN.
+Exit status: 0, or 2 for wrong usage.
 """
 
 
@@ -106,7 +73,7 @@ def add_parser(commands: Any) -> None:
     way.add_argument("--to-smtp", metavar="HOST[:PORT]", help="pass them on by SMTP")
     way.add_argument("--to-lmtp", metavar="ADDRESS", help="pass them on by LMTP")
     what.add_argument(
-        "--domain", metavar="NAME", action="append", help="take mail for this one; again for each (default: for all)"
+        "--domain", metavar="NAME", action="append", help="take mail for this domain; again for each (default: for all)"
     )
     how = parser.add_argument_group("protocol")
     how.add_argument("--hostname", metavar="NAME", help="this server's name (default: the machine's)")
@@ -151,16 +118,11 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     put("tls", "key", path(arguments.key))
     put("auth", "users", path(arguments.users))
     put("limits", "max_size", arguments.max_size)
-    hop = arguments.to_smtp or arguments.to_lmtp
-    if any(value is not None for value in (arguments.maildir, arguments.mbox, arguments.discard, hop)):
-        domains = values.get("deliver", {}).get("domains") if isinstance(values.get("deliver"), dict) else None
-        values["deliver"] = {} if domains is None else {"domains": domains}
-        put("deliver", "maildir", path(arguments.maildir))
-        put("deliver", "mbox", path(arguments.mbox))
-        put("deliver", "discard", arguments.discard)
-        put("deliver", "smtp", arguments.to_smtp)
-        put("deliver", "lmtp", arguments.to_lmtp)
-    put("deliver", "domains", arguments.domain)
+    way = _way(arguments, here)
+    if way is not None:
+        values["route"] = [way]
+    elif arguments.domain is not None:
+        raise UsageError("--domain goes with --maildir, --mbox, --discard, --to-smtp or --to-lmtp; else use [[route]]")
     listeners: list[dict[str, Any]] = []
     for protocol in PROTOCOLS:
         for text in getattr(arguments, protocol) or ():
@@ -172,91 +134,123 @@ def _settings(arguments: argparse.Namespace) -> Settings:
                 listeners.append(one | {"host": address.host, "port": address.port})
     if listeners:
         values["listener"] = listeners
-    return read_settings(values, base)
+    return read_settings(values, base, arguments.file)
+
+
+def _way(arguments: argparse.Namespace, here: str) -> dict[str, Any] | None:
+    """The options as one [[route]]."""
+    given = {
+        "--maildir": arguments.maildir and f"maildir:{os.path.join(here, arguments.maildir)}",
+        "--mbox": arguments.mbox and f"mbox:{os.path.join(here, arguments.mbox)}",
+        "--discard": arguments.discard and "discard",
+        "--to-smtp": arguments.to_smtp and f"smtp:{arguments.to_smtp}",
+        "--to-lmtp": arguments.to_lmtp and f"lmtp:{arguments.to_lmtp}",
+    }
+    for option, to in given.items():
+        if to:
+            way: dict[str, Any] = {"where": option, "to": to}
+            return way if arguments.domain is None else way | {"domains": arguments.domain}
+    return None
+
+
+# ---- the server ----------------------------------------------------------------------------------
+
+
+class _ServeJob(Job):
+    def __init__(self, site: Site) -> None:
+        super().__init__(site.settings.loop, site.settings.deadline)
+        self._site = site
+        self._filter = load_filter(site.settings)
+        self._served: list[Served] = []
+        self.reload = self._reload
+
+    @contextlib.asynccontextmanager
+    async def open(self, tools: Tools) -> AsyncIterator[list[Wanted]]:
+        site = self._site
+        settings = site.settings
+        async with contextlib.AsyncExitStack() as stack:
+            out = await self._out(tools, stack)
+            gate = Gate(site, out, None if settings.quiet else say, tools.in_thread)
+            handler = in_front(self._filter, gate)
+            self._served = served(site, await self._offers(tools))
+            yield [(handler, one.options(site)) for one in self._served]
+
+    async def _out(self, tools: Tools, stack: contextlib.AsyncExitStack) -> WayOut:
+        """The queue, or pools of connections to the next hops; open as long as the stack is."""
+        site = self._site
+        pools: dict[Way, Any] = {}
+        for way in site.ways:
+            if way.is_hop and (site.settings.queue is None or way.table.ask):
+                options = pool_options(way, site.settings.hostname)
+                pool = tools.adapter.Pool(max_connections=way.table.connections, **options)
+                pools[way] = await stack.enter_async_context(pool)
+        if site.settings.queue is None:
+            return PassOn(pools, tools.in_thread)
+        from ehlo.cli._serve.into_queue import open_out  # it needs the packages of ehlo[mta]
+
+        return await stack.enter_async_context(open_out(site, pools, time.monotonic))
+
+    async def _offers(self, tools: Tools) -> Offers:
+        """What the way out can do; each next hop is asked."""
+        site, has_queue = self._site, self._site.settings.queue is not None
+
+        async def ask(way: Way) -> ehlo.Capabilities:
+            options = pool_options(way, site.settings.hostname) | {"connect_timeout": _ASK_SECONDS}
+            async with await tools.adapter.connect(**options) as client:
+                found: ehlo.Capabilities = client.capabilities
+                return found
+
+        found = await ask_offers(site.ways, ask, lambda line: complain(f"{COMMAND}: {line}"), has_queue=has_queue)
+        return offers_of(site.ways, found, has_queue=has_queue)
+
+    def cannot_listen(self, number: int, exc: OSError) -> UsageError:
+        listener = self._site.settings.listener[number]
+        address = listener.address
+        option, _, _ = listener.where.partition(" ")
+        port = option if option.startswith("--") else f"the port of {listener.where}"
+        return cannot_listen(exc, address.host, address.port, address.path, (listener.where, port, listener.where))
+
+    def ready(self, servers: Sequence[Server[Any]]) -> None:
+        lines = []
+        for one, server in zip(self._served, servers, strict=True):
+            listener = one.listener
+            if listener.mode is not None and listener.path is not None:
+                os.chmod(listener.path, listener.mode)
+            for address in server.addresses:
+                lines.append(f"{COMMAND}: listening on {where_text(address)} ({one.words})")
+        say("\n".join(lines))
+
+    def _reload(self) -> None:
+        try:
+            self._site.reload()
+        except UsageError as exc:
+            complain(f"{COMMAND}: nothing was changed: {exc}")
+        else:
+            say(f"{COMMAND}: read certificate, users, aliases, recipients and senders again")
 
 
 # ---- the command ---------------------------------------------------------------------------------
 
 
-class _ServeJob(Job):
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.loop, settings.deadline)
-        self._settings = settings
-        self.reload = self._reload
-
-    @contextlib.asynccontextmanager
-    async def open(self, tools: Tools) -> AsyncIterator[list[Wanted]]:
-        settings = self._settings
-        async with contextlib.AsyncExitStack() as stack:
-            handler: Handler
-            if settings.hop is not None:
-                pool = await stack.enter_async_context(tools.adapter.Pool(**settings.hop_options))
-                handler = Forwarder(settings, pool, tools)
-            else:
-                store = _open_store(settings)
-                if store is not None:
-                    stack.callback(store.close)
-                handler = Receiver(settings, store, tools)
-            yield [(handler, self._options(listener)) for listener in settings.listeners]
-
-    def _options(self, listener: Listening) -> dict[str, Any]:
-        return {
-            "host": listener.address.host,
-            "port": listener.address.port,
-            "path": listener.address.path,
-            "config": listener.config,
-            "limits": self._settings.limits,
-            "tls": self._settings.tls if listener.tls else None,
-            "trusted": listener.trusted,
-        }
-
-    def cannot_listen(self, number: int, exc: OSError) -> UsageError:
-        listener = self._settings.listeners[number]
-        address = listener.address
-        option, _, given = listener.where.partition(" ")
-        port = option if option.startswith("--") else f"the port of [[{option}]] {given}"
-        return cannot_listen(exc, address.host, address.port, address.path, (listener.where, port, listener.where))
-
-    def ready(self, servers: Sequence[Listener[Any]]) -> None:
-        lines = []
-        for listener, server in zip(self._settings.listeners, servers, strict=True):
-            if listener.mode is not None and listener.address.path is not None:
-                os.chmod(listener.address.path, listener.mode)
-            for address in server.addresses:
-                lines.append(f"{COMMAND}: listening on {where_text(address)} ({_words(listener)})")
-        say("\n".join(lines))
-
-    def _reload(self) -> None:
-        try:
-            self._settings.reload()
-        except UsageError as exc:
-            complain(f"{COMMAND}: nothing was changed: {exc}")
-        else:
-            say(f"{COMMAND}: read certificate and users again")
+def _check(site: Site) -> None:
+    """What can be said before anything listens."""
+    settings = site.settings
+    loop_module(settings.loop)
+    if settings.queue is not None:
+        _needs_mta(settings)
+    for way in site.ways:
+        if way.is_store and "{" not in way.place:
+            kind: Any = way.kind
+            check_place(kind, way.place, follow_symlink=way.table.follow_symlink)
+    # What is offered comes later: here it is only looked at whether the listeners make sense.
+    served(site, Offers(dsn=False, binarymime=False, smtputf8=False))
 
 
-def _words(listener: Listening) -> str:
-    words = [listener.protocol if listener.protocol.startswith("subm") else listener.protocol.upper()]
-    words += {"starttls": ["STARTTLS"], "implicit": ["TLS"], "off": []}[listener.config.tls]
-    words += ["PROXY"] if listener.config.proxy else []
-    return ", ".join(words)
-
-
-def _open_store(settings: Settings) -> Store | None:
-    match settings.deliver:
-        case "maildir" | "mbox" as kind:
-            return open_store(kind, settings.place, kind, **settings.store_options)
-        case _:
-            return None
-
-
-def _check_store(settings: Settings) -> None:
-    """Whether mail can be kept there, without making anything."""
-    match settings.deliver:
-        case "maildir" | "mbox" as kind:
-            check_place(kind, settings.place, follow_symlink=settings.store_options["follow_symlink"])
-        case _:
-            return
+def _needs_mta(settings: Settings) -> None:
+    try:
+        import ehlo.mta  # noqa: F401
+    except ImportError as exc:
+        raise settings.error("queue", f"needs more packages: pip install 'ehlo[mta]' ({exc})") from None
 
 
 def _hash_password(name: str, scram: bool) -> int:
@@ -283,12 +277,13 @@ def run(arguments: argparse.Namespace) -> int:
         return _hash_password(arguments.hash_password, arguments.scram)
     if arguments.scram:
         raise UsageError("--scram goes with --hash-password NAME")
-    settings = _settings(arguments)
-    loop_module(settings.loop)
-    _check_store(settings)
+    site = Site.open(_settings(arguments))
+    _check(site)
     if arguments.check:
-        count = len(settings.listeners)
-        say(f"{COMMAND}: the settings are good: {count} listener{'s' if count != 1 else ''}, {settings.deliver}")
+        load_filter(site.settings)
+        ways = ", ".join(way.kind for way in site.ways)
+        count = len(site.settings.listener)
+        say(f"{COMMAND}: the settings are good: {count} listener{'s' if count != 1 else ''}, {ways}")
         return 0
-    say(totals(COMMAND, run_job(_ServeJob(settings))))
+    say(totals(COMMAND, run_job(_ServeJob(site))))
     return 0

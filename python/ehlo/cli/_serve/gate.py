@@ -1,53 +1,125 @@
-"""Who may send where: users by their passwords, strangers to the domains that are ours."""
+"""Who may send where: the handler of every listener. What becomes of the mail says a :class:`WayOut`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
 
-from ehlo._core import Envelope, Recipient
-from ehlo._sasl.credentials import Credentials, PasswordCredentials, ScramCredentials, Verdict
-from ehlo._server.session import Result, Session
-from ehlo.cli._receive import StoreHandler, say
-from ehlo.cli._run import Tools
-from ehlo.cli._serve.settings import Settings, domain_key
-from ehlo.store import Store
+import ehlo
+from ehlo.cli._receive import printable
+from ehlo.cli._serve.site import RefusedError, Site, Target
 
-__all__ = ["COMMAND", "Receiver"]
+__all__ = ["COMMAND", "Gate", "WayOut"]
 
 COMMAND: Final = "ehlo serve"
-_NO_RELAY: Final = "550 5.7.1 No mail for that domain here"
 
 
-class Receiver(StoreHandler):
-    """Lets users in, takes mail for some domains, and keeps it."""
+class WayOut(Protocol):
+    """What becomes of mail: the queue, or the next hop while the client waits."""
 
-    __slots__ = ("_settings", "_thread")
+    async def begin(self, session: ehlo.Session, sender: ehlo.Sender) -> None:
+        """MAIL was accepted."""
 
-    def __init__(self, settings: Settings, store: Store | None, tools: Tools) -> None:
-        super().__init__(COMMAND, store, None if settings.quiet else say, tools.in_thread)
-        self._settings = settings
-        self._thread: Callable[..., Awaitable[Any]] = tools.in_thread
+    async def rcpt(self, session: ehlo.Session, targets: list[Target]) -> ehlo.Reply | None:
+        """A recipient comes to these targets; gives the refusal."""
 
-    async def on_auth(self, session: Session, credentials: Credentials) -> Verdict:
+    def refusal(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Reply | None:
+        """The refusal of DATA."""
+
+    async def message(
+        self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes
+    ) -> ehlo.Reply | Sequence[ehlo.Reply]:
+        """The content came; gives the reply, or one for each recipient."""
+
+    async def drop(self, session: ehlo.Session) -> None:
+        """The transaction is over without content."""
+
+
+class Gate(ehlo.Handler):
+    """Lets users in, asks the routes for each recipient, and hands the mail to the way out.
+
+    Arguments:
+        site: users, routes and aliases, as they were last read.
+        out: what becomes of mail.
+        report: called with one line for each message that was accepted; ``None``: nobody.
+        in_thread: calls a function that blocks, with arguments.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        out: WayOut,
+        report: Callable[[str], None] | None,
+        in_thread: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._site = site
+        self._out = out
+        self._report = report
+        self._in_thread = in_thread
+
+    async def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
         """Look into the users' file as it was last read."""
-        users = self._settings.users
+        users = self._site.users
         if users is None or credentials.authzid not in ("", credentials.username):
             return False  # nobody acts as somebody else
-        if isinstance(credentials, ScramCredentials):
+        if isinstance(credentials, ehlo.ScramCredentials):
             return users.keys(credentials.username)
-        if isinstance(credentials, PasswordCredentials):
-            return bool(await self._thread(users.check, credentials.username, credentials.password))
+        if isinstance(credentials, ehlo.PasswordCredentials):
+            return bool(await self._in_thread(users.check, credentials.username, credentials.password))
         return False
 
-    def on_rcpt(self, session: Session, recipient: Recipient) -> Result:
-        """Mail for others is taken from users only (RFC 5321 7.9). Postmaster is always here (RFC 5321 4.5.1)."""
-        domains = self._settings.domains
-        if domains is None or session.identity is not None:
-            return None
-        domain = getattr(recipient.path, "domain", None)
-        return None if domain is None or domain_key(domain) in domains else _NO_RELAY
+    async def on_mail(self, session: ehlo.Session, sender: ehlo.Sender) -> ehlo.Answer:
+        """A user may send from his own addresses only, where [auth] from says so (RFC 6409 6.1)."""
+        if session.identity is not None:
+            refusal = self._site.refused_sender(session.identity, sender)
+            if refusal is not None:
+                return refusal
+        await self._out.begin(session, sender)
+        return None
 
-    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
-        """Keep it."""
-        return self.take(session, envelope, content)
+    async def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> ehlo.Answer:
+        """The first route that matches counts (RFC 5321 3.6.2, 7.9)."""
+        try:
+            targets = self._site.targets(session, recipient)
+        except RefusedError as exc:
+            return exc.reply
+        return await self._out.rcpt(session, targets)
+
+    def on_data(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Answer:
+        """Refuse before the content comes, where it cannot be taken."""
+        return self._out.refusal(session, envelope)
+
+    async def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> ehlo.Answer:
+        """Hand it over."""
+        answer = await self._out.message(session, envelope, content)
+        if self._report is not None and any(one.is_positive for one in _all(answer)):
+            self._report(_line(session, envelope, len(content)))
+        return answer
+
+    async def on_reset(self, session: ehlo.Session) -> None:
+        """The client gave the transaction up."""
+        await self._out.drop(session)
+
+    async def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
+        """The client is gone."""
+        await self._out.drop(session)
+
+
+def _all(answer: ehlo.Reply | Sequence[ehlo.Reply]) -> Sequence[ehlo.Reply]:
+    return (answer,) if isinstance(answer, ehlo.Reply) else answer
+
+
+def _line(session: ehlo.Session, envelope: ehlo.Envelope, size: int) -> str:
+    now = datetime.now().astimezone()
+    peer = "unix" if session.peer is None else f"[{session.peer[0]}]:{session.peer[1]}"
+    sender, *recipients = (
+        f"<{printable(_text(path))}>" for path in (envelope.sender.path, *(one.path for one in envelope.recipients))
+    )
+    return f"{now.isoformat(timespec='seconds')} {peer} {sender} -> {','.join(recipients)} {size}"
+
+
+def _text(path: ehlo.ForwardPath | ehlo.ReversePath) -> str:
+    if isinstance(path, ehlo.Address):
+        return path.mailbox
+    return "" if isinstance(path, ehlo.NullPath) else "Postmaster"

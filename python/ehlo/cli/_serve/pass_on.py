@@ -1,65 +1,305 @@
-"""Mail passed on to the next hop while the client waits, and the next hop's word passed back."""
+"""Without a queue: mail goes on while the client waits. Each RCPT is asked of the next hop, and its reply passed on.
+
+SMTP has one reply for all recipients after the end of the content (RFC 5321 4.1.1.4). So recipients whose fates may
+differ never share a transaction: the second one is told 452 4.5.3, and the client sends to it again at once. LMTP has a
+reply for each recipient (RFC 2033 4.2), and there they may share one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+import re
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
-from ehlo._core import Envelope, RecipientResult, Reply, Sender, SendResult
-from ehlo._errors import LocalProtocolError, OutcomeUnknown, SMTPConnectError, SMTPException
-from ehlo._server.prepend import prepend_fields
-from ehlo._server.session import Answer, Result, Session
-from ehlo.cli._receive import complain, printable, received_by
-from ehlo.cli._run import Tools
-from ehlo.cli._serve.gate import COMMAND, Receiver
-from ehlo.cli._serve.settings import Settings
+import ehlo
+from ehlo.cli._receive import TIMERS, complain, printable_line, received_by
+from ehlo.cli._serve.routes import Way
+from ehlo.cli._serve.site import Target
+from ehlo.store import Maildir, Mbox, Store, failure_reply
 
-__all__ = ["Forwarder", "answers_of", "worst_of"]
+__all__ = ["PassOn", "open_store", "pool_options"]
 
-_LATER: Final = Reply(451, "4.3.0", "The next hop did not take it; try again later")
-_UNREACHABLE: Final = Reply(451, "4.4.1", "The next hop cannot be reached; try again later")
-_UNKNOWN: Final = Reply(451, "4.4.2", "The connection to the next hop broke; try again later")
-_CANNOT: Final = Reply(554, "5.6.1", "The next hop lacks what this message needs")
+log: Final = logging.getLogger("ehlo")
+
+_LATER: Final = ehlo.Reply(451, "4.3.0", "The next hop did not take it; try again later")
+_UNREACHABLE: Final = ehlo.Reply(451, "4.4.1", "The next hop cannot be reached; try again later")
+_UNKNOWN: Final = ehlo.Reply(451, "4.4.2", "The connection to the next hop broke; try again later")
+_CANNOT: Final = ehlo.Reply(554, "5.6.1", "The next hop lacks what this message needs")
+_BARE: Final = ehlo.Reply(554, "5.6.0", "The next hop does not take content with a bare CR or LF")
+_ALONE: Final = ehlo.Reply(452, "4.5.3", "This recipient goes another way; send to it in a transaction of its own")
+_DONE: Final = ehlo.Reply(250, "2.0.0", "Message accepted")
+_LOOP: Final = ehlo.Reply(554, "5.4.6", "Routing loop: too many Received fields")
+_HOPS: Final = 100  # RFC 5321 6.3
+_BARE_NEWLINE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+# A handler of submission has 110 s (RFC 6409 5.3): the next hop is to say something before that.
+_HOP_SECONDS: Final = {"end_of_data": 80.0, "content": 60.0}
+_HOP_STEP: Final = 20.0
+_STORES: Final = 1000  # that are kept open
 
 
-class Forwarder(Receiver):
-    """Passes mail on to the next hop, and the next hop's word back: nothing is kept here in between."""
+def pool_options(way: Way, hostname: str) -> dict[str, Any]:
+    """How a next hop is connected to: arguments of :class:`ehlo.asyncio.Pool`."""
+    address, table = way.address, way.table
+    is_local = address.path is not None or way.kind == "lmtp"
+    level = table.tls or ("off" if is_local else "verified" if way.auth is not None else "opportunistic")
+    config = ehlo.ClientConfig(hostname, lmtp=way.kind == "lmtp", drop_dsn=True, newlines="exact")
+    times = {f"{step}_timeout": _HOP_SECONDS.get(step, _HOP_STEP) for step in TIMERS}
+    options: dict[str, Any] = {
+        "config": config.replace(**times),
+        "tls": "required" if level == "verified" else level,
+        "connect_timeout": _HOP_STEP,
+        "handshake_timeout": _HOP_STEP,
+        "auth": way.auth,
+    }
+    if level == "required":  # any certificate will do, as everywhere in ehlo.mta
+        options["ssl_context"] = ehlo.unverified_context()
+    if address.path is not None:
+        return options | {"path": address.path}
+    return options | {"host": address.host, "port": address.port}
 
-    __slots__ = ("_pool",)
 
-    def __init__(self, settings: Settings, pool: Any, tools: Tools) -> None:
-        super().__init__(settings, None, tools)
-        self._pool = pool
+@dataclass(slots=True, eq=False)
+class Leg:
+    """The part of a transaction that goes one way.
 
-    def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
-        refused = self.looped(content)
-        return refused if refused is not None else self._forward(session, envelope, content)
+    Attributes:
+        way: where.
+        place: of the mailbox, where it ends in one.
+        recipients: those that were accepted.
+        transaction: with the next hop.
+        broken: why nothing can go this way any more.
+    """
 
-    async def _forward(self, session: Session, envelope: Envelope, content: bytes) -> Answer:
-        now = datetime.now().astimezone()
-        # A relay adds Received and nothing else (RFC 5321 4.4, 6.4).
-        message = prepend_fields(received_by(session, envelope, now), content)
-        recipients = list(envelope.recipients)
-        error: SMTPException | None = None
+    way: Way
+    place: str = ""
+    recipients: list[ehlo.Recipient] = field(default_factory=list)
+    transaction: Any = None
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    broken: ehlo.Reply | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Passing:
+    """One transaction of a client.
+
+    Attributes:
+        sender: its reverse-path.
+        legs: by way and mailbox.
+        parts: for each accepted recipient of the client: its leg, and its place among the recipients of the leg.
+    """
+
+    sender: ehlo.Sender
+    legs: dict[Hashable, Leg] = field(default_factory=dict)
+    parts: list[tuple[Leg, int]] = field(default_factory=list)
+
+
+class PassOn:
+    """Hands mail to the next hop, or puts it into a mailbox, while the client waits.
+
+    Arguments:
+        pools: of connections, for each way to a next hop.
+        in_thread: calls a function that blocks, with arguments.
+    """
+
+    def __init__(self, pools: dict[Way, Any], in_thread: Callable[..., Awaitable[Any]]) -> None:
+        self._pools = pools
+        self._in_thread = in_thread
+        self._stores: dict[str, Store] = {}
+
+    # ---- steps of a transaction ------------------------------------------------------------------
+
+    async def begin(self, session: ehlo.Session, sender: ehlo.Sender) -> None:
+        """MAIL came."""
+        await self.drop(session)
+        session.state[_STATE] = Passing(sender)
+
+    async def rcpt(self, session: ehlo.Session, targets: list[Target]) -> ehlo.Reply | None:
+        """Ask whether a recipient can be taken in this transaction; gives the refusal."""
+        passing = _passing(session)
+        (target,) = targets  # without a queue an alias has one target
+        way = target.way
+        place = way.mailbox(target.recipient.path, target.domain) if way.is_store else ""
+        key = (way, place)
+        leg = passing.legs.get(key)
+        if not _is_lmtp(session) and any(
+            other.recipients and (other is not leg or way.kind == "lmtp") for other in passing.legs.values()
+        ):
+            return _ALONE
+        if leg is None:
+            leg = passing.legs[key] = Leg(way, place)
+        if way.is_hop:
+            refusal = await self._ask(passing, leg, target.recipient)
+            if refusal is not None:
+                return refusal
+        passing.parts.append((leg, len(leg.recipients)))
+        leg.recipients.append(target.recipient)
+        return None
+
+    async def message(
+        self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes
+    ) -> ehlo.Reply | list[ehlo.Reply]:
+        """Hand the content over; gives the reply, in LMTP one for each recipient."""
+        passing = _passing(session)
         try:
-            result: SendResult | None = await self._pool.send(message, _onward(envelope.sender), recipients)
-        except SMTPException as exc:
-            error, result = exc, exc.result
-        except LocalProtocolError as exc:  # what we took, our client does not send
-            complain(f"{COMMAND}: a message cannot go to the next hop: {exc}")
-            return _CANNOT
-        if error is not None:
-            complain(f"{COMMAND}: the next hop did not take a message: {printable(str(error))}")
-        replies = answers_of(result, error, len(recipients))
-        if any(reply.is_positive for reply in replies):
-            self.say(now, session, envelope, len(content))
-        return replies if session.protocol.removeprefix("UTF8").startswith("LMTP") else worst_of(replies)
+            if len(passing.parts) != len(envelope.recipients):  # a rule in front accepted for us
+                return _LATER
+            if ehlo.count_received(content) >= _HOPS:
+                return _LOOP
+            content = ehlo.prepend_fields(received_by(session, envelope, datetime.now().astimezone()), content)
+            replies = {leg: await self._safely(leg, passing.sender, content) for leg in passing.legs.values()}
+            answers = [replies[leg][number] for leg, number in passing.parts]
+        finally:
+            await self.drop(session)
+        return answers if _is_lmtp(session) else max(answers, key=lambda reply: reply.code // 100)
+
+    async def drop(self, session: ehlo.Session) -> None:
+        """End what the client's transaction has open."""
+        passing: Passing | None = session.state.pop(_STATE, None)
+        if passing is not None:
+            for leg in passing.legs.values():
+                await leg.stack.aclose()
+
+    def refusal(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Reply | None:
+        """The reply to DATA where the content can go nowhere; ``None`` where it can."""
+        broken = [leg.broken for leg, _ in _passing(session).parts]
+        return broken[0] if broken and None not in broken else None
+
+    # ---- next hops -------------------------------------------------------------------------------
+
+    async def _ask(self, passing: Passing, leg: Leg, recipient: ehlo.Recipient) -> ehlo.Reply | None:
+        if leg.broken is not None:
+            return leg.broken
+        onward = ehlo.Recipient(recipient.path, notify=recipient.notify, orcpt=recipient.orcpt)
+        try:
+            if leg.transaction is None:
+                sender = passing.sender
+                leg.transaction = await leg.stack.enter_async_context(
+                    self._pools[leg.way].transaction(
+                        _onward(sender), eight_bit=sender.body != "7BIT", utf8_header=sender.smtputf8
+                    )
+                )
+            reply: ehlo.Reply = await leg.transaction.rcpt(onward)
+        except ehlo.SMTPException as exc:
+            return self._break(leg, self._reply_of(leg, exc))
+        except ehlo.LocalProtocolError as exc:  # what we took, our client does not send
+            complain(f"{leg.way.where}: {leg.way.address}: a recipient cannot go there: {printable_line(str(exc))}")
+            return self._break(leg, _CANNOT)
+        return None if reply.is_positive else _passed_back(reply)
+
+    @staticmethod
+    def _break(leg: Leg, reply: ehlo.Reply) -> ehlo.Reply:
+        """The transaction with the hop is over. A reason of this recipient's is none against those before it."""
+        leg.broken = _LATER if leg.recipients and reply.is_permanent else reply
+        return reply
+
+    async def _send(self, leg: Leg, content: bytes) -> list[ehlo.Reply]:
+        count = len(leg.recipients)
+        if leg.broken is not None:
+            return [leg.broken] * count
+        if _BARE_NEWLINE.search(content) and "CHUNKING" not in leg.transaction.capabilities:
+            if leg.way.table.bare_newlines == "refuse":
+                return [_BARE] * count
+            content = _BARE_NEWLINE.sub(b"\r\n", content)
+        try:
+            result = await leg.transaction.send(content, check=False)
+        except ehlo.SMTPException as exc:
+            reply = self._reply_of(leg, exc)
+            if exc.result is None:
+                return [reply] * count
+            result = exc.result
+        except ehlo.LocalProtocolError as exc:
+            complain(f"{leg.way.where}: {leg.way.address}: a message cannot go there: {printable_line(str(exc))}")
+            return [_CANNOT] * count
+        # The hop knows those that it refused at RCPT, too: they are not among ours.
+        named = [one for one in result.recipients if one.rcpt is None or one.rcpt.is_positive]
+        return [_answer(one, result) for one in named]
+
+    def _reply_of(self, leg: Leg, exc: ehlo.SMTPException) -> ehlo.Reply:
+        complain(f"{leg.way.where}: {leg.way.address}: {printable_line(str(exc))}")
+        if isinstance(exc, ehlo.SMTPSenderRefused) and exc.reply is not None:
+            return _passed_back(exc.reply)
+        match exc:
+            case ehlo.SMTPNotSupportedError():
+                return _CANNOT
+            case ehlo.SMTPConnectError():
+                return _UNREACHABLE
+            case ehlo.OutcomeUnknown() | ehlo.SMTPServerDisconnected() | ehlo.SMTPTimeoutError():
+                return _UNKNOWN
+            case _:
+                return _LATER
+
+    # ---- mailboxes -------------------------------------------------------------------------------
+
+    async def _safely(self, leg: Leg, sender: ehlo.Sender, content: bytes) -> list[ehlo.Reply]:
+        """What goes wrong on one way must not change the replies to those who have the message by another."""
+        try:
+            return await self._finish(leg, sender, content)
+        except Exception:
+            log.exception("%s: a message could not be handed over", leg.way.where)
+            return [_LATER] * len(leg.recipients)
+
+    async def _finish(self, leg: Leg, sender: ehlo.Sender, content: bytes) -> list[ehlo.Reply]:
+        if not leg.recipients or leg.way.kind == "discard":
+            return [_DONE] * len(leg.recipients)
+        if leg.way.is_hop:
+            return await self._send(leg, content)
+        envelope = ehlo.Envelope(sender, leg.recipients)
+        try:
+            await self._in_thread(partial(self._keep, leg, envelope, content))
+        except OSError as exc:
+            complain(f"{leg.way.where}: {leg.place}: a message could not be kept, the client may try again: {exc}")
+            return [failure_reply(exc)] * len(leg.recipients)
+        return [_DONE] * len(leg.recipients)
+
+    def _keep(self, leg: Leg, envelope: ehlo.Envelope, content: bytes) -> None:
+        store = self._stores.get(leg.place)
+        if store is None:
+            if len(self._stores) >= _STORES:
+                self._stores.clear()
+            store = self._stores[leg.place] = open_store(leg.way, leg.place)
+        store.deliver(envelope, content)
 
 
-def _onward(sender: Sender) -> Sender:
+def open_store(way: Way, place: str) -> Store:
+    """The mailbox of a route.
+
+    Raises:
+        OSError: it cannot be written to.
+    """
+    table = way.table
+    field_name: Any = None if table.recipient_field == "none" else table.recipient_field
+    options: dict[str, Any] = {
+        "mode": int(table.mode, 8),
+        "recipient_field": field_name,
+        "follow_symlink": table.follow_symlink,
+    }
+    if way.kind == "maildir":
+        return Maildir(place, parents=True, **options)
+    os.makedirs(os.path.dirname(place) or ".", 0o700, exist_ok=True)
+    return Mbox(place, **options)
+
+
+_STATE: Final = "ehlo serve: passing on"
+
+
+def _passing(session: ehlo.Session) -> Passing:
+    passing: Passing = session.state[_STATE]
+    return passing
+
+
+def _is_lmtp(session: ehlo.Session) -> bool:
+    return session.protocol.removeprefix("UTF8").startswith("LMTP")
+
+
+def _onward(sender: ehlo.Sender) -> ehlo.Sender:
     """The reverse-path for the next hop, with what is end to end. AUTH= is not: whom we believe, it need not."""
-    return Sender(
+    return ehlo.Sender(
         sender.path,
         body=sender.body,
         smtputf8=sender.smtputf8,
@@ -70,44 +310,17 @@ def _onward(sender: Sender) -> Sender:
     )
 
 
-def answers_of(result: SendResult | None, error: SMTPException | None, count: int) -> list[Reply]:
-    """What to tell our client of each recipient, after what the next hop said.
-
-    Arguments:
-        result: what became of the message, if there is one.
-        error: what the client raised, if it did.
-        count: of recipients.
-
-    Example::
-
-        answers_of(await pool.send(...), None, 2)
-    """
-    if result is None:
-        unknown = isinstance(error, OutcomeUnknown)
-        unreachable = isinstance(error, SMTPConnectError)
-        return [_UNKNOWN if unknown else _UNREACHABLE if unreachable else _LATER] * count
-    return [_answer(one, result) for one in result.recipients]
-
-
-def _answer(one: RecipientResult, result: SendResult) -> Reply:
-    reply = one.reply
-    if reply is None:
-        match result.failure:
-            case "lost" | "unknown" | "mailmax" | "aborted" | None:
-                return _UNKNOWN
-            case _:
-                return _CANNOT
-    if reply.is_positive:
-        return reply
-    # 421 would end our own session, and what it says of AUTH and TLS is between us and it (RFC 4954 6, RFC 3207 4).
+def _passed_back(reply: ehlo.Reply) -> ehlo.Reply:
+    """A refusal of the next hop, for our client. 421 would end our own session, and what the hop says of AUTH and TLS
+    is between us and it (RFC 4954 6, RFC 3207 4)."""
     return _LATER if reply.code == 421 or 530 <= reply.code < 540 else reply
 
 
-def worst_of(replies: Sequence[Reply]) -> Reply:
-    """The one reply that SMTP has for all recipients: the first of the highest class, so that no failure is hidden.
-
-    Example::
-
-        worst_of([Reply(250), Reply(452)]).code  # 452
-    """
-    return max(replies, key=lambda reply: reply.code // 100)
+def _answer(one: ehlo.RecipientResult, result: ehlo.SendResult) -> ehlo.Reply:
+    if one.reply is not None:
+        return one.reply if one.reply.is_positive else _passed_back(one.reply)
+    match result.failure:
+        case "lost" | "unknown" | "mailmax" | "aborted" | None:
+            return _UNKNOWN
+        case _:
+            return _CANNOT

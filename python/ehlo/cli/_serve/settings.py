@@ -1,57 +1,90 @@
-"""What ``ehlo serve`` is told by a TOML file and by options: read, checked, and made into configs of the engine."""
+"""The file of ``ehlo serve``: its tables, a dataclass for each, and what no table can check alone."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import socket
-import ssl
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
 
-from ehlo._core import ClientConfig, ServerConfig
-from ehlo._errors import EhloError, LocalProtocolError
-from ehlo._idna import domain_to_ascii
-from ehlo._server.limits import Limits
-from ehlo._server.trust import Networks
-from ehlo.cli._receive import TIMERS, UsageError, first_line, host_name
+from ehlo._core import ServerConfig
+from ehlo._errors import EhloError
+from ehlo._server.limits import Limits as AdapterLimits
+from ehlo._server.trust import Networks as TrustedNetworks
+from ehlo.cli._receive import UsageError, host_name
 from ehlo.cli._run import LOOPS
-from ehlo.cli._serve.users import Users
+from ehlo.cli._serve.keys import (
+    COUNT,
+    FLAG,
+    MODE,
+    NUMBER,
+    PATH,
+    PORT,
+    SECONDS,
+    TABLE,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    Kind,
+    Source,
+    full_name,
+    help_of,
+    key,
+    keys_of,
+    nearest,
+    one_of,
+    read_table,
+)
 
-__all__ = ["PROTOCOLS", "Address", "Listening", "Settings", "parse_address", "read_settings"]
+__all__ = [
+    "PROTOCOLS",
+    "Address",
+    "Aliases",
+    "Auth",
+    "Filter",
+    "Limits",
+    "Listener",
+    "Log",
+    "Metrics",
+    "Networks",
+    "Protocol",
+    "Queue",
+    "Rates",
+    "Route",
+    "Run",
+    "Settings",
+    "Tls",
+    "parse_address",
+    "read_file",
+    "read_settings",
+    "settings_help",
+]
 
 Protocol: TypeAlias = Literal["smtp", "submission", "submissions", "lmtp"]
 
 # The protocols, with the port that each is known by (RFC 5321, 6409, 8314 3.3; LMTP has none of its own).
 PROTOCOLS: Final[dict[Protocol, int]] = {"smtp": 25, "submission": 587, "submissions": 465, "lmtp": 24}
 _ADDRESS: Final = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]/\s]+)):)?(?P<port>[0-9]{1,5})")
-_XCLIENT: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
-_XFORWARD: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
-_PASSWORD: Final = ("PLAIN", "LOGIN")
-_SCRAM: Final = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
-# A handler of submission has 110 s (RFC 6409 5.3): the next hop is to say something before that.
-_HOP_SECONDS: Final = {"end_of_data": 80.0, "content": 60.0}
-_HOP_STEP: Final = 20.0
-
-# Names of ehlo.Limits and of ehlo.ServerConfig that [limits] may have, and what they are called there.
-_ADAPTER_LIMITS: Final = (
-    "max_connections",
-    "max_connections_per_network",
-    "session_seconds",
-    "handler_seconds",
-    "content_seconds",
-    "content_rate",
-    "auth_delay_seconds",
+# Options of the engine that the other tables decide.
+_DECIDED: Final = frozenset(
+    [
+        "hostname",
+        "lmtp",
+        "decisions",
+        "content",
+        "tls",
+        "auth",
+        "auth_in_clear",
+        "proxy",
+        "xclient",
+        "xforward",
+        "submission",
+    ]
 )
-_ENGINE_LIMITS: Final = {
-    "max_size": "max_message_size",
-    "max_recipients": "max_recipients",
-    "max_messages": "max_messages",
-    "max_errors": "max_errors",
-    "command_seconds": "command_timeout",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,155 +120,281 @@ def parse_address(text: str, what: str, port: int | None = None) -> Address:
     raise UsageError(f"{what} {text!r} is no address; say it like 127.0.0.1:2525, [::1]:2525, 2525 or unix:/run/s")
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """One listener.
-
-    Attributes:
-        protocol: one of :data:`PROTOCOLS`.
-        address: where.
-        config: for the engine.
-        trusted: networks whose clients may say who the client is.
-        tls: whether there is TLS.
-        mode: of the file of a Unix socket; ``None``: as the umask has it.
-        where: how the settings call it, for an error.
-    """
-
-    protocol: Protocol
-    address: Address
-    config: ServerConfig
-    trusted: tuple[str, ...]
-    tls: bool
-    mode: int | None
-    where: str
+# ---- kinds of values that only one table has -----------------------------------------------------
 
 
-@dataclass(slots=True)
+def _networks(value: Any, source: Source) -> tuple[str, ...]:
+    networks: tuple[str, ...] = TEXTS.read(value, source)
+    try:
+        TrustedNetworks(networks)
+    except EhloError as exc:
+        raise ValueError(exc) from None
+    return networks
+
+
+def _senders(value: Any, source: Source) -> tuple[str, ...]:
+    if value in ("users", "anybody"):
+        return (value,)
+    return _networks(value, source)
+
+
+def _rule(value: Any, source: Source) -> str:
+    text: str = TEXT.read(value, source)
+    if text in ("any", "own"):
+        return text
+    if not text.startswith("table:") or len(text) == 6:
+        raise ValueError
+    return "table:" + os.path.join(source.base, text[6:])
+
+
+_NETWORKS: Final = Kind('a list of networks, like ["10.0.0.0/8", "fd00::/8"]', _networks)
+_SENDERS: Final = Kind('"users", "anybody" or a list of networks, like ["10.0.0.0/8"]', _senders)
+_RULE: Final = Kind('"any", "own" or "table:FILE"', _rule)
+
+
+# ---- the tables ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Top:
+    """What stands above the first table."""
+
+    hostname: str | None = key(TEXT, None, "name of this server (default: the machine's)")
+    loop: str = key(one_of(*LOOPS), "asyncio", "event loop: asyncio, uvloop or trio")
+    deadline: float = key(SECONDS, 10.0, "seconds that open transactions have at the end")
+    quiet: bool = key(FLAG, False, "no line for each message")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """[tls]: the certificate of this server."""
+
+    certificate: str | None = key(PATH, None, "chain of certificates, PEM; SIGHUP reads it again")
+    key_file: str | None = key(PATH, None, "its private key (default: in the file of the certificate)", name="key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """[auth]: who may log in, and from which addresses users may send."""
+
+    users: str | None = key(PATH, None, "file of users; SIGHUP reads it again")
+    in_clear: bool = key(FLAG, False, "offer AUTH without TLS, too: behind what ends TLS for us")
+    from_: str = key(_RULE, "any", "senders that a user may use: any, own or table:FILE", name="from")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """[queue]: mail is stored, answered 250, and delivered later."""
+
+    path: str | None = key(PATH, None, "folder of the queue")
+    url: str | None = key(TEXT, None, "database instead: postgresql://USER@HOST/NAME")
+    postmaster: str | None = key(TEXT, None, "address that gets bounces which cannot be delivered")
+    tls: str = key(one_of("off", "opportunistic", "required", "verified"), "opportunistic", "to servers found by MX")
+    connections: int = key(COUNT, 200, "connections to all next hops at once")
+    connections_per_route: int = key(COUNT, 20, "connections to one next hop at once")
+    lifetime_days: float = key(NUMBER, 5.0, "days after which a message is returned")
+    warn_hours: float = key(NUMBER, 4.0, "hours after which its sender is told of the delay; 0: never")
+    nameserver: str | None = key(TEXT, None, "ADDRESS:PORT to ask for MX (default: those of the system)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """[[route]]: where the mail for some domains goes. The first that matches counts."""
+
+    domains: tuple[str, ...] | None = key(
+        TEXTS, None, '"example.org", or ".example.org" for all below it (default: every domain)'
+    )
+    from_: tuple[str, ...] | None = key(
+        _SENDERS, None, 'who may send there: "users", "anybody" or a list of networks', name="from"
+    )
+    to: str = key(
+        TEXT,
+        "",
+        "maildir:PATH, mbox:PATH, lmtp:unix:PATH, lmtp:HOST:PORT, smtp:HOST:PORT, mx, discard, hold, or "
+        '"fail:550 5.1.1 TEXT"; {domain} and {local_part} may stand in the path of a mailbox',
+    )
+    recipients: str | None = key(PATH, None, "file of the addresses that exist, one a line; SIGHUP reads it again")
+    ask: bool = key(FLAG, False, "ask the next hop at RCPT whether the recipient exists")
+    tls: str | None = key(
+        one_of("off", "opportunistic", "required", "verified", "implicit"), None, "TLS to the next hop"
+    )
+    user: str | None = key(TEXT, None, "log in to the next hop as this user")
+    password_file: str | None = key(PATH, None, "file with the password, in its first line")
+    connections: int = key(COUNT, 50, "connections to the next hop at once, without a queue")
+    port: int = key(PORT, 25, "port of the servers found by MX")
+    bare_newlines: str = key(
+        one_of("normalize", "refuse"),
+        "normalize",
+        "bare CR or LF that came by BDAT, for a next hop without CHUNKING: normalize or refuse",
+    )
+    mode: str = key(one_of("600", "640", "660"), "600", "permissions of files with mail")
+    follow_symlink: bool = key(FLAG, False, "the place may be a symbolic link")
+    recipient_field: str = key(
+        one_of("none", "Delivered-To", "X-Original-To"), "none", "header field for each recipient in a mailbox"
+    )
+    where: str = ""  # its name in errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aliases:
+    """[aliases]: names that stand for others."""
+
+    file: str | None = key(PATH, None, "lines NAME: TARGET, TARGET; SIGHUP reads it again")
+    separator: str = key(TEXT, "+", "user+tag is user, where there is no alias user+tag")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """[handler]: a program's own rules, in front of all."""
+
+    use: str | None = key(TEXT, None, "MODULE:CLASS of an ehlo.Handler; the folder of the file is searched first")
+    options: dict[str, Any] = key(TABLE, None, "arguments for CLASS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """[log]: one line for each event."""
+
+    format: str = key(one_of("text", "json"), "text", "of the lines: text or json")
+    file: str | None = key(PATH, None, "where they go (default: standard output)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """[metrics]: figures for Prometheus, and a page for people."""
+
+    listen: str | None = key(TEXT, None, "HOST:PORT")
+    token_file: str | None = key(PATH, None, "file with the token that readers must have; needed beyond loopback")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """[limits]: 0 is no limit."""
+
+    max_connections: int | None = key(WHOLE, None, "clients at once (default: 10000)")
+    max_connections_per_network: int | None = key(WHOLE, None, "clients of one network at once (default: 100)")
+    max_size: int | None = key(WHOLE, None, "octets of a message (default: 33554432)")
+    max_recipients: int | None = key(COUNT, None, "recipients of a message (default: 1000)")
+    max_messages: int | None = key(WHOLE, None, "messages of a session (default: 1000; no limit for users)")
+    max_errors: int | None = key(WHOLE, None, "wrong commands of a session (default: 20)")
+    command_seconds: float | None = key(SECONDS, None, "to wait for a command (default: 300)")
+    session_seconds: float | None = key(SECONDS, None, "for a session (default: 14400)")
+    content_seconds: float | None = key(SECONDS, None, "for the content of a message (default: 3600)")
+    handler_seconds: float | None = key(SECONDS, None, "for our own work at a command (default: 240)")
+    content_rate: float | None = key(NUMBER, None, "octets a second that content must reach (default: 500)")
+    auth_delay_seconds: float | None = key(SECONDS, None, "before the answer to a wrong password (default: 1)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """[rates]: what one user and one network may send in an hour; 0 is no limit."""
+
+    user_messages: int = key(WHOLE, 0, "messages of a user in an hour")
+    user_recipients: int = key(WHOLE, 0, "recipients of a user in an hour")
+    network_messages: int = key(WHOLE, 0, "messages of a client network in an hour")
+    network_recipients: int = key(WHOLE, 0, "recipients of a client network in an hour")
+    file: str | None = key(PATH, None, "where the counts are kept over a restart")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """[networks]: who may connect at all."""
+
+    allow: tuple[str, ...] = key(_NETWORKS, (), "only these networks may connect")
+    deny: tuple[str, ...] = key(_NETWORKS, (), "these networks may not connect")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """[run]: how the server runs."""
+
+    user: str | None = key(TEXT, None, "become this user when all ports are bound")
+    group: str | None = key(TEXT, None, "and this group (default: the user's)")
+    workers: int = key(COUNT, 1, "processes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """[[listener]]: where clients connect."""
+
+    protocol: Protocol = key(one_of(*PROTOCOLS), "smtp", "smtp, submission, submissions (implicit TLS) or lmtp")
+    host: str | None = key(TEXT, None, "address to listen on (default: 127.0.0.1)")
+    port: int | None = key(PORT, None, "25, 587, 465 or 24 by default; 0: any free one")
+    path: str | None = key(PATH, None, "a Unix socket instead")
+    mode: int | None = key(MODE, None, "who may connect to the Unix socket, like 660")
+    require_tls: bool | None = key(FLAG, None, "take no mail without TLS; not for a public port 25")
+    trusted: tuple[str, ...] = key(_NETWORKS, (), "networks that may say who the client is, by these:")
+    proxy: bool = key(FLAG, False, "the PROXY header")
+    xclient: bool = key(FLAG, False, "XCLIENT")
+    xforward: bool = key(FLAG, False, "XFORWARD")
+    smtp: dict[str, Any] = key(TABLE, None, "as [smtp], for this listener alone")
+    where: str = ""  # its name in errors
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        port = PROTOCOLS[self.protocol] if self.port is None else self.port
+        return Address(self.host or "127.0.0.1", port, self.path)
+
+
+# Each table of the file. What is a list in it is written as [[name]].
+_TABLES: Final[dict[str, type]] = {
+    "tls": Tls,
+    "auth": Auth,
+    "queue": Queue,
+    "aliases": Aliases,
+    "handler": Filter,
+    "log": Log,
+    "metrics": Metrics,
+    "limits": Limits,
+    "rates": Rates,
+    "networks": Networks,
+    "run": Run,
+}
+_LISTS: Final[dict[str, type]] = {"route": Route, "listener": Listener}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that ``ehlo serve`` needs to know, checked.
+    """All of the file, with the options of the command on top. Nothing is read yet that the file names.
 
     Attributes:
-        deliver: "maildir", "mbox", "discard", "smtp" or "lmtp".
-        place: the path of a Maildir or mbox, and ``store_options`` for :class:`ehlo.store.Maildir` or
-            :class:`ehlo.store.Mbox`.
-        hop: the next hop, and ``hop_options`` for its :class:`ehlo.asyncio.Pool`.
-        domains: whose mail is taken from those who have not authenticated; ``None``: any.
+        source: the file.
+        hostname: of this server.
+        smtp: options of :class:`ehlo.ServerConfig` by name.
+        queue: ``None``: mail is passed on while the client waits.
     """
 
+    source: Source
+    hostname: str
     loop: str
     deadline: float
     quiet: bool
-    limits: Limits
-    listeners: list[Listening]
-    deliver: str
-    place: str = ""
-    store_options: dict[str, Any] = field(default_factory=dict)
-    hop: Address | None = None
-    hop_options: dict[str, Any] = field(default_factory=dict)
-    domains: frozenset[str] | None = None
-    tls: ssl.SSLContext | None = None
-    users: Users | None = None
-    certificate: str | None = None
-    key: str | None = None
-    users_file: str | None = None
+    tls: Tls = field(default_factory=Tls)
+    auth: Auth = field(default_factory=Auth)
+    queue: Queue | None = None
+    route: tuple[Route, ...] = ()
+    aliases: Aliases = field(default_factory=Aliases)
+    smtp: dict[str, Any] = field(default_factory=dict)
+    handler: Filter = field(default_factory=Filter)
+    log: Log = field(default_factory=Log)
+    metrics: Metrics = field(default_factory=Metrics)
+    limits: Limits = field(default_factory=Limits)
+    rates: Rates = field(default_factory=Rates)
+    networks: Networks = field(default_factory=Networks)
+    run: Run = field(default_factory=Run)
+    listener: tuple[Listener, ...] = ()
 
-    def reload(self) -> None:
-        """Look at certificate and users again; what is wrong changes nothing.
-
-        Raises:
-            UsageError: something is wrong with them.
-        """
-        users = None if self.users_file is None else Users.read(self.users_file)
-        offered = any("SCRAM-SHA-256" in listener.config.auth for listener in self.listeners)
-        if users is not None and offered and not users.all_scram:
-            raise UsageError(
-                f"users {self.users_file}: SCRAM is offered, but a user has no keys for it; "
-                "make the line with --hash-password NAME --scram, or start again"
-            )
-        if self.tls is not None and self.certificate is not None:
-            # A certificate and a key that do not fit would leave the one in use half changed: first try them elsewhere.
-            _context(self.certificate, self.key)
-            _load(self.tls, self.certificate, self.key)
-        self.users = users
-
-
-# ---- tables --------------------------------------------------------------------------------------
-
-
-class _Table:
-    """A table of the settings, that knows how each of its keys is called and which were asked for."""
-
-    def __init__(self, values: object, where: str) -> None:
-        if not isinstance(values, Mapping):
-            raise UsageError(f"{where} is a table; write it as [{where}]")
-        self._values = dict(values)
-        self._where = where
-
-    def name(self, key: str) -> str:
-        return f"{self._where}.{key}" if self._where else key
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def _take(self, key: str, default: Any, what: str, fits: Callable[[Any], bool]) -> Any:
-        if key not in self._values:
-            return default
-        value = self._values.pop(key)
-        if not fits(value):
-            raise UsageError(f"{self.name(key)} is {what}, not {value!r}")
-        return value
-
-    def text(self, key: str, default: str | None = None) -> str | None:
-        found: str | None = self._take(key, default, "a string", lambda v: isinstance(v, str) and v != "")
-        return found
-
-    def flag(self, key: str, default: bool = False) -> bool:
-        return bool(self._take(key, default, "true or false", lambda v: isinstance(v, bool)))
-
-    def number(self, key: str, default: float | None = None) -> Any:
-        def fits(value: Any) -> bool:
-            return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-
-        return self._take(key, default, "a number, 0 or more", fits)
-
-    def whole(self, key: str, default: int | None = None) -> Any:
-        def fits(value: Any) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-        return self._take(key, default, "a whole number, 0 or more", fits)
-
-    def one_of(self, key: str, words: tuple[str, ...], default: str | None = None) -> str:
-        return str(self._take(key, default, f"one of {', '.join(words)}", lambda v: v in words))
-
-    def texts(self, key: str) -> list[str] | None:
-        def fits(value: Any) -> bool:
-            return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-        found: list[str] | None = self._take(key, None, 'a list of strings, like ["a", "b"]', fits)
-        return found
-
-    def table(self, key: str) -> _Table:
-        return _Table(self._values.pop(key, {}), self.name(key))
-
-    def tables(self, key: str) -> Iterator[_Table]:
-        values = self._values.pop(key, [])
-        if not isinstance(values, list):
-            raise UsageError(f"{self.name(key)} is a list of tables; write each as [[{self.name(key)}]]")
-        for number, one in enumerate(values, 1):
-            yield _Table(one, one.get("where", f"{key} {number}") if isinstance(one, Mapping) else f"{key} {number}")
-
-    def end(self) -> None:
-        """Nothing may be left: a misspelt word has no effect, and nobody would know."""
-        self._values.pop("where", None)
-        if self._values:
-            raise UsageError(f"{self.name(next(iter(self._values)))} is no setting; see ehlo serve --help")
+    def error(self, name: str, text: str) -> UsageError:
+        """An error about one key or table, with the name of the file."""
+        return self.source.error(name, text)
 
 
 # ---- reading -------------------------------------------------------------------------------------
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """The settings of a TOML file. Paths in it are relative to where it is.
+    """The settings of a TOML file.
 
     Raises:
         UsageError: it cannot be read, or is no TOML.
@@ -249,238 +408,174 @@ def read_file(path: str) -> dict[str, Any]:
         raise UsageError(f"{path} is no TOML: {exc}") from None
 
 
-def read_settings(values: Mapping[str, Any], base: str) -> Settings:
+def read_settings(values: Mapping[str, Any], base: str, file: str | None = None) -> Settings:
     """Settings of what a file and the options say.
 
     Arguments:
         values: as ``tomllib`` gives them.
         base: the directory that relative paths start from.
+        file: the name of the file, for errors.
 
     Raises:
         UsageError: they make no sense; the text names the setting and how to mend it.
     """
-    top = _Table(values, "")
-
-    def place(path: str | None) -> str | None:
-        return None if path is None else os.path.join(base, path)
-
-    hostname = top.text("hostname")
-    tls, auth, deliver = top.table("tls"), top.table("auth"), top.table("deliver")
-    certificate, key = place(tls.text("certificate")), place(tls.text("key"))
-    tls.end()
-    if key is not None and certificate is None:
-        raise UsageError("tls.key is there, but not tls.certificate")
-    users_file = place(auth.text("users"))
-    in_clear = auth.flag("in_clear")
-    auth.end()
-    limits, engine = _limits(top.table("limits"))
-    engine["hostname"] = host_name(hostname, "hostname")
+    source = Source(file, base)
+    if "deliver" in values:
+        raise source.error("deliver", "is no table any more: each way of mail is a [[route]], see ehlo serve --help")
+    top_names = keys_of(Top)
+    known = (*top_names, *_TABLES, *_LISTS, "smtp")
+    for name in values:
+        if name not in known:
+            raise source.error(name, f"is no setting: {nearest(name, known)}")
+    top = read_table(Top, {name: values[name] for name in values if name in top_names}, "", source)
+    tables: dict[str, Any] = {
+        name: read_table(table, values[name], name, source) for name, table in _TABLES.items() if name in values
+    }
+    for name, table in _LISTS.items():
+        tables[name] = tuple(_list(table, values.get(name, []), name, source))
     settings = Settings(
-        loop=top.one_of("loop", LOOPS, "asyncio"),
-        deadline=top.number("deadline", 10),
-        quiet=top.flag("quiet"),
-        limits=limits,
-        listeners=[],
-        deliver="",
-        tls=None if certificate is None else _context(certificate, key),
-        users=None if users_file is None else Users.read(users_file),
-        certificate=certificate,
-        key=key,
-        users_file=users_file,
+        source=source,
+        hostname=host_name(top.hostname, "hostname"),
+        loop=top.loop,
+        deadline=top.deadline,
+        quiet=top.quiet,
+        smtp=smtp_options(values.get("smtp", {}), "smtp", source),
+        **tables,
     )
-    _deliver(settings, deliver, engine["hostname"], place)
-    for table in top.tables("listener"):
-        settings.listeners.append(_listener(table, settings, engine, in_clear, place))
-    top.end()
-    if not settings.listeners:
-        raise UsageError("no listener; give one with --smtp 127.0.0.1:2525, or as [[listener]] in a file")
-    _against_open_relay(settings)
+    _check(settings)
     return settings
 
 
-def _limits(table: _Table) -> tuple[Limits, dict[str, Any]]:
-    adapter: dict[str, Any] = {}
-    for name in _ADAPTER_LIMITS:
-        if name in table:
-            value = table.number(name) if name.endswith(("seconds", "rate")) else table.whole(name)
-            adapter[name] = None if value == 0 and name != "auth_delay_seconds" else value
-    engine: dict[str, Any] = {}
-    for name, option in _ENGINE_LIMITS.items():
-        if name in table:
-            value = table.number(name) if name.endswith("seconds") else table.whole(name)
-            no_limit = value == 0 and name in ("max_size", "max_messages", "max_errors")
-            engine[option] = None if no_limit else value
-    table.end()
+def _list(table: type, values: object, name: str, source: Source) -> list[Any]:
+    if not isinstance(values, list):
+        raise source.error(name, f"is a list of tables; write each as [[{name}]]")
+    found: list[Any] = []
+    for number, one in enumerate(values, 1):
+        where = one.get("where", f"[[{name}]] {number}") if isinstance(one, Mapping) else f"[[{name}]] {number}"
+        values_of_it = {name: one[name] for name in one if name != "where"} if isinstance(one, Mapping) else one
+        found.append(read_table(table, values_of_it, where, source, where=where))
+    return found
+
+
+def engine_options() -> dict[str, Any]:
+    """The options of the engine that [smtp] may have, with their defaults."""
+    parameters = inspect.signature(ServerConfig).parameters
+    return {name: one.default for name, one in parameters.items() if name not in _DECIDED}
+
+
+def smtp_options(values: object, where: str, source: Source) -> dict[str, Any]:
+    """[smtp]: options of the engine by their own names. 0 is no limit where the engine's word for that is None.
+
+    Raises:
+        UsageError: one is unknown, or does not fit.
+    """
+    if not isinstance(values, Mapping):
+        raise source.error(where, f"is a table; write it as [{where}]")
+    known = engine_options()
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        full = full_name(where, name)
+        if name in _DECIDED:
+            raise source.error(full, "is decided by other tables: [[listener]], [auth] and [tls]")
+        if name not in known:
+            raise source.error(full, f"is no option of the engine: {nearest(name, known)}")
+        value = tuple(value) if isinstance(value, list) else value
+        if value == 0 and value is not False and _fits(name, None):
+            value = None
+        problem = _problem(name, value)
+        if problem is not None:
+            raise source.error(full, f"does not fit: {problem}")
+        found[name] = value
+    return found
+
+
+def _problem(name: str, value: Any) -> str | None:
+    options = {"submission": True, "tls": "starttls", "auth": ("PLAIN",), name: value}
     try:
-        ServerConfig("localhost", **engine)
-        return Limits(**adapter), engine
-    except (LocalProtocolError, ValueError, TypeError, OverflowError) as exc:
-        raise UsageError(f"[limits]: {exc}") from None
+        ServerConfig("localhost", **options)
+    except (EhloError, ValueError, TypeError, OverflowError) as exc:
+        return str(exc)
+    return None
 
 
-def _load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
-    def no_password() -> str:
-        raise UsageError(f"tls.key {key or certificate} has a password; store the key without one, readable by few")
+def _fits(name: str, value: Any) -> bool:
+    return _problem(name, value) is None
 
+
+# ---- what no table can check alone ---------------------------------------------------------------
+
+# What is in both tables under two names.
+ENGINE_LIMITS: Final = {
+    "max_size": "max_message_size",
+    "max_recipients": "max_recipients",
+    "max_messages": "max_messages",
+    "max_errors": "max_errors",
+    "command_seconds": "command_timeout",
+}
+
+
+def _check(settings: Settings) -> None:
+    if not settings.listener:
+        raise settings.error("listener:", "there is none; write [[listener]], or give --smtp 127.0.0.1:2525")
+    if settings.tls.key_file is not None and settings.tls.certificate is None:
+        raise settings.error("tls.key", "is there, but tls.certificate is not")
+    queue = settings.queue
+    if queue is not None and (queue.path is None) == (queue.url is None):
+        raise settings.error("queue", "needs one of path and url")
+    for short, option in ENGINE_LIMITS.items():
+        if getattr(settings.limits, short) is not None and option in settings.smtp:
+            raise settings.error(f"limits.{short}", f"and smtp.{option} are one setting: keep one of them")
+    adapter_limits(settings)
+    for listener in settings.listener:
+        _check_listener(settings, listener)
+
+
+def adapter_limits(settings: Settings) -> AdapterLimits:
+    """[limits] for the adapter.
+
+    Raises:
+        UsageError: they make no limits.
+    """
+    found: dict[str, Any] = {}
+    for one in fields(Limits):
+        value = getattr(settings.limits, one.name)
+        if value is not None and one.name not in ENGINE_LIMITS:
+            found[one.name] = None if value == 0 and one.name != "auth_delay_seconds" else value
     try:
-        context.load_cert_chain(certificate, key, no_password)
-    except ssl.SSLError as exc:
-        reason = (exc.reason or str(exc)).replace("_", " ").lower()
-        raise UsageError(f"tls.certificate {certificate}: {reason}; name PEM files that belong together") from None
-    except OSError as exc:
-        names = certificate if key is None else f"{certificate} and {key}"
-        raise UsageError(f"tls.certificate {names}: {exc.strerror or exc}; name files that can be read") from None
-
-
-def _context(certificate: str, key: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    _load(context, certificate, key)
-    return context
-
-
-def _deliver(settings: Settings, table: _Table, hostname: str, place: Callable[[str | None], str | None]) -> None:
-    ways = [name for name in ("maildir", "mbox", "discard", "smtp", "lmtp") if name in table]
-    if len(ways) != 1:
-        raise UsageError(
-            f"mail goes to {' and '.join(ways) or 'no place'}; choose one of maildir, mbox, discard, smtp and lmtp, "
-            "as --maildir DIR, or in [deliver] of a file"
-        )
-    settings.deliver = way = ways[0]
-    domains = table.texts("domains")
-    if domains is not None:
-        settings.domains = frozenset(domain_key(domain) for domain in domains)
-    if way == "discard":
-        if not table.flag("discard"):
-            raise UsageError("deliver.discard is true, or not there")
-    elif way in ("maildir", "mbox"):
-        settings.place = place(table.text(way)) or ""
-        recipient_field = table.one_of("recipient_field", ("Delivered-To", "X-Original-To", "none"), "none")
-        settings.store_options = {
-            "mode": int(table.one_of("mode", ("600", "640", "660"), "600"), 8),
-            "follow_symlink": table.flag("follow_symlink"),
-            "recipient_field": None if recipient_field == "none" else recipient_field,
-        }
-    else:
-        _hop(settings, table, way, hostname, place)
-    table.end()
-
-
-def _hop(settings: Settings, table: _Table, way: str, hostname: str, place: Callable[[str | None], str | None]) -> None:
-    name = table.name(way)
-    address = parse_address(table.text(way) or "", name, 25 if way == "smtp" else 24)
-    if address.path is not None:
-        address = Address(path=place(address.path))
-    elif address.port == 0:
-        raise UsageError(f"{name} {address}: there is no port 0 to send to")
-    settings.hop = address
-    policy = table.one_of(
-        "tls",
-        ("off", "opportunistic", "required", "implicit"),
-        "opportunistic" if way == "smtp" and address.path is None else "off",
-    )
-    config = ClientConfig(hostname, lmtp=way == "lmtp", drop_dsn=True)
-    times = {f"{step}_timeout": _HOP_SECONDS.get(step, _HOP_STEP) for step in TIMERS}
-    options: dict[str, Any] = {
-        "config": config.replace(**times),
-        "tls": policy,
-        "connect_timeout": _HOP_STEP,
-        "handshake_timeout": _HOP_STEP,
-        "max_connections": table.whole("connections", 10) or 1,
-    }
-    if address.path is None:
-        options |= {"host": address.host, "port": address.port}
-    else:
-        options["path"] = address.path
-    user, password_file = table.text("user"), place(table.text("password_file"))
-    if (user is None) != (password_file is None):
-        raise UsageError(f"{table.name('user')} and {table.name('password_file')} go together")
-    if password_file is not None:
-        options["auth"] = (user, first_line(password_file, table.name("password_file")))
-    settings.hop_options = options
-
-
-def domain_key(domain: str) -> str:
-    """A domain in the one form that is compared: A-labels, lower case."""
-    return (domain_to_ascii(domain) or domain).lower()
-
-
-def _listener(
-    table: _Table,
-    settings: Settings,
-    engine: dict[str, Any],
-    in_clear: bool,
-    place: Callable[[str | None], str | None],
-) -> Listening:
-    where = table._where
-    protocol: Any = table.one_of("protocol", tuple(PROTOCOLS), "smtp")
-    path = place(table.text("path"))
-    if path is not None and ("host" in table or "port" in table):
-        raise UsageError(f"{where} has a path and a host or port; leave one of them away")
-    if path is not None and not hasattr(socket, "AF_UNIX"):
-        raise UsageError(f"{where}: this system has no Unix sockets; use host and port")
-    port = table.whole("port", PROTOCOLS[protocol])
-    if port > 65535:
-        raise UsageError(f"{table.name('port')} is a whole number from 0 to 65535, not {port}")
-    address = Address(table.text("host", "127.0.0.1") or "", port, path)
-    mode = table.text("mode")
-    if mode is not None and (path is None or not re.fullmatch("0?[0-7]{3}", mode)):
-        raise UsageError(f'{table.name("mode")} is for a path, and like "660"')
-    trusted = tuple(table.texts("trusted") or ())
-    try:
-        Networks(trusted)
-    except LocalProtocolError as exc:
-        raise UsageError(f"{where}: {exc}") from None
-    fronts = {name: table.flag(name) for name in ("proxy", "xclient", "xforward")}
-    on = [name for name, wanted in fronts.items() if wanted]
-    if on and not trusted and path is None:
-        raise UsageError(f"{table.name(on[0])} needs {table.name('trusted')}: the networks that may use it")
-    options = dict(engine) | _role(protocol, settings, in_clear, path is not None, where)
-    if table.flag("require_tls", bool(options.get("require_tls"))):
-        if options["tls"] == "off":
-            raise UsageError(f"{table.name('require_tls')} needs a certificate; give --cert, or [tls] in a file")
-        options["require_tls"] = True
-    options["proxy"] = fronts["proxy"]
-    options["xclient"] = _XCLIENT if fronts["xclient"] else ()
-    options["xforward"] = _XFORWARD if fronts["xforward"] else ()
-    table.end()
-    if protocol == "lmtp" and path is None and port == 25:
-        raise UsageError(f"{where}: LMTP must not be served on port 25 (RFC 2033 5); choose another, as 24")
-    try:
-        config = ServerConfig(options.pop("hostname"), **options)
+        return AdapterLimits(**found)
     except (EhloError, ValueError, TypeError) as exc:
-        raise UsageError(f"{where}: {exc}") from None
-    bits = None if mode is None else int(mode, 8)
-    return Listening(protocol, address, config, trusted, config.tls != "off", bits, where)
+        raise settings.error("limits:", str(exc)) from None
 
 
-def _role(protocol: Protocol, settings: Settings, in_clear: bool, local: bool, where: str) -> dict[str, Any]:
-    """What makes a listener an MX, a submission server or a delivery agent (RFC 5321, 6409 and 8314, 2033)."""
-    has_tls = settings.tls is not None
-    if protocol in ("smtp", "lmtp"):
-        return {"lmtp": protocol == "lmtp", "tls": "starttls" if has_tls and not local else "off"}
-    if settings.users is None:
-        raise UsageError(f"{where}: {protocol} needs users; give --users FILE, or auth.users in a file")
-    if not has_tls and (protocol == "submissions" or not in_clear):
-        raise UsageError(f"{where}: {protocol} needs a certificate; give --cert FILE, or tls.certificate in a file")
-    mechanisms = (*(_SCRAM if settings.users.all_scram else ()), *_PASSWORD)
-    if not has_tls:
-        mechanisms = tuple(name for name in mechanisms if not name.endswith("-PLUS"))
-    options: dict[str, Any] = {"submission": True, "auth": mechanisms, "max_messages": None}
-    options["tls"] = "implicit" if protocol == "submissions" else "starttls" if has_tls else "off"
-    if in_clear:
-        options["auth_in_clear"] = tuple(name for name in mechanisms if not name.endswith("-PLUS"))
-    elif protocol == "submission":
-        options["require_tls"] = True  # 530 for what comes in clear says more than a list without AUTH
-    return options
+def engine_limits(settings: Settings) -> dict[str, Any]:
+    """[limits] for the engine."""
+    found: dict[str, Any] = {}
+    for short, option in ENGINE_LIMITS.items():
+        value = getattr(settings.limits, short)
+        if value is not None:
+            found[option] = None if value == 0 and short.startswith("max_") and short != "max_recipients" else value
+    return found
 
 
-def _against_open_relay(settings: Settings) -> None:
-    """A next hop takes what we bring it: so not everything is to be brought, and not by everybody (RFC 5321 7.9)."""
-    if settings.deliver != "smtp" or settings.domains is not None:
-        return
-    for listener in settings.listeners:
-        if listener.protocol in ("smtp", "lmtp") and listener.address.path is None:
-            raise UsageError(
-                f"{listener.where} would relay for everybody; name the domains you take mail for: "
-                "--domain example.org, or deliver.domains in a file"
-            )
+def _check_listener(settings: Settings, listener: Listener) -> None:
+    where = listener.where
+    if listener.path is not None and (listener.host is not None or listener.port is not None):
+        raise settings.error(where, "has a path and a host or port; leave one of them away")
+    if listener.path is not None and not hasattr(socket, "AF_UNIX"):
+        raise settings.error(where, "has a path, but this system has no Unix sockets; use host and port")
+    if listener.mode is not None and listener.path is None:
+        raise settings.error(f"{where}: mode", 'is for a path, and like "660"')
+    on = [name for name in ("proxy", "xclient", "xforward") if getattr(listener, name)]
+    if on and not listener.trusted and listener.path is None:
+        raise settings.error(f"{where}: {on[0]}", "needs trusted: the networks that may use it")
+    if listener.protocol == "lmtp" and listener.path is None and listener.address.port == 25:
+        raise settings.error(f"{where}:", "LMTP must not be served on port 25 (RFC 2033 5); choose another, as 24")
+
+
+def settings_help() -> str:
+    """All tables and keys, for ``ehlo serve --help``."""
+    lines = help_of(Top, "")
+    for name, table in {**_TABLES, **_LISTS}.items():
+        lines += help_of(table, f"[[{name}]]" if name in _LISTS else f"[{name}]")
+    lines += ["  [smtp]", f"    every option of the engine: {', '.join(engine_options())}"]
+    return "\n".join(lines)

@@ -1,0 +1,247 @@
+"""What the file names, read: users, certificate, routes, aliases, senders. SIGHUP reads it again."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Final
+
+import ehlo
+from ehlo.cli._receive import UsageError
+from ehlo.cli._serve.aliases import Aliases
+from ehlo.cli._serve.routes import Way, check_routes, domain_key, find_way, read_ways
+from ehlo.cli._serve.settings import Settings
+from ehlo.cli._serve.users import Users
+
+__all__ = ["RefusedError", "Site", "Target"]
+
+_NO_ROUTE: Final = ehlo.Reply(550, "5.7.1", "No mail for that domain here")
+_NO_USER: Final = ehlo.Reply(550, "5.1.1", "No such user here")
+_NOT_YOURS: Final = ehlo.Reply(550, "5.7.1", "This sender address is not yours")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One recipient at the end of all aliases, and its way.
+
+    Attributes:
+        recipient: with the parameters of RCPT.
+        domain: of the recipient, as :func:`ehlo.cli._serve.routes.domain_key` gives it.
+        way: where it goes.
+    """
+
+    recipient: ehlo.Recipient
+    domain: str
+    way: Way
+
+
+class RefusedError(Exception):
+    """A recipient that is not taken: its reply."""
+
+    def __init__(self, reply: ehlo.Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+@dataclass(slots=True)
+class Site:
+    """Everything that decides who may send where. :meth:`load` fills it, and fills it anew.
+
+    Attributes:
+        settings: the file.
+        tls: the certificate; the same object after a reload.
+        users: who may log in.
+        ways: the routes, in order.
+        aliases: ``None`` without.
+        senders: addresses and ``@domain`` of each user, where the file says ``table:``.
+    """
+
+    settings: Settings
+    tls: ssl.SSLContext | None = None
+    users: Users | None = None
+    ways: tuple[Way, ...] = ()
+    aliases: Aliases | None = None
+    senders: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Site:
+        """Read all that the file names.
+
+        Raises:
+            UsageError: something is wrong.
+        """
+        site = cls(settings)
+        if settings.tls.certificate is not None:
+            site.tls = tls_context(settings)
+        site._load()
+        return site
+
+    def reload(self) -> None:
+        """Read all of it again; where something is wrong, nothing changes.
+
+        Raises:
+            UsageError: something is wrong.
+        """
+        fresh = Site(self.settings)
+        fresh._load()
+        self._check_scram(fresh)
+        if self.tls is not None:
+            # A certificate and a key that do not fit would leave the one in use half changed: first try them elsewhere.
+            tls_context(self.settings)
+            load_certificate(self.tls, self.settings)
+        self.users, self.aliases, self.senders = fresh.users, fresh.aliases, fresh.senders
+        for old, new in zip(self.ways, fresh.ways, strict=True):
+            old.recipients = new.recipients
+
+    def _load(self) -> None:
+        settings = self.settings
+        self.users = None if settings.auth.users is None else Users.read(settings.auth.users)
+        self.ways = read_ways(settings)
+        check_routes(self.ways, settings)
+        if settings.aliases.file is not None:
+            self.aliases = Aliases.read(settings.aliases.file, self.own_domains, settings.aliases.separator)
+            self._check_aliases(self.aliases)
+        if settings.auth.from_.startswith("table:"):
+            self.senders = _read_senders(settings.auth.from_[6:])
+
+    def _check_scram(self, fresh: Site) -> None:
+        before, after = self.users, fresh.users
+        if before is not None and after is not None and before.all_scram and not after.all_scram:
+            raise UsageError(
+                f"users {self.settings.auth.users}: SCRAM is offered, but a user has no keys for it; "
+                "make the line with --hash-password NAME --scram, or start again"
+            )
+
+    def _check_aliases(self, aliases: Aliases) -> None:
+        for address, where in aliases.all_targets:
+            try:
+                self._of(ehlo.Recipient(address), None)
+            except RefusedError as exc:
+                raise UsageError(f"{where}: {address} is refused: {exc}") from None
+        if self.settings.queue is None and (first := aliases.first_list) is not None:
+            raise UsageError(f"{first}: a name with several targets needs a queue: add [queue] with path")
+
+    # ---- questions -------------------------------------------------------------------------------
+
+    @property
+    def own_domains(self) -> frozenset[str]:
+        """The domains that a route names, and the name of this server."""
+        named = (way.domains or () for way in self.ways if way.kind != "fail")
+        return frozenset(domain for domains in named for domain in domains) | {domain_key(self.settings.hostname)}
+
+    def targets(self, session: ehlo.Session, recipient: ehlo.Recipient) -> list[Target]:
+        """Where a recipient goes: one target, or several behind an alias.
+
+        Raises:
+            RefusedError: it is not taken.
+        """
+        return self._of(recipient, session)
+
+    def _of(self, recipient: ehlo.Recipient, session: ehlo.Session | None) -> list[Target]:
+        local, domain = self._parts(recipient)
+        way = find_way(self.ways, domain, session)
+        if way is None:
+            raise RefusedError(_NO_ROUTE)
+        aliases = self.aliases
+        if session is not None and aliases is not None and (way.domains is not None or way.is_store):
+            members = aliases.find(local, domain)
+            if members is not None:
+                return [one for member in members for one in self._of(_member(recipient, member), None)]
+        if way.reply is not None:
+            raise RefusedError(way.reply)
+        if way.has(local, domain):
+            if not (aliases is not None and way.is_store and way.recipients is None):
+                return [Target(recipient, domain, way)]
+            local = aliases.without_tag(local)
+        elif aliases is not None and way.has(aliases.without_tag(local), domain):
+            local = aliases.without_tag(local) if way.is_store else local
+        else:
+            raise RefusedError(_NO_USER)
+        return [Target(_renamed(recipient, local, domain), domain, way)]
+
+    def _parts(self, recipient: ehlo.Recipient) -> tuple[str, str]:
+        path = recipient.path
+        if isinstance(path, ehlo.Address):
+            return path.local_part, domain_key(path.domain)
+        # <Postmaster> without a domain is this server's own (RFC 5321 4.5.1).
+        own = domain_key(self.settings.hostname)
+        if not any(way.is_for(own) and way.is_open for way in self.ways):
+            own = next((domain for way in self.ways for domain in sorted(way.domains or ())), own)
+        return "postmaster", own
+
+    def refused_sender(self, user: str, sender: ehlo.Sender) -> ehlo.Reply | None:
+        """The reply to a user who may not send from this address; ``None`` where he may. The null sender is everybody's
+        (RFC 5321 4.5.5)."""
+        path, rule = sender.path, self.settings.auth.from_
+        if rule == "any" or not isinstance(path, ehlo.Address):
+            return None
+        local, domain = path.local_part.lower(), domain_key(path.domain)
+        if rule == "own":
+            name, at, at_domain = user.lower().rpartition("@")
+            mine = (name, domain_key(at_domain)) == (local, domain) if at else at_domain == local
+            return None if mine and (at or domain in self.own_domains) else _NOT_YOURS
+        allowed = self.senders.get(user, frozenset())
+        return _NOT_YOURS if allowed.isdisjoint((f"{local}@{domain}", f"@{domain}")) else None
+
+
+def _member(recipient: ehlo.Recipient, address: str) -> ehlo.Recipient:
+    """A member of an alias has the parameters of the alias (RFC 3461 5.2.7.1)."""
+    return ehlo.Recipient(address, notify=recipient.notify, orcpt=recipient.orcpt)
+
+
+def _renamed(recipient: ehlo.Recipient, local: str, domain: str) -> ehlo.Recipient:
+    path = recipient.path
+    if isinstance(path, ehlo.Address) and path.local_part.lower() == local.lower():
+        return recipient
+    quoted = local if isinstance(path, ehlo.Address) and not path.mailbox.startswith('"') else f'"{local}"'
+    address = f"{quoted}@{path.domain if isinstance(path, ehlo.Address) else domain}"
+    return ehlo.Recipient(address, notify=recipient.notify, orcpt=recipient.orcpt)
+
+
+def _read_senders(path: str) -> dict[str, frozenset[str]]:
+    """Lines ``USER: ADDRESS, @DOMAIN``."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"auth.from {path}: {getattr(exc, 'strerror', None) or exc}") from None
+    found: dict[str, frozenset[str]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        user, colon, rest = line.partition(":")
+        addresses = [one.strip() for one in rest.split(",") if one.strip()]
+        if not colon or not user.strip() or not all("@" in one for one in addresses):
+            raise UsageError(f"{path} line {number}: a line is USER: ADDRESS, @DOMAIN")
+        pairs = (one.rpartition("@") for one in addresses)
+        mine = {f"{local.lower()}@{domain_key(domain)}" for local, _, domain in pairs}
+        found[user.strip()] = found.get(user.strip(), frozenset()) | mine
+    return found
+
+
+def load_certificate(context: ssl.SSLContext, settings: Settings) -> None:
+    """Load the certificate of [tls].
+
+    Raises:
+        UsageError: it cannot be read, or does not fit its key.
+    """
+    certificate, key = settings.tls.certificate or "", settings.tls.key_file
+
+    def no_password() -> str:
+        raise UsageError(f"tls.key {key or certificate} has a password; store the key without one, readable by few")
+
+    try:
+        context.load_cert_chain(certificate, key, no_password)
+    except ssl.SSLError as exc:
+        reason = (exc.reason or str(exc)).replace("_", " ").lower()
+        raise UsageError(f"tls.certificate {certificate}: {reason}; name PEM files that belong together") from None
+    except OSError as exc:
+        names = certificate if key is None else f"{certificate} and {key}"
+        raise UsageError(f"tls.certificate {names}: {exc.strerror or exc}; name files that can be read") from None
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """The certificate of [tls], loaded."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    load_certificate(context, settings)
+    return context
