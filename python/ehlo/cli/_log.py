@@ -14,10 +14,24 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TextIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Literal, Protocol, TextIO
 
-__all__ = ["ERROR", "INFO", "WARNING", "FileTarget", "LogWriter", "StreamTarget", "SyslogTarget", "Target", "escaped"]
+__all__ = [
+    "ERROR",
+    "INFO",
+    "WARNING",
+    "FileTarget",
+    "LogWriter",
+    "StreamTarget",
+    "SyslogTarget",
+    "Target",
+    "console_writer",
+    "escaped",
+    "is_stuck",
+    "lines_beside",
+]
 
 # Levels as syslog numbers them (RFC 5424 6.2.1).
 ERROR: Final = 3
@@ -79,6 +93,11 @@ class StreamTarget:
         self._encoding = (None if stream is None else stream.encoding) or "ascii"
         self._journal = self._is_journal()
         self._torn = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it has a file descriptor."""
+        return self._number >= 0
 
     @property
     def is_journal(self) -> bool:
@@ -169,6 +188,14 @@ class SyslogTarget:
         self._head = f"{name}[{os.getpid()}]: "
         self._socket: socket.socket | None = None
 
+    def check(self) -> None:
+        """Whether somebody listens.
+
+        Raises:
+            OSError: nobody does.
+        """
+        self._connected()
+
     def write(self, lines: Sequence[tuple[int, str]]) -> None:
         """One datagram a line."""
         for level, line in lines:
@@ -227,6 +254,7 @@ class LogWriter:
 
     Attributes:
         dropped: lines that were dropped so far.
+        lost: as the argument.
 
     Example::
 
@@ -236,8 +264,8 @@ class LogWriter:
     """
 
     def __init__(self, target: Target, lost: Callable[[int], str], bound: int = _BOUND) -> None:
+        self.lost = lost
         self._target = target
-        self._lost = lost
         self._bound = bound
         self._lines: deque[tuple[int, str]] = deque()
         self._waiting = 0
@@ -250,6 +278,11 @@ class LogWriter:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self.dropped = 0
+
+    @property
+    def is_journal(self) -> bool:
+        """Whether the journal reads it."""
+        return isinstance(self._target, StreamTarget) and self._target.is_journal
 
     def write(self, line: str, level: int = INFO) -> None:
         """Give it a line, without its end. Never waits and never raises.
@@ -344,7 +377,7 @@ class LogWriter:
     def _tell_lost(self, count: int) -> None:
         if count:
             try:
-                self._target.write([(WARNING, self._lost(count))])
+                self._target.write([(WARNING, self.lost(count))])
             except OSError as exc:
                 self._complain(exc)
                 return
@@ -368,3 +401,48 @@ def _say_once(line: str) -> None:
             os.write(number, line.encode("utf-8", "backslashreplace") + b"\n")
     except (AttributeError, OSError, ValueError):  # there is none
         return
+
+
+# ---- what a command says while it serves ---------------------------------------------------------
+
+_consoles: Final[dict[str, LogWriter]] = {}
+# Streams whose reader stood still at the end: to write to them once more would never return.
+_stuck: Final[set[str]] = set()
+
+
+@contextmanager
+def lines_beside() -> Iterator[None]:
+    """Inside, standard output and standard error are written beside the loop. A block inside another changes nothing.
+
+    Example::
+
+        with lines_beside():
+            serve_until_a_signal()
+    """
+    if _consoles:
+        yield
+        return
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        target = StreamTarget(stream)
+        if target.is_usable:
+            stream.flush()
+            _consoles[name] = LogWriter(target, lambda count: f"ehlo: {count} lines were dropped: nobody read them")
+    try:
+        yield
+    finally:
+        writers = dict(_consoles)
+        _consoles.clear()
+        for name, writer in writers.items():
+            if not writer.close():
+                _stuck.add(name)
+
+
+def console_writer(name: Literal["stdout", "stderr"]) -> LogWriter | None:
+    """What writes a standard stream beside the loop; ``None`` outside of :func:`lines_beside`."""
+    return _consoles.get(name)
+
+
+def is_stuck(name: Literal["stdout", "stderr"]) -> bool:
+    """Whether the reader of a standard stream stood still when the server ended."""
+    return name in _stuck

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ehlo
+from ehlo.cli._log import LogWriter
 from ehlo.cli._serve.trail import Format, Trail, json_line, text_line
 
 
@@ -30,8 +31,10 @@ class Kept:
 
 def events(form: Format, tell: Any, **options: Any) -> list[str]:
     kept = Kept()
-    with Trail(kept, form, clock=lambda: 1.5, **options) as trail:
+    writer = LogWriter(kept, str)
+    with Trail(writer, form, clock=lambda: 1.5, **options) as trail:
         tell(trail)
+    assert writer.close()
     return [line for _, line in kept.lines]
 
 

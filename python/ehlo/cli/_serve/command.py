@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import getpass
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import ehlo
 from ehlo._server.listener import Listener as Server
+from ehlo.cli._log import lines_beside
 from ehlo.cli._receive import UsageError, cannot_listen, complain, say, seconds, size, totals
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
@@ -25,6 +27,7 @@ from ehlo.cli._serve.pass_on import PassOn, pool_options
 from ehlo.cli._serve.routes import Way
 from ehlo.cli._serve.settings import PROTOCOLS, Settings, parse_address, read_file, read_settings, settings_help
 from ehlo.cli._serve.site import Site
+from ehlo.cli._serve.trail import Trail, open_trail
 from ehlo.cli._serve.users import hash_line
 
 __all__ = ["add_parser"]
@@ -157,9 +160,11 @@ def _way(arguments: argparse.Namespace, here: str) -> dict[str, Any] | None:
 
 
 class _ServeJob(Job):
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, trail: Trail) -> None:
         super().__init__(site.settings.loop, site.settings.deadline)
         self._site = site
+        self._trail = trail
+        self._servers: Sequence[Server[Any]] = ()
         self._filter = load_filter(site.settings)
         self._served: list[Served] = []
         self.reload = self._reload
@@ -167,10 +172,10 @@ class _ServeJob(Job):
     @contextlib.asynccontextmanager
     async def open(self, tools: Tools) -> AsyncIterator[list[Wanted]]:
         site = self._site
-        settings = site.settings
         async with contextlib.AsyncExitStack() as stack:
             out = await self._out(tools, stack)
-            gate = Gate(site, out, None if settings.quiet else say, tools.in_thread)
+            gate = Gate(site, out, self._trail, tools.in_thread)
+            await self._show(out, stack)
             handler = in_front(self._filter, gate)
             self._served = served(site, await self._offers(tools))
             yield [(handler, one.options(site)) for one in self._served]
@@ -185,10 +190,27 @@ class _ServeJob(Job):
                 pool = tools.adapter.Pool(max_connections=way.table.connections, **options)
                 pools[way] = await stack.enter_async_context(pool)
         if site.settings.queue is None:
-            return PassOn(pools, tools.in_thread)
+            return PassOn(pools, tools.in_thread, self._trail)
         from ehlo.cli._serve.into_queue import open_out  # it needs the packages of ehlo[mta]
 
-        return await stack.enter_async_context(open_out(site, pools, time.monotonic))
+        return await stack.enter_async_context(open_out(site, pools, time.monotonic, self._trail))
+
+    async def _show(self, out: WayOut, stack: contextlib.AsyncExitStack) -> None:
+        """[metrics], as long as the stack is open."""
+        settings = self._site.settings
+        if settings.metrics.listen is not None:
+            try:
+                from ehlo.cli._serve.show import open_figures
+            except ImportError as exc:
+                text = f"needs more packages: pip install 'ehlo[mta,metrics]' ({exc})"
+                raise settings.error("metrics", text) from None
+            where = await stack.enter_async_context(open_figures(settings, out, self._trail, self._count))
+            self._trail.say(f"{COMMAND}: figures at http://{where_text(where)}/", "listening", figures=list(where))
+
+    def _count(self) -> tuple[ehlo.Statistics, int]:
+        """What all listeners did, and their open connections."""
+        total = sum((server.statistics for server in self._servers), ehlo.Statistics())
+        return total, sum(server.connections for server in self._servers)
 
     async def _offers(self, tools: Tools) -> Offers:
         """What the way out can do; each next hop is asked."""
@@ -200,8 +222,11 @@ class _ServeJob(Job):
                 found: ehlo.Capabilities = client.capabilities
                 return found
 
-        found = await ask_offers(site.ways, ask, lambda line: complain(f"{COMMAND}: {line}"), has_queue=has_queue)
+        found = await ask_offers(site.ways, ask, self._warn, has_queue=has_queue)
         return offers_of(site.ways, found, has_queue=has_queue)
+
+    def _warn(self, line: str) -> None:
+        complain(f"{COMMAND}: {line}")
 
     def cannot_listen(self, number: int, exc: OSError) -> UsageError:
         listener = self._site.settings.listener[number]
@@ -211,22 +236,24 @@ class _ServeJob(Job):
         return cannot_listen(exc, address.host, address.port, address.path, (listener.where, port, listener.where))
 
     def ready(self, servers: Sequence[Server[Any]]) -> None:
-        lines = []
+        self._servers = servers
         for one, server in zip(self._served, servers, strict=True):
             listener = one.listener
             if listener.mode is not None and listener.path is not None:
                 os.chmod(listener.path, listener.mode)
             for address in server.addresses:
-                lines.append(f"{COMMAND}: listening on {where_text(address)} ({one.words})")
-        say("\n".join(lines))
+                text = f"{COMMAND}: listening on {where_text(address)} ({one.words})"
+                told = [*address] if isinstance(address, tuple) else [address]
+                self._trail.say(text, "listening", address=told, protocol=listener.protocol)
 
     def _reload(self) -> None:
+        self._trail.reopen()
         try:
             self._site.reload()
         except UsageError as exc:
             complain(f"{COMMAND}: nothing was changed: {exc}")
         else:
-            say(f"{COMMAND}: read certificate, users, aliases, recipients and senders again")
+            self._trail.say(f"{COMMAND}: read certificate, users, aliases, recipients and senders again", "reloaded")
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -285,5 +312,7 @@ def run(arguments: argparse.Namespace) -> int:
         count = len(site.settings.listener)
         say(f"{COMMAND}: the settings are good: {count} listener{'s' if count != 1 else ''}, {ways}")
         return 0
-    say(totals(COMMAND, run_job(_ServeJob(site))))
+    with lines_beside(), open_trail(site.settings) as trail:
+        total = run_job(_ServeJob(site, trail))
+        trail.say(totals(COMMAND, total), "stopped", **dataclasses.asdict(total))
     return 0

@@ -220,7 +220,7 @@ def _states(figures: Snapshot) -> str:
         )
     )
     return (
-        "<section><h2>Recipients by state</h2><table class="small"><thead><tr>"
+        '<section><h2>Recipients by state</h2><table class="small"><thead><tr>'
         '<th scope="col">State</th><th scope="col" class="number">Recipients</th><th scope="col"></th>'
         f"</tr></thead><tbody>{rows}</tbody></table></section>"
     )
@@ -272,7 +272,7 @@ def _refusals(figures: Snapshot) -> str:
         for command, count in figures.refusals.items()
     )
     return (
-        "<section><h2>Refusals of the last hour</h2><table class="small"><thead><tr>"
+        '<section><h2>Refusals of the last hour</h2><table class="small"><thead><tr>'
         '<th scope="col">At</th><th scope="col" class="number">Replies</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></section>"
     )

@@ -9,14 +9,28 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import ehlo
-from ehlo.cli._log import ERROR, INFO, WARNING, LogWriter, Target, escaped
+from ehlo.cli._log import (
+    ERROR,
+    INFO,
+    WARNING,
+    FileTarget,
+    LogWriter,
+    StreamTarget,
+    SyslogTarget,
+    Target,
+    console_writer,
+    escaped,
+)
+from ehlo.cli._receive import say
+from ehlo.cli._serve.settings import Log, Settings
 
-__all__ = ["Format", "Trail", "json_line", "text_line"]
+__all__ = ["Format", "Trail", "json_line", "open_trail", "path_words", "reply_words", "text_line"]
 
 Format: TypeAlias = Literal["text", "json"]
 
@@ -105,7 +119,7 @@ class Trail:
     loggers.
 
     Arguments:
-        target: where lines go.
+        writer: of the lines. It stays open at the end of the block.
         form: "text" or "json".
         quiet: leave out what went well: only warnings and errors.
         with_time: whether text lines have their time.
@@ -113,13 +127,13 @@ class Trail:
 
     Example::
 
-        with Trail(StreamTarget(sys.stdout), "json") as trail:
+        with Trail(LogWriter(FileTarget("mail.log"), str), "json") as trail:
             trail.tell("listening", address="127.0.0.1", port=25)
     """
 
     def __init__(
         self,
-        target: Target,
+        writer: LogWriter,
         form: Format = "text",
         *,
         quiet: bool = False,
@@ -130,7 +144,8 @@ class Trail:
         self._quiet = quiet
         self._with_time = with_time
         self._clock = clock
-        self._writer = LogWriter(target, lambda count: self._line("dropped", [("lines", count)]))
+        self._writer = writer
+        writer.lost = lambda count: self._line("dropped", [("lines", count)])
         self._listener = _Listener(self)
         self._before: list[tuple[logging.Logger, int, bool]] = []
         self.watch: Callable[[str, dict[str, Any]], None] | None = None
@@ -153,7 +168,6 @@ class Trail:
             logger.setLevel(level)
             logger.propagate = propagate
         self._before.clear()
-        self._writer.close()
 
     @property
     def dropped(self) -> int:
@@ -187,6 +201,22 @@ class Trail:
             return json_line(clock, event, fields)
         return text_line(clock, event, fields, with_time=self._with_time)
 
+    def say(self, text: str, event: str, /, **fields: Any) -> None:
+        """What an administrator waits for at a start or an end: as text where lines are text, as an event in JSON. It
+        is said when quiet, too, and on standard output, wherever the log is.
+
+        Example::
+
+            trail.say("ehlo serve: listening on 127.0.0.1:25", "listening", address="127.0.0.1", port=25)
+        """
+        is_console = self._writer is console_writer("stdout")
+        if is_console and self._form == "text":
+            self._writer.write(text)
+        else:
+            self._writer.write(self._line(event, list(fields.items())))
+        if not is_console:
+            say(text)
+
     # ---- events of a session ---------------------------------------------------------------------
 
     def accepted(self, session: ehlo.Session, envelope: ehlo.Envelope, ident: str, size: int) -> None:
@@ -201,7 +231,7 @@ class Trail:
             id=ident,
             **_client(session),
             protocol=session.protocol,
-            sender=_path(envelope.sender.path),
+            sender=path_words(envelope.sender.path),
             **_recipients(envelope),
             size=size,
         )
@@ -213,7 +243,7 @@ class Trail:
         if command == "AUTH":
             fields |= {"mechanism": session.mechanism or refused.argument or None, "attempted": session.attempted}
         elif envelope is not None:
-            fields["sender"] = _path(envelope.sender.path)
+            fields["sender"] = path_words(envelope.sender.path)
         if command in ("MAIL", "RCPT"):
             fields["argument"] = refused.argument
             fields |= _of_argument(command, refused.argument)
@@ -221,7 +251,7 @@ class Trail:
             fields |= _recipients(envelope)
         elif refused.argument and command != "AUTH":
             fields["argument"] = refused.argument
-        self.tell("refused", WARNING, command=command or "none", reply=_reply(refused.reply), **fields)
+        self.tell("refused", WARNING, command=command or "none", reply=reply_words(refused.reply), **fields)
 
     def ended(self, session: ehlo.Session, reason: str) -> None:
         """A connection is over. It has a line if something came of it, or if it did not end as it should."""
@@ -264,7 +294,7 @@ class _Listener(logging.Handler):
 
 def _known(value: Any) -> Any:
     if isinstance(value, ehlo.Reply):
-        return _reply(value)
+        return reply_words(value)
     return value if isinstance(value, list | int | float) or value is None else str(value)
 
 
@@ -296,20 +326,21 @@ def _client(session: ehlo.Session) -> dict[str, Any]:
     }
 
 
-def _reply(reply: ehlo.Reply) -> str:
-    """On one line: of a reply in several lines, all texts."""
+def reply_words(reply: ehlo.Reply) -> str:
+    """A reply on one line: of one in several lines, all texts."""
     status = f"{reply.code} {reply.enhanced}" if reply.enhanced else str(reply.code)
     return f"{status} {' '.join(reply.text.split())}"
 
 
-def _path(path: ehlo.ReversePath | ehlo.ForwardPath) -> str:
+def path_words(path: ehlo.ReversePath | ehlo.ForwardPath) -> str:
+    """A path in angle brackets."""
     if isinstance(path, ehlo.Address):
         return f"<{path.mailbox}>"
     return "<>" if path.is_null else "<Postmaster>"
 
 
 def _recipients(envelope: ehlo.Envelope) -> dict[str, Any]:
-    named = [_path(one.path) for one in envelope.recipients[:_NAMED]]
+    named = [path_words(one.path) for one in envelope.recipients[:_NAMED]]
     return {"to": named, "recipients": len(envelope.recipients)}
 
 
@@ -320,5 +351,43 @@ def _of_argument(command: str, argument: str) -> dict[str, Any]:
     except ehlo.EhloError:
         return {}
     if parsed.sender is not None:
-        return {"sender": _path(parsed.sender.path)}
-    return {} if parsed.recipient is None else {"to": [_path(parsed.recipient.path)]}
+        return {"sender": path_words(parsed.sender.path)}
+    return {} if parsed.recipient is None else {"to": [path_words(parsed.recipient.path)]}
+
+
+# ---- where it goes -------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_trail(settings: Settings) -> Iterator[Trail]:
+    """The trail of [log], inside of :func:`ehlo.cli._log.lines_beside`.
+
+    Raises:
+        UsageError: the place cannot be written to.
+    """
+    table = settings.log
+    try:
+        own = _target(table)
+    except OSError as exc:
+        raise settings.error("log", f"{table.file or 'syslog'}: {exc.strerror or exc}") from None
+    console = None if own is not None else console_writer("stderr" if table.to == "stderr" else "stdout")
+    writer = console or LogWriter(own or StreamTarget(None), str)
+    # The journal and syslog have the time themselves.
+    with_time = table.file is not None or (table.to != "syslog" and not writer.is_journal)
+    form: Format = "json" if table.format == "json" else "text"
+    with Trail(writer, form, quiet=settings.quiet, with_time=with_time) as trail:
+        try:
+            yield trail
+        finally:
+            if console is None:
+                writer.close()
+
+
+def _target(table: Log) -> Target | None:
+    if table.file is not None:
+        return FileTarget(table.file)
+    if table.to != "syslog":
+        return None
+    target = SyslogTarget()
+    target.check()
+    return target
