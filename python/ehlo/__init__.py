@@ -1,5 +1,5 @@
-"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio` and :mod:`ehlo.trio` have
-sockets.
+"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio`, :mod:`ehlo.trio` and
+:mod:`ehlo.sync` have sockets.
 
 Example::
 
@@ -8,6 +8,8 @@ Example::
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ehlo._client.login import Login
 from ehlo._core import (
@@ -91,6 +93,7 @@ from ehlo._errors import (
     SMTPTimeoutError,
 )
 from ehlo._idna import domain_to_ascii
+from ehlo._lazy import lazy as _lazy
 from ehlo._sasl.client import ClientMechanism, client_mechanism
 from ehlo._sasl.credentials import (
     CramCredentials,
@@ -111,6 +114,11 @@ from ehlo._server.submission import submission_fields
 from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
 from ehlo._tls import unverified_context
 from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
+
+if _TYPE_CHECKING:
+    from ehlo._sasl.passwords import hash_password, verify_password
+    from ehlo._users import Users
+    from ehlo.sync import send
 
 __all__ = [
     "NULL",
@@ -200,6 +208,7 @@ __all__ = [
     "Statistics",
     "TokenCredentials",
     "Unsolicited",
+    "Users",
     "Vrfy",
     "Xclient",
     "__version__",
@@ -212,6 +221,7 @@ __all__ = [
     "domain_to_ascii",
     "dot_stuff",
     "dot_unstuff",
+    "hash_password",
     "parse_command",
     "parse_proxy",
     "parse_reply",
@@ -219,8 +229,21 @@ __all__ = [
     "protocol_keyword",
     "received",
     "return_path",
+    "send",
     "submission_fields",
     "unverified_context",
+    "verify_password",
     "xtext_decode",
     "xtext_encode",
 ]
+
+if not _TYPE_CHECKING:  # for a type checker any name would be there
+    __getattr__, __dir__ = _lazy(
+        __name__,
+        {
+            "Users": "ehlo._users",
+            "hash_password": "ehlo._sasl.passwords",
+            "send": "ehlo.sync",
+            "verify_password": "ehlo._sasl.passwords",
+        },
+    )

@@ -1497,7 +1497,8 @@ class ClientConfig:
         chunking: Send content by BDAT (RFC 3030): "auto" where it is offered, True always,
             False never.
         newlines: A bare CR or LF in content: "normalize" makes it CRLF, "reject" refuses the
-            message, "exact" sends it as it is, by BDAT only (RFC 5321 2.3.8).
+            message, "exact" sends it as it is, by BDAT only, "auto" sends it as it is by BDAT
+            and makes it CRLF in DATA (RFC 5321 2.3.8).
         force_8bit: Send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
         drop_dsn: Leave out the parameters of DSN where the server lacks DSN. Without it such a
             message fails (RFC 3461 5.2.2).
@@ -1542,7 +1543,7 @@ class ClientConfig:
         tls: Literal["off", "opportunistic", "required"] = "off",
         pipelining: bool = True,
         chunking: Literal["auto"] | bool = "auto",
-        newlines: Literal["normalize", "reject", "exact"] = "normalize",
+        newlines: Literal["normalize", "reject", "exact", "auto"] = "normalize",
         force_8bit: bool = False,
         drop_dsn: bool = False,
         relay_auth: bool = False,
@@ -1596,9 +1597,10 @@ class ClientConfig:
         False never.
         """
     @property
-    def newlines(self) -> Literal["normalize", "reject", "exact"]:
+    def newlines(self) -> Literal["normalize", "reject", "exact", "auto"]:
         """A bare CR or LF in content: "normalize" makes it CRLF, "reject" refuses the
-        message, "exact" sends it as it is, by BDAT only (RFC 5321 2.3.8).
+        message, "exact" sends it as it is, by BDAT only, "auto" sends it as it is by BDAT
+        and makes it CRLF in DATA (RFC 5321 2.3.8).
         """
     @property
     def force_8bit(self) -> bool:

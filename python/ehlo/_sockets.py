@@ -3,12 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["address_of", "is_unix", "no_delay", "send_lines"]
+__all__ = ["NEXT_ADDRESS", "address_of", "first_reason", "in_turn", "is_unix", "no_delay", "send_lines"]
+
+NEXT_ADDRESS: Final = 0.25
+"""Seconds after which a client tries the next address of a host beside the others (RFC 8305 8)."""
+
+# There is no way to such an address from here: of little interest where there is to another.
+_NO_WAY: Final = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
+
+
+def in_turn(found: list[Any], source: tuple[str, int] | None) -> list[Any]:
+    """What ``getaddrinfo`` gave, in the order in which a client tries it: the families in turn, each in the order that
+    the resolver gave (RFC 8305 4).
+
+    Arguments:
+        found: the list of ``getaddrinfo``.
+        source: the address and port to connect from: only its family is of use.
+
+    Example::
+
+        for family, kind, proto, _, address in in_turn(found, None): ...
+    """
+    if source is not None:
+        family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
+        found = [info for info in found if info[0] == family] or found
+    families: dict[int, list[Any]] = {}
+    for info in found:
+        families.setdefault(info[0], []).append(info)
+    return [info for row in itertools.zip_longest(*families.values()) for info in row if info is not None]
+
+
+def first_reason(errors: Sequence[BaseException]) -> BaseException:
+    """Of the errors of all addresses: the first of an address that there is a way to.
+
+    Example::
+
+        raise first_reason(errors)
+    """
+    return next((exc for exc in errors if getattr(exc, "errno", None) not in _NO_WAY), errors[0])
 
 
 def address_of(name: Any) -> tuple[str, int] | str:

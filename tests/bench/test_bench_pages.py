@@ -32,7 +32,7 @@ from ehlo.bench import (
     side_by_side,
 )
 from ehlo.bench._compare.compare import Cell
-from ehlo.cli._bench_text import compare_lines
+from ehlo.cli._bench_text import compare_lines, report_lines
 from slow_server import slow_server, usual
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -110,10 +110,77 @@ def some_comparison() -> dict[str, Any]:
 
 def test_the_page_of_a_load(load_report: dict[str, Any]) -> None:
     html, tree = parsed(load_report)
-    assert titles(tree) == ["Latency by percentile", "Rate over time"]
+    assert titles(tree) == ["Latency by percentile", "Latency over time", "Rate over time"]
     assert "&lt;script&gt;nobody" in html
     lines = [line.findtext(f"{SVG}title") for line in tree.iter(f"{SVG}polyline")]
     assert {"mail", "rcpt", "content", "message"} <= set(lines)
+
+
+def test_the_page_of_a_load_says_what_was_run(load_report: dict[str, Any]) -> None:
+    html, _ = parsed(load_report | {"command": "ehlo bench load 127.0.0.1:25 --to '<a>'"})
+    for said in (
+        f"127.0.0.1:{load_report['plan']['port']}",
+        "<td>connections</td><td>10</td>",
+        "<td>size, octets</td><td>1024</td>",
+        "<td>TLS</td><td>off</td>",
+        "ehlo bench load 127.0.0.1:25 --to &#x27;&lt;a&gt;&#x27;",
+    ):
+        assert said in html
+
+
+def test_a_line_ends_where_its_samples_end(load_report: dict[str, Any]) -> None:
+    _, tree = parsed(load_report)
+    plot = next(svg for svg in tree.iter(f"{SVG}svg") if svg.findtext(f"{SVG}title") == "Latency by percentile")
+    ends = {
+        line.findtext(f"{SVG}title"): float(line.get("points", "").split()[-1].split(",")[0])
+        for line in plot.iter(f"{SVG}polyline")
+    }
+    # Ten connections, 90 or 100 messages: ten values are drawn to the middle of the last tenth, 95 %.
+    assert ends["connect"] < ends["message"]
+    html = page(load_report)
+    assert re.search(r"<td>connect</td><td>10</td>(<td>[^<]+s</td>){2}<td>–</td><td>–</td><td>[^<]+s</td>", html)
+
+
+def test_ratios_in_the_page_are_those_of_the_rounds() -> None:
+    html = page(some_comparison())
+    # The median of 20/30 and 21/32, in the bars and in the table; not 21/31, the ratio of the medians.
+    assert "21.0 µs · 0.66x" in html.replace("21 µs", "21.0 µs")
+    assert "<td>0.661x</td>" in html
+    assert "<th>ratio to smtp-sink</th><th>ratio to aiosmtpd</th><th>adds, µs</th>" in html
+    assert "beside</th>" not in html
+
+
+def test_the_page_of_a_capacity() -> None:
+    html, tree = parsed(some_capacity())
+    assert titles(tree) == ["Latency by rate"]
+    for said in ("<b>320</b>", "the bound, 200 ms", "p99 is above the bound", "1 steps above five times"):
+        assert said in html
+
+
+def some_capacity() -> dict[str, Any]:
+    def step(rate: float, late: int | None, why: str = "") -> dict[str, Any]:
+        times = {"p50": late and late // 2, "percentile": late, "max": late}
+        counts = {"rate": rate, "reached": rate, "count": 1000, "cpu_of_a_core": 0.1, "tool": False}
+        return counts | times | {"passed": not why, "why": why}
+
+    return {
+        "tool": "ehlo bench capacity",
+        "schema": 1,
+        "plan": LoadPlan("127.0.0.1", 25).public(),
+        "percentile": 99.0,
+        "below": 200_000.0,
+        "rate": 320.0,
+        "reached_highest": False,
+        "steps": [
+            step(160, 2000),
+            step(320, 90_000),
+            step(340, 300_000, "p99 is above the bound"),
+            step(640, 4_000_000, "p99 is above the bound"),
+            step(1280, None, "no message was accepted"),
+        ],
+        "interrupted": False,
+        "warnings": [],
+    }
 
 
 def test_the_page_of_core(core_report: dict[str, Any]) -> None:
@@ -130,7 +197,7 @@ def test_the_page_of_a_comparison() -> None:
         "Longest stall",
         "Memory of an idle connection",
     ]
-    for said in ("only a test", "+20.0 µs on ehlo", "smtpproto", "left out: aiosmtplib"):
+    for said in ("only a test", "+20.0 on ehlo", "smtpproto", "left out: aiosmtplib"):
         assert said in html
 
 
@@ -173,8 +240,17 @@ def test_side_by_side(load_report: dict[str, Any]) -> None:
     both = side_by_side([("before", load_report), ("after", faster)])
     row = next(row for row in both["rows"] if row["what"] == "messages/s")
     assert row["change"] == "2.000x"
-    _, tree = parsed(both)
+    html, tree = parsed(both)
     assert titles(tree) == ["Latency by percentile", "Rate over time"]
+    assert "the same settings, on the same machine" in html
+    faster["plan"] |= {"connections": 20, "tls": "implicit"}
+    both = side_by_side([("before", load_report), ("after", faster)])
+    assert both["differs"] == [
+        {"what": "plan.connections", "values": ["10", "20"]},
+        {"what": "plan.tls", "values": ["off", "implicit"]},
+    ]
+    assert "What was set differently" in page(both)
+    assert "set differently" in "\n".join(report_lines(both))
     with pytest.raises(ValueError, match=r"different tools"):
         side_by_side([("a", load_report), ("b", some_comparison())])
 
@@ -248,6 +324,11 @@ def test_compare_runs(tmp_path: pathlib.Path) -> None:
     assert report["stall"]["ehlo"]["stall_us"] >= 0
     assert set(report["idle"]) == set(servers) - {"ehlo-awaits"}
     assert len(lines) >= 3 * len(servers) + 2
+    counted = [re.match(r"(\d+) of (\d+), \d+ (seconds|minutes) left  ", line) for line in lines]
+    assert all(counted)
+    done = [(int(found[1]), int(found[2])) for found in counted if found is not None]
+    assert len({total for _, total in done}) == 1
+    assert done[-1][0] == done[-1][1]
     parsed(report)
 
 
@@ -309,5 +390,5 @@ def test_a_browser_shows_the_page(tmp_path: pathlib.Path, load_report: dict[str,
     assert done.returncode == 0, done.stderr
     assert ":CONSOLE" not in done.stderr, done.stderr
     assert asked == ["GET /page.html HTTP/1.1"], asked
-    assert done.stdout.count("<svg") == (2 if kind == "load" else 5)
+    assert done.stdout.count("<svg") == (3 if kind == "load" else 5)
     assert re.search(r"<polyline|<rect", done.stdout)

@@ -9,6 +9,7 @@ import smtplib
 import socket
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -18,7 +19,7 @@ import ehlo.asyncio
 from ehlo.testing import SMTPServer
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-HANDLER, ON_TRIO, SENDING, SEND_MANY, TESTING, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+HANDLER, ON_TRIO, USERS, SENDING, SEND_MANY, TESTING, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,6 +59,72 @@ def test_on_trio(capsys: pytest.CaptureFixture[str]) -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(patient)
+
+
+def test_users(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The README's code to the letter, but for the port."""
+    trustme = pytest.importorskip("trustme")
+    ca = trustme.CA()
+    client_tls = ssl.create_default_context()
+    ca.configure_trust(client_tls)
+    certificate = ca.issue_cert("smtp.example.org")
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    monkeypatch.chdir(tmp_path)
+    ehlo.Users("users", create=True).add("jane", "pencil", scram=True)
+    ready = asyncio.Event()
+    ports: list[int] = []
+    real = ehlo.asyncio.serve
+
+    async def serve(handler: object, host: str, port: int, **options: Any) -> Any:
+        server = await real(handler, host, 0, **options)
+        ports.append(server.port)
+        ready.set()
+        return server
+
+    monkeypatch.setattr(ehlo.asyncio, "serve", serve)
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(USERS, names)
+
+    async def send(mechanism: str, password: str) -> None:
+        login = ehlo.Login("jane", password, mechanisms=[mechanism])
+        options: dict[str, Any] = {"tls": "required", "ssl_context": client_tls, "server_hostname": "smtp.example.org"}
+        async with ehlo.asyncio.connect("127.0.0.1", ports[0], auth=login, **options) as client:
+            await client.send(b"Subject: hi\r\n\r\nhello\r\n", "jane@example.org", ["joe@example.net"])
+
+    async def main() -> None:
+        serving = asyncio.ensure_future(names["main"]())
+        await ready.wait()
+        for mechanism in ("PLAIN", "SCRAM-SHA-256"):
+            await send(mechanism, "pencil")
+            with pytest.raises(ehlo.SMTPAuthenticationError):
+                await send(mechanism, "wrong")
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+    asyncio.run(main())
+    assert re.fullmatch(r"(jane sent \d+ octets\n){2}", capsys.readouterr().out)
+
+
+def test_the_page_about_users(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/users.md").read_text(encoding="utf-8")
+    submission, table = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    users = ehlo.Users(tmp_path / "users", create=True)
+    users.add("jane", "pencil")
+    names: dict[str, Any] = {}
+    exec(submission, names)
+    exec(table, names)
+
+    async def main() -> None:
+        handlers = [names["Submission"](users), names["Submission"](names["Table"]())]
+        session = SimpleNamespace(peer=("192.0.2.1", 1))
+        for handler in handlers:
+            for name, password in (("jane", "pencil"), ("jane", "wrong"), ("joe", "pencil")):
+                credentials = ehlo.PasswordCredentials(mechanism="PLAIN", username=name, password=password)
+                assert await handler.on_auth(session, credentials) is ((name, password) == ("jane", "pencil"))
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

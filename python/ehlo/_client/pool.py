@@ -227,7 +227,9 @@ class BasePool(Generic[ClientT]):
 
             results = await asyncio.gather(*(pool.send(octets, "a@b.example", [to]) for to in recipients))
         """
-        letter = Letter(message, sender, recipients, size, eight_bit, utf8_header)
+        return await self._send(Letter(message, sender, recipients, size, eight_bit, utf8_header), check)
+
+    async def _send(self, letter: Letter, check: bool) -> SendResult:
         client = await self._acquire()
         try:
             reused = client._link.served

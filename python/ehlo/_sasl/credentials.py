@@ -68,11 +68,28 @@ class PasswordCredentials(Credentials):
 
     password: str = field(repr=False)
 
-    def check(self, secret: str | bytes | None) -> bool:
+    def check(self, secret: str | bytes | ScramKeys | None) -> bool:
         """Whether the password is ``secret``, in constant time. ``None`` (no such user) takes as long, and is False.
 
         Both are compared in the form of SASLprep (RFC 4616 2).
+
+        Arguments:
+            secret: the password in clear, or keys of SCRAM that were made from it. With keys it takes as long
+                as ``keys.iterations`` of PBKDF2; for a user who is not there, give :meth:`ScramKeys.decoy`. For the
+                text of :func:`ehlo.hash_password` there is :func:`ehlo.verify_password`.
+
+        Example::
+
+            return credentials.check(KEYS.get(name) or ScramKeys.decoy(name, secret=SECRET, iterations=10_000))
         """
+        if isinstance(secret, ScramKeys):
+            made = ScramKeys.from_password(
+                self.password,
+                algorithm="sha1" if len(secret.stored_key) == 20 else "sha256",
+                salt=secret.salt,
+                iterations=secret.iterations,
+            )
+            return hmac.compare_digest(made.stored_key, secret.stored_key)
         given = digest("sha256", prepared(self.password))
         kept = digest("sha256", b"" if secret is None else prepared(secret))
         return hmac.compare_digest(given, kept) and secret is not None
@@ -157,6 +174,17 @@ class ScramCredentials(Credentials):
 
     algorithm: str = "sha256"
     channel_bound: bool = False
+
+    def check(self, keys: ScramKeys | None) -> ScramKeys | None:
+        """The answer of ``on_auth`` that lets the client prove its password against ``keys``: the keys themselves.
+
+        One line then answers both SCRAM-SHA-256 and a password in clear; see :meth:`PasswordCredentials.check`.
+
+        Example::
+
+            return credentials.check(KEYS.get(credentials.username))
+        """
+        return keys
 
 
 @dataclass(frozen=True, slots=True)

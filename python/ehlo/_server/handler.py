@@ -80,12 +80,14 @@ class Handler:
         Unlike elsewhere ``None`` refuses, so that nobody gets in by a forgotten ``return``. ``True`` accepts the client
         as ``credentials.identity``, :class:`ehlo.Identity` as somebody else; ``None`` and ``False`` answer 535; a
         string or reply, 4yz or 5yz, is sent: ``"454 4.7.0 try again later"`` when the backend is down. A handler that
-        raises is answered 454 4.7.0. Let an unknown user take as long as a wrong password: ``check(None)`` does.
+        raises is answered 454 4.7.0. Let an unknown user take as long as a wrong password: ``check(None)`` does, and
+        so does :class:`ehlo.Users`, a file of users. The check of its hashes takes time on purpose: let an
+        :class:`ehlo.asyncio.Authenticator` do it beside the event loop.
 
         Example::
 
-            def on_auth(self, session, credentials):
-                return credentials.check(PASSWORDS.get(credentials.username))
+            async def on_auth(self, session, credentials):
+                return await self.authenticator.check(session, credentials)
         """
         return None
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from ehlo._errors import LocalProtocolError
 
-__all__ = ["Limits", "Statistics"]
+__all__ = ["Limits", "Statistics", "network_of"]
 
 _ABOVE_ZERO: Final = ("content_seconds", "handler_seconds", "session_seconds", "submission_handler_seconds")
 # A client that waits much longer takes the server for dead.
@@ -96,16 +96,42 @@ class Limits:
         """
         if self.max_connections_per_network is None:
             return None
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
+        address = _address(host)
+        if address is None or (address.is_loopback and not self.limit_loopback):
             return None
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if address.is_loopback and not self.limit_loopback:
-            return None
-        bits = self.ipv4_prefix if address.version == 4 else self.ipv6_prefix
-        return str(ipaddress.ip_network((address, bits), strict=False))
+        return _network(address, self.ipv4_prefix, self.ipv6_prefix)
+
+
+def network_of(host: str, *, ipv4_prefix: int = 32, ipv6_prefix: int = 64) -> str | None:
+    """The network of a client, as text; ``None`` for what is no IP address. An IPv4 address mapped into IPv6 counts as
+    IPv4. Never raises.
+
+    Arguments:
+        host: the address as text.
+        ipv4_prefix: bits of an IPv4 address that make a network.
+        ipv6_prefix: the same for IPv6.
+
+    Example::
+
+        >>> network_of("2001:db8::1")
+        '2001:db8::/64'
+    """
+    address = _address(host)
+    return None if address is None else _network(address, ipv4_prefix, ipv6_prefix)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def _network(address: ipaddress.IPv4Address | ipaddress.IPv6Address, ipv4_prefix: int, ipv6_prefix: int) -> str:
+    bits = ipv4_prefix if address.version == 4 else ipv6_prefix
+    return str(ipaddress.ip_network((address, bits), strict=False))
 
 
 @dataclass(slots=True)

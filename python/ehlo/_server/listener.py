@@ -6,12 +6,10 @@ A backend's ``Server`` inherits from :class:`Listener`; it has the listening soc
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import socket
 import ssl
-import stat
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +19,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from ehlo._core import ReceiveBuffer, Reply, ServerConfig
 from ehlo._errors import LocalProtocolError
+from ehlo._server.binding import bind_all, bind_path, inode_of
 from ehlo._server.connection import Connection
 from ehlo._server.deadlines import TICK
 from ehlo._server.handler import HandlerPlan, plan_of
@@ -228,7 +227,7 @@ class Listener(Generic[C]):
 
     def _unlink(self) -> None:
         if self._path is not None:
-            if self._inode is not None and _inode(self._path) == self._inode:  # else it is another server's
+            if self._inode is not None and inode_of(self._path) == self._inode:  # else it is another server's
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
             self._path = None
@@ -398,8 +397,8 @@ async def open_server(
         server._sockets = given
     elif path is not None:
         server._path = os.fspath(path)
-        server._sockets = [_bind_path(server._path)]
-        server._inode = _inode(server._path)
+        server._sockets = [bind_path(server._path)]
+        server._inode = inode_of(server._path)
     else:
         server._sockets = await _bind(getaddrinfo, host, port, reuse_port)
     server._addresses = tuple(address_of(sock.getsockname()) for sock in server._sockets)
@@ -410,38 +409,6 @@ def _complete(hostname: str, content: bytes) -> bytes:
     return prepend_fields(submission_fields(content, domain=hostname, now=datetime.now(UTC)), content)
 
 
-def _bind_path(path: str) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        # What a server left behind that had no time to remove it. Anything but a socket stays, and is an error.
-        if path[:1] != "\0" and stat.S_ISSOCK(os.stat(path).st_mode):
-            if _is_answered(path):
-                raise OSError(errno.EADDRINUSE, f"cannot listen on {path!r}: another server listens there")
-            os.unlink(path)
-    return _bound(socket.AF_UNIX, 0, path, False)
-
-
-def _is_answered(path: str) -> bool:
-    """Whether somebody listens on a Unix socket. It is found by a connection that ends at once."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        try:
-            sock.connect(path)
-        except BlockingIOError:  # its queue is full, so there is one
-            return True
-        except OSError:
-            return False
-    return True
-
-
-def _inode(path: str) -> tuple[int, int] | None:
-    """What tells one file from another that has its name later."""
-    try:
-        found = os.stat(path, follow_symlinks=False)
-    except (OSError, ValueError):  # it is gone, or it is an abstract name
-        return None
-    return found.st_dev, found.st_ino
-
-
 async def _bind(
     getaddrinfo: Callable[..., Awaitable[Sequence[Any]]], host: str | Sequence[str] | None, port: int, reuse_port: bool
 ) -> list[socket.socket]:
@@ -449,41 +416,4 @@ async def _bind(
     for one in [host] if host is None or isinstance(host, str) else host:
         found = await getaddrinfo(one or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         infos.update(dict.fromkeys((family, proto, address) for family, _, proto, _, address in found))
-    socks: list[socket.socket] = []
-    missing: OSError | None = None
-    try:
-        for family, proto, address in infos:
-            try:
-                socks.append(_bound(family, proto, address, reuse_port))
-            except OSError as exc:  # a machine whose resolver knows IPv6, and whose kernel does not
-                if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
-                missing = exc
-        if not socks:
-            raise missing or OSError(errno.EADDRNOTAVAIL, f"{host!r} has no address")
-    except BaseException:
-        for sock in socks:
-            sock.close()
-        raise
-    return socks
-
-
-def _bound(family: int, proto: int, address: Any, reuse_port: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM, proto)
-    try:
-        sock.setblocking(False)
-        if not is_unix(sock):
-            if os.name == "posix":  # elsewhere this option lets two programs have the same port
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            sock.bind(address)
-        except OSError as exc:
-            raise OSError(exc.errno, f"cannot listen on {address!r}: {exc.strerror}") from None
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return bind_all(infos, reuse_port)

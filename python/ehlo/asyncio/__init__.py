@@ -9,9 +9,18 @@ Example::
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ehlo._client.transaction import Transaction
+from ehlo._lazy import lazy
 from ehlo.asyncio._client import Client, connect
 from ehlo.asyncio._pool import Pool
 from ehlo.asyncio._server import Server, serve
 
-__all__ = ["Client", "Pool", "Server", "Transaction", "connect", "serve"]
+if TYPE_CHECKING:
+    from ehlo.asyncio._authenticator import Authenticator
+
+__all__ = ["Authenticator", "Client", "Pool", "Server", "Transaction", "connect", "serve"]
+
+if not TYPE_CHECKING:  # for a type checker any name would be there
+    __getattr__, __dir__ = lazy(__name__, {"Authenticator": "ehlo.asyncio._authenticator"})

@@ -7,18 +7,12 @@ cancelled it forgets a socket that is connected already: the server would keep a
 from __future__ import annotations
 
 import asyncio
-import errno
-import itertools
 import socket
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
+
+from ehlo._sockets import NEXT_ADDRESS, first_reason, in_turn
 
 __all__ = ["connected"]
-
-# There is no way to such an address from here: of little interest where there is to another.
-_NO_WAY: Final = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
-# Seconds after which the next address is tried beside the others (RFC 8305 8).
-_DELAY: Final = 0.25
 
 
 async def connected(host: str, port: int, source: tuple[str, int] | None) -> socket.socket:
@@ -37,14 +31,12 @@ async def connected(host: str, port: int, source: tuple[str, int] | None) -> soc
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric)
     except socket.gaierror:  # a name: that takes a thread, and time
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    if source is not None:
-        family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
-        found = [info for info in found if info[0] == family] or found
-    if len(found) == 1:
-        return await _attempt(found[0], source)
+    addresses = in_turn(found, source)
+    if len(addresses) == 1:
+        return await _attempt(addresses[0], source)
     # A port of ours cannot be used twice at once.
-    patience = _DELAY if source is None or not source[1] else None
-    left = _in_turn(found)
+    patience = NEXT_ADDRESS if source is None or not source[1] else None
+    left = iter(addresses)
     tries: list[asyncio.Task[socket.socket]] = []
     winner = None
     try:
@@ -59,20 +51,11 @@ async def connected(host: str, port: int, source: tuple[str, int] | None) -> soc
             if winner is not None:
                 return winner.result()
             if info is None and len(done) == len(tries):
-                errors = [exc for one in tries if (exc := one.exception()) is not None]
-                raise next((exc for exc in errors if getattr(exc, "errno", None) not in _NO_WAY), errors[0])
+                raise first_reason([exc for one in tries if (exc := one.exception()) is not None])
     finally:
         for one in tries:
             if one is not winner and not one.cancel() and one.exception() is None:
                 one.result().close()
-
-
-def _in_turn(found: list[Any]) -> Iterator[Any]:
-    """The families in turn, in the order that the resolver gave (RFC 8305 4)."""
-    families: dict[int, list[Any]] = {}
-    for info in found:
-        families.setdefault(info[0], []).append(info)
-    return (info for row in itertools.zip_longest(*families.values()) for info in row if info is not None)
 
 
 async def _attempt(info: Any, source: tuple[str, int] | None) -> socket.socket:

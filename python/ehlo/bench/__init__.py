@@ -6,6 +6,8 @@ from ehlo.bench._compare.compare import MODES, PARTS, ComparePlan, compare
 from ehlo.bench._compare.peers import clients_here, servers_here
 from ehlo.bench._contents import contents, parse_size
 from ehlo.bench._core import run_core
+from ehlo.bench._load.capacity import CapacityPlan, CapacityRun
+from ehlo.bench._load.conditions import Condition, parse_condition
 from ehlo.bench._load.histogram import MissingExtraError
 from ehlo.bench._load.outcome import outcome
 from ehlo.bench._load.plan import LoadPlan
@@ -21,7 +23,10 @@ __all__ = [
     "MODES",
     "PARTS",
     "BenchSink",
+    "CapacityPlan",
+    "CapacityRun",
     "ComparePlan",
+    "Condition",
     "Fault",
     "Limit",
     "LoadPlan",
@@ -35,6 +40,7 @@ __all__ = [
     "contents",
     "outcome",
     "page",
+    "parse_condition",
     "parse_fault",
     "parse_limit",
     "parse_size",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _bench, _dkim, _send, _sink
+from ehlo.cli import _bench, _dkim, _send, _sink, _user
 from ehlo.cli._receive import UsageError, complain
 from ehlo.cli._serve import command as _serve
 
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _send.add_parser(commands)
     _bench.add_parser(commands)
     _dkim.add_parser(commands)
+    _user.add_parser(commands)
     arguments = parser.parse_args(argv)
+    arguments.command_line = shlex.join(["ehlo", *(sys.argv[1:] if argv is None else argv)])
     try:
         return int(arguments.run(arguments))
     except UsageError as exc:

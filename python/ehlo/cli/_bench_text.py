@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from ehlo.cli._receive import printable, printable_line
 
 if TYPE_CHECKING:
-    from ehlo.bench import LoadPlan, SinkCounts, Tally
+    from ehlo.bench import CapacityPlan, LoadPlan, SinkCounts, Tally
 
 __all__ = [
     "SinkView",
     "View",
     "build_lines",
+    "capacity_head",
+    "capacity_lines",
+    "capacity_step",
     "compare_lines",
     "core_line",
     "load_lines",
@@ -119,7 +122,7 @@ class _Plain:
         if self._quiet:
             return
         while self._shown + 1 <= tally.seconds:
-            row = tally.series.get(self._shown, [0, 0, 0])
+            row = tally.series.get(self._shown) or [0, 0, 0]
             self._shown += 1
             median, late = _percentiles_of(tally.phases.get("message", {}))
             say(
@@ -162,7 +165,8 @@ class _Rich:
         last = [tally.series[second] for second in sorted(tally.series)[-2:]]
         row = last[0] if last else [0, 0, 0]
         table.add_row("rate", f"{row[0]} messages/s", f"{octets(row[1])}/s")
-        table.add_row("accepted", str(tally.accepted), f"{tally.refused + tally.partly + tally.failed} not")
+        table.add_row("accepted", str(tally.accepted))
+        table.add_row("not accepted", str(tally.refused + tally.partly + tally.failed))
         for phase, counts in tally.phases.items():
             median, late = _percentiles_of(counts)
             table.add_row(phase, f"p50 {time(median)}", f"p99 {time(late)}")
@@ -250,6 +254,8 @@ def compare_lines(report: dict[str, Any]) -> list[str]:
             spread = "" if costs["spread"] is None else f"max/min {costs['spread']:.2f}"
             rate = "" if costs["median_rate"] is None else f"{costs['median_rate']:10,.0f} messages/s"
             ratios = cell["ratios"].get(name, {})
+            if not name.startswith("ehlo"):
+                ratios = {}
             beside = "  ".join(f"{ratio:.3f}x {peer}" for peer, ratio in ratios.items() if not peer.endswith("-uvloop"))
             beside += "".join(f"  {more:+.1f} us on {base}" for base, more in costs.get("adds_us", {}).items())
             lines.append(f"  {name:20} {costs['median_cpu_us']:10.1f} us a message  {spread:14}{rate:22}  {beside}")
@@ -273,11 +279,17 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     for row in report["rows"]:
         values = "".join(f"{value:>20}" for value in row["values"])
         lines.append(f"  {row['what']:{width}}{values}   {row['change']}".rstrip())
+    if report["differs"]:
+        lines += ["", "  set differently"]
+        for row in report["differs"]:
+            lines.append(f"  {row['what']:{width}}" + "".join(f"{value[:18]:>20}" for value in row["values"]))
     return lines + [f"  warning: {warning}" for warning in report["warnings"]]
 
 
 def load_lines(report: dict[str, Any]) -> list[str]:
     """The outcome of a load run."""
+    from ehlo.bench._load.histogram import told_percentile
+
     counted = report["messages"]
     wanted = report["plan"]["messages"] or counted["attempted"] + counted["unsent"]
     rate = report["rate"]
@@ -305,7 +317,7 @@ def load_lines(report: dict[str, Any]) -> list[str]:
     for phase, figures in report["phases"].items():
         lines.append(
             f"  {phase:10}{figures['count']:9}"
-            + "".join(f"{time(figures[name]):>10}" for name in ("p50", "p90", "p99", "p99.9", "max"))
+            + "".join(f"{told_percentile(figures, name, time):>10}" for name in ("p50", "p90", "p99", "p99.9", "max"))
         )
     lines.append("")
     if report["errors"]:
@@ -320,4 +332,37 @@ def load_lines(report: dict[str, Any]) -> list[str]:
         f"{cpu['per_message']:.1f} us of CPU a message"
     )
     lines += [f"  warning: {warning}" for warning in report["warnings"]]
+    lines += [
+        f"  --fail-if {one['condition']}: {'it holds, so this run fails' if one['holds'] else 'it does not hold'}"
+        for one in report.get("fail_if", ())
+    ]
     return lines
+
+
+def capacity_head(plan: CapacityPlan) -> str:
+    """One line that says what is searched for."""
+    load = plan.load
+    return (
+        f"ehlo bench capacity: {load.host}:{load.port}, {load.connections} connections, {load.sizes} octets; "
+        f"the highest rate with p{plan.percentile:g} below {time(plan.below)}"
+    )
+
+
+def capacity_step(step: dict[str, Any]) -> str:
+    """One step of the search."""
+    late = "–" if step["percentile"] is None else time(step["percentile"])
+    verdict = "passed" if step["passed"] else f"failed: {step['why']}"
+    return f"  {step['rate']:12,.1f} messages/s   percentile {late:>8}   {verdict}"
+
+
+def capacity_lines(report: dict[str, Any]) -> list[str]:
+    """What was found."""
+    bound = f"p{report['percentile']:g} below {time(report['below'])}"
+    if report["rate"] is None:
+        lines = [f"no rate was found with {bound}"]
+    else:
+        more = " or more" if report["reached_highest"] else ""
+        lines = [f"{report['rate']:,.1f} messages/s{more} with {bound}, in {len(report['steps'])} steps"]
+    if report["interrupted"]:
+        lines.append("  interrupted: this is what was found so far")
+    return lines + [f"  warning: {warning}" for warning in report["warnings"]]

@@ -79,7 +79,8 @@ class Router:
         self._limits = limits
         self._resolver = resolver
         self._own_addresses = own_addresses
-        self._config = ehlo.ClientConfig(hostname, drop_dsn=True, max_recipients=limits.recipients)
+        # Content that came by BDAT goes on by BDAT as it is: a signature must stay good (RFC 3030 3).
+        self._config = ehlo.ClientConfig(hostname, drop_dsn=True, newlines="auto", max_recipients=limits.recipients)
         self._lmtp_config = self._config.replace(lmtp=True)
         self._fixed: dict[Hashable, Destination] = {}
         self._by_domain: dict[Hashable, tuple[float, Destination | ehlo.Reply]] = {}

@@ -10,9 +10,18 @@ Example::
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ehlo._client.transaction import Transaction
+from ehlo._lazy import lazy
 from ehlo.trio._client import Client, connect
 from ehlo.trio._pool import Pool
 from ehlo.trio._server import Server, serve
 
-__all__ = ["Client", "Pool", "Server", "Transaction", "connect", "serve"]
+if TYPE_CHECKING:
+    from ehlo.trio._authenticator import Authenticator
+
+__all__ = ["Authenticator", "Client", "Pool", "Server", "Transaction", "connect", "serve"]
+
+if not TYPE_CHECKING:  # for a type checker any name would be there
+    __getattr__, __dir__ = lazy(__name__, {"Authenticator": "ehlo.trio._authenticator"})

@@ -93,8 +93,8 @@ words! {
     ContentMode { "collect" => Collect, "stream" => Stream, "discard" => Discard }
         "Literal[\"collect\", \"stream\", \"discard\"]";
     InjectedInput { "refuse" => Refuse, "drop" => Drop } "Literal[\"refuse\", \"drop\"]";
-    Newlines { "normalize" => Normalize, "reject" => Reject, "exact" => Exact }
-        "Literal[\"normalize\", \"reject\", \"exact\"]";
+    Newlines { "normalize" => Normalize, "reject" => Reject, "exact" => Exact, "auto" => Auto }
+        "Literal[\"normalize\", \"reject\", \"exact\", \"auto\"]";
     TlsMode { "off" => Off, "starttls" => StartTls, "implicit" => Implicit }
         "Literal[\"off\", \"starttls\", \"implicit\"]";
     TlsPolicy { "off" => Off, "opportunistic" => Opportunistic, "required" => Required }

@@ -477,3 +477,11 @@ fn misuse_is_told() {
 fn command_verb(name: &str) -> Option<ehlo::syntax::command::Verb> {
     ehlo::syntax::command::Verb::parse(name.as_bytes())
 }
+
+#[test]
+fn newlines_auto_keeps_content_by_bdat_and_normalizes_it_in_data() {
+    let settings = ClientSettings { newlines: Newlines::Auto, ..settings() };
+    let _ = ClientConfig::new(settings.clone()).unwrap();
+    let never = ClientSettings { chunking: Chunking::Never, ..settings };
+    let _ = ClientConfig::new(never).unwrap();
+}

@@ -35,6 +35,7 @@ from ehlo.bench._compare.peers import (
     speaks_tls,
     versions,
 )
+from ehlo.bench._compare.steps import Steps
 from ehlo.bench._contents import contents
 from ehlo.bench._machine import SCHEMA, machine
 
@@ -113,10 +114,8 @@ class Cell:
                     peers[name]["adds_us"] = {base: round(statistics.median(more), 3)}
         ratios: dict[str, dict[str, float]] = {}
         for ours in peers:
-            if not ours.startswith("ehlo"):
-                continue
             for theirs in peers:
-                if theirs.startswith("ehlo"):
+                if theirs.startswith("ehlo") or theirs == ours:
                     continue
                 pairs = [(a, b) for a, b in zip(self.cpu[ours], self.cpu[theirs], strict=True) if a and b]
                 if pairs:
@@ -148,13 +147,13 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
     """Do it, and tell the report. What fails on the way is told in ``warnings``, and the rest goes on.
 
     Arguments:
-        plan: what to do. say: called with a line for each measurement.
+        plan: what to do. say: called with a line for each measurement; it begins with how far the comparison is.
 
     Example::
 
         compare(ComparePlan(parts=("idle",)))["idle"]["ehlo"]  # octets a connection
     """
-    tell = say or (lambda line: None)
+    steps = Steps(say)
     warnings: list[str] = []
     ours, others = _processors()
     if ours is None:
@@ -178,6 +177,7 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
         report["missing"] += [name for name in _by_default(known) if given is None and name not in names]
     # What awaits keeps no more in memory and loop than what does not.
     alike = [name for name in servers if "-awaits" not in name]
+    steps.total = _steps_of(plan, servers, clients, alike)
     try:
         with tempfile.TemporaryDirectory() as folder:
             certificate = None
@@ -187,21 +187,35 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
                 except OSError as exc:
                     warnings.append(str(exc))
             if "servers" in plan.parts:
-                _compare_servers(plan, servers, certificate, cells, ours, others, tell, warnings)
+                _compare_servers(plan, servers, certificate, cells, ours, others, steps, warnings)
             if "clients" in plan.parts:
-                _compare_clients(plan, clients, certificate, cells, ours, others, tell, warnings)
+                _compare_clients(plan, clients, certificate, cells, ours, others, steps, warnings)
         if "stall" in plan.parts:
-            report["stall"] = _stalls(
-                plan, [name for name in _by_default(alike) if name != "smtp-sink"], ours, tell, warnings
-            )
+            report["stall"] = _stalls(plan, _stalling(alike), ours, steps, warnings)
         if "idle" in plan.parts:
-            report["idle"] = _idle(plan, alike, ours, tell, warnings)
+            report["idle"] = _idle(plan, alike, ours, steps, warnings)
     except KeyboardInterrupt:
         report["interrupted"] = True
     report["cells"] = [cell.as_report() for cell in cells]
     report["warnings"] = list(dict.fromkeys(warnings))
     report["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
     return report
+
+
+def _steps_of(plan: ComparePlan, servers: Sequence[str], clients: Sequence[str], alike: Sequence[str]) -> int:
+    """How many measurements there will be, if none fails."""
+    total = 0
+    if "servers" in plan.parts:
+        places = [mode for mode in plan.modes for _ in range(1 if mode in _OF_THE_SMALLEST else len(plan.sizes))]
+        total += plan.rounds * sum("TLS" not in mode or speaks_tls(name) for mode in places for name in servers)
+    if "clients" in plan.parts:
+        over_tls = [name for name in clients if "TLS" in plan.modes and speaks_tls(name) and not is_bare(name)]
+        total += plan.rounds * len(plan.sizes) * (len(clients) + len(over_tls))
+    return total + len(_stalling(alike)) * ("stall" in plan.parts) + len(alike) * ("idle" in plan.parts)
+
+
+def _stalling(servers: Sequence[str]) -> list[str]:
+    return [name for name in _by_default(servers) if name != "smtp-sink"]
 
 
 def _by_default(names: Sequence[str]) -> list[str]:
@@ -225,7 +239,7 @@ def _compare_servers(
     cells: list[Cell],
     ours: set[int] | None,
     others: set[int] | None,
-    tell: Callable[[str], None],
+    steps: Steps,
     warnings: list[str],
 ) -> None:
     modes = [mode for mode in plan.modes if certificate is not None or "TLS" not in mode]
@@ -262,12 +276,13 @@ def _compare_servers(
                     if not load["complete"]:
                         warnings.append(f"{name}, {cell.size} octets, {cell.mode}: not every message was accepted")
                         cell.put(name, None, None)
+                        steps.skipped()
                         continue
                     cost = (server.cpu() - before) / load["messages"]["accepted"] * 1e6
                     cell.put(name, cost, load["rate"]["messages"])
                     # A short run is mostly its warm-up: the next round is told better.
                     counts[key] = _worth(load["rate"]["messages"], plan.seconds, _LEAST)
-                    tell(
+                    steps.done(
                         f"round {turn + 1}/{plan.rounds}  server {name:16} {cell.size:9} octets {cell.mode:18} "
                         f"{cost:9.1f} us of CPU a message  {load['rate']['messages']:9.0f} messages/s"
                     )
@@ -280,7 +295,7 @@ def _compare_clients(
     cells: list[Cell],
     ours: set[int] | None,
     others: set[int] | None,
-    tell: Callable[[str], None],
+    steps: Steps,
     warnings: list[str],
 ) -> None:
     wanted = []
@@ -317,6 +332,7 @@ def _compare_clients(
                     except OSError as exc:
                         warnings.append(str(exc))
                         cell.put(name, None, None)
+                        steps.skipped()
                         continue
                     cost = (cpu - small_cpu) / count * 1e6
                     rate = count / max(wall - small_wall, 1e-3)
@@ -326,16 +342,17 @@ def _compare_clients(
                             f"{name}, {cell.size} octets: its start cost more than its messages; add --seconds"
                         )
                         cell.put(name, None, None)
+                        steps.skipped()
                         continue
                     cell.put(name, cost, rate)
-                    tell(
+                    steps.done(
                         f"round {turn + 1}/{plan.rounds}  client {name:20} {cell.size:9} octets {cell.mode:19} "
                         f"{cost:9.1f} us of CPU a message  {rate:9.0f} messages/s"
                     )
 
 
 def _stalls(
-    plan: ComparePlan, names: Sequence[str], ours: set[int] | None, tell: Callable[[str], None], warnings: list[str]
+    plan: ComparePlan, names: Sequence[str], ours: set[int] | None, steps: Steps, warnings: list[str]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     (content,) = contents(str(plan.stall_size))
@@ -345,6 +362,7 @@ def _stalls(
             server = Server(name, ours, collect=True)
         except OSError as exc:
             warnings.append(str(exc))
+            steps.skipped()
             continue
         try:
             bad = _send_at_once(server.port, wire, plan.stall_messages)
@@ -352,10 +370,11 @@ def _stalls(
             figures = server.stop()
         if bad or "stall_us" not in figures:
             warnings.append(f"{name}: {bad} of {plan.stall_messages} large messages were not accepted")
+            steps.skipped()
             continue
         found[name] = figures
         stall, peak = figures["stall_us"] / 1000, figures["peak_kib"] / 1024
-        tell(f"stall   {name:16} {stall:9.1f} ms at worst, peak {peak:.0f} MiB")
+        steps.done(f"stall   {name:16} {stall:9.1f} ms at worst, peak {peak:.0f} MiB")
     return found
 
 
@@ -386,7 +405,7 @@ def _send_at_once(port: int, wire: bytes, count: int) -> int:
 
 
 def _idle(
-    plan: ComparePlan, names: Sequence[str], ours: set[int] | None, tell: Callable[[str], None], warnings: list[str]
+    plan: ComparePlan, names: Sequence[str], ours: set[int] | None, steps: Steps, warnings: list[str]
 ) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in names:
@@ -400,8 +419,9 @@ def _idle(
                 found[name] = max(0, server.memory() - before) / plan.idle
         except OSError as exc:
             warnings.append(str(exc))
+            steps.skipped()
             continue
-        tell(f"idle    {name:16} {found[name] / 1024:9.2f} KiB a connection")
+        steps.done(f"idle    {name:16} {found[name] / 1024:9.2f} KiB a connection")
     return found
 
 

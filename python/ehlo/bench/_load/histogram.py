@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["PERCENTILES", "Counts", "MissingExtraError", "histogram", "merge", "percentiles_of", "quantise", "summary"]
+__all__ = [
+    "PERCENTILES",
+    "Counts",
+    "MissingExtraError",
+    "coarse",
+    "enough_for",
+    "histogram",
+    "merge",
+    "percentiles_of",
+    "quantise",
+    "since",
+    "summary",
+    "told_percentile",
+]
 
 PERCENTILES: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 _HIGHEST: Final = 24 * 3600 * 1_000_000  # microseconds
@@ -68,6 +82,30 @@ def merge(all_counts: list[Counts]) -> Counts:
     return whole
 
 
+def coarse(counts: Counts) -> Counts:
+    """The same with one part in 16 for precision: some hundred values at most, so that each second can keep its own.
+
+    Example::
+
+        coarse({1000: 1, 1001: 2})  # {992: 3}
+    """
+    rough: Counts = {}
+    for value, count in counts.items():
+        shift = max(0, value.bit_length() - 5)
+        rough[value >> shift << shift] = rough.get(value >> shift << shift, 0) + count
+    return rough
+
+
+def since(before: Counts, now: Counts) -> Counts:
+    """What was counted between two looks.
+
+    Example::
+
+        since({1: 2}, {1: 5, 3: 1})  # {1: 3, 3: 1}
+    """
+    return {value: count - before.get(value, 0) for value, count in now.items() if count > before.get(value, 0)}
+
+
 def percentiles_of(counts: Counts, percentiles: tuple[float, ...] = (50.0, 99.0)) -> list[int]:
     """Percentiles without a histogram, for a look while the run goes on: microseconds, 0 where nothing was counted.
 
@@ -88,6 +126,30 @@ def percentiles_of(counts: Counts, percentiles: tuple[float, ...] = (50.0, 99.0)
     return found
 
 
+def enough_for(percentile: float, count: int) -> bool:
+    """Whether so many values say anything about a percentile: one at least lies above it.
+
+    Example::
+
+        enough_for(99.0, 50)  # False: the 99th percentile of 50 values is their greatest
+    """
+    return count * (100 - percentile) >= 100 - 1e-9
+
+
+def told_percentile(figures: dict[str, Any], name: str, told: Callable[[float], str]) -> str:
+    """A percentile of a :func:`summary` as it is shown: a dash where there are too few values for it.
+
+    Arguments:
+        figures: the summary. name: "p99" or "max". told: how a time reads.
+
+    Example::
+
+        told_percentile(summary({100: 5}), "p99", str)  # "–"
+    """
+    enough = name == "max" or enough_for(float(name[1:]), figures["count"])
+    return told(figures[name]) if enough else "–"
+
+
 def summary(counts: Counts) -> dict[str, Any]:
     """What a report holds of one phase, in microseconds. ``plot`` is [percentile, microseconds], denser to the end.
     ``hdr`` is the whole histogram in its usual encoding (base64), None without ``hdrhistogram``.
@@ -101,7 +163,7 @@ def summary(counts: Counts) -> dict[str, Any]:
     spread = sum((value - mean) ** 2 * count for value, count in counts.items()) / total
     # Four points for each halving of what is left, as far as there are values to show: as is usual.
     marks = [100 * (1 - 0.5 ** (step / 4)) for step in range(100)]
-    worth = (*(round(mark, 6) for mark in marks if (100 - mark) * total >= 100), 100.0)
+    worth = (*(round(mark, 6) for mark in marks if enough_for(mark, total)), 100.0)
     try:
         hdr = histogram(counts).encode().decode("ascii")
     except MissingExtraError:

@@ -27,17 +27,18 @@ from ehlo._core import (
 )
 from ehlo._errors import LocalProtocolError
 from ehlo._tls import unverified_context
-from ehlo.bench._load.histogram import quantise
+from ehlo.bench._load.histogram import coarse, merge, quantise, since
 from ehlo.bench._load.phases import PHASES, Phase
 from ehlo.bench._load.plan import LoadPlan
 from ehlo.bench._load.slot import Slot
-from ehlo.bench._load.tally import Tally
+from ehlo.bench._load.tally import Tally, empty_row
 from ehlo.bench._poller import make_poller
 
 __all__ = ["Load"]
 
 _TICK: Final = 250_000_000  # nanoseconds between two looks at deadlines, and at how far the run is
 _OF_A_MESSAGE: Final = (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.ENVELOPE, Phase.CONTENT, Phase.RSET)
+_LATENCY_SECONDS: Final = 3600  # of a run whose latency over time is told
 _SAMPLE: Final = 200  # characters of a reply kept beside the count of its kind
 
 
@@ -72,7 +73,7 @@ class Load:
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.counts: list[defaultdict[int, int]] = [defaultdict(int) for _ in PHASES]
         self.latencies = self.counts[Phase.MESSAGE]
-        self.row = [0, 0, 0]
+        self.row = empty_row()
         self.now = 0  # when the poller last woke us
         self.last = 0  # when the last result came
         self.begin: int | None = None  # when the measured part began
@@ -99,6 +100,8 @@ class Load:
         self._patience = max(10, 2 * plan.connections)
         self._stopped = False
         self._cpu = 0.0
+        self._second = 0
+        self._seen: dict[int, int] = {}  # the latencies that the seconds before this one have had
 
     def stop(self) -> None:
         """End the run now; may be called by a signal handler. What is under way counts for nothing."""
@@ -283,13 +286,13 @@ class Load:
         self.counts[Phase.LAG].clear()
         if self.plan.duration is not None:
             self._end = now + int(self.plan.duration * 1e9)
-        self.row = self.tally.series.setdefault(0, [0, 0, 0])
+        self.row = self.tally.series.setdefault(0, empty_row())
 
     def _tick(self, now: int, warm: int, limit: int, slots: list[Slot]) -> None:
         if self.begin is None and now >= warm:
             self._start_measuring(now)
         if self.begin is not None:
-            self.row = self.tally.series.setdefault((now - self.begin) // 1_000_000_000, [0, 0, 0])
+            self._turn_to((now - self.begin) // 1_000_000_000)
         while self._delayed and self._delayed[0][0] <= now:
             slot = heapq.heappop(self._delayed)[2]
             if self._wants_more(now):
@@ -301,6 +304,21 @@ class Load:
         if self._on_tick is not None:
             self.settle(now)
             self._on_tick(self)
+
+    def _turn_to(self, second: int) -> None:
+        """Count for another second of the run, and keep the latencies of the one before."""
+        if second == self._second:
+            return
+        self._keep_latencies()
+        self._second = second
+        self.row = self.tally.series.setdefault(second, empty_row())
+
+    def _keep_latencies(self) -> None:
+        # The difference of two looks costs a message nothing. The last second takes what comes after an hour.
+        place = min(self._second, _LATENCY_SECONDS - 1)
+        known = self.tally.latencies.get(place, {})
+        self.tally.latencies[place] = merge([known, coarse(since(self._seen, self.latencies))])
+        self._seen = dict(self.latencies)
 
     def settle(self, now: int) -> None:
         """Bring the tally up to date."""
@@ -325,6 +343,7 @@ class Load:
             self.counts[Phase.LAG][quantise((now - self._next_start) // 1000)] += 1
             if self.begin is not None and self._next_start >= self.begin:
                 self._budget -= 1
+                self.row[3] += 1
             self._next_start += (
                 self._gap if self.plan.arrivals == "constant" else int(self._random.expovariate(1 / self._gap))
             )
@@ -359,6 +378,7 @@ class Load:
         for slot in slots:
             slot.close()
         self.poller.close()
+        self._keep_latencies()
         tally = self.tally
         self.settle(max(self.last, self.begin or 0) if not self._stopped else perf_counter_ns())
         tally.recipients_accepted += tally.accepted * self.plan.recipients

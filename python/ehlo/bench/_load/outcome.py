@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ehlo._core import build_info
-from ehlo.bench._load.histogram import summary
+from ehlo.bench._load.histogram import Counts, percentiles_of, summary
 from ehlo.bench._load.phases import PHASES
 from ehlo.bench._load.plan import LoadPlan
-from ehlo.bench._load.tally import Tally
+from ehlo.bench._load.tally import SERIES, Tally
 from ehlo.bench._machine import SCHEMA, machine
 
 __all__ = ["complete", "outcome", "warnings_of"]
@@ -49,7 +49,7 @@ def outcome(plan: LoadPlan, tally: Tally) -> dict[str, Any]:
         "samples": dict(tally.samples),
         "phases": {phase: summary(tally.phases[phase]) for phase in PHASES if tally.phases.get(phase)},
         "series": [
-            {"second": second, "messages": row[0], "octets": row[1], "not_accepted": row[2]}
+            {"second": second} | dict(zip(SERIES, row, strict=True)) | _latency(tally.latencies.get(second))
             for second, row in sorted(tally.series.items())
         ],
         "cpu": {
@@ -62,6 +62,13 @@ def outcome(plan: LoadPlan, tally: Tally) -> dict[str, Any]:
         "complete": complete(tally),
         "warnings": warnings_of(plan, tally),
     }
+
+
+def _latency(counts: Counts | None) -> dict[str, int]:
+    """Percentiles of the messages that ended in one second."""
+    if not counts:
+        return {}
+    return dict(zip(("p50", "p99", "max"), percentiles_of(counts, (50.0, 99.0, 100.0)), strict=True))
 
 
 def complete(tally: Tally) -> bool:
@@ -92,7 +99,9 @@ def warnings_of(plan: LoadPlan, tally: Tally) -> list[str]:
         )
     if build_info()["profile"] != "release":
         found.append("ehlo was built without optimisation: the tool is many times slower than it can be")
-    if tally.unsent and plan.rate is not None:
+    if tally.unsent and plan.rate is not None and not tally.accepted:
+        found.append(f"{tally.unsent} messages were due and never begun, and none was accepted: see the errors")
+    elif tally.unsent and plan.rate is not None:
         found.append(
             f"{tally.unsent} messages were due and never begun: the server cannot bear this rate, and the latencies "
             f"would be higher with them"

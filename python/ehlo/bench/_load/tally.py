@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from ehlo.bench._load.histogram import Counts, merge
 
-__all__ = ["Tally"]
+__all__ = ["SERIES", "Tally", "empty_row"]
+
+SERIES: Final = ("messages", "octets", "not_accepted", "offered")
+"""What is counted in each second of a run: messages accepted, their octets, messages not accepted, and in the open
+loop the messages that were due."""
+
+
+def empty_row() -> list[int]:
+    """The row of a second in which nothing has happened yet."""
+    return [0] * len(SERIES)
 
 
 @dataclass(slots=True)
@@ -37,7 +47,8 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)  # "rcpt 550", "connect ECONNREFUSED"; warm-up too
     samples: dict[str, str] = field(default_factory=dict)  # one text for each error
     phases: dict[str, Counts] = field(default_factory=dict)
-    series: dict[int, list[int]] = field(default_factory=dict)  # second -> messages accepted, octets, not accepted
+    series: dict[int, list[int]] = field(default_factory=dict)  # second -> a row of SERIES
+    latencies: dict[int, Counts] = field(default_factory=dict)  # second -> microseconds of its messages, coarse
 
     @property
     def attempted(self) -> int:
@@ -74,5 +85,7 @@ class Tally:
         for phase, counts in other.phases.items():
             self.phases[phase] = merge([self.phases.get(phase, {}), counts])
         for second, row in other.series.items():
-            mine = self.series.setdefault(second, [0, 0, 0])
+            mine = self.series.setdefault(second, empty_row())
             self.series[second] = [a + b for a, b in zip(mine, row, strict=True)]
+        for second, counts in other.latencies.items():
+            self.latencies[second] = merge([self.latencies.get(second, {}), counts])

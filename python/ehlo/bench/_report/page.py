@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Any
+from typing import Any, Final
 
+from ehlo.bench._load.histogram import told_percentile
 from ehlo.bench._report.plots import bars, lines_by_percentile, lines_over_time, time_label
+from ehlo.bench._report.settings import settings_of
 
 __all__ = ["page"]
+
+_SHOWN: Final = ("p50", "p90", "p99", "p99.9", "max")
 
 
 def page(report: dict[str, Any]) -> str:
@@ -22,6 +27,7 @@ def page(report: dict[str, Any]) -> str:
     tool = str(report.get("tool", "ehlo bench"))
     makers = {
         "ehlo bench load": _load,
+        "ehlo bench capacity": _capacity,
         "ehlo bench core": _core,
         "ehlo bench compare": _compare,
         "ehlo bench report": _report,
@@ -52,7 +58,7 @@ def _package_file(name: str) -> str:
     return files("ehlo.bench._report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -70,12 +76,28 @@ def _size(octets: int) -> str:
     return f"{octets} octets"
 
 
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.3f}x"
+
+
 def _phase_rows(phases: dict[str, Any]) -> list[list[str]]:
-    names = ("p50", "p90", "p99", "p99.9", "max")
     return [
-        [phase, f"{figures['count']}", *(time_label(figures[name]) for name in names)]
+        [phase, f"{figures['count']}", *(told_percentile(figures, name, time_label) for name in _SHOWN)]
         for phase, figures in phases.items()
     ]
+
+
+def _curve(figures: dict[str, Any]) -> list[tuple[float, float]]:
+    """Latency by percentile, with the greatest of N values at the middle of the last Nth."""
+    last = 100 - 50 / figures["count"]
+    return [(min(mark, last), value) for mark, value in figures["plot"]]
+
+
+def _run_facts(report: dict[str, Any]) -> str:
+    """What was run: so that a page that is found in a year still says what it shows."""
+    rows = [[name, value] for name, value in settings_of(report)]
+    command = f"<p><code>{escape(report['command'])}</code></p>" if report.get("command") else ""
+    return "<h2>What was run</h2>" + command + _table(["setting", "value"], rows)
 
 
 def _whole_seconds(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -87,6 +109,11 @@ def _whole_seconds(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _load(report: dict[str, Any]) -> str:
     counted, plan = report["messages"], report["plan"]
     loop = "closed loop" if plan["rate"] is None else f"open loop, {plan['rate']:g} messages/s"
+    held = [
+        f'<p class="warn">--fail-if {escape(one["condition"])}: it holds</p>'
+        for one in report.get("fail_if", ())
+        if one["holds"]
+    ]
     facts = [
         ("messages/s", f"{report['rate']['messages']:,.0f}"),
         ("octets/s", f"{report['rate']['octets']:,.0f}"),
@@ -101,16 +128,70 @@ def _load(report: dict[str, Any]) -> str:
     ]
     if any(row["not_accepted"] for row in series):
         over_time.append(("not accepted", [(row["second"], row["not_accepted"]) for row in series]))
-    shown = [(phase, [(mark, value) for mark, value in figures["plot"]]) for phase, figures in report["phases"].items()]
+    if any(row.get("offered") for row in series):
+        over_time.append(("due", [(row["second"], row["offered"]) for row in series]))
+    timed = [row for row in report["series"] if "p50" in row]
+    latency = [(name, [(row["second"], row[name]) for row in timed]) for name in ("p50", "p99", "max")]
+    shown = [(phase, _curve(figures)) for phase, figures in report["phases"].items()]
     errors = [[kind, str(count), report["samples"].get(kind, "")] for kind, count in report["errors"].items()]
     return (
         _facts(facts)
+        + "".join(held)
         + "<h2>Latency by percentile</h2>"
         + lines_by_percentile("Latency by percentile", shown)
-        + _table(["phase", "count", "p50", "p90", "p99", "p99.9", "max"], _phase_rows(report["phases"]))
+        + _table(["phase", "count", *_SHOWN], _phase_rows(report["phases"]))
+        + "<h2>Latency over time</h2>"
+        + lines_over_time("Latency over time", latency, "messages that ended in each second", upwards=time_label)
         + "<h2>Rate over time</h2>"
         + lines_over_time("Rate over time", over_time, "messages in each second")
         + (("<h2>Errors</h2>" + _table(["kind", "count", "the first said"], errors)) if errors else "")
+        + _run_facts(report)
+    )
+
+
+def _capacity(report: dict[str, Any]) -> str:
+    steps, percentile = report["steps"], f"p{report['percentile']:g}"
+    bound = time_label(report["below"])
+    answer = "none" if report["rate"] is None else f"{report['rate']:,.0f}"
+    facts = [
+        ("messages/s", answer + (" or more" if report["reached_highest"] else "")),
+        (f"{percentile} below", bound),
+        ("steps", str(len(steps))),
+        ("connections", str(report["plan"]["connections"])),
+    ]
+    timed = [step for step in steps if step["percentile"] is not None]
+    # A step that was far beyond the server's strength would press all others to the ground.
+    near = [step for step in timed if step["percentile"] <= 5 * report["below"]] or timed
+    curves = [
+        (percentile, [(step["rate"], float(step["percentile"])) for step in near]),
+        ("p50", [(step["rate"], float(step["p50"])) for step in near]),
+    ]
+    rows = [
+        [
+            f"{step['rate']:,.1f}",
+            f"{step['reached']:,.1f}",
+            str(step["count"]),
+            *("–" if step[name] is None else time_label(step[name]) for name in ("p50", "percentile", "max")),
+            f"{step['cpu_of_a_core']:.0%}",
+            "yes" if step["passed"] else step["why"],
+        ]
+        for step in steps
+    ]
+    left = len(timed) - len(near)
+    return (
+        _facts(facts)
+        + "<h2>Latency by rate</h2>"
+        + lines_over_time(
+            "Latency by rate",
+            curves,
+            "messages/s that were due" + (f"; {left} steps above five times the bound are left out" if left else ""),
+            across=lambda value: f"{value:,.0f}",
+            upwards=time_label,
+            mark=(f"the bound, {bound}", report["below"]),
+        )
+        + "<h2>Steps</h2>"
+        + _table(["due, messages/s", "accepted", "count", "p50", percentile, "max", "this tool", "passed"], rows)
+        + _run_facts(report)
     )
 
 
@@ -146,15 +227,19 @@ def _compare(report: dict[str, Any]) -> str:
         for cell in cells:
             peers = cell["peers"]
             one = next((name for name in references if name in peers), next(iter(peers)))
-            base = peers[one]["median_cpu_us"] or 1.0
+            beside = {name: cell["ratios"].get(name, {}).get(one) for name in peers} | {one: 1.0}
+            also = [name for name in references if name in peers]
+            adds = any("adds_us" in costs for costs in peers.values())
             label = f"{_size(cell['size'])}, {cell['mode']}"
             shown = [
                 (
                     name,
-                    costs["median_cpu_us"] / base,
-                    f"{time_label(costs['median_cpu_us'])} · {costs['median_cpu_us'] / base:.2f}x",
+                    ratio,
+                    f"{time_label(peers[name]['median_cpu_us'])} · {ratio:.2f}x",
                 )
-                for name, costs in sorted(peers.items(), key=lambda item: item[1]["median_cpu_us"])
+                for name, ratio in sorted(
+                    ((name, ratio) for name, ratio in beside.items() if ratio is not None), key=lambda pair: pair[1]
+                )
             ]
             rows = [
                 [
@@ -162,19 +247,15 @@ def _compare(report: dict[str, Any]) -> str:
                     f"{costs['median_cpu_us']:.1f}",
                     "" if costs["spread"] is None else f"{costs['spread']:.2f}",
                     "" if costs["median_rate"] is None else f"{costs['median_rate']:,.0f}",
-                    *(
-                        f"{ratio:.3f}x {peer}"
-                        for peer, ratio in cell["ratios"].get(name, {}).items()
-                        if peer in references
-                    ),
-                    *(f"{more:+.1f} µs on {base}" for base, more in costs.get("adds_us", {}).items()),
+                    *(_ratio(cell["ratios"].get(name, {}).get(peer)) for peer in also),
+                    *([", ".join(f"{more:+.1f} on {base}" for base, more in costs.get("adds_us", {}).items())] * adds),
                 ]
                 for name, costs in peers.items()
             ]
-            width = max(len(row) for row in rows)
-            head = ["peer", "µs a message", "max/min", "messages/s", *["beside"] * (width - 4)]
+            head = ["peer", "µs a message", "max/min", "messages/s", *(f"ratio to {peer}" for peer in also)]
+            head += ["adds, µs"] * adds
             parts.append(f"<h3>{escape(label)}, beside {escape(one)}</h3>" + bars(label, shown, one))
-            parts.append(_table(head, [row + [""] * (width - len(row)) for row in rows]))
+            parts.append(_table(head, rows))
     if report.get("stall"):
         stalls = report["stall"]
         least = min(max(1, figures["stall_us"]) for figures in stalls.values())
@@ -205,11 +286,7 @@ def _report(report: dict[str, Any]) -> str:
     parts = []
     loads = [(name, run) for name, run in report["runs"] if run["tool"] == "ehlo bench load"]
     if loads:
-        shown = [
-            (name, [(mark, value) for mark, value in run["phases"]["message"]["plot"]])
-            for name, run in loads
-            if "message" in run["phases"]
-        ]
+        shown = [(name, _curve(run["phases"]["message"])) for name, run in loads if "message" in run["phases"]]
         rate: list[tuple[str, list[tuple[float, float]]]] = [
             (name, [(row["second"], row["messages"]) for row in _whole_seconds(run)]) for name, run in loads
         ]
@@ -217,6 +294,12 @@ def _report(report: dict[str, Any]) -> str:
             "<h2>Latency of a message by percentile</h2>" + lines_by_percentile("Latency by percentile", shown)
         )
         parts.append("<h2>Rate over time</h2>" + lines_over_time("Rate over time", rate, "messages in each second"))
+    names = [name for name, _ in report["runs"]]
+    if report["differs"]:
+        rows = [[row["what"], *row["values"]] for row in report["differs"]]
+        parts.append("<h2>What was set differently</h2>" + _table(["setting", *names], rows))
+    elif len(names) > 1:
+        parts.append('<p class="sub">These runs had the same settings, on the same machine and build.</p>')
     rows = [[row["what"], *row["values"], row["change"]] for row in report["rows"]]
-    parts.append("<h2>Figures</h2>" + _table(["what", *(name for name, _ in report["runs"]), "last to first"], rows))
+    parts.append("<h2>Figures</h2>" + _table(["figure", *names, "last to first"], rows))
     return "".join(parts)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Final
 
-__all__ = ["bars", "lines_by_percentile", "lines_over_time"]
+__all__ = ["bars", "lines_by_percentile", "lines_over_time", "time_label"]
 
 _WIDTH: Final = 760
 _HEIGHT: Final = 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 14, 46
-_COLOURS: Final = 12  # classes c0 to c11 of the page's style
+_COLOURS: Final = 12  # classes c0 to c11 of the page's style: six colours, then the same with dashes
 
 Series = Sequence[tuple[str, Sequence[tuple[float, float]]]]
 
@@ -61,23 +61,23 @@ def time_label(microseconds: float) -> str:
 
 
 def lines_by_percentile(title: str, series: Series) -> str:
-    """Latency by percentile: each series is (percentile from 0 to 100, microseconds); both axes are logarithmic, the
-    percentiles' by what is left to 100.
+    """Latency by percentile: each series is (percentile from 0 to less than 100, microseconds); both axes are
+    logarithmic, the percentiles' by what is left to 100. A line ends where its samples end: ten of them say nothing of
+    the 99th percentile.
 
     Example::
 
-        lines_by_percentile("latency", [("message", [(0, 90), (50, 100), (99, 300), (100, 400)])])
+        lines_by_percentile("latency", [("message", [(0, 90), (50, 100), (99, 300)])])
     """
     series = [(name, points) for name, points in series if points]
     values = [value for _, points in series for _, value in points if value > 0] or [1.0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
     high = max(high, low + 1)
-    inner = [percentile for _, points in series for percentile, _ in points if percentile < 100] or [90.0]
+    inner = [percentile for _, points in series for percentile, _ in points] or [90.0]
     span = max(1.0, math.log10(100 / (100 - max(inner)))) * 1.06
 
     def x(percentile: float) -> float:
-        place = span if percentile >= 100 else min(span, math.log10(100 / (100 - percentile)))
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * place / span
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log10(100 / (100 - percentile)) / span
 
     def y(value: float) -> float:
         place = (math.log10(max(value, 10.0**low)) - low) / (high - low)
@@ -103,8 +103,20 @@ def lines_by_percentile(title: str, series: Series) -> str:
     return _frame(title, body) + _legend([name for name, _ in series])
 
 
-def lines_over_time(title: str, series: Series, unit: str) -> str:
-    """Something over the seconds of a run; each series is (second, value).
+def lines_over_time(
+    title: str,
+    series: Series,
+    unit: str,
+    across: Callable[[float], str] = lambda value: f"{value:g} s",
+    upwards: Callable[[float], str] = lambda value: _short(value),
+    mark: tuple[str, float] | None = None,
+) -> str:
+    """Something over the seconds of a run, or over another quantity; each series is (second, value).
+
+    Arguments:
+        title: of the plot. series: the lines. unit: what stands below the plot.
+        across, upwards: how the values of the two axes read.
+        mark: a level to draw as a line of its own, with its name.
 
     Example::
 
@@ -112,6 +124,8 @@ def lines_over_time(title: str, series: Series, unit: str) -> str:
     """
     series = [(name, points) for name, points in series if points]
     values = [value for _, points in series for _, value in points] or [1.0]
+    if mark is not None:
+        values = [*values, mark[1]]
     last = max([second for _, points in series for second, _ in points] or [1.0])
     top = _round_up(max(max(values), 1e-9))
 
@@ -126,11 +140,16 @@ def lines_over_time(title: str, series: Series, unit: str) -> str:
         value = top * step / 4
         body += [
             _line(_LEFT, y(value), _WIDTH - _RIGHT, y(value)),
-            _text(_LEFT - 6, y(value) + 4, _short(value), "end"),
+            _text(_LEFT - 6, y(value) + 4, upwards(value), "end"),
         ]
     stride = _round_up(max(last, 1) / 8)
-    for mark in range(int(max(last, 1) / stride) + 1):
-        body.append(_text(x(mark * stride), _HEIGHT - _BOTTOM + 18, f"{mark * stride:g} s"))
+    for step in range(int(max(last, 1) / stride) + 1):
+        body.append(_text(x(step * stride), _HEIGHT - _BOTTOM + 18, across(step * stride)))
+    if mark is not None:
+        body += [
+            _line(_LEFT, y(mark[1]), _WIDTH - _RIGHT, y(mark[1]), "one"),
+            _text(_WIDTH - _RIGHT, y(mark[1]) - 5, mark[0], "end"),
+        ]
     for number, (name, points) in enumerate(series):
         path = " ".join(f"{x(second):.1f},{y(value):.1f}" for second, value in points)
         tip = f"<title>{escape(name)}</title>"
@@ -156,7 +175,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], one: str) -> str:
 
         bars("1 KiB", [("ehlo", 0.9, "27 µs"), ("smtp-sink", 1.0, "30 µs")], "smtp-sink")
     """
-    left, right, step = 190, 120, 26
+    left, right, step = 190, 150, 26
     height = _TOP + step * len(rows) + 34
     logs = [math.log10(ratio) for _, ratio, _ in rows if ratio > 0] or [0.0]
     low, high = min(0.0, math.floor(min(logs))), max(0.0, math.ceil(max(logs)))
@@ -175,7 +194,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], one: str) -> str:
         body.append(_text(left - 8, middle + 4, label, "end"))
         if ratio > 0:
             start, end = sorted((x(0), x(math.log10(ratio))))
-            colour = "c0" if label.startswith("ehlo") else "c11"
+            colour = "ours" if label.startswith("ehlo") else "theirs"
             tip = f"<title>{escape(label)}: {ratio:.3g}x {escape(one)}</title>"
             place = f'x="{start:.1f}" y="{middle - 8:.1f}" width="{max(end - start, 1.5):.1f}" height="16"'
             body.append(f'<rect class="bar {colour}" {place}>{tip}</rect>')

@@ -8,6 +8,7 @@ from typing import Any
 
 from ehlo.bench._machine import SCHEMA
 from ehlo.bench._report.plots import time_label
+from ehlo.bench._report.settings import differences
 
 __all__ = ["read_report", "side_by_side"]
 
@@ -47,6 +48,9 @@ def _figures(report: dict[str, Any]) -> dict[str, tuple[float, str]]:
                 found[f"{phase} {name}"] = (figures[name], time_label(figures[name]))
         cost = report["cpu"]["per_message"]
         found["CPU of the tool a message"] = (cost, time_label(cost))
+    elif tool == "ehlo bench capacity":
+        rate = report["rate"]
+        found["capacity, messages/s"] = (rate or 0.0, "none" if rate is None else f"{rate:,.0f}")
     elif tool == "ehlo bench core":
         for result in report["results"]:
             text = f"{result['gb_per_second']:.2f} GB/s" if "gb_per_second" in result else f"{result['ns']:,.0f} ns"
@@ -92,7 +96,7 @@ def side_by_side(named: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     warnings = []
     machines = {json.dumps(report.get("machine"), sort_keys=True) for _, report in named}
     if len(machines) > 1:
-        warnings.append("these runs are of different machines, builds or interpreters")
+        warnings.append("these runs are of different machines, builds or interpreters: their ratios say little")
     for name, report in named:
         warnings += [f"{name}: {warning}" for warning in report.get("warnings", ())]
     return {
@@ -101,5 +105,6 @@ def side_by_side(named: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         "machine": named[-1][1].get("machine", {}),
         "runs": named,
         "rows": rows,
+        "differs": differences(named),
         "warnings": warnings,
     }

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import getpass
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
@@ -28,7 +26,7 @@ from ehlo.cli._serve.routes import Way
 from ehlo.cli._serve.settings import PROTOCOLS, Settings, parse_address, read_file, read_settings, settings_help
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.trail import Trail, open_trail
-from ehlo.cli._serve.users import hash_line
+from ehlo.cli._user import print_line
 
 __all__ = ["add_parser"]
 
@@ -41,9 +39,9 @@ FILE is TOML. docs/serve.md explains it, with examples that can be copied. Its t
 
 Relative paths start from the folder of the file. Options go before the file. SIGINT and SIGTERM drain: open
 transactions may end within the deadline; a second signal cuts them. SIGHUP reads again the files that are named:
-users, certificate, aliases, recipients, senders. A line of the file of users is
-NAME:$scrypt$ln=15,r=8,p=1$SALT$HASH (RFC 7914), or with --scram NAME:$scram-sha-256$i=10000$SALT$STORED$SERVER
-(RFC 7677), in base64; where every user has the latter, SCRAM is offered beside PLAIN and LOGIN.
+users, certificate, aliases, recipients, senders. The file of users is made by: ehlo user add FILE NAME. It is refused
+when others can read it. Where every user has keys for SCRAM (ehlo user add --scram), SCRAM is offered beside PLAIN and
+LOGIN.
 Exit status: 0, or 2 for wrong usage.
 """
 
@@ -82,7 +80,7 @@ def add_parser(commands: Any) -> None:
     how.add_argument("--hostname", metavar="NAME", help="this server's name (default: the machine's)")
     how.add_argument("--cert", metavar="FILE", help="certificate chain (PEM); TLS is offered")
     how.add_argument("--key", metavar="FILE", help="its key (default: in the file of the certificate)")
-    how.add_argument("--users", metavar="FILE", help="who may submit, see below")
+    how.add_argument("--users", metavar="FILE", help="who may submit; made by: ehlo user add FILE NAME")
     how.add_argument("--max-size", type=size, metavar="BYTES", help="of a message, 0: no limit (default: 33554432)")
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="to drain at the end (default: 10)")
     parser.add_argument("--quiet", action="store_true", default=None, help="no line for each message")
@@ -90,7 +88,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--hash-password",
         metavar="NAME",
-        help="print the line of a user, and end; the password comes from the prompt or from standard input",
+        help="print the line of a user, and end; see also: ehlo user add",
     )
     parser.add_argument("--scram", action="store_true", help="with --hash-password: keys for SCRAM-SHA-256")
 
@@ -174,7 +172,8 @@ class _ServeJob(Job):
         site = self._site
         async with contextlib.AsyncExitStack() as stack:
             out = await self._out(tools, stack)
-            gate = Gate(site, out, self._trail, tools.in_thread)
+            authenticator = None if site.users is None else tools.adapter.Authenticator(site.users)
+            gate = Gate(site, out, self._trail, authenticator)
             await self._show(out, stack)
             handler = in_front(self._filter, gate)
             self._served = served(site, await self._offers(tools))
@@ -280,28 +279,11 @@ def _needs_mta(settings: Settings) -> None:
         raise settings.error("queue", f"needs more packages: pip install 'ehlo[mta]' ({exc})") from None
 
 
-def _hash_password(name: str, scram: bool) -> int:
-    hash_line(name, "x", scram=True)  # the name is looked at before anybody types
-    if sys.stdin.isatty():
-        try:
-            password = getpass.getpass(f"password of {name}: ")
-            if getpass.getpass("again: ") != password:
-                raise UsageError("the two are not the same; nothing was made")
-        except EOFError:
-            password = ""
-    else:
-        try:
-            password = sys.stdin.readline().rstrip("\r\n")
-        except UnicodeDecodeError as exc:
-            raise UsageError(f"the password is not in UTF-8: {exc.reason}") from None
-    print(hash_line(name, password, scram=scram))
-    return 0
-
-
 def run(arguments: argparse.Namespace) -> int:
     """The command itself: returns the exit status, raises :class:`ehlo.cli._receive.UsageError`."""
     if arguments.hash_password is not None:
-        return _hash_password(arguments.hash_password, arguments.scram)
+        print_line(arguments.hash_password, scram=arguments.scram)
+        return 0
     if arguments.scram:
         raise UsageError("--scram goes with --hash-password NAME")
     site = Site.open(_settings(arguments))

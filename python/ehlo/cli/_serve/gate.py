@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import ehlo
@@ -42,7 +42,7 @@ class Gate(ehlo.Handler):
         site: users, routes and aliases, as they were last read.
         out: what becomes of mail.
         trail: is told of each refusal, and of each connection.
-        in_thread: calls a function that blocks, with arguments.
+        authenticator: compares passwords, in threads of their own; ``None``: nobody logs in.
     """
 
     def __init__(
@@ -50,23 +50,18 @@ class Gate(ehlo.Handler):
         site: Site,
         out: WayOut,
         trail: Trail,
-        in_thread: Callable[..., Awaitable[Any]],
+        authenticator: Any,
     ) -> None:
         self._site = site
         self._out = out
         self._trail = trail
-        self._in_thread = in_thread
+        self._authenticator = authenticator
 
     async def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
         """Look into the users' file as it was last read."""
-        users = self._site.users
-        if users is None or credentials.authzid not in ("", credentials.username):
+        if self._authenticator is None or credentials.authzid not in ("", credentials.username):
             return False  # nobody acts as somebody else
-        if isinstance(credentials, ehlo.ScramCredentials):
-            return users.keys(credentials.username)
-        if isinstance(credentials, ehlo.PasswordCredentials):
-            return bool(await self._in_thread(users.check, credentials.username, credentials.password))
-        return False
+        return await self._authenticator.check(session, credentials)
 
     async def on_mail(self, session: ehlo.Session, sender: ehlo.Sender) -> ehlo.Answer:
         """A user may send from his own addresses only, where [auth] from says so (RFC 6409 6.1)."""

@@ -14,8 +14,6 @@ __all__ = ["Served", "served"]
 
 _XCLIENT: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 _XFORWARD: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
-_PASSWORD: Final = ("PLAIN", "LOGIN")
-_SCRAM: Final = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ def _role(listener: Listener, site: Site) -> dict[str, Any]:
         raise settings.error(
             f"{where}:", f"{protocol} needs a certificate; give --cert FILE, or tls.certificate in a file"
         )
-    mechanisms = (*(_SCRAM if site.users.all_scram else ()), *_PASSWORD)
+    mechanisms = site.mechanisms
     if not has_tls:
         mechanisms = tuple(name for name in mechanisms if not name.endswith("-PLUS"))
     options: dict[str, Any] = {"submission": True, "auth": mechanisms, "max_messages": None}

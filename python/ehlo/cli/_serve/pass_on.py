@@ -51,7 +51,7 @@ def pool_options(way: Way, hostname: str) -> dict[str, Any]:
     address, table = way.address, way.table
     is_local = address.path is not None or way.kind == "lmtp"
     level = table.tls or ("off" if is_local else "verified" if way.auth is not None else "opportunistic")
-    config = ehlo.ClientConfig(hostname, lmtp=way.kind == "lmtp", drop_dsn=True, newlines="exact")
+    config = ehlo.ClientConfig(hostname, lmtp=way.kind == "lmtp", drop_dsn=True, newlines="auto")
     times = {f"{step}_timeout": _HOP_SECONDS.get(step, _HOP_STEP) for step in TIMERS}
     options: dict[str, Any] = {
         "config": config.replace(**times),
@@ -192,7 +192,7 @@ class PassOn:
                 sender = passing.sender
                 leg.transaction = await leg.stack.enter_async_context(
                     self._pools[leg.way].transaction(
-                        _onward(sender), eight_bit=sender.body != "7BIT", utf8_header=sender.smtputf8
+                        _onward(sender), eight_bit=False if sender.body == "7BIT" else None, utf8_header=sender.smtputf8
                     )
                 )
             reply: ehlo.Reply = await leg.transaction.rcpt(onward)
@@ -213,10 +213,9 @@ class PassOn:
         count = len(leg.recipients)
         if leg.broken is not None:
             return [leg.broken] * count
-        if _BARE_NEWLINE.search(content) and "CHUNKING" not in leg.transaction.capabilities:
-            if leg.way.table.bare_newlines == "refuse":
-                return [_BARE] * count
-            content = _BARE_NEWLINE.sub(b"\r\n", content)
+        refuses = leg.way.table.bare_newlines == "refuse" and "CHUNKING" not in leg.transaction.capabilities
+        if refuses and _BARE_NEWLINE.search(content):
+            return [_BARE] * count
         try:
             result = await leg.transaction.send(content, check=False)
         except ehlo.SMTPException as exc:
@@ -342,7 +341,8 @@ def _onward(sender: ehlo.Sender) -> ehlo.Sender:
     """The reverse-path for the next hop, with what is end to end. AUTH= is not: whom we believe, it need not."""
     return ehlo.Sender(
         sender.path,
-        body=sender.body,
+        # 8BITMIME follows from the content, and from what the hop offers.
+        body="BINARYMIME" if sender.body == "BINARYMIME" else None,
         smtputf8=sender.smtputf8,
         ret=sender.ret,
         envid=sender.envid,

@@ -177,7 +177,7 @@ class Tls:
 class Auth:
     """[auth]: who may log in, and from which addresses users may send."""
 
-    users: str | None = key(PATH, None, "file of users; SIGHUP reads it again")
+    users: str | None = key(PATH, None, "file of users, made by: ehlo user add FILE NAME; SIGHUP reads it again")
     in_clear: bool = key(FLAG, False, "offer AUTH without TLS, too: behind what ends TLS for us")
     from_: str = key(_RULE, "any", "senders that a user may use: any, own or table:FILE", name="from")
 

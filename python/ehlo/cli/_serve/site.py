@@ -11,7 +11,7 @@ from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.aliases import Aliases
 from ehlo.cli._serve.routes import Way, check_routes, domain_key, find_way, read_ways
 from ehlo.cli._serve.settings import Settings
-from ehlo.cli._serve.users import Users
+from ehlo.cli._serve.users import read_users, reload_users
 
 __all__ = ["RefusedError", "Site", "Target"]
 
@@ -50,7 +50,8 @@ class Site:
     Attributes:
         settings: the file.
         tls: the certificate; the same object after a reload.
-        users: who may log in.
+        users: who may log in; the same object after a reload.
+        mechanisms: those that are offered since the start.
         ways: the routes, in order.
         aliases: ``None`` without.
         senders: addresses and ``@domain`` of each user, where the file says ``table:``.
@@ -58,7 +59,8 @@ class Site:
 
     settings: Settings
     tls: ssl.SSLContext | None = None
-    users: Users | None = None
+    mechanisms: tuple[str, ...] = ()
+    users: ehlo.Users | None = None
     ways: tuple[Way, ...] = ()
     aliases: Aliases | None = None
     senders: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -84,18 +86,22 @@ class Site:
         """
         fresh = Site(self.settings)
         fresh._load()
-        self._check_scram(fresh)
         if self.tls is not None:
             # A certificate and a key that do not fit would leave the one in use half changed: first try them elsewhere.
             tls_context(self.settings)
+        if self.users is not None and self.settings.auth.users is not None:
+            reload_users(self.users, self.settings.auth.users, self.mechanisms)
+        if self.tls is not None:
             load_certificate(self.tls, self.settings)
-        self.users, self.aliases, self.senders = fresh.users, fresh.aliases, fresh.senders
+        self.aliases, self.senders = fresh.aliases, fresh.senders
         for old, new in zip(self.ways, fresh.ways, strict=True):
             old.recipients = new.recipients
 
     def _load(self) -> None:
         settings = self.settings
-        self.users = None if settings.auth.users is None else Users.read(settings.auth.users)
+        if settings.auth.users is not None:
+            self.users = read_users(settings.auth.users)
+            self.mechanisms = tuple(self.users.mechanisms)
         self.ways = read_ways(settings)
         check_routes(self.ways, settings)
         if settings.aliases.file is not None:
@@ -103,14 +109,6 @@ class Site:
             self._check_aliases(self.aliases)
         if settings.auth.from_.startswith("table:"):
             self.senders = _read_senders(settings.auth.from_[6:])
-
-    def _check_scram(self, fresh: Site) -> None:
-        before, after = self.users, fresh.users
-        if before is not None and after is not None and before.all_scram and not after.all_scram:
-            raise UsageError(
-                f"users {self.settings.auth.users}: SCRAM is offered, but a user has no keys for it; "
-                "make the line with --hash-password NAME --scram, or start again"
-            )
 
     def _check_aliases(self, aliases: Aliases) -> None:
         for address, where in aliases.all_targets:

@@ -44,6 +44,8 @@ pub enum Newlines {
     Reject,
     /// Leave every octet as it is. By BDAT only.
     Exact,
+    /// Leave every octet as it is where the message goes by BDAT; else make a CRLF of each.
+    Auto,
 }
 
 /// All settings of a client, one row each. `client_settings!(make { context })` calls `make!` with the context and the rows.
@@ -64,7 +66,8 @@ macro_rules! client_settings {
         /// False never.
         chunking: Chunking = [word("auto", Chunking::Auto)];
         /// A bare CR or LF in content: "normalize" makes it CRLF, "reject" refuses the
-        /// message, "exact" sends it as it is, by BDAT only (RFC 5321 2.3.8).
+        /// message, "exact" sends it as it is, by BDAT only, "auto" sends it as it is by BDAT
+        /// and makes it CRLF in DATA (RFC 5321 2.3.8).
         newlines: Newlines = [word("normalize", Newlines::Normalize)];
         /// Send 8-bit content to a server without 8BITMIME, which RFC 6152 3 forbids.
         force_8bit: bool = [false];

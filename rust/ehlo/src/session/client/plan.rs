@@ -96,12 +96,17 @@ impl Destination<'_> {
         if binary && !(offer.binarymime && offer.chunking && settings.chunking != Chunking::Never) {
             return Err(Need::BinaryMime); // BINARYMIME goes only where it is offered (C-BDT-27).
         }
-        let exact = binary || settings.newlines == Newlines::Exact;
         let chunked = match settings.chunking {
             Chunking::Never => false,
             Chunking::Auto => offer.chunking,
             Chunking::Always => true,
         };
+        let exact = binary
+            || match settings.newlines {
+                Newlines::Exact => true,
+                Newlines::Auto => chunked,
+                Newlines::Normalize | Newlines::Reject => false,
+            };
         if !offer.chunking && (chunked || exact) {
             return Err(Need::Chunking); // BDAT goes only where CHUNKING is offered (C-BDT-25).
         }

@@ -177,7 +177,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         }
         let policy = match self.settings().newlines {
             Newlines::Reject => EncodePolicy::Reject,
-            Newlines::Normalize | Newlines::Exact => EncodePolicy::Normalize,
+            Newlines::Normalize | Newlines::Exact | Newlines::Auto => EncodePolicy::Normalize,
         };
         transaction.sending = Sending::Lines(DotEncoder::new(policy));
         self.sending = Some(transaction);

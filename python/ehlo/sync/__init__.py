@@ -1,0 +1,17 @@
+"""The client for programs without an event loop: :func:`connect`, :class:`Pool` and :func:`send` block.
+
+Names, arguments and exceptions are those of :mod:`ehlo.asyncio` and :mod:`ehlo.trio`.
+
+Example::
+
+    with ehlo.sync.connect("mx.example", 587, tls="required", auth=("jane", password)) as client:
+        client.send(octets, sender="jane@mx.example", recipients=["c@d.example"])
+"""
+
+from __future__ import annotations
+
+from ehlo.sync._client import Client, SendMany, connect, send
+from ehlo.sync._pool import Pool
+from ehlo.sync._transaction import Transaction
+
+__all__ = ["Client", "Pool", "SendMany", "Transaction", "connect", "send"]

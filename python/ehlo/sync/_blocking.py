@@ -1,0 +1,69 @@
+"""The coroutines of the client's wing over sockets that block: what stands behind the plain methods of
+:mod:`ehlo.sync`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Any, NoReturn
+
+from ehlo._client.client import BaseClient
+from ehlo._client.options import NAME_SECONDS, Opening
+from ehlo._sockets import no_delay
+from ehlo.sync import _run
+from ehlo.sync._client_connection import ClientSocket
+from ehlo.sync._dial import connected, connected_unix, left
+
+__all__ = ["BlockingClient", "dial"]
+
+
+class BlockingClient(BaseClient):
+    """A client whose coroutines block where those of the other backends wait."""
+
+    __slots__ = ()
+
+    def interrupt(self) -> None:
+        """End the use by another thread: that finds the connection at its end, and cleans up."""
+        assert isinstance(self._link, ClientSocket)
+        self._link.interrupt()
+
+    @staticmethod
+    def _make_event() -> NoReturn:
+        raise _run.no_loop()
+
+    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> NoReturn:
+        raise _run.no_loop()
+
+
+async def dial(opening: Opening) -> ClientSocket:
+    """A connection over which nothing but a PROXY header, and the beginning of implicit TLS, has gone.
+
+    Example::
+
+        link = run(dial(Opening("127.0.0.1", 2525)))
+    """
+    limit = None if opening.connect_timeout is None else monotonic() + opening.connect_timeout
+
+    async def named(function: Callable[[], str]) -> str:
+        seconds = left(limit)
+        return _run.in_thread(function, NAME_SECONDS if seconds is None else min(NAME_SECONDS, seconds))
+
+    try:
+        await opening.learn_own_name(named)
+        if opening.path is not None:
+            sock = connected_unix(opening.path, limit)
+        elif opening.sock is not None:
+            sock = opening.sock
+        else:
+            assert opening.host is not None
+            sock = connected(opening.host, opening.port, opening.source_address, limit)
+    except OSError as exc:
+        opening.failed(exc)
+    try:
+        sock.setblocking(False)
+        no_delay(sock)
+        return ClientSocket(sock, opening)
+    except BaseException:
+        sock.close()
+        raise

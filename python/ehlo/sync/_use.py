@@ -1,0 +1,85 @@
+"""Who uses a connection: one call at a time, whatever thread it comes from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from ehlo._errors import LocalProtocolError
+from ehlo.sync._blocking import BlockingClient
+from ehlo.sync._run import run
+
+__all__ = ["Use"]
+
+T = TypeVar("T")
+
+
+class Use:
+    """The use of a client by one call after the other. Private: each :class:`ehlo.sync.Client` has one.
+
+    Example::
+
+        reply = use.run(client.noop())
+    """
+
+    __slots__ = ("_client", "_lock", "_owner")
+
+    def __init__(self, client: BlockingClient) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._owner = 0
+
+    def run(self, coro: Coroutine[Any, Any, T]) -> T:
+        """What the coroutine gives. If it is interrupted, the connection is closed.
+
+        Raises:
+            LocalProtocolError: another call uses the client.
+        """
+        if not self._lock.acquire(blocking=False):
+            coro.close()
+            raise LocalProtocolError(
+                "another call still uses this connection: one thread uses a connection at a time; "
+                "open several, or use a Pool"
+            )
+        try:
+            self._owner = threading.get_ident()
+            return run(coro)
+        except Exception:
+            raise
+        except BaseException:
+            self._client.abort()
+            raise
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Say QUIT and close; cut short what another call does."""
+        if not self._lock.acquire(blocking=False):
+            self._cut_short()
+            return
+        try:
+            self._owner = threading.get_ident()
+            run(self._client.close())
+        except BaseException:
+            self._client.abort()
+            raise
+        finally:
+            self._lock.release()
+
+    def abort(self) -> None:
+        """Close at once; cut short what another call does."""
+        if not self._lock.acquire(blocking=False):
+            self._cut_short()
+            return
+        try:
+            self._client.abort()
+        finally:
+            self._lock.release()
+
+    def _cut_short(self) -> None:
+        """End the call that goes on. That of another thread is waited for; our own finds out when it goes on."""
+        self._client.interrupt()
+        if self._owner != threading.get_ident():
+            with self._lock:
+                self._client.abort()

@@ -1,0 +1,68 @@
+"""`ehlo serve` inside a test: its servers on the loop of the test, from the tables of a file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import ehlo
+import ehlo.asyncio
+import ehlo.trio
+from ehlo.cli._log import LogWriter, StreamTarget
+from ehlo.cli._run import Tools
+from ehlo.cli._serve import command
+from ehlo.cli._serve.settings import read_settings
+from ehlo.cli._serve.site import Site
+from ehlo.cli._serve.trail import Trail
+
+CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
+
+
+@asynccontextmanager
+async def site(loop: str, values: dict[str, Any], base: str = "/nonexistent") -> AsyncIterator[list[int]]:
+    """Serve what the tables say; gives the ports of the listeners."""
+    values = {"hostname": "mx.example", "quiet": True, "listener": [{"port": 0}]} | values
+    trail = Trail(LogWriter(StreamTarget(None), str), quiet=True)
+    job = command._ServeJob(Site.open(read_settings(values, base)), trail)
+    if loop == "trio":
+        import trio
+
+        async with job.open(Tools(ehlo.trio, trio.to_thread.run_sync)) as wanted, trio.open_nursery() as nursery:
+            ports = []
+            for handler, options in wanted:
+                server = await nursery.start(lambda h=handler, o=options, **kw: ehlo.trio.serve(h, **o, **kw))
+                ports.append(server.port)
+            yield ports
+            nursery.cancel_scope.cancel()
+        return
+    async with job.open(Tools(ehlo.asyncio, asyncio.to_thread)) as wanted, AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(await ehlo.asyncio.serve(h, **options)) for h, options in wanted]
+        yield [server.port for server in servers]
+
+
+def connect(loop: str, port: int, *, lmtp: bool = False, **options: Any) -> Any:
+    """A client of that loop."""
+    adapter: Any = ehlo.trio if loop == "trio" else ehlo.asyncio
+    return adapter.connect("127.0.0.1", port, config=ehlo.ClientConfig("client.example", lmtp=lmtp), **options)
+
+
+async def tell(client: Any, sender: str, recipients: list[str], content: bytes = CONTENT) -> dict[str, ehlo.Reply]:
+    """Send in one transaction, step by step; gives what each recipient was told at the end."""
+    told: dict[str, ehlo.Reply] = {}
+    try:
+        async with client.transaction(sender) as transaction:
+            accepted = []
+            for recipient in recipients:
+                told[recipient] = await transaction.rcpt(recipient)
+                if told[recipient].is_positive:
+                    accepted.append(recipient)
+            if accepted:
+                result = await transaction.send(content, check=False)
+                taken = [one for one in result.recipients if one.rcpt is None or one.rcpt.is_positive]
+                told |= {name: one.reply for name, one in zip(accepted, taken, strict=True) if one.reply is not None}
+    except ehlo.SMTPSenderRefused as exc:
+        assert exc.reply is not None  # noqa: PT017
+        told = dict.fromkeys(recipients, exc.reply)
+    return told
