@@ -13,6 +13,7 @@ import ehlo.cli
 from authority import Authority
 from backends import BACKENDS, Backend, MemoryAsyncio, MemoryTrio
 from loops import LOOPS
+from storages import fresh, make, postgres  # noqa: F401 (fixtures)
 
 
 @pytest.hookimpl(tryfirst=True)

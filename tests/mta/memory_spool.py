@@ -9,7 +9,7 @@ from typing import Any
 
 import ehlo
 from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Stage
-from ehlo.mta._spool import Changed, Selection, Suspension
+from ehlo.mta._spool import Changed, Entry, Selection, Suspension
 
 
 @dataclass
@@ -51,6 +51,9 @@ class MemorySpool:
     stages: list[MemoryStage] = field(default_factory=list)
     rules: dict[str, Suspension] = field(default_factory=dict)
     on_news: Callable[[], None] | None = None
+    attempts: list[int] = field(default_factory=list)
+    dead: list[tuple[str, float, str]] = field(default_factory=list)
+    lost: set[int] = field(default_factory=set)
 
     def fail(self) -> None:
         if self.error is not None:
@@ -104,6 +107,7 @@ class MemorySpool:
                 self.ended.append((message, one))
                 del self.rows[one.recipient.id]
         for report, recipients, octets in notices:
+            report.owner = 1
             self.notices.append((report, recipients, octets))
             self.store(report, recipients, octets, "owned")
         done(None)
@@ -142,11 +146,19 @@ class MemorySpool:
             row.recipient.due = now
         return Changed(len(rows))
 
-    async def take(self, selection: Selection, limit: int) -> list[tuple[Message, list[Recipient]]]:
-        rows = [row for row in self.rows.values() if row.state != "owned"][:limit]
-        for row in rows:
-            row.state = "owned"
-        return [(row.message, [row.recipient]) for row in rows]
+    async def entries(self, selection: Selection, limit: int = 100, after: tuple[int, int] = (0, 0)) -> list[Entry]:
+        keys = {(row.message.id, number): row for number, row in self.rows.items()}
+        rows = [keys[key] for key in sorted(keys) if key > after][:limit]
+        return [Entry(row.message, row.recipient, row.state) for row in rows]  # type: ignore[arg-type]
+
+    def begun(self, message: Message, recipients: Sequence[Recipient]) -> None:
+        self.attempts.append(message.id)
+
+    def note_route(self, route: str, until: float, reason: str) -> None:
+        self.dead.append((route, until, reason))
+
+    def owns(self, message: Message) -> bool:
+        return message.id not in self.lost
 
     def states(self) -> list[str]:
         return [row.state for row in self.rows.values()]

@@ -429,3 +429,31 @@ def test_c_que_18_what_does_not_end_in_time_is_cut_off(loop: str) -> None:
             assert spool.states() == ["owned"]
 
     run(loop, main)
+
+
+def test_nothing_is_begun_for_what_another_node_took_over(loop: str) -> None:
+    async def main() -> None:
+        sink, spool = Sink(), MemorySpool()
+        spool.lost.add(1)
+        async with relaying(sink, spool=spool) as (queue, _, _):
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await until(lambda: len(sink.got) == 1 and len(spool.rows) == 1)
+            await until(lambda: not queue._delivery.active)
+        assert spool.states() == ["owned"]
+
+    run(loop, main)
+
+
+def test_a_message_with_which_the_process_died_three_times_is_held(loop: str) -> None:
+    async def main() -> None:
+        sink, spool = Sink(), MemorySpool()
+        for number, crashes in ((1, 3), (2, 2)):
+            about = Message(number, "a@b.example", 0.0, len(CONTENT))
+            spool.store(about, [Recipient(number, "c@d.example", crashes=crashes)], CONTENT)
+        async with relaying(sink, spool=spool):
+            await until(lambda: len(sink.got) == 1 and spool.states() == ["held"])
+        assert spool.rows[1].reply == "451 4.3.0 The process ended 3 times while it delivered this message"
+        assert spool.attempts == [2]
+
+    run(loop, main)

@@ -7,8 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import anyio
 import pytest
 
 import ehlo
+from ehlo.mta._journal import Journal
 from ehlo.mta._model import Message, Outcome, Recipient
-from ehlo.mta._spool import Selection, SpoolError, Suspension
+from ehlo.mta._spool import NotOwned, Selection, SpoolError, Suspension
 from ehlo.mta._sqlite_spool import SqliteSpool
 from loops import run
 
@@ -25,79 +25,6 @@ NOW = 1_700_000_000.0
 BUSY = ehlo.Reply(451, "4.2.1", "try later")
 OK = ehlo.Reply(250, "2.0.0", "ok")
 Make = Callable[[], Any]
-
-
-def _postgres_bin() -> Path | None:
-    found = shutil.which("postgres")
-    folders = [Path(found).resolve().parent] if found else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((one for one in folders if (one / "initdb").exists()), None)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A server of its own on a Unix socket; gives its URL. As root it runs as another user, since it refuses root."""
-    pytest.importorskip("psycopg")
-    programs = _postgres_bin()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed")
-    prefix: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="ehlo-pg-") as name:
-        os.chmod(name, 0o755)
-        if os.geteuid() == 0:
-            setpriv = shutil.which("setpriv")
-            if setpriv is None:
-                pytest.skip("PostgreSQL does not run as root, and there is no setpriv")
-            prefix = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]
-            os.chown(name, 65534, 65534)
-        data = f"{name}/data"
-        subprocess.run(
-            [*prefix, programs / "initdb", "-D", data, "-U", "ehlo", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            check=True,
-            capture_output=True,
-            cwd=name,
-        )
-        server = subprocess.Popen(
-            [*prefix, programs / "postgres", "-D", data, "-k", name, "-c", "listen_addresses="],
-            stderr=subprocess.DEVNULL,
-            cwd=name,
-        )
-        try:
-            url = f"postgresql://ehlo@/postgres?host={name}"
-            _wait_for(url)
-            yield url
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _wait_for(url: str) -> None:
-    import time
-
-    import psycopg
-
-    for _ in range(200):
-        try:
-            psycopg.connect(url).close()
-            return
-        except psycopg.OperationalError:
-            time.sleep(0.05)
-    pytest.fail("PostgreSQL does not start")
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Makes spools over the same storage: another one each time."""
-    if request.param == "sqlite":
-        return lambda: SqliteSpool(tmp_path / "spool", reserve=0)
-    import psycopg
-
-    url = request.getfixturevalue("postgres")
-    from ehlo.mta._postgres_spool import PostgresSpool
-
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS ehlo CASCADE")
-    return lambda: PostgresSpool(url, journal=tmp_path / "delivered")
 
 
 def message(spool: Any, content: bytes = b"text", **fields: Any) -> Message:
@@ -109,6 +36,10 @@ def recipient(spool: Any, path: str = "c@d.example", **fields: Any) -> Recipient
 
 
 async def finish(spool: Any, about: Message, outcomes: list[Outcome], notices: Any = ()) -> None:
+    assert await finished(spool, about, outcomes, notices) is None
+
+
+async def finished(spool: Any, about: Message, outcomes: list[Outcome], notices: Any = ()) -> BaseException | None:
     event, errors = anyio.Event(), []
 
     def done(error: BaseException | None) -> None:
@@ -117,7 +48,8 @@ async def finish(spool: Any, about: Message, outcomes: list[Outcome], notices: A
 
     spool.finish(about, outcomes, notices, done)
     await event.wait()
-    assert errors == [None]
+    [error] = errors
+    return error
 
 
 def test_what_is_accepted_is_there_after_a_restart(loop: str, make: Make) -> None:
@@ -145,7 +77,7 @@ def test_what_is_accepted_is_there_after_a_restart(loop: str, make: Make) -> Non
             assert await spool.claim(NOW, 10) == []
         async with make() as spool:
             [(again, recipients)] = await spool.claim(NOW, 10)
-            for name in Message.__slots__:
+            for name in set(Message.__slots__) - {"owner"}:
                 assert getattr(again, name) == getattr(one, name), name
             assert len(recipients) == 2
             same = next(each for each in recipients if each.id == to.id)
@@ -274,7 +206,7 @@ def test_an_administrator_changes_what_is_chosen(loop: str, make: Make) -> None:
             assert entry.recipient.orcpt == ("rfc822", "u1@d1.example")
             assert (await spool.drop(Selection(state="ready", domain="d1.example"))).recipients == 7
             assert (await spool.totals()).messages == 13
-            taken = await spool.take(Selection(), 100)
+            taken = await spool.claim(NOW + 9, 100)
             assert len(taken) == 9
             await spool.release(taken)
             assert (await spool.totals()).ready == 9
@@ -293,7 +225,7 @@ def test_what_the_journal_has_is_not_delivered_again(loop: str, make: Make) -> N
         await spool.open()
         one, rows = message(spool), [recipient(spool), recipient(spool)]
         await spool.accept(one, rows, b"text", True)
-        spool._journal.add(one.id, rows[0].id)
+        spool._journal.end(one.id, [rows[0].id], [])
         await spool.close()
         async with make() as again:
             [(_, left)] = await again.claim(NOW, 10)
@@ -305,17 +237,13 @@ def test_what_the_journal_has_is_not_delivered_again(loop: str, make: Make) -> N
 # ---- PostgreSQL alone ----------------------------------------------------------------------------------
 
 
-def test_two_nodes_share_what_is_due_and_a_dead_one_is_replaced(loop: str, tmp_path: Path, postgres: str) -> None:
-    import psycopg
-
-    from ehlo.mta._postgres_spool import DEAD, PostgresSpool, _Liveness
+def test_two_nodes_share_what_is_due_and_a_dead_one_is_replaced(loop: str, fresh: str) -> None:
+    from ehlo.mta._liveness import DEAD, Liveness
+    from ehlo.mta._postgres_spool import PostgresSpool
     from ehlo.mta._postgres_store import connect
 
-    with psycopg.connect(postgres, autocommit=True) as admin:
-        admin.execute("DROP SCHEMA IF EXISTS ehlo CASCADE")
-
     async def main() -> None:
-        async with PostgresSpool(postgres, node="one") as one, PostgresSpool(postgres, node="two") as two:
+        async with PostgresSpool(fresh, node="one") as one, PostgresSpool(fresh, node="two") as two:
             assert one._slot() != two._slot()
             for at in range(10):
                 await one.accept(message(one), [recipient(one)], b"text", at >= 5)
@@ -324,23 +252,109 @@ def test_two_nodes_share_what_is_due_and_a_dead_one_is_replaced(loop: str, tmp_p
             assert (len(first), len(second)) == (2, 3)
             assert [node.owned for node in await two.nodes()] == [7, 3]
             # The first node stands still for so long that the second one takes its place.
-            one._alive.stop()
-            one._alive = None
+            for each in (one, two):
+                each._alive.stop()
+                each._alive = None
             clock = FakeMonotonic()
-            watcher = _Liveness.__new__(_Liveness)
-            watcher._store, watcher._clock, watcher._seen, watcher._machine = two._postgres, clock, {}, "elsewhere"
-            with connect(postgres) as connection:
-                connection.execute("SELECT pg_advisory_lock(%s, %s)", (0x65686C6F, one._store.owner))
+            watcher = Liveness(two._postgres, clock, lambda: None, lambda owner: None)
+            watcher._machine = "elsewhere"
+            with connect(fresh) as connection, connect(fresh) as standing:
+                standing.execute("SELECT pg_advisory_lock(%s, %s)", (0x65686C6F, one._store.owner))
                 assert not watcher.beat(connection)
                 clock.now += DEAD - 1
                 assert not watcher.beat(connection)
                 clock.now += 1
                 assert watcher.beat(connection)
             assert len(await two.claim(NOW, 10)) == 7
-            # What the first node says now has no effect.
-            about, [to] = first[0]
-            await finish(one, about, [Outcome(to, "relayed", OK)])
-            assert (await two.totals()).owned == 10
+            # What the first node says now has no effect, and no notification of it is stored.
+            before = one._store.owner
+            report = Message(one.new_id(), "", NOW, 6)
+            for (about, [to]), notices in zip(first, ([], [(report, [recipient(one)], b"report")]), strict=True):
+                error = await finished(one, about, [Outcome(to, "failed", BUSY)], notices)
+                assert isinstance(error, NotOwned)
+            totals = await two.totals()
+            assert (totals.owned, totals.messages) == (10, 10)
+            # It is another node from then on, with another part of the ids.
+            assert one._store.owner != before
+            again = message(one)
+            await one.accept(again, [recipient(one)], b"text", True)
+            assert one.owns(again)
+            assert not any(one.owns(about) for about, _ in first)
+            assert [(node.id, node.owned) for node in await two.nodes()] == [
+                (two._store.owner, 10),
+                (one._store.owner, 1),
+            ]
+
+    run(loop, main)
+
+
+def test_a_node_that_was_late_gives_back_what_it_owns_and_is_another_one(loop: str, fresh: str) -> None:
+    from ehlo.mta._liveness import DEAD, Liveness
+    from ehlo.mta._postgres_spool import PostgresSpool
+    from ehlo.mta._postgres_store import connect
+
+    async def main() -> None:
+        async with PostgresSpool(fresh) as spool:
+            assert spool._alive is not None
+            spool._alive.stop()
+            clock = FakeMonotonic()
+            asked: list[int] = []
+            spool._alive = alive = Liveness(spool._postgres, clock, lambda: None, asked.append)
+            alive.stop = lambda: None  # type: ignore[method-assign]
+            owned = message(spool)
+            await spool.accept(owned, [recipient(spool)], b"text", True)
+            with connect(fresh) as connection:
+                alive.beat(connection)
+                assert spool.owns(owned)
+                clock.now += DEAD - 4
+                assert not spool.owns(owned)
+                assert await spool.claim(NOW, 10) == []
+                before = spool._store.owner
+                alive.beat(connection)
+                assert asked == [before]
+                await spool._call(lambda store: store.become_anew(before))
+                await spool._call(lambda store: store.become_anew(before))  # asked again: nothing to do
+                assert alive.beat(connection)
+            assert not spool.owns(owned)
+            [(again, _)] = await spool.claim(NOW, 10)
+            assert spool.owns(again)
+            assert again.id == owned.id
+            assert len(await spool.nodes()) == 1
+
+    run(loop, main)
+
+
+def test_a_notification_is_not_stored_for_an_outcome_that_is_not(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            about, rows = message(spool), [recipient(spool), recipient(spool)]
+            await spool.accept(about, rows, b"text", True)
+            await spool._change(lambda db: db.change("DELETE FROM recipient WHERE id = ?", [rows[0].id]))
+            report = Message(spool.new_id(), "", NOW, 6)
+            outcomes = [Outcome(one, "failed", BUSY) for one in rows]
+            error = await finished(spool, about, outcomes, [(report, [recipient(spool)], b"report")])
+            assert isinstance(error, NotOwned)
+            [(again, [left])] = await spool.claim(NOW, 10)
+            assert (again.id, left.id) == (about.id, rows[1].id)
+
+    run(loop, main)
+
+
+def test_an_administrator_ends_what_nobody_owns(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            for owned in (False, True):
+                await spool.accept(message(spool), [recipient(spool)], b"text", owned)
+            results = []
+            for entry in await spool.entries(Selection()):
+                report = Message(spool.new_id(), "", NOW, 6)
+                outcomes = [Outcome(entry.recipient, "failed", BUSY)]
+                results.append(
+                    await finished(spool, entry.message, outcomes, [(report, [recipient(spool)], b"report")])
+                )
+            assert results[0] is None
+            assert isinstance(results[1], NotOwned)
+            assert (await spool.totals()).messages == 2
 
     run(loop, main)
 
@@ -481,7 +495,7 @@ def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
         with connection:
             connection.execute("UPDATE schema_version SET version = 7")
         connection.close()
-        with pytest.raises(SpoolError, match=r"newer ehlo \(schema 7, this program knows 1\)"):
+        with pytest.raises(SpoolError, match=r"newer ehlo \(schema 7, this program knows 2\)"):
             await SqliteSpool(tmp_path).open()
 
     run("asyncio", main)
@@ -501,3 +515,82 @@ def test_a_full_disk_is_a_temporary_error_and_what_is_there_stays(loop: str, tmp
             await finish(spool, again, [Outcome(rows[0], "relayed", OK)])
 
     run(loop, main)
+
+
+# ---- what a process leaves that is killed ----------------------------------------------------------------
+
+
+def test_an_attempt_with_which_the_process_ends_is_counted(loop: str, make: Make) -> None:
+    async def main() -> None:
+        for times in range(1, 4):
+            spool = make()
+            await spool.open()
+            if times == 1:
+                one, rows = message(spool), [recipient(spool), recipient(spool)]
+                await spool.accept(one, rows, b"text", True)
+            else:
+                [(one, rows)] = await spool.claim(NOW, 10)
+                rows.sort(key=lambda row: row.id)
+                assert [row.crashes for row in rows] == [times - 1, 0]
+            spool.begun(one, rows)
+            spool._journal.end(one.id, [], [rows[1].id])
+            await spool.close()
+        async with make() as spool:
+            assert (await spool.unhold(Selection(), NOW)).recipients == 0
+            [(one, rows)] = await spool.claim(NOW, 10)
+            assert max(row.crashes for row in rows) == 3
+            await finish(spool, one, [Outcome(row, "held", BUSY) for row in rows])
+            await spool.unhold(Selection(), NOW)
+            assert [row.crashes for _, rows in await spool.claim(NOW, 10) for row in rows] == [0, 0]
+
+    run(loop, main)
+
+
+def test_contents_that_nothing_needs_are_removed_at_the_start(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            kept = message(spool)
+            await spool.accept(kept, [recipient(spool)], b"x" * 300_000, True)
+            if isinstance(spool, SqliteSpool):
+                for suffix in ("", ".tmp"):
+                    (spool.folder / "bodies" / f"{kept.stored - 1:016x}{suffix}").write_bytes(b"left")
+            else:
+                insert = "INSERT INTO chunk (body, number, content) VALUES (?, 0, 'x')"
+                await spool._change(lambda db: db.change(insert, [1]))
+        async with make() as spool:
+            await spool.next_due()  # behind the sweep
+            [(again, _)] = await spool.claim(NOW, 10)
+            assert await spool.head(again, 5) == b"xxxxx"
+            if isinstance(spool, SqliteSpool):
+                assert [path.name for path in (spool.folder / "bodies").iterdir()] == [f"{again.stored:016x}"]
+            assert await spool.verify(repair=False) == []
+
+    run(loop, main)
+
+
+def test_the_processes_of_a_machine_share_the_folder_of_the_journal(tmp_path: Path) -> None:
+    first, second = Journal.in_folder(tmp_path), Journal.in_folder(tmp_path)
+    first.end(1, [2], [])
+    second.begin(3, [4, 5])
+    second.end(3, [], [5])
+    third = Journal.in_folder(tmp_path)
+    assert third.entries() == ([], [])
+    for each in (first, second, third):
+        each.close()
+    again = Journal.in_folder(tmp_path)
+    assert again.entries() == ([(1, 2)], [(3, 4)])
+    again.clear()
+    assert len(list(tmp_path.iterdir())) == 1
+    again.close()
+
+
+def test_a_long_journal_is_begun_anew(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "delivered")
+    journal.begin(1, [1])
+    for at in range(40_000):
+        journal.begin(2, [at + 1])
+        journal.end(2, [at + 1], [])
+        journal.remove(2, [at + 1])
+    assert (tmp_path / "delivered").stat().st_size < 1_100_000
+    journal.close()
+    assert (1, 1) in Journal(tmp_path / "delivered").entries()[1]

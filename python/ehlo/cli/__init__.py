@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ehlo._core import __version__
-from ehlo.cli import _bench, _dkim, _send, _sink, _user
+from ehlo.cli import _bench, _dkim, _queue, _send, _sink, _user
 from ehlo.cli._receive import UsageError, complain
 from ehlo.cli._serve import command as _serve
 
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _send.add_parser(commands)
     _bench.add_parser(commands)
     _dkim.add_parser(commands)
+    _queue.add_parser(commands)
     _user.add_parser(commands)
     arguments = parser.parse_args(argv)
     arguments.command_line = shlex.join(["ehlo", *(sys.argv[1:] if argv is None else argv)])

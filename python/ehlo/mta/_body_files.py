@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,11 +38,28 @@ class BodyFiles:
         """Where a content is."""
         return self.folder / f"{name:016x}"
 
-    def remove(self, names: Sequence[int]) -> None:
-        """Remove contents, whether or not they are there."""
+    def names(self) -> Iterator[int]:
+        """Names of all contents, whole or not, in no order."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                yield int(entry.name.partition(".")[0], 16)
+
+    def remove(self, names: Sequence[int], *, with_unfinished: bool = False) -> None:
+        """Remove contents, whether or not they are there.
+
+        Arguments:
+            with_unfinished: also what a process that was killed had begun to write.
+        """
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path(name))
+            if with_unfinished:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.unfinished(name))
+
+    def unfinished(self, name: int) -> Path:
+        """Where a content is until it is whole."""
+        return self.path(name).with_suffix(".tmp")
 
     async def chunks(self, name: int) -> AsyncIterator[bytes]:
         """A content, piece by piece."""
@@ -75,7 +92,7 @@ class FileStage:
         self._pieces: list[bytes] = []
         self._octets = 0
         self._file: Any = None
-        self._temporary = files.path(name).with_suffix(".tmp")
+        self._temporary = files.unfinished(name)
 
     @property
     def content(self) -> bytes | None:

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias
 
 from ehlo.mta._model import Message
-from ehlo.mta._spool import SpoolFull, SpoolUnavailable
+from ehlo.mta._spool import NotOwned, SpoolFull, SpoolUnavailable
 from ehlo.mta._store import AWAY, Accept, Call, Finish, Store, Write
 
 __all__ = ["Committer"]
@@ -137,7 +137,7 @@ class Committer:
                 if self._undo:
                     self._store.remove(self._undo)
                     self._undo = []
-                self._store.write(group, again)
+                left_out = self._store.write(group, again)
             except Exception as exc:
                 error = self._store.translate(exc)
                 if isinstance(error, SpoolUnavailable):
@@ -160,7 +160,11 @@ class Committer:
             else:
                 self.groups += 1
                 self.grouped += len(group)
-                self._answers += [(one, None, None) for one in group]
+                if left_out:
+                    lost = NotOwned("the recipients are not this process's any more")
+                    self._answers += [(one, None, lost if one in left_out else None) for one in group]
+                else:
+                    self._answers += [(one, None, None) for one in group]
                 return
 
     def _call(self, call: Call) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,12 +14,12 @@ from ehlo.mta._clock import Clock
 from ehlo.mta._events import Counters, LogLine, log
 from ehlo.mta._loop import Tasks, event_class, open_tasks
 from ehlo.mta._means import Handed
-from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient
-from ehlo.mta._notices import Notice, Notifier, notices_of
+from ehlo.mta._model import Content, Message, Outcome, Recipient
+from ehlo.mta._notices import Notifier
 from ehlo.mta._retry import RetrySchedule
 from ehlo.mta._routing import Destination, Router
+from ehlo.mta._settler import Settler
 from ehlo.mta._spool import Spool
-from ehlo.mta.delivery_status import MAX_RETURNED
 
 __all__ = ["Delivery"]
 
@@ -64,21 +63,15 @@ class Delivery:
     ) -> None:
         self._spool = spool
         self._router = router
-        self._schedule = schedule
-        self._notifier = notifier
         self._clock = clock
         self._counters = counters
         self._limits = limits
-        self._postmaster = postmaster
         self.channels: dict[Any, Channel] = {}
         self.suspended: dict[str, tuple[float, str]] = {}
         self.active = 0
         self.octets = 0
         self._workers = 0
         self._hungry: set[Channel] = set()
-        self._crashes: dict[int, int] = {}
-        self._unfinished = 0
-        self._failed_finishes: list[tuple[Message, list[Outcome], list[NewMessage]]] = []
         self._tasks: Tasks | None = None
         self._make_event: Callable[[], Any] = anyio.Event
         self._wake: Any = None
@@ -87,6 +80,19 @@ class Delivery:
         self._settled: Any = None
         self._is_news = True
         self._early: list[tuple[Message, list[Recipient], Content | None, bool]] = []
+        self._settler = Settler(
+            spool,
+            schedule,
+            notifier,
+            clock,
+            counters,
+            limits,
+            postmaster,
+            begin=lambda message, recipients, content: self.begin(message, recipients, content),
+            left=self._leave,
+            calm=self._calm,
+        )
+        self.settle: Callable[[Message, list[Outcome]], Awaitable[bool]] = self._settler.settle
         spool.on_news = self._hear
 
     # ---- life ------------------------------------------------------------------------------------
@@ -125,7 +131,15 @@ class Delivery:
 
     @property
     def _is_busy(self) -> bool:
-        return bool(self._unfinished) or any(channel.busy for channel in self.channels.values())
+        return bool(self._settler.unfinished) or any(channel.busy for channel in self.channels.values())
+
+    def _leave(self, recipients: int) -> None:
+        self.active -= recipients
+
+    def _calm(self) -> None:
+        """An outcome is stored."""
+        if self._settled is not None and not self._is_busy:
+            self._settled.set()
 
     def _hear(self) -> None:
         """Another process changed the spool."""
@@ -153,7 +167,7 @@ class Delivery:
                 log.error(LogLine("spool-failed", error=exc))
             for message, recipients in claimed:
                 self.begin(message, recipients, None, recipients[0].attempts > 0)
-            self._finish_again()
+            self._settler.finish_again()
             now = self._clock.monotonic()
             self._dismiss_idle(now)
             for channel in list(self.channels.values()):
@@ -207,14 +221,14 @@ class Delivery:
             content = None
         if len(recipients) == 1:
             try:
-                decided = self._router.at_once(message, recipients[0])
+                decided = self._settler.suspect(recipients[0]) or self._router.at_once(message, recipients[0])
             except Exception as exc:
-                decided = self._crashed(message, recipients[0], exc)
+                decided = self._settler.crashed(message, recipients[0], exc)
             if isinstance(decided, Destination):
                 self._put(self._channel(decided), Job(message, recipients, content, is_retry))
                 return
             if decided is not None:
-                tasks.start(self._settle_slowly, message, [decided], content)
+                tasks.start(self._settler.judge, message, [decided], content)
                 return
         tasks.start(self._begin_slowly, message, recipients, content, is_retry)
 
@@ -225,9 +239,9 @@ class Delivery:
         decided: list[Outcome] = []
         for recipient in recipients:
             try:
-                found = await self._router.find(message, recipient)
+                found = self._settler.suspect(recipient) or await self._router.find(message, recipient)
             except Exception as exc:
-                found = self._crashed(message, recipient, exc)
+                found = self._settler.crashed(message, recipient, exc)
             if isinstance(found, Outcome):
                 decided.append(found)
             else:
@@ -236,7 +250,7 @@ class Delivery:
             for at in range(0, len(chosen), self._limits.recipients):
                 self._put(channel, Job(message, chosen[at : at + self._limits.recipients], content, is_retry))
         if decided:
-            await self._settle_slowly(message, decided, content)
+            await self._settler.judge(message, decided, content)
 
     def _channel(self, found: Destination) -> Channel:
         channel = self.channels.get(found.key)
@@ -346,6 +360,9 @@ class Delivery:
 
     async def _deliver(self, worker: _Worker, channel: Channel, job: Job) -> None:
         """One attempt, and what follows from it."""
+        if not self._spool.owns(job.message):
+            self._forget(channel, job)
+            return
         link = worker.link
         if link is not None and (link.client.is_closed or link.messages >= self._limits.messages):
             await link.client.close()
@@ -354,11 +371,12 @@ class Delivery:
         try:
             if content is None:
                 content = await self._spool.read(job.message)
+            self._spool.begun(job.message, job.recipients)
             handed = await channel.means.hand_over(job.message, job.recipients, content, link, self._clock.monotonic())
         except Exception as exc:
             if link is not None:
                 link.client.abort()
-            handed = Handed([self._crashed(job.message, one, exc) for one in job.recipients])
+            handed = Handed([self._settler.crashed(job.message, one, exc) for one in job.recipients])
         worker.link = handed.link
         channel.done(job)
         if type(job.content) is bytes:
@@ -366,15 +384,24 @@ class Delivery:
         if handed.is_alive:
             if channel.suspended_until:
                 log.info(LogLine("resumed", route=channel.name))
+                self._spool.note_route(channel.name, 0.0, "")
             channel.succeeded()
         else:
             self._route_failed(channel, handed.outcomes[-1].reply)
         for _ in range(int(channel.limit) - channel.workers if len(channel) else 0):
             self._open(channel)
         if len(handed.outcomes) == 1 and handed.outcomes[0].result == "relayed" and job.recipients[0].notify is None:
-            self._settle(job.message, handed.outcomes, [])
+            self._settler.store(job.message, handed.outcomes, [])
         else:
-            await self._settle_slowly(job.message, handed.outcomes, content)
+            await self._settler.judge(job.message, handed.outcomes, content)
+
+    def _forget(self, channel: Channel, job: Job) -> None:
+        """Another node has it now, or will have it."""
+        channel.done(job)
+        if type(job.content) is bytes:
+            self.octets -= job.message.size
+        self.active -= len(job.recipients)
+        log.warning(LogLine("not-owned", job.message.ident, recipients=len(job.recipients)))
 
     # ---- suspension ------------------------------------------------------------------------------
 
@@ -390,7 +417,9 @@ class Delivery:
         """End a suspension. Gives whether there was one."""
         there = self.suspended.pop(name, None) is not None
         for channel in self._named(name):
-            there = there or bool(channel.suspended_until)
+            if channel.suspended_until:
+                there = True
+                self._spool.note_route(name, 0.0, "")
             channel.resume()
             self._open(channel)
         self.wake()
@@ -415,6 +444,7 @@ class Delivery:
             self._counters.suspensions += 1
             seconds = channel.suspended_until - now
             log.warning(LogLine("suspended", route=channel.name, seconds=round(seconds), reason=channel.reason))
+            self._spool.note_route(channel.name, self._clock.time() + seconds, channel.reason)
             self.return_backlog(channel)
 
     def return_backlog(self, channel: Channel) -> None:
@@ -429,155 +459,11 @@ class Delivery:
         """No attempt, since the route is suspended; none is counted. What is too old by then fails."""
         now = self._clock.time()
         due = now + max(0.0, channel.suspended_until - self._clock.monotonic())
-        end = self._schedule.expires(job.message.arrived, null_sender=not job.message.sender)
+        end = self._settler.schedule.expires(job.message.arrived, null_sender=not job.message.sender)
         reply = ehlo.Reply(451, "4.4.1", f"The route {channel.name} is suspended: {channel.reason}"[:400])
         if now >= end and self._tasks is not None:
             late = [Outcome(one, "deferred", reply) for one in job.recipients]
-            self._tasks.start(self._settle_slowly, job.message, late, job.content)
+            self._tasks.start(self._settler.judge, job.message, late, job.content)
             return
         outcomes = [Outcome(one, "postponed", reply, due=min(due, max(end, now))) for one in job.recipients]
-        self._settle(job.message, outcomes, [])
-
-    # ---- from replies to the spool ---------------------------------------------------------------
-
-    def _crashed(self, message: Message, recipient: Recipient, exc: Exception) -> Outcome:
-        """The program failed, not the next hop: three times, then the recipient is held."""
-        self._counters.crashes += 1
-        log.error(LogLine("crashed", message.ident, to=recipient.path), exc_info=exc)
-        times = self._crashes[recipient.id] = self._crashes.get(recipient.id, 0) + 1
-        reply = ehlo.Reply(451, "4.3.0", f"Delivery failed by an error of the program: {type(exc).__name__}")
-        if times < self._limits.crashes:
-            return Outcome(recipient, "deferred", reply)
-        del self._crashes[recipient.id]
-        return Outcome(recipient, "held", reply)
-
-    async def settle(self, message: Message, outcomes: list[Outcome]) -> None:
-        """End recipients that were taken out of the spool, not delivered."""
-        self.active += len(outcomes)
-        await self._settle_slowly(message, outcomes, None)
-
-    async def _settle_slowly(self, message: Message, outcomes: list[Outcome], content: Content | None) -> None:
-        """Judge outcomes by the clock, make the notifications, store both."""
-        now = self._clock.time()
-        delayed = [one for one in outcomes if self._is_late(message, one, now)]
-        made: list[NewMessage | None] = []
-        try:
-            for notice in notices_of(message, outcomes, delayed):
-                made.append(await self._make(message, notice, content, now))
-        except Exception as exc:  # what cannot be told is held, so that nothing is lost
-            self._counters.crashes += 1
-            log.error(LogLine("crashed", message.ident), exc_info=exc)
-            made = []
-            for one in outcomes:
-                if one.result == "failed":
-                    one.result = "held"
-        self._settle(message, outcomes, [one for one in made if one is not None])
-
-    def _is_late(self, message: Message, one: Outcome, now: float) -> bool:
-        """Give a deferred recipient its next time; or fail it, where the message's time is over. Gives whether its
-        sender is to be told of the delay.
-        """
-        if one.result != "deferred":
-            return False
-        recipient = one.recipient
-        due = self._schedule.next_attempt(
-            recipient.attempts + 1, now=now, arrived=message.arrived, null_sender=not message.sender
-        )
-        if due is None:
-            one.result = "failed"
-            text = f"It could not be delivered in time. The last reply: {' '.join(str(one.reply).split())}"
-            one.reply = ehlo.Reply(554, "5.4.7", text[:900])
-            return False
-        one.due = due
-        after = self._schedule.warn_after
-        if after is None or recipient.warned or now - message.arrived < after:
-            return False
-        recipient.warned = True
-        return True
-
-    async def _make(self, message: Message, notice: Notice, content: Content | None, now: float) -> NewMessage | None:
-        """The notification as a message of its own; ``None`` where nobody is to get it."""
-        to = message.sender
-        if not to:  # never to the null sender (RFC 5321 4.5.5, RFC 3464 2)
-            if notice.action != "failed":
-                return None
-            self._counters.double_bounces += 1
-            for one in notice.outcomes:
-                log.warning(LogLine("double-bounce", message.ident, to=one.recipient.path, reply=one.reply))
-            if self._postmaster is None or any(o.recipient.path == self._postmaster for o in notice.outcomes):
-                return None
-            to = self._postmaster
-        if isinstance(content, bytes):
-            original = content
-        else:
-            original = await self._spool.head(message, MAX_RETURNED)
-        until = self._schedule.expires(message.arrived, null_sender=not message.sender)
-        octets = self._notifier.build(message, notice, original, now=now, until=until, to=to)
-        self._counters.notices[notice.action] += 1
-        number = self._spool.new_id()
-        head, _, _ = octets.partition(b"\r\n\r\n")
-        report = Message(
-            number,
-            "",
-            now,
-            len(octets),
-            eight_bit=not octets.isascii(),
-            utf8_header=not head.isascii(),
-            smtputf8=not to.isascii(),
-        )
-        log.info(LogLine("notified", message.ident, kind=notice.action, to=to, notice=report.ident))
-        return report, [Recipient(self._spool.new_id(), to, due=now)], octets
-
-    def _settle(self, message: Message, outcomes: list[Outcome], notices: list[NewMessage]) -> None:
-        """Log, count, and store. What is new is delivered when it is durable."""
-        for one in outcomes:
-            self._tell(message, one)
-        self.active -= len(outcomes)
-        self._finish(message, outcomes, notices)
-
-    def _finish(self, message: Message, outcomes: list[Outcome], notices: list[NewMessage]) -> None:
-        self._unfinished += 1
-
-        def done(error: BaseException | None) -> None:
-            self._unfinished -= 1
-            if error is not None:
-                log.error(LogLine("not-stored", message.ident, error=error))
-                self._failed_finishes.append((message, outcomes, notices))
-            elif notices:
-                for report, recipients, octets in notices:
-                    self.begin(report, recipients, octets)
-            if self._settled is not None and not self._is_busy:
-                self._settled.set()
-
-        self._spool.finish(message, outcomes, notices, done)
-
-    def _finish_again(self) -> None:
-        """What the spool did not take is not forgotten."""
-        failed, self._failed_finishes = self._failed_finishes, []
-        for item in failed:
-            self._finish(*item)
-
-    def _tell(self, message: Message, one: Outcome) -> None:
-        recipient, counters = one.recipient, self._counters
-        counters.attempts[one.result] += 1
-        if one.result != "postponed":
-            recipient.attempts += 1
-        if one.is_unknown:
-            counters.doubles_possible += 1
-        if one.result in ("relayed", "delivered"):
-            seconds = max(0.0, self._clock.time() - message.arrived)
-            counters.delivery_seconds.add(seconds)
-            if self._crashes:
-                self._crashes.pop(recipient.id, None)
-        if log.isEnabledFor(logging.INFO):
-            log.info(
-                LogLine(
-                    one.result,
-                    message.ident,
-                    to=recipient.path,
-                    host=one.host or "-",
-                    reply=one.reply,
-                    attempts=recipient.attempts,
-                    age=round(self._clock.time() - message.arrived, 3),
-                )
-            )
+        self._settler.store(job.message, outcomes, [])

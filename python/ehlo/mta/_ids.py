@@ -36,6 +36,10 @@ class IdMaker:
         self._millisecond = after // _MILLISECOND
         self._count = _COUNT if after else 0
 
+    def move(self, slot: int) -> None:
+        """Make ids of another slot from now on."""
+        self._slot = slot % SLOTS * _COUNT
+
     def __call__(self) -> int:
         """The next id. Where the clock goes back, it counts on from where it was."""
         now = int(self._time() * 1000)

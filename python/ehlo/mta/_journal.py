@@ -1,14 +1,18 @@
-"""The delivered journal: recipients that a next hop took, and whose commit is still to come.
+"""The delivered journal: attempts that began, and recipients that a next hop took and whose commit is still to come.
 
-An entry is written at the next hop's 250, without a flush: the kernel has it then, so that it outlives the process. It
-is read at the next start. So a killed process repeats fewer deliveries.
+An entry is written when an attempt begins, and when it ends, without a flush: the kernel has it then, so that it
+outlives the process. It is read at the next start. So a killed process repeats fewer deliveries, and a message that
+kills the process is known.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -16,55 +20,108 @@ from ehlo.mta._spool import SpoolError
 
 __all__ = ["Journal"]
 
+# Message and recipient. An attempt began: the message's id is negative. It ended without delivery: both are.
 _ENTRY: Final = struct.Struct("<qq")
 _LONG: Final = 1048576
 
 
 class Journal:
-    """One file of entries: the ids of message and recipient.
+    """One file of entries. A process locks it.
 
     Arguments:
         path: of the file. It is made where it is missing.
 
+    Raises:
+        SpoolError: it cannot be written, or another process has it.
+
     Example::
 
         journal = Journal(Path("spool/delivered"))
-        for message, recipient in journal.entries(): ...
+        delivered, broken_off = journal.entries()
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._open: set[tuple[int, int]] = set()
+        self._begun: set[tuple[int, int]] = set()
+        self._delivered: set[tuple[int, int]] = set()
+        self._left: list[Path] = []
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             raise SpoolError(f"the delivered journal {path} cannot be written: {exc.strerror}") from exc
         self._octets = os.fstat(self._descriptor).st_size
 
-    def entries(self) -> list[tuple[int, int]]:
-        """What an earlier process wrote. Half an entry at the end is no entry."""
-        octets = self._path.read_bytes()
-        whole = len(octets) // _ENTRY.size * _ENTRY.size
-        return [(message, recipient) for message, recipient in _ENTRY.iter_unpack(octets[:whole])]
+    @classmethod
+    def in_folder(cls, folder: Path) -> Journal:
+        """One of the files of a folder that the processes of a machine share. It stands for the files of processes
+        that are gone, too.
+
+        Raises:
+            SpoolError: the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise SpoolError(f"the folder of the delivered journal {folder} cannot be made: {exc.strerror}") from exc
+        own: Journal | None = None
+        for path in sorted(folder.glob("delivered-*[0-9]")):
+            if not _is_locked(path):
+                if own is not None:
+                    own._left.append(path)
+                else:
+                    with suppress(SpoolError):  # another process was faster
+                        own = cls(path)
+        for number in count(1):
+            if own is not None:
+                return own
+            path = folder / f"delivered-{number}"
+            if not path.exists():
+                own = cls(path)
+        raise AssertionError  # count() has no end
+
+    def entries(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """What an earlier process wrote: recipients that were delivered, and those whose attempt did not end. Half an
+        entry at the end is no entry.
+        """
+        delivered: dict[tuple[int, int], None] = {}
+        begun: dict[tuple[int, int], None] = {}
+        for path in (self._path, *self._left):
+            octets = path.read_bytes()
+            for message, recipient in _ENTRY.iter_unpack(octets[: len(octets) // _ENTRY.size * _ENTRY.size]):
+                key = (abs(message), abs(recipient))
+                if message < 0 < recipient:
+                    begun[key] = None
+                else:
+                    begun.pop(key, None)
+                    if message > 0:
+                        delivered[key] = None
+        return list(delivered), list(begun)
 
     def clear(self) -> None:
         """Forget what is written: the spool knows it."""
         os.ftruncate(self._descriptor, 0)
         self._octets = 0
+        for path in self._left:
+            path.unlink(missing_ok=True)
+        self._left.clear()
 
-    def add(self, message: int, recipient: int) -> None:
-        """A next hop took a message for a recipient. A disk that is full costs only this entry."""
-        self._open.add((message, recipient))
-        with suppress(OSError):
-            written = os.write(self._descriptor, _ENTRY.pack(message, recipient))
-            if written == _ENTRY.size:
-                self._octets += written
-            else:  # a part of an entry would shift all that follow
-                os.ftruncate(self._descriptor, self._octets)
+    def begin(self, message: int, recipients: Sequence[int]) -> None:
+        """An attempt begins."""
+        self._begun.update((message, one) for one in recipients)
+        self._write((-message, one) for one in recipients)
 
-    def remove(self, message: int, recipient: int) -> None:
-        """The spool knows it. A long file is begun anew, with the entries that are still open."""
-        self._open.discard((message, recipient))
+    def end(self, message: int, delivered: Sequence[int], others: Sequence[int]) -> None:
+        """An attempt ended: a next hop took the message for some of its recipients. A disk that is full costs only
+        these entries.
+        """
+        self._begun.difference_update((message, one) for one in (*delivered, *others))
+        self._delivered.update((message, one) for one in delivered)
+        self._write([(message, one) for one in delivered] + [(-message, -one) for one in others])
+
+    def remove(self, message: int, recipients: Iterable[int]) -> None:
+        """The spool knows that they are delivered. A long file is begun anew, with the entries that are still open."""
+        self._delivered.difference_update((message, one) for one in recipients)
         if self._octets > _LONG:
             with suppress(OSError):
                 self._begin_anew()
@@ -73,11 +130,22 @@ class Journal:
         """Leave the file as it is."""
         os.close(self._descriptor)
 
+    def _write(self, entries: Iterable[tuple[int, int]]) -> None:
+        octets = b"".join([_ENTRY.pack(*entry) for entry in entries])
+        with suppress(OSError):
+            written = os.write(self._descriptor, octets)
+            if written == len(octets):
+                self._octets += written
+            else:  # a part of an entry would shift all that follow
+                os.ftruncate(self._descriptor, self._octets)
+
     def _begin_anew(self) -> None:
         new = self._path.with_suffix(".new")
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        octets = b"".join(_ENTRY.pack(*entry) for entry in self._open)
+        octets = b"".join([_ENTRY.pack(*entry) for entry in self._delivered])
+        octets += b"".join([_ENTRY.pack(-message, recipient) for message, recipient in self._begun])
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             self._octets = os.write(descriptor, octets)
             os.rename(new, self._path)
         except OSError:
@@ -85,3 +153,13 @@ class Journal:
             raise
         os.close(self._descriptor)
         self._descriptor = descriptor
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process that lives has it."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

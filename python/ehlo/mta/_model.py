@@ -37,6 +37,7 @@ class Message:
         parameters: of MAIL, those that have no attribute here: keyword and value as they were written.
         recipients: how many there were when it was accepted. The spool sets it.
         stored: where its content is, for the spool alone.
+        owner: who owns its recipients that are in memory, for the spool alone.
 
     Example::
 
@@ -60,6 +61,7 @@ class Message:
     parameters: tuple[tuple[str, str | None], ...] = ()
     recipients: int = 0
     stored: int = 0
+    owner: int = 0
 
     @property
     def ident(self) -> str:
@@ -92,6 +94,7 @@ class Recipient:
         warned: its sender was told of the delay.
         parameters: of RCPT, those that have no attribute here: keyword and value as they were written.
         route: the name of the route that it took, for an administrator.
+        crashes: attempts in a row that ended by an error of the program, or with its process.
 
     Example::
 
@@ -107,6 +110,7 @@ class Recipient:
     warned: bool = False
     parameters: tuple[tuple[str, str | None], ...] = ()
     route: str | None = None
+    crashes: int = 0
 
     def wants(self, kind: str) -> bool:
         """Whether its sender wants a notification of a kind (RFC 3461 4.1). Unless told otherwise: of failure and
@@ -131,6 +135,7 @@ class Outcome:
         passed_on: the next hop does the notifications (it has DSN).
         is_unknown: the next hop may have the message (RFC 5321 4.5.3.2.6).
         due: when it is tried again, for ``deferred`` and ``postponed``.
+        is_crash: the program failed, not the next hop.
 
     Example::
 
@@ -144,6 +149,7 @@ class Outcome:
     passed_on: bool = False
     is_unknown: bool = False
     due: float = field(default=0.0)
+    is_crash: bool = False
 
     @property
     def status(self) -> str:
@@ -198,6 +204,24 @@ class Storage(Protocol):
     ) -> None:
         """Store outcomes and notifications in one transaction. Returns at once; ``done`` is called in the loop when it
         is durable, or with the error.
+
+        Nothing of it is stored where this process does not own all the recipients any more: ``done`` gets a
+        :class:`ehlo.mta._spool.NotOwned`.
+        """
+
+    def begun(self, message: Message, recipients: Sequence[Recipient]) -> None:
+        """An attempt begins; :meth:`finish` ends it. Recipients of an attempt that is open when the process dies have
+        one more in :attr:`Recipient.crashes` from then on. Returns at once.
+        """
+
+    def note_route(self, route: str, until: float, reason: str) -> None:
+        """Tell administrators that this process leaves a route alone until then, by the system's clock; 0: not any
+        more. Returns at once.
+        """
+
+    def owns(self, message: Message) -> bool:
+        """Whether this process still owns the recipients of a message that it was given. If not, it must begin nothing
+        for them: another node may be delivering them.
         """
 
     async def claim(self, now: float, limit: int) -> list[tuple[Message, list[Recipient]]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,21 +13,22 @@ import psycopg
 
 from ehlo.mta._clock import Clock, SystemClock
 from ehlo.mta._journal import Journal
+from ehlo.mta._liveness import Liveness
 from ehlo.mta._model import Content, Message, Stage
-from ehlo.mta._postgres_store import LOCK, PostgresStore, connect, machine
+from ehlo.mta._postgres_store import LOCK, PostgresStore, connect
 from ehlo.mta._spool import Finding, Node, SpoolError
-from ehlo.mta._store import Database
+from ehlo.mta._store import Call, Database
 from ehlo.mta._threaded_spool import ROW, ThreadedSpool
 
 __all__ = ["PostgresSpool"]
 
-BEAT: Final = 5.0
-"""Seconds between two heartbeats of a node."""
 
-DEAD: Final = 30.0
-"""Seconds after which a node without a heartbeat is dead."""
-
-_UNLOCKED: Final = 10.0
+# Contents that are looked at in one turn.
+_SWEEP: Final = 200
+_CHUNKS: Final = (
+    "SELECT body, EXISTS (SELECT FROM message m WHERE m.stored = c.body AND m.stored > 0) FROM chunk c"
+    " WHERE number = 0 AND body > ? AND body < ? ORDER BY body LIMIT ?"
+)
 
 
 class _Chunks:
@@ -73,8 +72,9 @@ class PostgresSpool(ThreadedSpool):
     Arguments:
         url: ``postgresql://user@host/database``. The tables are in a schema of their own, ``ehlo``.
         node: the name of this node, for people; by default the name of the machine.
-        journal: a file on this machine for the delivered journal; ``None``: a killed process repeats what it was
-            delivering.
+        journal: a folder on this machine for the delivered journal. The processes of this machine share it, and it
+            belongs to one database. ``None``: a killed process repeats what it was delivering, and its crashes are not
+            counted.
         clock: the time.
         most_operations: that wait for the server; with more, mail is refused.
         most_octets: that they hold in memory; with more, mail is refused.
@@ -101,8 +101,9 @@ class PostgresSpool(ThreadedSpool):
         clock = SystemClock() if clock is None else clock
         self._postgres = PostgresStore(url, node or socket.gethostname(), clock, administers)
         self._postgres.may_start = self._may_start
+        self._postgres.on_new_life = self._begin_anew
         self._path = None if journal is None else Path(journal)
-        self._alive: _Liveness | None = None
+        self._alive: Liveness | None = None
         super().__init__(
             self._postgres,
             "in PostgreSQL",
@@ -118,7 +119,16 @@ class PostgresSpool(ThreadedSpool):
             super()._open()
         except psycopg.Error as exc:
             raise SpoolError(f"the spool in PostgreSQL cannot be opened: {' '.join(str(exc).split())}") from exc
-        self._alive = _Liveness(self._postgres, self._clock, lambda: self._post(self._tell_news))
+        if self._administers:
+            return
+        self._alive = Liveness(self._postgres, self._clock, lambda: self._post(self._tell_news), self._ask_anew)
+        self._alive.start()
+
+    def _migrate(self) -> tuple[int, int]:
+        try:
+            return self._postgres.migrate()
+        except psycopg.Error as exc:
+            raise SpoolError(f"the spool in PostgreSQL cannot be opened: {' '.join(str(exc).split())}") from exc
 
     async def close(self) -> None:
         """See :meth:`ehlo.mta.Spool.close`."""
@@ -130,8 +140,21 @@ class PostgresSpool(ThreadedSpool):
     def _may_start(self) -> bool:
         return self._alive is None or self._alive.is_in_time
 
+    def owns(self, message: Message) -> bool:
+        """See :meth:`ehlo.mta._model.Storage.owns`. Nothing, while the heartbeat is late."""
+        return message.owner == self._postgres.owner and self._may_start()
+
+    def _ask_anew(self, owner: int) -> None:
+        """This node's heartbeat was late. What it has done meanwhile is stored first, if it is still alive."""
+        self._thread().put(Call(lambda store: store.become_anew(owner), _ignore))
+
+    def _begin_anew(self) -> None:
+        if self._ids is not None:
+            self._ids.move(self._postgres.slot)
+        self._post(self._tell_news)
+
     def _open_journal(self) -> Journal | None:
-        return None if self._path is None else Journal(self._path)
+        return None if self._path is None else Journal.in_folder(self._path)
 
     def _slot(self) -> int:
         return self._postgres.slot
@@ -144,6 +167,21 @@ class PostgresSpool(ThreadedSpool):
     async def _announce(self) -> None:
         await self._call(lambda store: store.transaction(lambda db: db.change("NOTIFY ehlo_queue")))
         self._tell_news()
+
+    def _sweep(self, before: int) -> None:
+        # Chunks of other nodes may be on their way.
+        border = min(before, int((self._clock.time() - 86400) * 1000) << 21)
+        after = 0
+
+        def look(db: Database) -> bool:
+            nonlocal after
+            found = db.query(_CHUNKS, (after, border, _SWEEP))
+            if found:
+                after = found[-1][0]
+            db.change_many("DELETE FROM chunk WHERE body = ?", [(name,) for name, needed in found if not needed])
+            return len(found) == _SWEEP
+
+        self._in_turns(lambda store: store.transaction(look))
 
     # ---- contents --------------------------------------------------------------------------------
 
@@ -222,91 +260,5 @@ class PostgresSpool(ThreadedSpool):
         return findings
 
 
-class _Liveness:
-    """A thread with a session of its own: it holds the node's lock, beats, hears of news, and adopts what dead nodes
-    owned.
-
-    Another node is dead when its counter of beats stood still for so long while this one looked: so no two clocks are
-    compared, and a server that was away kills nobody.
-    """
-
-    def __init__(self, store: PostgresStore, clock: Clock, news: Callable[[], object]) -> None:
-        self._store = store
-        self._clock = clock
-        self._news = news
-        self._machine = machine()
-        self._seen: dict[int, tuple[int, float]] = {}
-        self._last = clock.monotonic()
-        self._end, self._stop = os.pipe()
-        self._connection: psycopg.Connection[Any] | None = None
-        self._thread = threading.Thread(target=self._run, name="ehlo-spool-node", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_in_time(self) -> bool:
-        """Whether the last heartbeat is young enough for nobody to think this node dead."""
-        return self._clock.monotonic() - self._last < DEAD - BEAT
-
-    def stop(self) -> None:
-        """End the thread. Blocks for a moment."""
-        os.write(self._stop, b"x")
-        self._thread.join()
-        os.close(self._end)
-        os.close(self._stop)
-
-    def _run(self) -> None:
-        while True:
-            try:
-                if self._connection is None:
-                    self._connection = connect(self._store.url)
-                    self._connection.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK, self._store.owner))
-                    self._connection.execute("LISTEN ehlo_queue")
-                    self._seen.clear()
-                if self.beat(self._connection):
-                    self._news()
-                ready, _, _ = select.select([self._end, self._connection.fileno()], [], [], BEAT)
-                if self._end not in ready and ready and any(True for _ in self._connection.notifies(timeout=0)):
-                    self._news()
-            except psycopg.Error:  # the server is away: it is asked again until it answers
-                if self._connection is not None:
-                    self._connection.close()
-                    self._connection = None
-                ready, _, _ = select.select([self._end], [], [], 1.0)
-            except RuntimeError:  # the loop is over
-                ready = [self._end]
-            if self._end in ready:
-                if self._connection is not None:
-                    self._connection.close()
-                return
-
-    def beat(self, connection: psycopg.Connection[Any]) -> bool:
-        """One heartbeat, and a look at the others. Gives whether something was adopted."""
-        now = self._clock.monotonic()
-        connection.execute(
-            "UPDATE node SET beats = beats + 1, heartbeat = %s WHERE id = %s", (self._clock.time(), self._store.owner)
-        )
-        self._last = now
-        adopted = False
-        for number, beats, where, pid, locked in connection.execute(
-            "SELECT n.id, n.beats, n.machine, n.pid, EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND"
-            " l.classid = %s AND l.objid = n.id) FROM node n WHERE n.id <> %s",
-            (LOCK, self._store.owner),
-        ).fetchall():
-            before, since = self._seen.get(number, (-1, now))
-            if beats != before:
-                since = now
-            self._seen[number] = (beats, since)
-            gone = where == self._machine and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
-            if now - since >= DEAD or (not locked and (gone or now - since >= _UNLOCKED)):
-                adopted = _adopt(connection, number) or adopted
-                del self._seen[number]
-        return adopted
-
-
-def _adopt(connection: psycopg.Connection[Any], number: int) -> bool:
-    """What a dead node owned is ready again. Gives whether this node was the one that did it."""
-    with connection.transaction():
-        if not connection.execute("DELETE FROM node WHERE id = %s", (number,)).rowcount:
-            return False
-        connection.execute("UPDATE recipient SET owner = 0 WHERE owner = %s", (number,))
-    return True
+def _ignore(result: Any, error: BaseException | None) -> None:
+    """The liveness thread asks again until the node is another one."""

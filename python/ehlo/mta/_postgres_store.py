@@ -11,12 +11,12 @@ from typing import Any, Final, TypeVar
 import psycopg
 
 from ehlo.mta import _selection as sql
-from ehlo.mta._batch import Batch
+from ehlo.mta._batch import Batch, left_out
 from ehlo.mta._clock import Clock
 from ehlo.mta._ids import SLOTS
 from ehlo.mta._model import Message
-from ehlo.mta._rows import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, Row
-from ehlo.mta._schema import check, steps
+from ehlo.mta._rows import MESSAGE_COLUMNS, READY, RECIPIENT_COLUMNS, Row
+from ehlo.mta._schema import LATEST, check, steps
 from ehlo.mta._spool import SpoolError, SpoolFull, SpoolUnavailable
 from ehlo.mta._store import Claimed, Database, Write
 
@@ -28,6 +28,13 @@ LOCK: Final = 0x65686C6F
 """The first half of the advisory locks that nodes hold while they live; the second half is the node's id."""
 
 _MIGRATING: Final = 0
+# Owns recipients within a transaction only.
+_ADMINISTRATOR: Final = 0x7FFFFFFF
+_ALIVE: Final = "SELECT 1 FROM node WHERE id = %s FOR KEY SHARE"
+
+
+class _DeadError(Exception):
+    """Other nodes took this one for dead, and took over what it owned."""
 
 
 class Postgres:
@@ -76,6 +83,7 @@ class PostgresStore:
     Attributes:
         slot: a part of the ids that this node makes.
         may_start: whether the node's heartbeat is in time, so that it may begin deliveries.
+        on_new_life: called in the storage thread when the node has become another one.
     """
 
     def __init__(self, url: str, name: str, clock: Clock, administers: bool) -> None:
@@ -86,6 +94,7 @@ class PostgresStore:
         self.owner = 0
         self.slot = 0
         self.may_start: Callable[[], bool] = lambda: True
+        self.on_new_life: Callable[[], None] = lambda: None
         self._connection: psycopg.Connection[Any]
 
     # ---- life ------------------------------------------------------------------------------------
@@ -94,6 +103,10 @@ class PostgresStore:
         """Connect, bring the tables up to date, become a node. Does not read the backlog."""
         self._connection = connect(self.url)
         try:
+            if self._administers:
+                check("in PostgreSQL", self._version(), old_is_refused=True)
+                self.owner, self.slot = _ADMINISTRATOR, SLOTS - 1
+                return 0
             self._migrate()
             with self._connection.transaction():
                 self._become_a_node()
@@ -102,15 +115,29 @@ class PostgresStore:
             raise
         return 0
 
-    def _migrate(self) -> None:
+    def migrate(self) -> tuple[int, int]:
+        """Bring the tables up to date, of a spool that is not open. Gives the versions before and after."""
+        self._connection = connect(self.url)
+        try:
+            return self._migrate(), LATEST
+        finally:
+            self._connection.close()
+
+    def _version(self) -> int:
+        """The number of the schema; 0 where there is none."""
+        run = self._connection.execute
+        if run("SELECT to_regclass('ehlo.schema_version')").fetchone() == (None,):
+            return 0
+        [(version,)] = run("SELECT version FROM schema_version").fetchall()
+        return int(version)
+
+    def _migrate(self) -> int:
         run = self._connection.execute
         with self._connection.transaction():
             run("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK, _MIGRATING))
             run("CREATE SCHEMA IF NOT EXISTS ehlo")
-            version = 0
-            if run("SELECT to_regclass('ehlo.schema_version')").fetchone() != (None,):
-                [(version,)] = run("SELECT version FROM schema_version").fetchall()
-            check(self.url, version)
+            before = version = self._version()
+            check("in PostgreSQL", version)
             for number, statements in steps("postgres", version):
                 if number == 1:
                     run("CREATE TABLE schema_version (version integer NOT NULL)")
@@ -118,12 +145,13 @@ class PostgresStore:
                 for statement in statements:
                     self._connection.execute(statement.encode())
                 run("UPDATE schema_version SET version = %s", (number,))
+        return before
 
     def _become_a_node(self) -> None:
         run = self._connection.execute
         run("LOCK TABLE node IN SHARE ROW EXCLUSIVE MODE")
         taken = {slot for (slot,) in run("SELECT slot FROM node").fetchall()}
-        free = next((slot for slot in range(SLOTS) if slot not in taken), None)
+        free = next((slot for slot in range(SLOTS - 1) if slot not in taken), None)
         if free is None:
             raise SpoolError(f"the spool has {SLOTS} nodes: wait until those that died are removed")
         now = self._clock.time()
@@ -134,12 +162,28 @@ class PostgresStore:
         ).fetchall()
         self.slot = free
 
+    def become_anew(self, owner: int) -> None:
+        """Give back what is owned, and become another node, if it is still this one: it is dead for the others, or may
+        be so.
+        """
+        if owner != self.owner:
+            return
+        with self._connection.transaction():
+            self._leave()
+            self._become_a_node()
+            self._connection.execute("NOTIFY ehlo_queue")
+        self.on_new_life()
+
+    def _leave(self) -> None:
+        self._connection.execute("DELETE FROM node WHERE id = %s", (self.owner,))
+        self._connection.execute("DELETE FROM dead_route WHERE node = %s", (self.owner,))
+        self._connection.execute("UPDATE recipient SET owner = 0 WHERE owner = %s", (self.owner,))
+
     def close(self) -> None:
         """Give back what is owned, and leave."""
-        if not self._connection.closed and not self._connection.broken:
+        if not (self._connection.closed or self._connection.broken or self._administers):
             with self._connection.transaction():
-                self._connection.execute("UPDATE recipient SET owner = 0 WHERE owner = %s", (self.owner,))
-                self._connection.execute("DELETE FROM node WHERE id = %s", (self.owner,))
+                self._leave()
         self._connection.close()
 
     def reconnect(self) -> None:
@@ -149,12 +193,24 @@ class PostgresStore:
 
     # ---- groups ----------------------------------------------------------------------------------
 
-    def write(self, group: Sequence[Write], again: bool) -> None:
-        """See :meth:`ehlo.mta._store.Store.write`."""
-        batch = Batch(group, 0 if self._administers else self.owner)
-        conflict = " ON CONFLICT DO NOTHING" if again else ""
-        with self._connection.transaction(), self._connection.pipeline():
+    def write(self, group: Sequence[Write], again: bool) -> list[Write]:
+        """See :meth:`ehlo.mta._store.Store.write`. A node that was declared dead becomes a new one first."""
+        while True:
+            try:
+                with self._connection.transaction():
+                    return self._write(group, " ON CONFLICT DO NOTHING" if again else "")
+            except _DeadError:
+                self.become_anew(self.owner)
+
+    def _write(self, group: Sequence[Write], conflict: str) -> list[Write]:
+        with self._connection.pipeline():
+            # Who adopts deletes this row first, so the lock keeps what this node owns its own until the commit.
+            alive = self._connection.execute(_ALIVE, (self.owner,))
             db = Postgres(self._connection)
+            without = left_out(db, group, self.owner, " FOR UPDATE")
+            if without:
+                group = [one for one in group if one not in without]
+            batch = Batch(group, self.owner, READY if self._administers else self.owner)
             self._insert(db, batch, conflict)
             if batch.whole:
                 numbers = [one.id for one in batch.whole]
@@ -170,17 +226,21 @@ class PostgresStore:
                 )
                 self._end(numbers, [one.stored for one in batch.partly if one.stored])
             db.change_many(
-                "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, route = ?, reply = ?, host = ?,"
+                "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, crashes = ?, route = ?,"
+                " reply = ?, host = ?,"
                 " first_reply = coalesce(first_reply, ?), first_attempt = coalesce(first_attempt, ?),"
                 " last_attempt = ? WHERE message = ? AND id = ? AND owner = ?",
-                [(*row, self.owner) for row in batch.changed],
+                batch.changed,
             )
             db.change_many(
                 "UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ? AND owner = ?",
-                [(*row, self.owner) for row in batch.postponed],
+                batch.postponed,
             )
-            if any(row[4] == 0 for row in batch.recipients):
+            if any(row[4] == READY for row in batch.recipients):
                 self._execute("NOTIFY ehlo_queue", ())
+        if alive.fetchone() is None and not self._administers:
+            raise _DeadError
+        return without
 
     def _insert(self, db: Postgres, batch: Batch, conflict: str) -> None:
         for table, columns, rows in (
@@ -215,6 +275,8 @@ class PostgresStore:
         columns = ", ".join(f"r.{name}" for name in RECIPIENT_COLUMNS.split(", "))
 
         def claim(db: Database) -> Claimed:
+            if not db.query(_ALIVE, (self.owner,)):
+                raise _DeadError
             rows = db.query(
                 "UPDATE recipient r SET owner = ? FROM (SELECT message, id FROM recipient WHERE owner = 0 AND due <= ?"
                 " ORDER BY due LIMIT ? FOR UPDATE SKIP LOCKED) d"
@@ -222,9 +284,13 @@ class PostgresStore:
                 (self.owner, now, limit),
             )
             rows.sort(key=lambda row: (row[5], row[0], row[1]))
-            return sql.claimed(db, rows)
+            return sql.claimed(db, rows, self.owner)
 
-        return self.transaction(claim)
+        try:
+            return self.transaction(claim)
+        except _DeadError:
+            self.become_anew(self.owner)
+            return []
 
     def body(self, number: int) -> bytes:
         """See :meth:`ehlo.mta._store.Store.body`."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
+import anyio
+
 import ehlo
 from ehlo.mta import dns
 from ehlo.mta._channel import Limits
@@ -33,6 +35,7 @@ _FAILED: Final = ehlo.Reply(451, "4.3.0", "The message could not be stored, try 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Octets of a streamed message in which the end of the header section is looked for.
 _HEADER: Final = 262144
+_PAGE: Final = 100
 
 SubmitEnvelope: TypeAlias = "ehlo.Envelope | tuple[str | ehlo.Sender, Sequence[str | ehlo.Recipient]]"
 """An envelope: that of a handler, or sender and recipients."""
@@ -371,15 +374,22 @@ class Queue:
         self._delivery.wake()
         return changed
 
-    async def fail(self, selection: Selection, reply: ehlo.Reply, limit: int = 1000) -> int:
+    async def fail(
+        self,
+        selection: Selection,
+        reply: ehlo.Reply,
+        limit: int = 1000,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
         """End recipients that wait or are held, as if a next hop had refused them: their senders get a bounce.
 
         Arguments:
             reply: the reason, a 5yz.
-            limit: no more than so many.
+            limit: no more than so many are looked at.
+            progress: called with the number of those that ended so far.
 
         Returns:
-            How many ended.
+            How many ended. What a node delivers at this moment is left alone.
 
         Raises:
             LocalProtocolError: ``reply`` is no 5yz.
@@ -391,9 +401,30 @@ class Queue:
         if not reply.is_permanent:
             raise ehlo.LocalProtocolError(f"fail: a reply of 5yz, not {reply}")
         ended = 0
-        for message, recipients in await self.spool.take(selection, limit):
-            await self._delivery.settle(message, [Outcome(one, "failed", reply) for one in recipients])
-            ended += len(recipients)
+        limit = limit if selection.limit is None else min(limit, selection.limit)
+
+        async def settle(message: Message, recipients: list[Recipient]) -> None:
+            nonlocal ended
+            if await self._delivery.settle(message, [Outcome(one, "failed", reply) for one in recipients]):
+                ended += len(recipients)
+
+        after = (0, 0)
+        left = limit
+        while left > 0:
+            page = await self.spool.entries(selection, min(left, _PAGE), after)
+            together: dict[int, tuple[Message, list[Recipient]]] = {}
+            for one in page:
+                if one.state != "owned":
+                    together.setdefault(one.message.id, (one.message, []))[1].append(one.recipient)
+            async with anyio.create_task_group() as group:
+                for message, recipients in together.values():
+                    group.start_soon(settle, message, recipients)
+            if progress is not None:
+                progress(ended)
+            if len(page) < min(left, _PAGE):
+                break
+            left -= len(page)
+            after = (page[-1].message.id, page[-1].recipient.id)
         return ended
 
     # ---- what is stored --------------------------------------------------------------------------

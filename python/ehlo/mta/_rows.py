@@ -27,7 +27,7 @@ READY: Final = 0
 HELD: Final = -1
 
 MESSAGE_COLUMNS: Final = "id, sender, arrived, size, flags, priority, recipients, stored, hello, peer, facts"
-RECIPIENT_COLUMNS: Final = "message, id, path, facts, owner, due, attempts, warned, route"
+RECIPIENT_COLUMNS: Final = "message, id, path, facts, owner, due, attempts, warned, route, crashes"
 
 
 def message_row(message: Message) -> Row:
@@ -111,6 +111,7 @@ def recipient_rows(message: Message, recipients: Iterable[Recipient], owner: int
             one.attempts,
             int(one.warned),
             one.route,
+            one.crashes,
         )
         for one in recipients
     ]
@@ -139,9 +140,9 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
 
         recipient_of(rows[0][1:])
     """
-    number, path, text, _, due, attempts, warned, route = row
+    number, path, text, _, due, attempts, warned, route, crashes = row
     if text is None:
-        return Recipient(number, path, None, None, attempts, due, bool(warned), (), route)
+        return Recipient(number, path, None, None, attempts, due, bool(warned), (), route, crashes)
     facts = json.loads(text)
     notify, orcpt = facts.get("notify"), facts.get("orcpt")
     return Recipient(
@@ -154,6 +155,7 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
         bool(warned),
         _pairs(facts),
         route,
+        crashes,
     )
 
 

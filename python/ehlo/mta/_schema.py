@@ -10,7 +10,7 @@ from ehlo.mta._spool import SpoolError
 
 __all__ = ["LATEST", "check", "steps"]
 
-LATEST: Final = 1
+LATEST: Final = 2
 """The number of the last file."""
 
 
@@ -28,8 +28,13 @@ def steps(engine: Literal["sqlite", "postgres"], version: int) -> Iterator[tuple
         yield number, [one.strip() for one in bare.split(";") if one.strip()]
 
 
-def check(where: object, version: int) -> None:
+def check(where: object, version: int, *, old_is_refused: bool = False) -> None:
     """Refuse a spool of a newer program.
+
+    Arguments:
+        where: the spool, for the error.
+        version: the number of its schema.
+        old_is_refused: refuse one of an older program, too, since nothing may be written.
 
     Raises:
         SpoolError: it is one.
@@ -42,4 +47,8 @@ def check(where: object, version: int) -> None:
         raise SpoolError(
             f"the spool {where} was written by a newer ehlo (schema {version}, this program knows {LATEST}):"
             " update this program"
+        )
+    if old_is_refused and version < LATEST:
+        raise SpoolError(
+            f"the spool {where} has schema {version}, and this program needs {LATEST}: run ehlo queue migrate"
         )

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ehlo.mta._model import Message, Recipient
 from ehlo.mta._rows import HELD, MESSAGE_COLUMNS, READY, RECIPIENT_COLUMNS, message_of, recipient_facts, recipient_of
-from ehlo.mta._spool import Changed, Entry, Group, Selection, State, Suspension, Totals
+from ehlo.mta._spool import Changed, DeadRoute, Entry, Group, Selection, State, Suspension, Totals
 from ehlo.mta._store import Claimed, Database
 
 __all__ = [
@@ -16,10 +16,10 @@ __all__ = [
     "change",
     "claimed",
     "count",
+    "dead_routes",
     "dropped",
     "entries",
     "keys",
-    "owned",
     "redirected",
     "summary",
     "suspensions",
@@ -97,11 +97,11 @@ def entries(db: Database, selection: Selection, limit: int, after: Key, names: d
     for row in rows:
         owner = row[4]
         state: State = "ready" if owner == READY else "held" if owner == HELD else "owned"
-        recipient = recipient_of(row[1:9])
-        reply, host, first_reply, first, last = row[9:14]
+        recipient = recipient_of(row[1:10])
+        reply, host, first_reply, first, last = row[10:15]
         name = names.get(owner)
         found.append(
-            Entry(message_of(row[14:]), recipient, state, recipient.route, reply, host, first_reply, first, last, name)
+            Entry(message_of(row[15:]), recipient, state, recipient.route, reply, host, first_reply, first, last, name)
         )
     return found
 
@@ -114,7 +114,7 @@ def count(db: Database, selection: Selection) -> Changed:
         f" coalesce(sum(CASE WHEN r.owner > 0 THEN 1 ELSE 0 END), 0) {_FROM} WHERE {where}",
         values,
     )
-    return Changed(int(free), int(busy))
+    return Changed(int(free) if selection.limit is None else min(int(free), selection.limit), int(busy))
 
 
 def summary(db: Database, by: By, now: float, selection: Selection) -> list[Group]:
@@ -143,6 +143,12 @@ def totals(db: Database, free: int | None) -> Totals:
     )
     [(messages, octets, oldest)] = db.query("SELECT count(*), coalesce(sum(size), 0), min(arrived) FROM message")
     return Totals(int(ready), int(owned), int(held), int(messages), int(octets), oldest, free)
+
+
+def dead_routes(db: Database, names: dict[int, str]) -> list[DeadRoute]:
+    """See :meth:`ehlo.mta.Spool.dead_routes`. ``names``: of nodes by their ids."""
+    rows = db.query("SELECT route, until, reason, node FROM dead_route ORDER BY route, node")
+    return [DeadRoute(route, until, reason, names.get(node, "?")) for route, until, reason, node in rows]
 
 
 def suspensions(db: Database) -> list[Suspension]:
@@ -182,8 +188,8 @@ def redirected(db: Database, path: str, now: float, chosen: Sequence[Key]) -> No
         change(db, "path = ?, facts = ?, route = NULL, due = ?", (path, recipient_facts(recipient), now), [key])
 
 
-def claimed(db: Database, rows: Sequence[tuple[Any, ...]]) -> Claimed:
-    """Messages with those of their recipients whose rows are given, in that order."""
+def claimed(db: Database, rows: Sequence[tuple[Any, ...]], owner: int) -> Claimed:
+    """Messages with those of their recipients whose rows are given, in that order; ``owner`` owns them now."""
     together: dict[int, list[Recipient]] = {}
     for row in rows:
         together.setdefault(row[0], []).append(recipient_of(row[1:]))
@@ -193,7 +199,8 @@ def claimed(db: Database, rows: Sequence[tuple[Any, ...]]) -> Claimed:
         part = wanted[at : at + PAGE]
         marks = ", ".join("?" * len(part))
         for row in db.query(f"SELECT {MESSAGE_COLUMNS} FROM message WHERE id IN ({marks})", part):
-            messages[row[0]] = message_of(row)
+            messages[row[0]] = message = message_of(row)
+            message.owner = owner
     return [(messages[number], recipients) for number, recipients in together.items() if number in messages]
 
 
@@ -216,13 +223,3 @@ def dropped(db: Database, chosen: Sequence[Key], *, also_owned: bool = False) ->
     left = {row[0] for row in db.query(f"SELECT id FROM message WHERE id IN ({marks})", numbers)}
     db.change_many("DELETE FROM body WHERE message = ?", [(one,) for one in numbers if one not in left])
     return [name for number, name in stored if name and number not in left]
-
-
-def owned(db: Database, chosen: Sequence[Key], owner: int) -> Claimed:
-    """Those of the given recipients that a node owns, with their messages."""
-    rows: list[tuple[Any, ...]] = []
-    for key in chosen:
-        rows += db.query(
-            f"SELECT {RECIPIENT_COLUMNS} FROM recipient WHERE message = ? AND id = ? AND owner = ?", (*key, owner)
-        )
-    return claimed(db, rows)

@@ -21,10 +21,12 @@ from ehlo.mta._model import Message, Recipient, Storage
 
 __all__ = [
     "Changed",
+    "DeadRoute",
     "Entry",
     "Finding",
     "Group",
     "Node",
+    "NotOwned",
     "QueueFull",
     "Selection",
     "Spool",
@@ -90,6 +92,12 @@ class SpoolUnavailable(SpoolError):
     reply = _AWAY
 
 
+class NotOwned(SpoolError):
+    """What became of an attempt is not stored, since another node has taken the recipients over, or an administrator
+    has changed them.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which recipients an administrator means. All that is given must hold; nothing given means all.
@@ -104,6 +112,7 @@ class Selection:
         arrived_before: seconds of the Unix epoch.
         due_before: seconds of the Unix epoch.
         reply: a part of the last reply. Letter case does not matter.
+        limit: a change is for no more than so many, the oldest first.
 
     Example::
 
@@ -119,6 +128,7 @@ class Selection:
     arrived_before: float | None = None
     due_before: float | None = None
     reply: str | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +246,27 @@ class Suspension:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadRoute:
+    """A route that a node leaves alone by itself, since its servers do not answer.
+
+    Attributes:
+        route: its name.
+        until: seconds of the Unix epoch: then the node tries one of its messages.
+        reason: the last reply or error.
+        node: the name of the node.
+
+    Example::
+
+        [one.route for one in await spool.dead_routes()]
+    """
+
+    route: str
+    until: float
+    reason: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A process that uses the spool.
 
@@ -307,6 +338,9 @@ class Spool(Storage, Protocol):
             SpoolError: it cannot be used: by its version, by its permissions, since another process has it.
         """
 
+    async def migrate(self) -> tuple[int, int]:
+        """Bring the tables of a spool that is not open up to date. Gives the numbers of the schema before and after."""
+
     async def close(self) -> None:
         """Store what waits, give back what is owned, and leave."""
 
@@ -323,6 +357,9 @@ class Spool(Storage, Protocol):
 
     async def suspensions(self) -> list[Suspension]:
         """All rules, also those whose time is over."""
+
+    async def dead_routes(self) -> list[DeadRoute]:
+        """Routes that nodes leave alone by themselves."""
 
     # ---- looking: never writes, and does not hold up what is stored meanwhile ---------------------
 
@@ -366,11 +403,6 @@ class Spool(Storage, Protocol):
 
     async def drop(self, selection: Selection) -> Changed:
         """Forget recipients. Nobody is told."""
-
-    async def take(self, selection: Selection, limit: int) -> list[tuple[Message, list[Recipient]]]:
-        """Own recipients that are ready or held, whether or not they are due: for a change that ends by ``finish``,
-        as failing them with a bounce does.
-        """
 
     async def verify(self, *, repair: bool, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
         """Look for what is not as it must be. A recipient without its content is held by a repair, never dropped.

@@ -7,13 +7,19 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import anyio
+import anyio.to_thread
+
 from ehlo.mta._body_files import BodyFiles, FileStage
 from ehlo.mta._clock import Clock
+from ehlo.mta._ids import SLOTS
 from ehlo.mta._journal import Journal
 from ehlo.mta._model import Content, Message, Stage
+from ehlo.mta._poke import Listener, poke
 from ehlo.mta._spool import Finding, Node, SpoolError
 from ehlo.mta._sqlite_store import SqliteStore
 from ehlo.mta._store import Database
@@ -23,6 +29,9 @@ __all__ = ["SpoolError", "SqliteSpool"]
 
 # Seconds for which the number of free octets is believed.
 _LOOK: Final = 0.5
+# Files that are looked at in one turn.
+_SWEEP: Final = 200
+_NEEDED: Final = "SELECT stored FROM message WHERE stored = ? AND stored > 0"
 
 
 class SqliteSpool(ThreadedSpool):
@@ -34,7 +43,8 @@ class SqliteSpool(ThreadedSpool):
         clock: the time.
         most_operations: that wait for the disk; with more, mail is refused.
         most_octets: that they hold in memory; with more, mail is refused.
-        administers: this process delivers nothing, so another one may use the folder at the same time.
+        administers: this process delivers nothing, so another one may use the folder at the same time. Nothing is
+            written before the first change.
 
     Example::
 
@@ -56,8 +66,10 @@ class SqliteSpool(ThreadedSpool):
         self._files = BodyFiles(self.folder / "bodies")
         self._lock = -1
         self._seen = (float("-inf"), 0)
+        self._listener: Listener | None = None
+        self._sqlite = SqliteStore(self.folder / "queue.db", self._files.remove, administers)
         super().__init__(
-            SqliteStore(self.folder / "queue.db", self._files.remove, administers),
+            self._sqlite,
             str(folder),
             clock=clock,
             most_operations=most_operations,
@@ -75,6 +87,8 @@ class SqliteSpool(ThreadedSpool):
                 self._files.open()
                 self._take_lock()
             super()._open()
+            if not self._administers:
+                self._listener = Listener(self.folder / "changed", lambda: self._post(self._tell_news))
         except SpoolError:
             self._unlock()
             raise
@@ -92,8 +106,36 @@ class SqliteSpool(ThreadedSpool):
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
+    def _migrate(self) -> tuple[int, int]:
+        try:
+            if not (self.folder / "queue.db").is_file():
+                raise SpoolError(f"there is no spool in {self.folder}: give its folder")
+            self._take_lock()
+            return self._sqlite.migrate()
+        except (OSError, sqlite3.Error) as exc:
+            if isinstance(exc, SpoolError):
+                raise
+            raise SpoolError(f"the spool {self.folder} cannot be brought up to date: {exc}") from exc
+        finally:
+            self._unlock()
+
+    def _slot(self) -> int:
+        return SLOTS - 1 if self._administers else 0
+
+    def _poke(self) -> None:
+        poke(self.folder / "changed")
+
+    async def _announce(self) -> None:
+        if self._administers:
+            self._poke()
+        else:
+            self._tell_news()
+
     async def close(self) -> None:
         """See :meth:`ehlo.mta.Spool.close`."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await anyio.to_thread.run_sync(listener.close)
         await super().close()
         self._unlock()
 
@@ -107,6 +149,18 @@ class SqliteSpool(ThreadedSpool):
 
     def _remove_contents(self, names: Sequence[int]) -> None:
         self._files.remove(names)
+
+    def _sweep(self, before: int) -> None:
+        found = self._files.names()
+
+        def step(store: SqliteStore) -> bool:
+            names = list(islice(found, _SWEEP))
+            old = [name for name in names if name < before]
+            needed = store.transaction(lambda db: {row[0] for one in old for row in db.query(_NEEDED, (one,))})
+            self._files.remove([name for name in old if name not in needed], with_unfinished=True)
+            return len(names) == _SWEEP
+
+        self._in_turns(step)
 
     # ---- contents --------------------------------------------------------------------------------
 

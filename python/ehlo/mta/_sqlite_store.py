@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ehlo.mta import _selection as sql
-from ehlo.mta._batch import Batch
+from ehlo.mta._batch import Batch, left_out
 from ehlo.mta._model import Message
-from ehlo.mta._rows import RECIPIENT_COLUMNS, Row
-from ehlo.mta._schema import check, steps
+from ehlo.mta._rows import READY, RECIPIENT_COLUMNS, Row
+from ehlo.mta._schema import LATEST, check, steps
 from ehlo.mta._spool import SpoolError, SpoolFull
 from ehlo.mta._store import Claimed, Database, Write
 
@@ -35,6 +36,14 @@ class _Sqlite:
 
     def change_many(self, statement: str, rows: Sequence[Row]) -> None:
         self._connection.executemany(statement, rows)
+
+
+def _version(db: Database) -> int:
+    """The number of the schema; 0 of an empty file."""
+    if not db.query("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'"):
+        return 0
+    [(version,)] = db.query("SELECT version FROM schema_version")
+    return int(version)
 
 
 class SqliteStore:
@@ -63,23 +72,35 @@ class SqliteStore:
         )
         try:
             run = self._connection.execute
+            if self._administers:
+                version = self.look(_version)
+                check(self._path.parent, version, old_is_refused=True)
+                with contextlib.suppress(sqlite3.OperationalError):  # it may only be read
+                    run("PRAGMA synchronous = FULL")
+                return int(self.look(lambda db: db.query("SELECT coalesce(max(id), 0) FROM message"))[0][0])
             run("PRAGMA journal_mode = WAL")
             run("PRAGMA synchronous = FULL")
             run("PRAGMA wal_autocheckpoint = 4000")
             run("PRAGMA journal_size_limit = 67108864")
             self._migrate()
-            if not self._administers:
-                run("UPDATE recipient SET owner = 0 WHERE owner > 0")
+            run("UPDATE recipient SET owner = 0 WHERE owner > 0")
+            run("DELETE FROM dead_route")
             return int(run("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
         except BaseException:
             self._connection.close()
             raise
 
-    def _migrate(self) -> None:
+    def migrate(self) -> tuple[int, int]:
+        """Bring the tables up to date, of a spool that is not open. Gives the versions before and after."""
+        self._connection = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            return self._migrate(), LATEST
+        finally:
+            self._connection.close()
+
+    def _migrate(self) -> int:
         run = self._connection.execute
-        version = 0
-        if run("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone():
-            version = run("SELECT version FROM schema_version").fetchone()[0]
+        before = version = _version(_Sqlite(self._connection))
         check(self._path.parent, version)
         for number, statements in steps("sqlite", version):
             with self._transaction():
@@ -89,6 +110,7 @@ class SqliteStore:
                 for statement in statements:
                     run(statement)
                 run("UPDATE schema_version SET version = ?", (number,))
+        return before
 
     def close(self) -> None:
         """Leave."""
@@ -108,16 +130,20 @@ class SqliteStore:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def write(self, group: Sequence[Write], again: bool) -> None:
+    def write(self, group: Sequence[Write], again: bool) -> list[Write]:
         """See :meth:`ehlo.mta._store.Store.write`."""
-        batch = Batch(group, 0 if self._administers else self.owner)
         many = self._connection.executemany
-        unneeded = [one.stored for one in batch.whole if one.stored]
         with self._transaction():
+            without = left_out(_Sqlite(self._connection), group, self.owner)
+            if without:
+                group = [one for one in group if one not in without]
+            batch = Batch(group, self.owner, READY if self._administers else self.owner)
+            unneeded = [one.stored for one in batch.whole if one.stored]
             if batch.messages:
                 many("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.messages)
                 many(
-                    f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.recipients
+                    f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    batch.recipients,
                 )
                 many("INSERT INTO body VALUES (?, ?)", batch.bodies)
             if batch.whole:
@@ -129,15 +155,18 @@ class SqliteStore:
                 unneeded += sql.dropped(_Sqlite(self._connection), batch.ended, also_owned=True)
             if batch.changed:
                 many(
-                    "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, route = ?, reply = ?, host = ?,"
+                    "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, crashes = ?, route = ?,"
+                    " reply = ?, host = ?,"
                     " first_reply = coalesce(first_reply, ?), first_attempt = coalesce(first_attempt, ?),"
-                    " last_attempt = ? WHERE message = ? AND id = ?",
+                    " last_attempt = ? WHERE message = ? AND id = ? AND owner = ?",
                     batch.changed,
                 )
             if batch.postponed:
-                many("UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ?", batch.postponed)
+                statement = "UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ? AND owner = ?"
+                many(statement, batch.postponed)
         if unneeded:
             self._remove_contents(unneeded)
+        return without
 
     def claim(self, now: float, limit: int) -> Claimed:
         """See :meth:`ehlo.mta._store.Store.claim`."""
@@ -151,16 +180,20 @@ class SqliteStore:
                 "UPDATE recipient SET owner = ? WHERE message = ? AND id = ?",
                 [(self.owner, row[0], row[1]) for row in rows],
             )
-            return sql.claimed(db, rows)
+            return sql.claimed(db, rows, self.owner)
 
         return self.transaction(claim)
 
     def body(self, number: int) -> bytes:
         """See :meth:`ehlo.mta._store.Store.body`."""
-        row = self._connection.execute("SELECT content FROM body WHERE message = ?", (number,)).fetchone()
-        if row is None:
+
+        def ask(db: Database) -> list[Row]:
+            return db.query("SELECT content FROM body WHERE message = ?", (number,))
+
+        rows = self.look(ask) if self._administers else ask(_Sqlite(self._connection))
+        if not rows:
             raise SpoolError(f"the content of message {number:016x} is not in the spool")
-        content: bytes = row[0]
+        content: bytes = rows[0][0]
         return content
 
     def remove(self, messages: Sequence[Message]) -> None:
@@ -179,6 +212,8 @@ class SqliteStore:
     def look(self, function: Callable[[Database], T]) -> T:
         """See :meth:`ehlo.mta._store.Store.look`."""
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        if not os.access(self._path.parent, os.W_OK) and not self._path.with_name("queue.db-wal").exists():
+            uri += "&immutable=1"  # nobody can write it, and SQLite cannot make the files that readers share
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as connection:
             connection.execute("BEGIN")
             return function(_Sqlite(connection))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ehlo.mta._model import Message, NewMessage, Outcome, Recipient
@@ -24,7 +24,7 @@ class Accept:
     Attributes:
         message, recipients: what, and for whom.
         content: its octets, if they become a row.
-        owner: of the recipients.
+        owned: this process delivers it at once.
         since: when it began to wait, in seconds of the monotonic clock.
         octets: that it holds in memory.
         abandoned: nobody waits for it any more, so the message must not stay.
@@ -32,21 +32,21 @@ class Accept:
         done: called in the loop.
     """
 
-    __slots__ = ("abandoned", "content", "done", "message", "octets", "owner", "recipients", "since", "tried")
+    __slots__ = ("abandoned", "content", "done", "message", "octets", "owned", "recipients", "since", "tried")
 
     def __init__(
         self,
         message: Message,
         recipients: Sequence[Recipient],
         content: bytes | None,
-        owner: int,
+        owned: bool,
         since: float,
         done: Done,
     ) -> None:
         self.message = message
         self.recipients = recipients
         self.content = content
-        self.owner = owner
+        self.owned = owned
         self.since = since
         self.done = done
         self.octets = 0 if content is None else len(content)
@@ -129,8 +129,9 @@ class Store(Protocol):
     def reconnect(self) -> None:
         """Try again to reach it. Raises what :meth:`translate` makes a ``SpoolUnavailable``."""
 
-    def write(self, group: Sequence[Write], again: bool) -> None:
-        """All of a group in one transaction.
+    def write(self, group: Sequence[Write], again: bool) -> Collection[Write]:
+        """All of a group in one transaction. Gives those that were left out, since this process does not own all of
+        their recipients any more.
 
         Arguments:
             again: a commit of the same group had no answer: what is there already is right.

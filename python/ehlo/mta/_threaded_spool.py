@@ -19,9 +19,9 @@ from ehlo.mta._ids import IdMaker
 from ehlo.mta._journal import Journal
 from ehlo.mta._loop import library
 from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Stage
-from ehlo.mta._rows import READY
 from ehlo.mta._spool import (
     Changed,
+    DeadRoute,
     Entry,
     Group,
     QueueFull,
@@ -150,15 +150,24 @@ class ThreadedSpool:
             if not self._administers:
                 self._journal = self._open_journal()
             if self._journal is not None:
-                delivered = self._journal.entries()
-                if delivered:
-                    self._remove_contents(self._store.transaction(lambda db: _delivered(db, delivered)))
+                delivered, broken_off = self._journal.entries()
+                if delivered or broken_off:
+                    self._remove_contents(self._store.transaction(lambda db: _learn(db, delivered, broken_off)))
                 self._journal.clear()
         except BaseException:
             self._store.close()
             raise
         self._ids = IdMaker(self._clock.time, self._slot(), greatest)
         self._committer = Committer(self._store, self._post, self._clock.monotonic, self._patience)
+        if not self._administers:
+            self._sweep(self._ids())
+
+    async def migrate(self) -> tuple[int, int]:
+        """See :meth:`ehlo.mta.Spool.migrate`."""
+        return await anyio.to_thread.run_sync(self._migrate)
+
+    def _migrate(self) -> tuple[int, int]:
+        raise NotImplementedError
 
     async def close(self) -> None:
         """See :meth:`ehlo.mta.Spool.close`."""
@@ -186,8 +195,28 @@ class ThreadedSpool:
     def _slot(self) -> int:
         return 0
 
+    def _sweep(self, before: int) -> None:
+        """Begin to look for contents that no message needs, left by a process that was killed: a little at a time,
+        beside all else. Names are ids; those from ``before`` on may be on their way.
+        """
+        raise NotImplementedError
+
+    def _in_turns(self, step: Callable[[Any], bool]) -> None:
+        """Let the storage thread do something in small steps, until one gives false."""
+        committer = self._committer
+
+        def turn(store: Any) -> None:
+            if self._committer is committer and committer is not None and step(store):
+                committer.put(Call(turn, _ignore))
+
+        if committer is not None:
+            committer.put(Call(turn, _ignore))
+
     def _remove_contents(self, names: Sequence[int]) -> None:
         """Contents that are no rows. Called in any thread, when what needed them is gone."""
+
+    def _poke(self) -> None:
+        """Tell the nodes, from an administrator's process, that a message is there for them."""
 
     def _tell_news(self) -> None:
         if self.on_news is not None:
@@ -265,8 +294,7 @@ class ThreadedSpool:
             if len(committer) >= self._most_operations or self._octets > self._most_octets:
                 raise QueueFull("too many operations wait for the storage: try again later")
             row = content if isinstance(content, bytes) and len(content) <= ROW else await self._keep(message, content)
-            owner = self._store.owner if owned else READY
-            operation = Accept(message, recipients, row, owner, self._clock.monotonic(), done)
+            operation = Accept(message, recipients, row, owned, self._clock.monotonic(), done)
             self._octets += operation.octets
             committer.put(operation)
             await waiter.wait()
@@ -290,26 +318,48 @@ class ThreadedSpool:
         done: Callable[[BaseException | None], None],
     ) -> None:
         """See :meth:`ehlo.mta._model.Storage.finish`."""
-        journal = None if notices else self._journal
-        delivered: list[tuple[int, int]] = []
-        if journal is not None:
+        journal = self._journal
+        delivered: list[int] = []
+        if journal is not None and message.owner:
+            others: list[int] = []
             for one in outcomes:
-                if one.result == "relayed" or one.result == "delivered":
-                    delivered.append((message.id, one.recipient.id))
-                    journal.add(message.id, one.recipient.id)
+                took = not notices and (one.result == "relayed" or one.result == "delivered")
+                (delivered if took else others).append(one.recipient.id)
+            journal.end(message.id, delivered, others)
         for report, recipients, _ in notices:
             report.recipients = len(recipients)
 
         def stored(result: Any, error: BaseException | None) -> None:
             self._octets -= operation.octets
             if error is None and self._journal is not None:
-                for entry in delivered:
-                    self._journal.remove(*entry)
+                self._journal.remove(message.id, delivered)
             done(error)
+            if self._administers and notices and error is None:
+                self._poke()
 
         operation = Finish(message, outcomes, notices, self._clock.time(), stored)
         self._octets += operation.octets
         self._thread().put(operation)
+
+    def begun(self, message: Message, recipients: Sequence[Recipient]) -> None:
+        """See :meth:`ehlo.mta._model.Storage.begun`."""
+        if self._journal is not None:
+            self._journal.begin(message.id, [one.id for one in recipients])
+
+    def note_route(self, route: str, until: float, reason: str) -> None:
+        """See :meth:`ehlo.mta._model.Storage.note_route`."""
+
+        def note(db: Database) -> None:
+            db.change("DELETE FROM dead_route WHERE node = ? AND route = ?", (self._store.owner, route))
+            if until:
+                row = (self._store.owner, route, until, reason)
+                db.change("INSERT INTO dead_route (node, route, until, reason) VALUES (?, ?, ?, ?)", row)
+
+        self._thread().put(Call(lambda store: store.transaction(note), _ignore, None))
+
+    def owns(self, message: Message) -> bool:
+        """See :meth:`ehlo.mta._model.Storage.owns`."""
+        return True
 
     async def claim(self, now: float, limit: int) -> Claimed:
         """See :meth:`ehlo.mta._model.Storage.claim`. Nothing while the storage is away."""
@@ -326,7 +376,7 @@ class ThreadedSpool:
 
     async def release(self, recipients: Sequence[tuple[Message, Sequence[Recipient]]]) -> None:
         """See :meth:`ehlo.mta.Spool.release`."""
-        rows = [(message.id, one.id, self._store.owner) for message, listed in recipients for one in listed]
+        rows = [(message.id, one.id, message.owner) for message, listed in recipients for one in listed]
         statement = "UPDATE recipient SET owner = 0 WHERE message = ? AND id = ? AND owner = ?"
         await self._change(lambda db: db.change_many(statement, rows))
 
@@ -381,6 +431,10 @@ class ThreadedSpool:
         """See :meth:`ehlo.mta.Spool.suspensions`."""
         return await self._look(sql.suspensions)
 
+    async def dead_routes(self) -> list[DeadRoute]:
+        """See :meth:`ehlo.mta.Spool.dead_routes`."""
+        return await self._look(lambda db: sql.dead_routes(db, self._names(db)))
+
     async def _announce(self) -> None:
         """Tell nodes, this one included, that there may be something to do."""
         self._tell_news()
@@ -417,7 +471,7 @@ class ThreadedSpool:
 
     async def unhold(self, selection: Selection, now: float) -> Changed:
         """See :meth:`ehlo.mta.Spool.unhold`."""
-        return await self._set(_only(selection, "held"), "owner = 0, due = ?", [now])
+        return await self._set(_only(selection, "held"), "owner = 0, due = ?, crashes = 0", [now])
 
     async def retry(self, selection: Selection, now: float) -> Changed:
         """See :meth:`ehlo.mta.Spool.retry`."""
@@ -435,17 +489,6 @@ class ThreadedSpool:
 
         return await self._by_pages(selection, drop, self._remove_contents)
 
-    async def take(self, selection: Selection, limit: int) -> Claimed:
-        """See :meth:`ehlo.mta.Spool.take`."""
-        owner = self._store.owner
-
-        def take(db: Database) -> Claimed:
-            chosen = sql.keys(db, selection, (0, 0), limit)
-            sql.change(db, "owner = ?", [owner], chosen)
-            return sql.owned(db, chosen, owner)
-
-        return await self._change(take)
-
     async def _set(self, selection: Selection, what: str, values: Sequence[Any]) -> Changed:
         return await self._by_pages(selection, lambda db, chosen: sql.change(db, what, values, chosen))
 
@@ -461,15 +504,15 @@ class ThreadedSpool:
         changed = 0
 
         def page(db: Database) -> tuple[list[sql.Key], T | None]:
-            chosen = sql.keys(db, selection, after)
+            chosen = sql.keys(db, selection, after, size)
             return chosen, function(db, chosen) if chosen else None
 
-        while True:
+        while size := sql.PAGE if selection.limit is None else min(sql.PAGE, selection.limit - changed):
             chosen, result = await self._change(page)
             changed += len(chosen)
             if result is not None and then is not None:
                 await anyio.to_thread.run_sync(then, result)
-            if len(chosen) < sql.PAGE:
+            if len(chosen) < size:
                 break
             after = chosen[-1]
         if changed:
@@ -477,8 +520,9 @@ class ThreadedSpool:
         return Changed(changed, busy)
 
 
-def _delivered(db: Database, delivered: list[tuple[int, int]]) -> list[int]:
-    """Forget what the journal says was taken by a next hop."""
+def _learn(db: Database, delivered: list[tuple[int, int]], broken_off: list[tuple[int, int]]) -> list[int]:
+    """What the journal says: forget what a next hop took, count the attempts with which the process ended."""
+    db.change_many("UPDATE recipient SET crashes = crashes + 1 WHERE message = ? AND id = ?", broken_off)
     return sql.dropped(db, delivered, also_owned=True)
 
 
