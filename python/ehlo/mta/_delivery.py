@@ -367,7 +367,7 @@ class Delivery:
         if link is not None and (link.client.is_closed or link.messages >= self._limits.messages):
             await link.client.close()
             link = None
-        content = job.content
+        content, began = job.content, self._clock.monotonic()
         try:
             if content is None:
                 content = await self._spool.read(job.message)
@@ -377,6 +377,9 @@ class Delivery:
             if link is not None:
                 link.client.abort()
             handed = Handed([self._settler.crashed(job.message, one, exc) for one in job.recipients])
+        seconds = self._clock.monotonic() - began
+        for outcome in handed.outcomes:
+            outcome.seconds = seconds
         worker.link = handed.link
         channel.done(job)
         if type(job.content) is bytes:

@@ -12,6 +12,7 @@ import anyio
 
 import ehlo
 import ehlo.mta
+from ehlo.cli._queue_text import reasons, span
 from ehlo.mta.metrics import QueueCollector
 
 __all__ = ["KINDS", "MINUTES", "Fact", "Figures", "Hour", "Kind", "RouteFigures", "Snapshot", "parse_ident", "span"]
@@ -149,10 +150,12 @@ class Fact:
     Attributes:
         recipient: its path.
         facts: pairs of a name and a text.
+        why: sentences.
     """
 
     recipient: str
     facts: tuple[tuple[str, str], ...]
+    why: tuple[str, ...]
 
 
 class Figures:
@@ -215,14 +218,18 @@ class Figures:
     async def _routes(self, queue: ehlo.mta.Queue) -> tuple[RouteFigures, ...]:
         now = self._clock()
         groups = {one.key: one for one in await queue.spool.summary("route", now, ehlo.mta.Selection())}
-        rules = {one.route: one for one in await queue.spool.suspensions() if one.until > now}
+        away = {one.route: (one.until, one.reason) for one in await queue.spool.dead_routes()}
+        for rule in await queue.spool.suspensions():
+            away[rule.route] = max((rule.until, rule.reason), away.get(rule.route, (now, "")))
         states = {one.name: one for one in queue.routes}
         found = []
-        for name in dict.fromkeys([*groups, *rules, *states]):
-            group, rule, state = groups.get(name), rules.get(name), states.get(name)
-            until, reason = (rule.until, rule.reason) if rule is not None else (0.0, "")
-            if state is not None and state.suspended_for > 0 and now + state.suspended_for > until:
+        for name in dict.fromkeys([*groups, *away, *states]):
+            group, state = groups.get(name), states.get(name)
+            until, reason = away.get(name, (0.0, ""))
+            if state is not None and now + state.suspended_for > max(until, now):
                 until, reason = now + state.suspended_for, state.reason
+            if until <= now:
+                until = 0.0
             row = RouteFigures(
                 name,
                 recipients=0 if group is None else group.recipients,
@@ -239,61 +246,28 @@ class Figures:
         return tuple(sorted(found, key=lambda row: -row.recipients))
 
     async def why(self, number: int) -> list[Fact]:
-        """Why the recipients of a message wait; empty where the queue does not have it.
+        """Why the recipients of a message wait, as ``ehlo queue why`` says it; empty where the queue does not have it.
 
         Arguments:
             number: see :func:`parse_ident`.
         """
         if self._queue is None:
             return []
-        entries = await self._queue.spool.entries(ehlo.mta.Selection(messages=[number]), _EXPLAINED)
-        suspended = {row.name: row for row in (await self.snapshot()).routes if row.suspended_until}
+        spool = self._queue.spool
+        entries = await spool.entries(ehlo.mta.Selection(messages=[number]), _EXPLAINED)
+        if not entries:
+            return []
+        nodes, rules, dead = await spool.nodes(), await spool.suspensions(), await spool.dead_routes()
         now = self._clock()
-        return [_explain(entry, suspended.get(entry.route or ""), now) for entry in entries]
+        return [_fact(entry, reasons(entry, nodes, rules, dead, now), now) for entry in entries]
 
 
-def _explain(entry: ehlo.mta.Entry, suspended: RouteFigures | None, now: float) -> Fact:
-    recipient = entry.recipient
-    facts = [("From", f"<{entry.message.sender}>"), ("Arrived", f"{span(now - entry.message.arrived)} ago")]
-    match entry.state:
-        case "held":
-            facts.append(("State", f"held: {entry.reply or 'no reason was given'}"))
-        case "owned":
-            facts.append(("State", f"delivered at this moment by {entry.owner or 'a process'}, or waits for its turn"))
-        case _ if suspended is not None:
-            facts.append(("State", "waits: its route is suspended"))
-        case _ if recipient.due > now:
-            facts.append(("State", f"waits: next attempt in {span(recipient.due - now)}"))
-        case _:
-            facts.append(("State", "due now: waits for its turn"))
-    if suspended is not None:
-        facts.append(("Suspended", f"for {span(suspended.suspended_until - now)}: {suspended.reason}"))
-    if entry.reply is not None and entry.state != "held":
-        by = "" if entry.host is None else f", by {entry.host}"
-        when = "" if entry.last_attempt is None else f", {span(now - entry.last_attempt)} ago"
-        facts.append(("Last reply", f"{' '.join(entry.reply.split())}{by}{when}"))
-    facts.append(("Attempts", str(recipient.attempts)))
+def _fact(entry: ehlo.mta.Entry, why: list[str], now: float) -> Fact:
+    message = entry.message
+    facts = [("From", f"<{message.sender}>"), ("Arrived", f"{span(now - message.arrived)} ago"), ("State", entry.state)]
     if entry.route is not None:
         facts.append(("Route", entry.route))
-    return Fact(f"<{recipient.path}>", tuple(facts))
-
-
-def span(seconds: float) -> str:
-    """A time in words, such as ``"2 h 5 min"``.
-
-    Example::
-
-        >>> span(7500)
-        '2 h 5 min'
-    """
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+    return Fact(f"<{entry.recipient.path}>", tuple(facts), tuple(why))
 
 
 def parse_ident(text: str) -> int | None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from ehlo.cli._serve.figures import MINUTES, Fact, Kind, RouteFigures, Snapshot, span
+from ehlo.cli._queue_text import span
+from ehlo.cli._serve.figures import MINUTES, Fact, Kind, RouteFigures, Snapshot
 
 __all__ = ["STYLE_HASH", "page"]
 
@@ -72,7 +73,7 @@ input, button { font: inherit; color: inherit; background: var(--back); border: 
 input { width: 16rem; max-width: 100%; font-family: ui-monospace, monospace; }
 button { background: var(--card); cursor: pointer; }
 :focus-visible { outline: 3px solid var(--good); outline-offset: 2px; }
-.why { margin-top: .75rem; }
+.why { margin-top: .75rem; overflow-wrap: anywhere; }
 .why dl { display: grid; grid-template-columns: max-content 1fr; gap: .125rem 1rem; margin: .5rem 0 0; }
 .why dt { color: var(--soft); }
 .why dd { margin: 0; overflow-wrap: anywhere; }
@@ -297,7 +298,9 @@ def _why(asked: str, answer: Sequence[Fact]) -> str:
     cards = "".join(
         f'<div class="why"><h3>{escape(one.recipient)}</h3><dl>'
         + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in one.facts)
-        + "</dl></div>"
+        + "</dl>"
+        + "".join(f"<p>{escape(text)}</p>" for text in one.why)
+        + "</div>"
         for one in answer
     )
     return f"<section>{head}{cards}</section>"

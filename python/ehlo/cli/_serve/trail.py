@@ -284,17 +284,23 @@ class _Listener(logging.Handler):
         level = _LEVELS.get(record.levelno, INFO)
         told: Any = record.msg
         if hasattr(told, "event") and hasattr(told, "fields"):  # a line of ehlo.mta
-            fields = {key: _known(value) for key, value in told.fields.items()}
-            self._trail.tell(told.event, level, id=told.ident, **fields, **_failure(record))
+            fields = {key: _known(key, value) for key, value in told.fields.items()}
+            ident = None if told.ident == "-" else told.ident
+            self._trail.tell(told.event, level, id=ident, **fields, **_failure(record))
         elif hasattr(record, "client") and hasattr(record, "reason"):
             self._trail.tell("turned-away", WARNING, **_address(record.client), reason=record.reason)
         else:
             self._trail.tell("log", level, text=record.getMessage(), **_failure(record))
 
 
-def _known(value: Any) -> Any:
+def _known(key: str, value: Any) -> Any:
+    """A field of ehlo.mta, written as the trail writes it: ``to`` is a list, and paths are in brackets."""
     if isinstance(value, ehlo.Reply):
         return reply_words(value)
+    if key == "sender":
+        return f"<{value}>"
+    if key == "to":
+        return [f"<{one}>" for one in (value if isinstance(value, list) else [value])]
     return value if isinstance(value, list | int | float) or value is None else str(value)
 
 
