@@ -44,6 +44,8 @@ _BOUND: Final = 4 * 1024 * 1024
 _BATCH: Final = 65536
 # Seconds between two tries to write to a pipe that nobody reads.
 _REST: Final = 0.1
+# Seconds that a reader who stands still has at the end.
+_PATIENCE: Final = 2.0
 # Syslog's facility "mail" (RFC 5424 6.2.1).
 _MAIL: Final = 2
 # A line for syslog may have so many octets (RFC 5424 6.1: 2048 should be accepted).
@@ -316,7 +318,7 @@ class LogWriter:
             self._thread.start()
         self._changed.notify()
 
-    def close(self, seconds: float = 5.0) -> bool:
+    def close(self, seconds: float = _PATIENCE) -> bool:
         """Write what waits, and end the thread. Gives whether all was written in that time.
 
         Arguments:
