@@ -234,6 +234,37 @@ def test_all_is_read_back_from_the_log_alone(tmp_path: Path, loop: str) -> None:
     assert 'ehlo_server_refusals_total{command="other"} 4.0' in metrics
     assert "ehlo_server_messages_total 2.0" in metrics
     assert lines[-1]["event"] == "stopped"
+    look_into_docs(lines, log)
+
+
+DOCS = (Path(__file__).parents[3] / "docs" / "log.md").read_text(encoding="utf-8")
+
+
+def look_into_docs(lines: list[dict[str, Any]], log: Path) -> None:
+    """Each event and each field is explained, and the questions of the docs have answers."""
+    for line in lines:
+        assert f"| `{line['event']}` |" in DOCS
+        if line["event"] != "stopped":
+            assert [key for key in line if f"`{key}`" not in DOCS] == []
+    if shutil.which("jq") is None:
+        return
+    ident = next(line["id"] for line in lines if "id" in line)
+    questions = re.findall(r"^    journalctl -u ehlo -o cat \| (jq .*)$", DOCS, re.MULTILINE)
+    assert len(questions) == 6
+    for question in questions:
+        command = question.replace("0192f3c2d4e5a6b7", ident)
+        with log.open() as source:
+            done = subprocess.run(["sh", "-c", command], stdin=source, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout, question
+
+
+@pytest.mark.parametrize("folder", ["mta", "cli/_serve"])
+def test_each_event_is_in_the_docs(folder: str) -> None:
+    words = r"""(?:LogLine|\.tell)\(\s*"([a-z-]+)\""""
+    for file in (Path(ehlo.__file__).parent / folder).glob("*.py"):
+        for event in re.findall(words, file.read_text(encoding="utf-8")):
+            assert f"| `{event}` |" in DOCS, (file.name, event)
 
 
 DISCARD = '[[route]]\nto = "discard"\n[[listener]]\nport = 0\n'
