@@ -203,6 +203,21 @@ def test_bare_newlines_option() -> None:
             server.stop()
 
 
+def test_c5_lenient_and_options() -> None:
+    with sink("--lenient", "--option", "unknown_parameters=ignore", "--option", "max_local_part=70") as server:
+        with server.smtp() as client:
+            client.ehlo()
+            assert client.docmd("MAIL FROM: <a@b.example> NONSENSE=1")[0] == 250
+            assert client.docmd(f"RCPT TO: {'x' * 70}@d.example")[0] == 250
+        server.stop()
+    with sink("--lenient", "space_after_colon") as server:
+        with server.smtp() as client:
+            client.ehlo()
+            assert client.docmd("MAIL FROM: <a@b.example>")[0] == 250
+            assert client.docmd("RCPT TO:c@d.example")[0] == 501
+        server.stop()
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_open_transactions_are_cut_at_the_deadline(loop: str) -> None:
     with sink("--deadline", "0", "--loop", loop) as server:
@@ -255,6 +270,9 @@ def test_port_taken(usage: Callable[..., str]) -> None:
         (("--hostname", "a b"), "is no domain name"),
         (("--maildir", "x", "--discard"), "not allowed with"),
         (("--bare-newlines", "maybe"), "invalid choice"),
+        (("--lenient", "bare_path"), "--lenient does not fit"),
+        (("--option", "lenint=1"), "--option lenint=1 is no option of the engine: did you mean lenient?"),
+        (("--option", "max_errors=x"), "--option max_errors=x does not fit"),
         (("--nonsense",), "unrecognized arguments"),
     ],
 )

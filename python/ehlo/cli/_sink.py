@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 import socket
 import threading
+import tomllib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import fields
@@ -20,6 +21,7 @@ from ehlo._server.handler import Handler
 from ehlo._server.limits import Limits, Statistics
 from ehlo._server.listener import Listener
 from ehlo._server.session import Answer, ContentAbortedError, Session
+from ehlo.cli._engine import engine_setting, leniencies
 from ehlo.cli._receive import (
     StoreHandler,
     UsageError,
@@ -102,6 +104,20 @@ def add_parser(commands: Any) -> None:
         help="bare CR and LF in DATA (default: reject)",
     )
     how.add_argument(
+        "--lenient",
+        metavar="WORDS",
+        nargs="?",
+        const=",".join(leniencies()),
+        help=f"forgive departures from the grammar: all, or those named, of {', '.join(leniencies())}",
+    )
+    how.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="any other option of the engine (see ehlo.ServerConfig), like unknown_parameters=ignore; again for each",
+    )
+    how.add_argument(
         "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="for the next command (default: 300)"
     )
     parser.add_argument(
@@ -172,9 +188,28 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
             max_messages=None,
             bare_newlines=arguments.bare_newlines,
             command_timeout=arguments.timeout,
-        )
-    except ValueError as exc:
+        ).replace(**_engine_options(arguments))
+    except (ValueError, TypeError) as exc:
         raise UsageError(str(exc)) from None
+
+
+def _engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What ``--lenient`` and ``--option`` say."""
+    found: dict[str, Any] = {}
+    given = [one.partition("=") for one in arguments.option]
+    if arguments.lenient is not None:
+        given.append(("lenient", "=", str(arguments.lenient.split(","))))
+    for name, equals, text in given:
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text  # a word
+        try:
+            found[name] = engine_setting(name, value)
+        except ValueError as exc:
+            option = "--lenient" if name == "lenient" else f"--option {name}{equals}{text}"
+            raise UsageError(f"{option} {exc}") from None
+    return found
 
 
 def _store(arguments: argparse.Namespace) -> Store | None:

@@ -152,7 +152,10 @@ def test_recipients_of_two_ways(loop: str, tmp_path: Path) -> None:
                 async with await connect(loop, lmtp, lmtp=True) as client:
                     told = await tell(client, "s@b.example", names)
                     good = [name for name in names if told[name].is_positive]
-                    assert good == names[:7]
+                    assert good == [*names[:2], *names[3:7]]
+                    assert str(told["a@two.example"]).startswith("452 4.5.3")  # one next hop at a time
+                    told = await tell(client, "s@b.example", names[2:3])
+                    assert told["a@two.example"].is_positive
             assert [message.recipients for message in one.messages] == [names[:2]] * 2
             assert [message.recipients for message in two.messages] == [names[2:3]] * 2
 
@@ -236,3 +239,23 @@ def test_content_goes_on_as_it_was_declared(loop: str, body: Any) -> None:
     assert first.envelope.sender.body == "8BITMIME"
     assert not first.envelope.smtputf8
     assert second.content.endswith(CONTENT)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_size_that_the_next_hop_takes_is_offered(loop: str) -> None:
+    with SMTPServer(config=ehlo.ServerConfig("hop.example", max_message_size=5000)) as hop:
+        values = {"route": [{"to": f"smtp:127.0.0.1:{hop.port}", "domains": ["d.example"]}]}
+
+        async def main() -> None:
+            async with site(loop, values) as (port,), await connect(loop, port) as client:
+                assert client.capabilities.size == 3000
+            async with (
+                site(loop, values | {"limits": {"max_size": 0}}) as (port,),
+                await connect(loop, port) as client,
+            ):
+                told = await tell(client, "a@b.example", TWO, CONTENT + b"x" * 5000)
+                assert str(told[TWO[0]]).startswith("552 5.3.4")
+                assert (await tell(client, "a@b.example", TWO))[TWO[1]].is_positive
+
+        run(loop, main)
+        assert len(hop.messages) == 1

@@ -530,7 +530,7 @@ def ready(values: dict[str, Any], base: str) -> list[Served]:
         ({"route": [{"to": "discard", "recipients": "/nonexistent"}]}, "name a file that can be read"),
         ({"smtp": {"lenint": []}}, "smtp.lenint is no option of the engine: did you mean lenient?"),
         ({"smtp": {"lenient": ["x"]}}, "smtp.lenient does not fit: "),
-        ({"smtp": {"tls": "off"}}, "smtp.tls is decided by other tables"),
+        ({"smtp": {"tls": "off"}}, "smtp.tls is decided elsewhere"),
         ({"smtp": {"max_errors": 1}, "limits": {"max_errors": 1}}, "are one setting: keep one"),
         ({"queue": {}}, "queue needs one of path and url"),
         ({"auth": {"from": "jane"}}, 'auth.from is "any", "own" or "table:FILE"'),

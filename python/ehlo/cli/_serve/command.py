@@ -187,6 +187,7 @@ class _ServeJob(Job):
             if way.is_hop and (site.settings.queue is None or way.table.ask):
                 options = pool_options(way, site.settings.hostname)
                 pool = tools.adapter.Pool(max_connections=way.table.connections, **options)
+                stack.callback(pool.abort)  # what a transaction still has when the deadline is over
                 pools[way] = await stack.enter_async_context(pool)
         if site.settings.queue is None:
             return PassOn(pools, tools.in_thread, self._trail)

@@ -17,10 +17,10 @@ COMMAND: Final = "ehlo serve"
 class WayOut(Protocol):
     """What becomes of mail: the queue, or the next hop while the client waits."""
 
-    async def begin(self, session: ehlo.Session, sender: ehlo.Sender) -> None:
-        """MAIL was accepted."""
+    def begin(self, session: ehlo.Session, sender: ehlo.Sender) -> ehlo.Result:
+        """MAIL was accepted. What need not wait is plain: then no task is made."""
 
-    async def rcpt(self, session: ehlo.Session, targets: list[Target]) -> ehlo.Reply | None:
+    def rcpt(self, session: ehlo.Session, targets: list[Target]) -> ehlo.Result:
         """A recipient comes to these targets; gives the refusal."""
 
     def refusal(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Reply | None:
@@ -31,7 +31,7 @@ class WayOut(Protocol):
     ) -> ehlo.Reply | Sequence[ehlo.Reply]:
         """The content came; gives the reply, or one for each recipient."""
 
-    async def drop(self, session: ehlo.Session) -> None:
+    def drop(self, session: ehlo.Session) -> ehlo.Result:
         """The transaction is over without content."""
 
 
@@ -63,22 +63,21 @@ class Gate(ehlo.Handler):
             return False  # nobody acts as somebody else
         return await self._authenticator.check(session, credentials)
 
-    async def on_mail(self, session: ehlo.Session, sender: ehlo.Sender) -> ehlo.Answer:
+    def on_mail(self, session: ehlo.Session, sender: ehlo.Sender) -> ehlo.Result:
         """A user may send from his own addresses only, where [auth] from says so (RFC 6409 6.1)."""
         if session.identity is not None:
             refusal = self._site.refused_sender(session.identity, sender)
             if refusal is not None:
                 return refusal
-        await self._out.begin(session, sender)
-        return None
+        return self._out.begin(session, sender)
 
-    async def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> ehlo.Answer:
+    def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> ehlo.Result:
         """The first route that matches counts (RFC 5321 3.6.2, 7.9)."""
         try:
             targets = self._site.targets(session, recipient)
         except RefusedError as exc:
             return exc.reply
-        return await self._out.rcpt(session, targets)
+        return self._out.rcpt(session, targets)
 
     def on_data(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Answer:
         """Refuse before the content comes, where it cannot be taken."""
@@ -92,11 +91,11 @@ class Gate(ehlo.Handler):
         """A reply 4yz or 5yz went out, whoever decided it."""
         self._trail.refused(session, refused)
 
-    async def on_reset(self, session: ehlo.Session) -> None:
+    def on_reset(self, session: ehlo.Session) -> ehlo.Result:
         """The client gave the transaction up."""
-        await self._out.drop(session)
+        return self._out.drop(session)
 
-    async def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
+    def on_disconnect(self, session: ehlo.Session, reason: str) -> ehlo.Result:
         """The client is gone."""
         self._trail.ended(session, reason)
-        await self._out.drop(session)
+        return self._out.drop(session)

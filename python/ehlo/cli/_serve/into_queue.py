@@ -57,19 +57,24 @@ class IntoQueue:
         self._clock = clock
         self._known: dict[tuple[Way, str], float] = {}
 
-    async def begin(self, session: ehlo.Session, sender: ehlo.Sender) -> None:
+    def begin(self, session: ehlo.Session, sender: ehlo.Sender) -> None:
         """MAIL came."""
         session.state[_STATE] = []
 
-    async def rcpt(self, session: ehlo.Session, targets: list[Target]) -> ehlo.Reply | None:
+    def rcpt(self, session: ehlo.Session, targets: list[Target]) -> ehlo.Result:
         """Ask the next hop where the route says so; gives the refusal."""
+        if any(target.way.table.ask for target in targets):
+            return self._after_asking(session, targets)
+        session.state[_STATE].append(targets)
+        return None
+
+    async def _after_asking(self, session: ehlo.Session, targets: list[Target]) -> ehlo.Reply | None:
         for target in targets:
             if target.way.table.ask:
                 refusal = await self._ask(target)
                 if refusal is not None:
                     return refusal
-        accepted: list[list[Target]] = session.state[_STATE]
-        accepted.append(targets)
+        session.state[_STATE].append(targets)
         return None
 
     async def _ask(self, target: Target) -> ehlo.Reply | None:
@@ -107,7 +112,7 @@ class IntoQueue:
         recipients = list({str(one.recipient.path): one.recipient for one in reversed(targets)}.values())[::-1]
         return await self.queue.receive(session, ehlo.Envelope(envelope.sender, recipients), content)
 
-    async def drop(self, session: ehlo.Session) -> None:
+    def drop(self, session: ehlo.Session) -> None:
         """The transaction is over."""
         session.state.pop(_STATE, None)
 

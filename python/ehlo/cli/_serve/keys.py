@@ -11,13 +11,13 @@ A table is a frozen dataclass. Each of its keys is one line, made by :func:`key`
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final, TypeVar
 
+from ehlo.cli._engine import nearest
 from ehlo.cli._receive import UsageError
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "help_of",
     "key",
     "keys_of",
-    "nearest",
     "one_of",
     "read_table",
 ]
@@ -141,13 +140,6 @@ TABLE: Final = Kind("a table", _of(lambda value: isinstance(value, dict)))
 def one_of(*words: str) -> Kind:
     """One of some words."""
     return Kind(f"one of {', '.join(words)}", _of(lambda value: value in words))
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The hint behind an unknown name: the nearest right one."""
-    known = list(names)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 def _name_of(one: Field[Any]) -> str:

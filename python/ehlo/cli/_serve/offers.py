@@ -13,6 +13,9 @@ __all__ = ["Offers", "ask_offers", "offers_of"]
 
 Ask = Callable[[Way], Awaitable[ehlo.Capabilities]]
 
+# Octets that we add on top: Received.
+_TRACE: Final = 2000
+_DEFAULT_SIZE: Final = 33554432
 _EXTENSIONS: Final = ("BINARYMIME", "DSN", "SMTPUTF8")
 
 
@@ -25,16 +28,20 @@ class Offers:
         binarymime: BODY=BINARYMIME arrives as it is (RFC 3030).
         smtputf8: so do addresses of other scripts (RFC 6531).
         requiretls: REQUIRETLS is obeyed (RFC 8689).
+        max_message_size: the largest message that every next hop takes; ``None``: as large as by default.
     """
 
     dsn: bool
     binarymime: bool
     smtputf8: bool
     requiretls: bool = False
+    max_message_size: int | None = None
 
     def options(self, has_tls: bool) -> dict[str, Any]:
         """As options of :class:`ehlo.ServerConfig`."""
+        size = {} if self.max_message_size is None else {"max_message_size": self.max_message_size}
         return {
+            **size,
             "dsn": self.dsn,
             "binarymime": self.binarymime,
             "smtputf8": self.smtputf8,
@@ -74,7 +81,9 @@ def offers_of(ways: tuple[Way, ...], found: dict[Way, ehlo.Capabilities], *, has
     def can(extension: str, *kinds: str) -> bool:
         return all(way.kind in kinds or (way in found and extension in found[way]) for way in real)
 
+    sizes = [offer.size - _TRACE for offer in found.values() if offer.size]
     return Offers(
+        max_message_size=max(1, min(_DEFAULT_SIZE, *sizes)) if sizes else None,
         dsn=can("DSN"),
         binarymime=can("BINARYMIME", "maildir", "discard"),
         smtputf8=can("SMTPUTF8", "maildir", "mbox", "discard"),

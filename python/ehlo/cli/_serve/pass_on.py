@@ -33,6 +33,7 @@ log: Final = logging.getLogger("ehlo")
 _LATER: Final = ehlo.Reply(451, "4.3.0", "The next hop did not take it; try again later")
 _UNREACHABLE: Final = ehlo.Reply(451, "4.4.1", "The next hop cannot be reached; try again later")
 _UNKNOWN: Final = ehlo.Reply(451, "4.4.2", "The connection to the next hop broke; try again later")
+_TOO_LARGE: Final = ehlo.Reply(552, "5.3.4", "The next hop does not take a message of this size")
 _CANNOT: Final = ehlo.Reply(554, "5.6.1", "The next hop lacks what this message needs")
 _BARE: Final = ehlo.Reply(554, "5.6.0", "The next hop does not take content with a bare CR or LF")
 _ALONE: Final = ehlo.Reply(452, "4.5.3", "This recipient goes another way; send to it in a transaction of its own")
@@ -103,6 +104,17 @@ class Passing:
     legs: dict[Hashable, Leg] = field(default_factory=dict)
     parts: list[tuple[Leg, int]] = field(default_factory=list)
 
+    def takes(self, way: Way, leg: Leg | None, is_lmtp: bool) -> bool:
+        """Whether one more recipient that goes ``way``, by ``leg`` if there is one, can have its true reply at the end.
+
+        In LMTP every recipient has its own. But time is limited: when a second next hop took too long, there would be
+        one reply for all, and the first one has the message. So there is one next hop at most.
+        """
+        others = [other for other in self.legs.values() if other.recipients and other is not leg]
+        if is_lmtp:
+            return not (way.is_hop and any(other.way.is_hop for other in others))
+        return not others and not (way.kind == "lmtp" and leg is not None and leg.recipients)
+
 
 class PassOn:
     """Hands mail to the next hop, or puts it into a mailbox, while the client waits.
@@ -134,9 +146,7 @@ class PassOn:
         place = way.mailbox(target.recipient.path, target.domain) if way.is_store else ""
         key = (way, place)
         leg = passing.legs.get(key)
-        if not _is_lmtp(session) and any(
-            other.recipients and (other is not leg or way.kind == "lmtp") for other in passing.legs.values()
-        ):
+        if not passing.takes(way, leg, _is_lmtp(session)):
             return _ALONE
         if leg is None:
             leg = passing.legs[key] = Leg(way, place)
@@ -161,7 +171,8 @@ class PassOn:
             ident = passing.ident
             fields = received_by(session, envelope, datetime.now().astimezone(), ident)
             content = ehlo.prepend_fields(fields, content)
-            replies = {leg: await self._safely(leg, passing, content) for leg in passing.legs.values()}
+            legs = sorted(passing.legs.values(), key=lambda leg: not leg.way.is_hop)  # what can take long comes first
+            replies = {leg: await self._safely(leg, passing, content) for leg in legs}
             answers = [_with_ident(replies[leg][number], ident) for leg, number in passing.parts]
             if any(one.is_positive for one in answers):
                 self._trail.accepted(session, envelope, ident, len(content))
@@ -187,12 +198,15 @@ class PassOn:
         if leg.broken is not None:
             return leg.broken
         onward = ehlo.Recipient(recipient.path, notify=recipient.notify, orcpt=recipient.orcpt)
+        sender = passing.sender
         try:
             if leg.transaction is None:
-                sender = passing.sender
                 leg.transaction = await leg.stack.enter_async_context(
                     self._pools[leg.way].transaction(
-                        _onward(sender), eight_bit=False if sender.body == "7BIT" else None, utf8_header=sender.smtputf8
+                        _onward(sender),
+                        size=sender.size,
+                        eight_bit=False if sender.body == "7BIT" else None,
+                        utf8_header=sender.smtputf8,
                     )
                 )
             reply: ehlo.Reply = await leg.transaction.rcpt(onward)
@@ -213,8 +227,10 @@ class PassOn:
         count = len(leg.recipients)
         if leg.broken is not None:
             return [leg.broken] * count
-        refuses = leg.way.table.bare_newlines == "refuse" and "CHUNKING" not in leg.transaction.capabilities
-        if refuses and _BARE_NEWLINE.search(content):
+        offer: ehlo.Capabilities = leg.transaction.capabilities
+        if offer.size and len(content) > offer.size:
+            return [_TOO_LARGE] * count
+        if leg.way.table.bare_newlines == "refuse" and "CHUNKING" not in offer and _BARE_NEWLINE.search(content):
             return [_BARE] * count
         try:
             result = await leg.transaction.send(content, check=False)

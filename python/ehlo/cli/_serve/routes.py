@@ -92,7 +92,7 @@ class Way:
     @property
     def for_users(self) -> bool:
         """Whether users may send there."""
-        return self.is_open or self.table.from_ == ("users",)
+        return self.is_open or "users" in (self.table.from_ or ())
 
     def is_for(self, domain: str) -> bool:
         """Whether the domain is one of the route's."""
@@ -104,8 +104,8 @@ class Way:
         """Whether this client may send there."""
         if self.is_open:
             return True
-        if self.table.from_ == ("users",):
-            return session.identity is not None
+        if session.identity is not None and self.for_users:
+            return True
         if session.peer is None:
             return False
         address = ipaddress.ip_address(session.peer[0].partition("%")[0])
@@ -266,6 +266,8 @@ def check_routes(ways: Sequence[Way], settings: Settings) -> None:
 def _check_way(way: Way, settings: Settings, strangers: bool) -> None:
     if settings.queue is None and way.kind in ("mx", "hold"):
         raise settings.error(f"{way.where}: to", f"{way.kind!r} needs a queue: add [queue] with path")
+    if settings.queue is not None and way.table.bare_newlines != "normalize":
+        raise settings.error(f"{way.where}: bare_newlines", "has no meaning with a queue, which normalizes")
     if way.kind in ("smtp", "mx") and way.domains is None and way.is_open and strangers:
         raise settings.error(
             way.where,

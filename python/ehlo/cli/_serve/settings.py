@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import socket
@@ -11,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
 
-from ehlo._core import ServerConfig
 from ehlo._errors import EhloError
 from ehlo._server.limits import Limits as AdapterLimits
 from ehlo._server.trust import Networks as TrustedNetworks
+from ehlo.cli._engine import engine_options, engine_setting, nearest
 from ehlo.cli._receive import UsageError, host_name
 from ehlo.cli._run import LOOPS
 from ehlo.cli._serve.keys import (
@@ -35,7 +34,6 @@ from ehlo.cli._serve.keys import (
     help_of,
     key,
     keys_of,
-    nearest,
     one_of,
     read_table,
 )
@@ -69,22 +67,6 @@ Protocol: TypeAlias = Literal["smtp", "submission", "submissions", "lmtp"]
 # The protocols, with the port that each is known by (RFC 5321, 6409, 8314 3.3; LMTP has none of its own).
 PROTOCOLS: Final[dict[Protocol, int]] = {"smtp": 25, "submission": 587, "submissions": 465, "lmtp": 24}
 _ADDRESS: Final = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]/\s]+)):)?(?P<port>[0-9]{1,5})")
-# Options of the engine that the other tables decide.
-_DECIDED: Final = frozenset(
-    [
-        "hostname",
-        "lmtp",
-        "decisions",
-        "content",
-        "tls",
-        "auth",
-        "auth_in_clear",
-        "proxy",
-        "xclient",
-        "xforward",
-        "submission",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +117,9 @@ def _networks(value: Any, source: Source) -> tuple[str, ...]:
 def _senders(value: Any, source: Source) -> tuple[str, ...]:
     if value in ("users", "anybody"):
         return (value,)
-    return _networks(value, source)
+    names: tuple[str, ...] = TEXTS.read(value, source)
+    _networks([name for name in names if name != "users"], source)
+    return names
 
 
 def _rule(value: Any, source: Source) -> str:
@@ -148,7 +132,7 @@ def _rule(value: Any, source: Source) -> str:
 
 
 _NETWORKS: Final = Kind('a list of networks, like ["10.0.0.0/8", "fd00::/8"]', _networks)
-_SENDERS: Final = Kind('"users", "anybody" or a list of networks, like ["10.0.0.0/8"]', _senders)
+_SENDERS: Final = Kind('"users", "anybody" or a list of networks, like ["users", "10.0.0.0/8"]', _senders)
 _RULE: Final = Kind('"any", "own" or "table:FILE"', _rule)
 
 
@@ -458,49 +442,21 @@ def _list(table: type, values: object, name: str, source: Source) -> list[Any]:
     return found
 
 
-def engine_options() -> dict[str, Any]:
-    """The options of the engine that [smtp] may have, with their defaults."""
-    parameters = inspect.signature(ServerConfig).parameters
-    return {name: one.default for name, one in parameters.items() if name not in _DECIDED}
-
-
 def smtp_options(values: object, where: str, source: Source) -> dict[str, Any]:
-    """[smtp]: options of the engine by their own names. 0 is no limit where the engine's word for that is None.
+    """[smtp]: options of the engine by their own names. See :func:`ehlo.cli._engine.engine_setting`.
 
     Raises:
         UsageError: one is unknown, or does not fit.
     """
     if not isinstance(values, Mapping):
         raise source.error(where, f"is a table; write it as [{where}]")
-    known = engine_options()
     found: dict[str, Any] = {}
     for name, value in values.items():
-        full = full_name(where, name)
-        if name in _DECIDED:
-            raise source.error(full, "is decided by other tables: [[listener]], [auth] and [tls]")
-        if name not in known:
-            raise source.error(full, f"is no option of the engine: {nearest(name, known)}")
-        value = tuple(value) if isinstance(value, list) else value
-        if value == 0 and value is not False and _fits(name, None):
-            value = None
-        problem = _problem(name, value)
-        if problem is not None:
-            raise source.error(full, f"does not fit: {problem}")
-        found[name] = value
+        try:
+            found[name] = engine_setting(name, value)
+        except ValueError as exc:
+            raise source.error(full_name(where, name), str(exc)) from None
     return found
-
-
-def _problem(name: str, value: Any) -> str | None:
-    options = {"submission": True, "tls": "starttls", "auth": ("PLAIN",), name: value}
-    try:
-        ServerConfig("localhost", **options)
-    except (EhloError, ValueError, TypeError, OverflowError) as exc:
-        return str(exc)
-    return None
-
-
-def _fits(name: str, value: Any) -> bool:
-    return _problem(name, value) is None
 
 
 # ---- what no table can check alone ---------------------------------------------------------------

@@ -123,9 +123,11 @@ class Site:
 
     @property
     def own_domains(self) -> frozenset[str]:
-        """The domains that a route names, and the name of this server."""
-        named = (way.domains or () for way in self.ways if way.kind != "fail")
-        return frozenset(domain for domains in named for domain in domains) | {domain_key(self.settings.hostname)}
+        """The domains that take mail from everybody, and the name of this server where a mailbox is for it."""
+        real = [way for way in self.ways if way.kind != "fail" and way.is_open]
+        name = domain_key(self.settings.hostname)
+        own = {name} if any(way.is_store and way.is_for(name) for way in real) else set()
+        return frozenset(own.union(*(way.domains or () for way in real)))
 
     def targets(self, session: ehlo.Session, recipient: ehlo.Recipient) -> list[Target]:
         """Where a recipient goes: one target, or several behind an alias.
@@ -137,6 +139,8 @@ class Site:
 
     def _of(self, recipient: ehlo.Recipient, session: ehlo.Session | None) -> list[Target]:
         local, domain = self._parts(recipient)
+        if not isinstance(recipient.path, ehlo.Address):
+            recipient = _member(recipient, f"{local}@{domain}")
         way = find_way(self.ways, domain, session)
         if way is None:
             raise RefusedError(_NO_ROUTE)
@@ -155,7 +159,7 @@ class Site:
             local = aliases.without_tag(local) if way.is_store else local
         else:
             raise RefusedError(_NO_USER)
-        return [Target(_renamed(recipient, local, domain), domain, way)]
+        return [Target(_renamed(recipient, local), domain, way)]
 
     def _parts(self, recipient: ehlo.Recipient) -> tuple[str, str]:
         path = recipient.path
@@ -187,13 +191,14 @@ def _member(recipient: ehlo.Recipient, address: str) -> ehlo.Recipient:
     return ehlo.Recipient(address, notify=recipient.notify, orcpt=recipient.orcpt)
 
 
-def _renamed(recipient: ehlo.Recipient, local: str, domain: str) -> ehlo.Recipient:
+def _renamed(recipient: ehlo.Recipient, local: str) -> ehlo.Recipient:
+    """The recipient with a shorter local part: without its tag."""
     path = recipient.path
-    if isinstance(path, ehlo.Address) and path.local_part.lower() == local.lower():
+    assert isinstance(path, ehlo.Address)
+    if path.local_part.lower() == local.lower():
         return recipient
-    quoted = local if isinstance(path, ehlo.Address) and not path.mailbox.startswith('"') else f'"{local}"'
-    address = f"{quoted}@{path.domain if isinstance(path, ehlo.Address) else domain}"
-    return ehlo.Recipient(address, notify=recipient.notify, orcpt=recipient.orcpt)
+    quoted = f'"{local}"' if path.mailbox.startswith('"') else local
+    return _member(recipient, f"{quoted}@{path.domain}")
 
 
 def _read_senders(path: str) -> dict[str, frozenset[str]]:

@@ -1,0 +1,186 @@
+"""`ehlo serve` with a queue: durable mail, members of aliases, MX, asking the next hop, and a program's own rules."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from site_kit import CONTENT, connect, site, tell
+
+import ehlo
+from ehlo.testing import SMTPServer
+from loops import LOOPS, run
+from name_server import NameServer
+
+FILTER = """
+import ehlo
+
+class Filter(ehlo.Handler):
+    def __init__(self, word):
+        self.word = word
+
+    def on_rcpt(self, session, recipient):
+        return "550 5.7.1 not to him" if recipient.path.local_part == "nobody" else None
+
+    def on_message(self, session, envelope, content):
+        return "550 5.7.1 spam" if self.word.encode() in content else None
+"""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let others run until it holds. The test's own timeout ends it otherwise."""
+    while not condition():  # noqa: ASYNC110
+        await anyio.sleep(0.005)
+
+
+def kept(folder: Path, name: str) -> list[bytes]:
+    new = folder / "mail" / name / "new"
+    return [file.read_bytes() for file in new.iterdir()] if new.exists() else []
+
+
+def tables(**changes: Any) -> dict[str, Any]:
+    local = {"domains": ["example.org"], "to": "maildir:mail/{local_part}", "recipient_field": "Delivered-To"}
+    return {"hostname": "mx.example.org", "queue": {"path": "spool"}, "route": [local]} | changes
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_from_the_client_to_mailboxes_and_by_mx(loop: str, tmp_path: Path) -> None:
+    (tmp_path / "aliases").write_text("info: jane, joe, x@far.example\nall: info, jane\n")
+    records: Any = {"far.example": {"MX": ["10 mx.far.example."]}, "mx.far.example": {"A": ["127.0.0.1"]}}
+    with SMTPServer() as far, NameServer(records) as names:
+        routes = tables()["route"] + [
+            {"domains": ["gone.example"], "to": "discard"},
+            {"from": ["127.0.0.0/8"], "to": "mx", "port": far.port, "tls": "off"},
+        ]
+        queue = {"path": "spool", "nameserver": f"127.0.0.1:{names.port}"}
+        values = tables(route=routes, queue=queue, aliases={"file": "aliases"})
+
+        async def main() -> None:
+            async with site(loop, values, str(tmp_path)) as (port,), await connect(loop, port) as client:
+                assert "DSN" in client.capabilities
+                assert "BINARYMIME" not in client.capabilities
+                told = await tell(client, "a@b.example", ["all@example.org", "jane+tag@example.org", "y@gone.example"])
+                assert all(str(reply).startswith("250 2.0.0 queued as ") for reply in told.values())
+                await until(lambda: kept(tmp_path, "jane") and kept(tmp_path, "joe") and far.messages)
+
+        run(loop, main)
+        assert [message.recipients for message in far.messages] == [["x@far.example"]]
+    assert len(kept(tmp_path, "jane")) == 1  # named three times: one copy
+    (octets,) = kept(tmp_path, "joe")
+    assert octets.startswith(b"Return-Path: <a@b.example>\nDelivered-To: joe@example.org\nReceived: ")
+    assert octets.endswith(CONTENT.replace(b"\r\n", b"\n"))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_mbox_and_a_message_that_is_held(loop: str, tmp_path: Path) -> None:
+    routes = [{"domains": ["a.example"], "to": "mbox:boxes/{local_part}"}, {"domains": ["b.example"], "to": "hold"}]
+
+    async def main() -> None:
+        async with site(loop, tables(route=routes), str(tmp_path)) as (port,), await connect(loop, port) as client:
+            told = await tell(client, "a@b.example", ["jane@a.example", "joe@b.example"])
+            assert all(reply.is_positive for reply in told.values())
+            await until((tmp_path / "boxes" / "jane").exists)
+
+    run(loop, main)
+    assert b"Subject: hi\n" in (tmp_path / "boxes" / "jane").read_bytes()
+
+
+class Hop(ehlo.Handler):
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> str | None:
+        self.asked.append(str(recipient.path))
+        answers = {"gone": "550 5.1.1 gone", "full": "452 4.2.2 full", "secret": "530 5.7.0 log in"}
+        return answers.get(getattr(recipient.path, "local_part", ""))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+def test_ask_the_next_hop(loop: str, protocol: str, tmp_path: Path) -> None:
+    hop = Hop()
+    with SMTPServer(hop, config=ehlo.ServerConfig("hop.example", lmtp=protocol == "lmtp")) as server:
+        to = f"{protocol}:127.0.0.1:{server.port}"
+        values = tables(route=[{"domains": ["example.org"], "to": to, "tls": "off", "ask": True}])
+
+        async def main() -> None:
+            async with site(loop, values, str(tmp_path)) as (port,), await connect(loop, port) as client:
+                names = [f"{name}@example.org" for name in ("jane", "gone", "full", "secret", "joe")]
+                told = await tell(client, "a@b.example", names)
+                assert [told[name].code for name in names] == [250, 550, 452, 450, 250]
+                assert told[names[1]].text == "gone"
+                await until(lambda: len(server.messages) == 1)
+                before = len(hop.asked)
+                await tell(client, "a@b.example", names[:1])  # it is believed for an hour
+                await until(lambda: len(server.messages) == 2)
+                assert len(hop.asked) == before + 1
+
+        run(loop, main)
+        assert sorted(server.messages[0].recipients) == ["jane@example.org", "joe@example.org"]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("queued", [True, False])
+def test_a_filter_in_front(loop: str, queued: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_rules.py").write_text(FILTER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_rules", raising=False)
+    values = tables(handler={"use": "own_rules:Filter", "options": {"word": "BUY"}})
+    if not queued:
+        del values["queue"]
+
+    async def main() -> None:
+        async with site(loop, values, str(tmp_path)) as (port,), await connect(loop, port) as client:
+            told = await tell(client, "a@b.example", ["nobody@example.org", "jane@example.org", "x@far.example"])
+            assert [reply.code for reply in told.values()] == [550, 250, 550]
+            told = await tell(client, "a@b.example", ["jane@example.org"], CONTENT + b"BUY\r\n")
+            assert str(told["jane@example.org"]) == "550 5.7.1 spam"
+            await tell(client, "a@b.example", ["jane@example.org"])
+            await until(lambda: len(kept(tmp_path, "jane")) == 2)
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_queue_that_cannot_be_opened(loop: str, tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("no folder")
+
+    async def main() -> None:
+        async with site(loop, tables(), str(tmp_path)):
+            raise AssertionError
+
+    with pytest.raises(Exception, match="queue cannot be opened: "):
+        run(loop, main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("hop", ["smtp", "lmtp"])
+@pytest.mark.parametrize("listener", ["smtp", "lmtp"])
+def test_a2_one_is_taken_and_one_refused(loop: str, listener: str, hop: str, tmp_path: Path) -> None:
+    # The client is told 250 for both, once. The one is delivered once, and for the other its sender gets a bounce.
+    with SMTPServer(Hop(), config=ehlo.ServerConfig("hop.example", lmtp=hop == "lmtp")) as server:
+        routes = [
+            {"domains": ["far.example"], "to": f"{hop}:127.0.0.1:{server.port}", "tls": "off"},
+            *tables()["route"],
+        ]
+        values = tables(route=routes, listener=[{"protocol": listener, "port": 0}])
+
+        async def main() -> None:
+            async with (
+                site(loop, values, str(tmp_path)) as (port,),
+                await connect(loop, port, lmtp=listener == "lmtp") as client,
+            ):
+                told = await tell(client, "jane@example.org", ["c@far.example", "gone@far.example"])
+                assert {str(reply)[:20] for reply in told.values()} == {"250 2.0.0 queued as "}
+                await until(lambda: server.messages and kept(tmp_path, "jane"))
+
+        run(loop, main)
+        assert [message.recipients for message in server.messages] == [["c@far.example"]]
+    (bounce,) = kept(tmp_path, "jane")
+    assert bounce.startswith(b"Return-Path: <>\n")
+    assert b"gone@far.example" in bounce
+    assert b"550 5.1.1 gone" in bounce
