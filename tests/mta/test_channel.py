@@ -103,3 +103,20 @@ def test_what_waits_for_a_dead_route_goes_back() -> None:
         one.put(job(number, retry=number % 2 == 1))
     assert len(one.give_back(2)) == 3
     assert len(one) == 2
+
+
+def test_rates_space_messages_and_connections() -> None:
+    one = channel(message_rate=2, connection_rate=4)
+    for number in range(3):
+        one.put(job(number))
+    assert taken(one, now=100.0) == [0]
+    assert one.waits(100.0) == 0.5
+    assert taken(one, now=100.4) == []
+    assert taken(one, now=100.5) == [1]
+    one.next_message = 0.0
+    one.opened(101.0)
+    assert one.waits(101.0) == 0.25
+    one.idle.append(object())
+    assert one.waits(101.0) <= 0
+    assert taken(one, now=102.0) == [2]
+    assert one.waits(102.0) == 0

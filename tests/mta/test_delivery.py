@@ -457,3 +457,30 @@ def test_a_message_with_which_the_process_died_three_times_is_held(loop: str) ->
         assert spool.attempts == [2]
 
     run(loop, main)
+
+
+@pytest.mark.parametrize("rates", [{"message_rate": 0.1}, {"connection_rate": 0.1}])
+def test_a_route_keeps_its_rate(loop: str, rates: dict[str, Any]) -> None:
+    async def main() -> None:
+        sink = Sink()
+        limits = DeliveryLimits(**rates)
+        asked: list[str] = []
+
+        def of_route(name: str) -> DeliveryLimits:
+            asked.append(name)
+            return limits
+
+        async with relaying(sink, route_limits=of_route, limits=DeliveryLimits(messages=1)) as (queue, _, clock):
+            for _ in range(3):
+                await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            for number in (1, 2, 3):
+                while len(sink.got) < number:  # noqa: ASYNC110
+                    await anyio.sleep(0.001)
+                for _ in range(20):
+                    await anyio.sleep(0.001)
+                assert len(sink.got) == number
+                await until(lambda: clock._waiting)
+                clock.move(10)
+        assert len(asked) == 1
+
+    run(loop, main)

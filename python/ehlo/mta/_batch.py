@@ -73,7 +73,7 @@ class Batch:
         ended: the ids of their messages and of those recipients.
         changed: ``(owner, due, attempts, warned, crashes, route, reply, host, reply, now, now, message, id, owner
             before)`` of recipients that stay.
-        postponed: ``(due, message, id, owner before)`` of recipients that were not attempted.
+        postponed: ``(due, route, message, id, owner before)`` of recipients that were not attempted.
 
     Example::
 
@@ -111,7 +111,7 @@ class Batch:
                 case "relayed" | "delivered" | "failed":
                     ended.append((message.id, recipient.id))
                 case "postponed":
-                    self.postponed.append((one.due, message.id, recipient.id, owner))
+                    self.postponed.append((one.due, recipient.route, message.id, recipient.id, owner))
                 case _:
                     reply = str(one.reply)
                     self.changed.append(

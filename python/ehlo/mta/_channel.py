@@ -32,6 +32,8 @@ class Limits:
         octets: of contents that are in memory at once.
         backlog: recipients that wait in memory for a suspended route; the others go back to the spool.
         crashes: attempts that may end by an error of the program before a recipient is held.
+        message_rate: transactions of a route that may begin in a second, evenly; 0: as many as there are.
+        connection_rate: connections of a route that may be opened in a second, evenly; 0: as many as there are.
 
     Example::
 
@@ -51,6 +53,8 @@ class Limits:
     octets: int = 64 * 1048576
     backlog: int = 10
     crashes: int = 3
+    message_rate: float = 0.0
+    connection_rate: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +96,7 @@ class Channel:
         suspended_until: seconds of the monotonic clock; 0 if it is not suspended.
         reason: why it is suspended.
         probing: one attempt finds out whether it lives again.
+        next_message, next_connection: seconds of the monotonic clock from which on the rates allow one more.
     """
 
     key: Hashable
@@ -108,6 +113,8 @@ class Channel:
     suspended_for: float = 0.0
     reason: str = ""
     probing: bool = False
+    next_message: float = 0.0
+    next_connection: float = 0.0
     _fresh: deque[Job] = field(default_factory=deque)
     _retries: deque[Job] = field(default_factory=deque)
     _large: deque[Job] = field(default_factory=deque)
@@ -139,14 +146,18 @@ class Channel:
         """The next job, if one may begin. :meth:`done` must follow."""
         if self.suspended_until and (self.probing or now < self.suspended_until):
             return None
+        if now < self.next_message:
+            return None
         job = self._next()
         if job is not None:
             self.probing = bool(self.suspended_until)
-            self.begin(job)
+            self.begin(job, now)
         return job
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job, now: float) -> None:
         """A job is being delivered."""
+        if self.limits.message_rate:
+            self.next_message = now + 1 / self.limits.message_rate
         self.busy += 1
         self._busy_retries += job.is_retry
         self._busy_large += job.is_large
@@ -198,6 +209,16 @@ class Channel:
     def may_open(self) -> bool:
         """Whether there may be one more connection."""
         return self.workers < (1 if self.suspended_until else int(self.limit))
+
+    def opened(self, now: float) -> None:
+        """One more connection is opened."""
+        self.workers += 1
+        if self.limits.connection_rate:
+            self.next_connection = now + 1 / self.limits.connection_rate
+
+    def waits(self, now: float) -> float:
+        """Seconds until the rates allow what waits; 0 if they allow it now."""
+        return max(self.next_message, 0.0 if self.idle else self.next_connection) - now if len(self) else 0.0
 
     def succeeded(self) -> None:
         """A next hop took a connection: a little more is allowed."""

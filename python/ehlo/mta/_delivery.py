@@ -47,6 +47,7 @@ class Delivery:
         schedule: when to try again.
         notifier: makes notifications.
         clock, counters, limits: see their classes.
+        route_limits: gives other limits for a route, by its name.
         postmaster: who gets the notifications that the null sender cannot get; ``None``: nobody.
     """
 
@@ -60,12 +61,14 @@ class Delivery:
         counters: Counters,
         limits: Limits,
         postmaster: str | None = None,
+        route_limits: Callable[[str], Limits | None] = lambda name: None,
     ) -> None:
         self._spool = spool
         self._router = router
         self._clock = clock
         self._counters = counters
         self._limits = limits
+        self._limits_of = route_limits
         self.channels: dict[Any, Channel] = {}
         self.suspended: dict[str, tuple[float, str]] = {}
         self.active = 0
@@ -173,6 +176,8 @@ class Delivery:
             for channel in list(self.channels.values()):
                 if channel.suspended_until and now >= channel.suspended_until:
                     self._open(channel)
+                elif (channel.next_message or channel.next_connection) and len(channel):
+                    self._pump(channel)
             if len(claimed) < room or room <= 0:
                 seconds = await self._seconds(now)
                 self._planned = self._clock.time() + seconds
@@ -191,6 +196,8 @@ class Delivery:
         for channel in self.channels.values():
             if channel.suspended_until and len(channel) and not channel.probing:
                 seconds = min(seconds, channel.suspended_until - now)
+            if (waits := channel.waits(now)) > 0:
+                seconds = min(seconds, waits)
             if channel.idle:
                 seconds = min(seconds, channel.idle[0].since + self._limits.linger - now)
         return max(seconds, 0.01)
@@ -255,8 +262,9 @@ class Delivery:
     def _channel(self, found: Destination) -> Channel:
         channel = self.channels.get(found.key)
         if channel is None:
+            limits = self._limits_of(found.name) or self._limits
             busiest = [one.octets for one in self.channels.values() if one.workers]
-            self.channels[found.key] = channel = Channel(found.key, found.name, found.means, self._limits)
+            self.channels[found.key] = channel = Channel(found.key, found.name, found.means, limits)
             channel.octets = min(busiest, default=0)
             until, reason = self.suspended.get(found.name, (0.0, ""))
             if until > self._clock.monotonic():
@@ -275,19 +283,41 @@ class Delivery:
         if channel.suspended_until and len(channel) >= max(1, self._limits.backlog):  # one is the probe
             self._postpone(channel, job)
         elif channel.idle and not len(channel) and not channel.suspended_until and not self._draining:
-            worker = channel.idle.pop()
-            worker.job = job
-            channel.begin(job)
-            worker.event.set()
+            now = self._clock.monotonic()
+            if now < channel.next_message:
+                channel.put(job)
+                self._plan(channel, now)
+            else:
+                worker = channel.idle.pop()
+                worker.job = job
+                channel.begin(job, now)
+                worker.event.set()
         else:
             channel.put(job)
             self._open(channel)
+
+    def _plan(self, channel: Channel, now: float) -> None:
+        """A rate keeps a job waiting: look again in time."""
+        if self._planned > self._clock.time() + channel.waits(now):
+            self.wake()
+
+    def _pump(self, channel: Channel) -> None:
+        """A rate may allow one more."""
+        while channel.idle and (job := self._take(channel)) is not None:
+            worker = channel.idle.pop()
+            worker.job = job
+            worker.event.set()
+        self._open(channel)
 
     def _open(self, channel: Channel) -> None:
         """One more worker, if there is something for it to do, and it may be."""
         if self._tasks is None or self._draining or not channel.may_open or not channel.is_ready:
             return
-        if channel.suspended_until and self._clock.monotonic() < channel.suspended_until:
+        now = self._clock.monotonic()
+        if channel.suspended_until and now < channel.suspended_until:
+            return
+        if channel.waits(now) > 0:
+            self._plan(channel, now)
             return
         if self._workers >= self._limits.connections:
             self._hungry.add(channel)
@@ -296,7 +326,7 @@ class Delivery:
                     other.idle.pop(0).event.set()  # it closes, and the next in turn opens
                     break
             return
-        channel.workers += 1
+        channel.opened(now)
         self._workers += 1
         self._tasks.start(self._work, channel)
 
@@ -306,6 +336,8 @@ class Delivery:
             job = self._take(channel)
             while job is not None:
                 await self._deliver(worker, channel, job)
+                if channel.limits.connection_rate and self._is_used_up(worker.link):
+                    break  # the next connection has to wait for its turn
                 job = self._take(channel)
                 if job is None and self._may_stay(channel):
                     job = await self._idle(worker, channel)
@@ -318,6 +350,9 @@ class Delivery:
             self._workers -= 1
             self._feed(channel)
 
+    def _is_used_up(self, link: Any) -> bool:
+        return link is None or link.client.is_closed or link.messages >= self._limits.messages
+
     def _take(self, channel: Channel) -> Job | None:
         if self._draining or channel.workers > max(1, int(channel.limit)):
             return None
@@ -326,7 +361,9 @@ class Delivery:
         return channel.take(self._clock.monotonic())
 
     def _may_stay(self, channel: Channel) -> bool:
-        return not (self._hungry or self._draining or channel.suspended_until or channel.is_ready)
+        if self._hungry or self._draining or channel.suspended_until:
+            return False
+        return not channel.is_ready or self._clock.monotonic() < channel.next_message
 
     async def _idle(self, worker: _Worker, channel: Channel) -> Job | None:
         """Wait for a job; ``None``: close."""
@@ -364,7 +401,7 @@ class Delivery:
             self._forget(channel, job)
             return
         link = worker.link
-        if link is not None and (link.client.is_closed or link.messages >= self._limits.messages):
+        if link is not None and self._is_used_up(link):
             await link.client.close()
             link = None
         content, began = job.content, self._clock.monotonic()

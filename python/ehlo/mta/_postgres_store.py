@@ -33,6 +33,13 @@ _ADMINISTRATOR: Final = 0x7FFFFFFF
 _ALIVE: Final = "SELECT 1 FROM node WHERE id = %s FOR KEY SHARE"
 
 
+_POSTPONE: Final = (
+    "UPDATE recipient r SET owner = 0, due = p.due, route = p.route"
+    " FROM unnest(%s::float8[], %s::text[], %s::bigint[], %s::bigint[]) p (due, route, message, id)"
+    " WHERE r.message = p.message AND r.id = p.id AND r.owner = %s"
+)
+
+
 class _DeadError(Exception):
     """Other nodes took this one for dead, and took over what it owned."""
 
@@ -232,10 +239,9 @@ class PostgresStore:
                 " last_attempt = ? WHERE message = ? AND id = ? AND owner = ?",
                 batch.changed,
             )
-            db.change_many(
-                "UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ? AND owner = ?",
-                batch.postponed,
-            )
+            if batch.postponed:  # there may be very many for a dead route: one statement
+                due, route, message, number, _ = zip(*batch.postponed, strict=True)
+                self._execute(_POSTPONE, (list(due), list(route), list(message), list(number), self.owner))
             if any(row[4] == READY for row in batch.recipients):
                 self._execute("NOTIFY ehlo_queue", ())
         if alive.fetchone() is None and not self._administers:

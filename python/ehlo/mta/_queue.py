@@ -88,6 +88,7 @@ class Queue:
             await queue.run()
     """
 
+    # docs/mta.md has a table of the settings.
     def __init__(
         self,
         spool: Spool,
@@ -99,6 +100,7 @@ class Queue:
         limits: Limits | None = None,
         resolver: dns.Resolver | None = None,
         own_addresses: Collection[str] = (),
+        route_limits: Callable[[str], Limits | None] = lambda name: None,
         postmaster: str | None = None,
         notice_text: Callable[[DeliveryStatus], str] = explain,
         clock: Clock | None = None,
@@ -127,6 +129,7 @@ class Queue:
             self.counters,
             limits,
             postmaster,
+            route_limits,
         )
 
     # ---- life ------------------------------------------------------------------------------------

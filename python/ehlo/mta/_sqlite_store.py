@@ -162,7 +162,9 @@ class SqliteStore:
                     batch.changed,
                 )
             if batch.postponed:
-                statement = "UPDATE recipient SET owner = 0, due = ? WHERE message = ? AND id = ? AND owner = ?"
+                statement = (
+                    "UPDATE recipient SET owner = 0, due = ?, route = ? WHERE message = ? AND id = ? AND owner = ?"
+                )
                 many(statement, batch.postponed)
         if unneeded:
             self._remove_contents(unneeded)
