@@ -10,7 +10,6 @@ import anyio
 import pytest
 from kit import CONTENT, Sink, relaying, running, serving, until
 from memory_spool import MemorySpool
-from name_server import NameServer
 
 import ehlo
 from authority import Authority
@@ -19,6 +18,7 @@ from ehlo.mta._model import Message, Recipient
 from ehlo.mta._spool import Selection
 from ehlo.mta.delivery_status import parse_report
 from loops import run
+from name_server import NameServer
 
 # ---- MX --------------------------------------------------------------------------------------------------------
 
