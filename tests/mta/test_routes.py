@@ -6,7 +6,7 @@ import pytest
 
 import ehlo
 from ehlo.mta._retry import RetrySchedule
-from ehlo.mta._routes import Fail, Lmtp, Maildir, SmartHost
+from ehlo.mta._routes import Fail, Lmtp, Maildir, Mbox, SmartHost
 from ehlo.mta._tls_policy import TlsPolicy
 
 # ---- the schedule ----
@@ -106,3 +106,16 @@ def test_what_a_policy_means_to_connect() -> None:
     assert TlsPolicy("verified").options() == {"tls": "required", "ssl_context": None}
     assert TlsPolicy("opportunistic").falls_back
     assert not TlsPolicy("required").falls_back
+
+
+def test_where_mailboxes_and_sockets_are() -> None:
+    joe = ehlo.Recipient("Joe@Example.org")
+    box = Mbox("/var/mail/{local_part}", 0o660, recipient_field="Delivered-To")
+    assert (box.folder(joe), box.key) == ("/var/mail/joe", "mbox")
+    assert Maildir("/m/{domain}").key == "maildir"
+    routes: set[object] = {Maildir("/m"), Mbox("/m")}
+    assert len(routes) == 2
+    local = SmartHost("localhost", path="/run/relay")
+    assert (local.key, local.policy.level) == ("relay:unix:/run/relay", "off")
+    assert SmartHost("localhost", auth=("jane", "x"), path="/run/relay", tls="verified").policy.is_verified
+    assert "secret" not in repr(Lmtp("unix:/run/lmtp", auth=("jane", "secret")))

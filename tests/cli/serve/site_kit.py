@@ -42,6 +42,20 @@ async def site(loop: str, values: dict[str, Any], base: str = "/nonexistent") ->
         yield [server.port for server in servers]
 
 
+@asynccontextmanager
+async def serving(loop: str, handler: object, **options: Any) -> AsyncIterator[Any]:
+    """A next hop on the loop of the test."""
+    if loop == "trio":
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            yield await nursery.start(lambda **kw: ehlo.trio.serve(handler, **options, **kw))
+            nursery.cancel_scope.cancel()
+        return
+    async with await ehlo.asyncio.serve(handler, **options) as server:
+        yield server
+
+
 def connect(loop: str, port: int, *, lmtp: bool = False, **options: Any) -> Any:
     """A client of that loop."""
     adapter: Any = ehlo.trio if loop == "trio" else ehlo.asyncio

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from site_kit import CONTENT, connect, site, tell
+from site_kit import CONTENT, connect, serving, site, tell
 
 import ehlo
 from ehlo.testing import SMTPServer
@@ -184,3 +185,41 @@ def test_a2_one_is_taken_and_one_refused(loop: str, listener: str, hop: str, tmp
     assert bounce.startswith(b"Return-Path: <>\n")
     assert b"gone@far.example" in bounce
     assert b"550 5.1.1 gone" in bounce
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_servers_on_unix_sockets_with_a_password(loop: str, tmp_path: Path) -> None:
+    class Agent(ehlo.Handler):
+        def __init__(self) -> None:
+            self.got: list[bytes] = []
+
+        def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
+            assert isinstance(credentials, ehlo.PasswordCredentials)
+            return credentials.check("secret")
+
+        def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+            assert session.identity == "us"
+            self.got.append(content)
+
+    (tmp_path / "password").write_text("secret\n")
+    relay, agent = Agent(), Agent()
+    config = ehlo.ServerConfig("hop.example", auth=["PLAIN"], auth_in_clear=["PLAIN"], require_auth=True)
+    login = {"user": "us", "password_file": "password", "tls": "off"}
+    routes: list[dict[str, Any]] = [
+        {"domains": ["a.example"], "to": "smtp:unix:smtp", **login},
+        {"domains": ["b.example"], "to": "lmtp:unix:lmtp", **login},
+    ]
+
+    async def main() -> None:
+        async with (
+            serving(loop, relay, config=config, path=str(tmp_path / "smtp")),
+            serving(loop, agent, config=config.replace(lmtp=True), path=str(tmp_path / "lmtp")),
+        ):
+            for number, values in enumerate((tables(route=routes), {"route": routes}), 1):
+                async with site(loop, values, str(tmp_path)) as (port,), await connect(loop, port) as client:
+                    for name in ("x@a.example", "x@b.example"):
+                        told = await tell(client, "a@b.example", [name])
+                        assert told[name].is_positive, told
+                    await until(partial(lambda n: len(relay.got) == len(agent.got) == n, number))
+
+    run(loop, main)

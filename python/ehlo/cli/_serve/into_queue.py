@@ -169,14 +169,14 @@ def queue_route(site: Site) -> Callable[[ehlo.Recipient], ehlo.mta.Route]:
 
 def _route_of(way: Way) -> ehlo.mta.Route:
     table, address = way.table, way.address
-    tls: Any = table.tls
+    tls: Any = table.tls if way.kind == "mx" else way.tls
     match way.kind:
         case "maildir":
             return ehlo.mta.Maildir(way.place, **_mailbox(way))
         case "mbox":
             return ehlo.mta.Mbox(way.place, **_mailbox(way))
         case "lmtp":
-            return ehlo.mta.Lmtp(str(address), tls=tls or "off", auth=way.auth)
+            return ehlo.mta.Lmtp(str(address), tls=tls, auth=way.auth)
         case "smtp":
             return ehlo.mta.SmartHost(address.host, address.port, tls=tls, auth=way.auth, path=address.path)
         case "hold":

@@ -94,6 +94,15 @@ class Way:
         """Whether users may send there."""
         return self.is_open or "users" in (self.table.from_ or ())
 
+    @property
+    def tls(self) -> str:
+        """How much TLS there is to the next hop."""
+        if self.table.tls is not None:
+            return self.table.tls
+        if self.address.path is not None or (self.kind == "lmtp" and self.auth is None):
+            return "off"
+        return "opportunistic" if self.auth is None else "verified"
+
     def is_for(self, domain: str) -> bool:
         """Whether the domain is one of the route's."""
         if self.domains is None:
@@ -167,7 +176,10 @@ def _read(route: tables.Route, settings: Settings) -> Way:
     if (route.user is None) != (route.password_file is None):
         raise settings.error(f"{where}: user", "and password_file go together")
     if route.user is not None and route.password_file is not None:
-        way.auth = ehlo.Login(route.user, first_line(route.password_file, f"{where}: password_file"))
+        password = first_line(route.password_file, f"{where}: password_file")
+        # In clear only where the file says so, or where nobody can listen.
+        in_clear = route.tls == "off" or way.address.path is not None
+        way.auth = ehlo.Login(route.user, password, allow_clear=in_clear)
     if route.recipients is not None:
         way.recipients = _read_recipients(route.recipients, where)
     return way
