@@ -698,3 +698,19 @@ def test_awaitables_of_on_disconnect_end_before_close_returns(backend: Backend) 
 
     backend.run(main)
     assert seen == ["shutdown"]
+
+
+def test_a_server_is_reconfigured_for_later_connections(backend: Backend) -> None:
+    async def main() -> None:
+        async with await backend.serve(ehlo.Handler(), config=CONFIG, limits=ehlo.Limits(max_connections=1)) as server:
+            old = await backend.ready(server)
+            server.reconfigure(CONFIG.replace(max_message_size=5000), ehlo.Limits(max_connections=2))
+            assert server.limits.max_connections == 2
+            new = await backend.ready(server)
+            assert "SIZE 5000" in await new.ask(b"EHLO c.example\r\n")
+            assert "SIZE 5000" not in await old.ask(b"EHLO c.example\r\n")
+            with pytest.raises(ehlo.LocalProtocolError, match="hostname cannot change; start another server"):
+                server.reconfigure(CONFIG.replace(hostname="other.example"))
+            assert server.config.hostname == "mx.example"
+
+    backend.run(main)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from dns.resolver import NoResolverConfiguration
-from name_server import NameServer
 
 import ehlo
 from ehlo.mta import dns
 from loops import run
+from name_server import NameServer
 
 RECORDS: dict[str, dict[str, list[str] | str]] = {
     "two.example": {"MX": ["20 mx2.two.example.", "10 mx1.two.example."]},

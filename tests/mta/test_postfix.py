@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from name_server import NameServer
 
 import ehlo
 from ehlo.mta.delivery_status import parse_report
 from ehlo.testing import SMTPServer
+from name_server import NameServer
 from programs import await_port, free_port, postfix, wait_until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs/examples/mta.py"

@@ -35,6 +35,8 @@ __all__ = ["Listener", "open_server"]
 log: Final = logging.getLogger("ehlo")
 # Seconds without accepting, after the system had no descriptor or no memory for one more connection.
 _FULL_WAIT: Final = 1.0
+# Options of the engine that a server's handler, sockets and certificate are chosen for.
+_BUILT_FOR: Final = ("hostname", "lmtp", "tls", "auth", "submission", "proxy", "xclient", "xforward")
 
 C = TypeVar("C", bound=Connection)
 L = TypeVar("L", bound="Listener[Any]")
@@ -72,15 +74,8 @@ class Listener(Generic[C]):
         self._trusted = trusted
         self._proxied = config.proxy
         self._fronted = bool(config.xclient or config.xforward)
-        budgets = [limits.handler_seconds, limits.submission_handler_seconds if config.submission else None]
-        self._handler_seconds = min((seconds for seconds in budgets if seconds is not None), default=None)
-        self._slows = bool(config.auth) and limits.auth_delay_seconds > 0
         self._now = now
-        spans = [config.command_timeout, config.content_timeout]
-        spans += [config.proxy_timeout] if config.proxy else []
-        spans += [config.handshake_timeout] if tls is not None else []
-        limited = (self._handler_seconds, limits.content_seconds, limits.session_seconds)
-        self._tick = min(TICK, *spans, *(seconds for seconds in limited if seconds is not None))
+        self._budget()
         self._bye = Reply(421, "4.3.2", f"{config.hostname} Service shutting down")
         self._full = Reply(421, "4.3.2", f"{config.hostname} Too many connections, try again later").to_bytes()
         self._crowded = Reply(421, "4.7.0", f"{config.hostname} Too many connections from your network")
@@ -95,6 +90,18 @@ class Listener(Generic[C]):
         self._cut_at = inf
         self._changed: Wakeup | None = None
         self._closed = self._make_event()
+
+    def _budget(self) -> None:
+        """What follows from the config and the limits."""
+        config, limits = self._config, self._limits
+        budgets = [limits.handler_seconds, limits.submission_handler_seconds if config.submission else None]
+        self._handler_seconds = min((seconds for seconds in budgets if seconds is not None), default=None)
+        self._slows = bool(config.auth) and limits.auth_delay_seconds > 0
+        spans = [config.command_timeout, config.content_timeout]
+        spans += [config.proxy_timeout] if config.proxy else []
+        spans += [config.handshake_timeout] if self._tls is not None else []
+        limited = (self._handler_seconds, limits.content_seconds, limits.session_seconds)
+        self._tick = min(TICK, *spans, *(seconds for seconds in limited if seconds is not None))
 
     # ---- what the backend provides ---------------------------------------------------------------
 
@@ -163,6 +170,31 @@ class Listener(Generic[C]):
         for connection in self._live:
             _count(total, connection)
         return total
+
+    def reconfigure(self, config: ServerConfig | None = None, limits: Limits | None = None) -> None:
+        """Give later connections another config, and all connections other limits. Sessions keep their config.
+
+        Arguments:
+            config: may differ in limits, timeouts, leniency and the EHLO keywords; ``None``: the present one.
+            limits: what the adapter bears; ``None``: the present ones.
+
+        Raises:
+            LocalProtocolError: the config differs in what the server was built for: the hostname, LMTP, TLS, AUTH,
+                submission, or the trusted ways to name a client.
+
+        Example::
+
+            server.reconfigure(server.config.replace(max_message_size=1_000_000))
+        """
+        if config is not None:
+            fresh = config.replace(decisions=self._plan.decisions, content=self._plan.content)
+            for name in _BUILT_FOR:
+                if getattr(fresh, name) != getattr(self._config, name):
+                    raise LocalProtocolError(f"reconfigure: {name} cannot change; start another server")
+            self._config = fresh
+        if limits is not None:
+            self._limits = limits
+        self._budget()
 
     # ---- life ------------------------------------------------------------------------------------
 

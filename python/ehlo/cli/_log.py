@@ -412,6 +412,10 @@ _consoles: Final[dict[str, LogWriter]] = {}
 _stuck: Final[set[str]] = set()
 
 
+if hasattr(os, "register_at_fork"):  # a child has no threads, and so it needs writers of its own
+    os.register_at_fork(after_in_child=_consoles.clear)
+
+
 @contextmanager
 def lines_beside() -> Iterator[None]:
     """Inside, standard output and standard error are written beside the loop. A block inside another changes nothing.

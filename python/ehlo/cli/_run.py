@@ -52,6 +52,8 @@ class Job(ABC):
 
     # SIGHUP: look at files again. ``None`` leaves the signal alone.
     reload: Callable[[], None] | None = None
+    # Called in the event loop every so many seconds: the loop is alive.
+    beat: tuple[float, Callable[[], None]] | None = None
 
     def __init__(self, loop: str, deadline: float) -> None:
         self.loop = loop
@@ -68,6 +70,9 @@ class Job(ABC):
     @abstractmethod
     def ready(self, servers: Sequence[Listener[Any]]) -> None:
         """All servers listen."""
+
+    def stopping(self) -> None:  # noqa: B027 - most jobs have nothing to do here
+        """A signal came, and open transactions are about to end."""
 
 
 def loop_module(name: str) -> Any:
@@ -110,6 +115,12 @@ def _total(servers: Sequence[Listener[Any]]) -> Statistics:
     return sum((server.statistics for server in servers), Statistics())
 
 
+async def _beat(sleep: Callable[[float], Awaitable[object]], seconds: float, beat: Callable[[], None]) -> None:
+    while True:
+        beat()
+        await sleep(seconds)
+
+
 async def _on_asyncio(job: Job, lifeline: Connection | None) -> Statistics:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -149,7 +160,9 @@ async def _on_asyncio(job: Job, lifeline: Connection | None) -> Statistics:
             with contextlib.suppress(NotImplementedError, ValueError, AttributeError):
                 loop.add_signal_handler(signal.SIGHUP, job.reload)
         job.ready(servers)
+        heart = None if job.beat is None else asyncio.ensure_future(_beat(asyncio.sleep, *job.beat))
         await stop.wait()
+        job.stopping()
         closing = asyncio.ensure_future(close(job.deadline))
         hurrying = asyncio.ensure_future(hurry.wait())
         await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
@@ -157,6 +170,8 @@ async def _on_asyncio(job: Job, lifeline: Connection | None) -> Statistics:
             await close(0)
         hurrying.cancel()
         await closing
+        if heart is not None:
+            heart.cancel()
         if lifeline is not None:
             loop.remove_reader(lifeline.fileno())
     return _total(servers)
@@ -169,8 +184,13 @@ async def _on_trio(job: Job, lifeline: Connection | None) -> Statistics:
 
     servers: list[ehlo.trio.Server] = []
     failure: Exception | None = None
+    asked = False
 
     def close(deadline: float) -> None:
+        nonlocal asked
+        if not asked:
+            job.stopping()
+        asked = True
         for server in servers:
             nursery.start_soon(server.close, deadline)
 
@@ -215,6 +235,8 @@ async def _on_trio(job: Job, lifeline: Connection | None) -> Statistics:
                 if job.reload is not None and hasattr(signal, "SIGHUP"):
                     await nursery.start(reload)
                 job.ready(servers)
+                if job.beat is not None:
+                    nursery.start_soon(_beat, trio.sleep, *job.beat)
                 for server in servers:
                     await server.serve_forever()
             nursery.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -13,8 +14,10 @@ import ehlo.trio
 from ehlo.cli._log import LogWriter, StreamTarget
 from ehlo.cli._run import Tools
 from ehlo.cli._serve import command
-from ehlo.cli._serve.settings import read_settings
+from ehlo.cli._serve.running import Host, places_of
+from ehlo.cli._serve.settings import Settings, read_settings
 from ehlo.cli._serve.site import Site
+from ehlo.cli._serve.sockets import Sockets, open_sockets
 from ehlo.cli._serve.trail import Trail
 
 CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
@@ -24,8 +27,16 @@ CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
 async def site(loop: str, values: dict[str, Any], base: str = "/nonexistent") -> AsyncIterator[list[int]]:
     """Serve what the tables say; gives the ports of the listeners."""
     values = {"hostname": "mx.example", "quiet": True, "listener": [{"port": 0}]} | values
+    settings = read_settings(values, base)
+    with contextlib.closing(open_sockets(places_of(settings))) as sockets:
+        async with _serve(loop, settings, sockets) as ports:
+            yield ports
+
+
+@asynccontextmanager
+async def _serve(loop: str, settings: Settings, sockets: Sockets) -> AsyncIterator[list[int]]:
     trail = Trail(LogWriter(StreamTarget(None), str), quiet=True)
-    job = command._ServeJob(Site.open(read_settings(values, base)), trail)
+    job = command._ServeJob(Site.open(settings), Host(sockets, lambda: settings, trail))
     if loop == "trio":
         import trio
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_serve import AS_ROOT
 
 import ehlo
 
@@ -28,9 +30,11 @@ def prepare(folder: Path, file: str) -> str:
         (folder / "users").chmod(0o600)
         certificate = trustme.CA().issue_cert("mx.example.org")
         certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+        (folder / "key.pem").chmod(0o600)
         certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
     if "cat >password" in text:
         (folder / "password").write_text("secret\n")
+        (folder / "password").chmod(0o600)
     return text
 
 
@@ -42,10 +46,12 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_it_starts(file: str, loop: str, tmp_path: Path) -> None:
     text = prepare(tmp_path, file)
-    command = [sys.executable, "-m", "ehlo", "serve", file, "--loop", loop]
-    checked = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert checked.returncode == 0, checked.stderr
-    assert "the settings are good" in checked.stdout
+    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, file, "--loop", loop]
+    checked = subprocess.run([*command, "--check", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    found = json.loads(checked.stdout)["findings"]
+    # The names of the examples are not in DNS, and their next hops are not here.
+    errors = [one for one in found if one["level"] == "error" and "connect to" not in one["text"]]
+    assert not errors
     ports = [int(port) for port in re.findall(r"^port = (\d+)", text, re.MULTILINE)]
     assert all(port > 1023 for port in ports)  # an ordinary user may have them
     (tmp_path / file).write_text(re.sub(r"^port = \d+", "port = 0", text, flags=re.MULTILINE))  # others test, too

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_serve import AS_ROOT
 
 import ehlo
 import ehlo.testing
@@ -68,7 +69,7 @@ def running(
 ) -> Iterator[Running]:
     file = folder / "serve.toml"
     file.write_text(text)
-    command = [sys.executable, "-m", "ehlo", "serve", *options, str(file)]
+    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, *options, str(file)]
     process = subprocess.Popen(command, text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how})
     try:
         yield Running(process, listeners, figures)
@@ -276,7 +277,7 @@ def test_faults_b9_a_reader_that_stands_still_stops_nothing(tmp_path: Path, form
     pattern = '"listening"' if form == "json" else "listening on"
     file = tmp_path / "serve.toml"
     file.write_text(f'[log]\nformat = "{form}"\n{DISCARD}[limits]\nmax_messages = 0\n')
-    command = [sys.executable, "-m", "ehlo", "serve", str(file)]
+    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, str(file)]
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -297,6 +298,17 @@ def test_faults_b9_a_reader_that_stands_still_stops_nothing(tmp_path: Path, form
         process.communicate()
 
 
+def lmtp(path: str) -> smtplib.LMTP:
+    """A client, as soon as somebody listens."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return smtplib.LMTP(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("where", ["stdout", "file"])
 def test_faults_a14_a_full_disk_changes_no_reply(tmp_path: Path, where: str) -> None:
@@ -307,13 +319,9 @@ def test_faults_a14_a_full_disk_changes_no_reply(tmp_path: Path, where: str) -> 
     file.write_text(text)
     with Path("/dev/full").open("w") as full, (tmp_path / "err").open("w+") as err:
         how: dict[str, Any] = {"stdout": full if where == "stdout" else subprocess.DEVNULL, "stderr": err}
-        process = subprocess.Popen([sys.executable, "-m", "ehlo", "serve", str(file)], **how)
+        process = subprocess.Popen([sys.executable, "-m", "ehlo", "serve", *AS_ROOT, str(file)], **how)
         try:
-            end = time.monotonic() + 30
-            while not socket_path.exists():
-                assert time.monotonic() < end
-                time.sleep(0.02)
-            with smtplib.LMTP(str(socket_path)) as client:
+            with lmtp(str(socket_path)) as client:
                 for _ in range(50):
                     assert client.sendmail("a@b.example", ["c@d.example"], MESSAGE) == {}
             process.send_signal(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ PASSWORD = "pencil, sharp"  # nothing but a test's
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 LISTENING = re.compile(r"ehlo serve: listening on (?:[0-9.]+:(?P<port>\d+)|(?P<path>/\S+)) \((?P<words>.*)\)\n")
 LOOPS = ["asyncio", "trio"]
+AS_ROOT = ["--as-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 
 
 def line_of(name: str) -> str:
@@ -56,6 +58,7 @@ class Place:
     def new_certificate(self) -> None:
         certificate = self.ca.issue_cert("mx.example", "127.0.0.1")
         certificate.private_key_pem.write_to_path(str(self.path / "key.pem"))
+        (self.path / "key.pem").chmod(0o600)
         for number, part in enumerate(certificate.cert_chain_pems):
             part.write_to_path(str(self.path / "cert.pem"), append=number > 0)
 
@@ -127,17 +130,20 @@ class Serve:
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
-    def stop(self, number: int = signal.SIGTERM) -> tuple[list[str], str]:
+    def stop(self, number: int = signal.SIGTERM, status: int = 0) -> tuple[list[str], str]:
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=30)
-        assert self.process.returncode == 0, err
+        assert self.process.returncode == status, err
         return out.splitlines(), err
 
 
 @contextmanager
 def serve(*arguments: str, count: int = 1) -> Iterator[Serve]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "ehlo", "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield Serve(process, count)
@@ -248,7 +254,7 @@ def test_sighup_reads_certificate_and_users_again(place: Place, loop: str) -> No
         place.new_certificate()
         write_users(place.path / "users", line_of("joe"))
         server.process.send_signal(signal.SIGHUP)
-        assert server.line() == "ehlo serve: read certificate, users, aliases, recipients and senders again\n"
+        assert server.line() == "ehlo serve: read the settings again, and all files that they name\n"
         after = serial()
         assert after != before
         with smtplib.SMTP_SSL("127.0.0.1", server.ports[2], "c.example", context=place.client(), timeout=20) as client:
@@ -271,7 +277,7 @@ def test_a_second_signal_cuts_at_once(loop: str) -> None:
         client.mail("a@b.example")
         server.process.send_signal(signal.SIGINT)
         assert idle.getreply()[0] == 421  # the first was heard, by both
-        lines, _ = server.stop()
+        lines, _ = server.stop(status=3)
         client.close()
         idle.close()
     assert lines[-1].endswith("2 connections, 1 cut")
@@ -587,14 +593,24 @@ def test_limits() -> None:
 # ---- usage ---------------------------------------------------------------------------------------
 
 
+def check(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, str]]]:
+    status = ehlo.cli.main(["serve", *AS_ROOT, "--check", "--json", *arguments])
+    return status, json.loads(capsys.readouterr().out)["findings"]
+
+
 def test_check(place: Place, capsys: pytest.CaptureFixture[str], usage: Callable[..., str]) -> None:
-    file = place.write(ALL)
-    assert ehlo.cli.main(["serve", file, "--check"]) == 0
-    assert capsys.readouterr().out == "ehlo serve: the settings are good: 4 listeners, maildir, fail\n"
+    status, found = check(capsys, place.write(ALL))
+    assert status == 0, found
+    (settings,) = (one["text"] for one in found if one["about"] == "settings")
+    assert settings == "4 listeners; routes: maildir, fail; all their files were read"
     assert not (place.path / "box").exists()  # it only looks
-    assert "cannot be written to" in usage("serve", file, "--check", "--maildir", "/nonexistent/dir/box", "--smtp", "0")
+    status, found = check(capsys, place.write(ALL), "--maildir", "/nonexistent/dir/box", "--smtp", "0")
+    assert status == 1
+    (error,) = (one["text"] for one in found if one["level"] == "error")
+    assert "cannot be written to" in error
     assert "is no TOML" in usage("serve", place.write("x"), "--check")
     assert "name a TOML file that can be read" in usage("serve", "/nonexistent", "--check")
+    assert "--json goes with --check" in usage("serve", "--json")
 
 
 def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -602,14 +618,16 @@ def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[
     (settings,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     (place.path / "cert.pem").rename(place.path / "fullchain.pem")
     (place.path / "key.pem").rename(place.path / "privkey.pem")
-    assert ehlo.cli.main(["serve", place.write(settings), "--check"]) == 0
-    assert capsys.readouterr().out == "ehlo serve: the settings are good: 4 listeners, maildir, mx\n"
+    _, found = check(capsys, place.write(settings))
+    (text,) = (one["text"] for one in found if one["about"] == "settings")
+    assert text == "4 listeners; routes: maildir, mx; all their files were read"
 
 
 def test_options_go_before_the_file(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    file = place.write(ALL)
-    assert ehlo.cli.main(["serve", file, "--check", "--discard", "--smtp", "0"]) == 0
-    assert capsys.readouterr().out == "ehlo serve: the settings are good: 1 listener, discard\n"
+    status, found = check(capsys, place.write(ALL), "--discard", "--smtp", "0")
+    assert status == 0, found
+    (text,) = (one["text"] for one in found if one["about"] == "settings")
+    assert text == "1 listener; routes: discard; all their files were read"
 
 
 @pytest.mark.parametrize(
@@ -628,14 +646,14 @@ def test_options_go_before_the_file(place: Place, capsys: pytest.CaptureFixture[
     ],
 )
 def test_bad_usage(usage: Callable[..., str], arguments: tuple[str, ...], says: str) -> None:
-    assert says in usage("serve", *arguments)
+    assert says in usage("serve", *AS_ROOT, *arguments)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_port_taken(usage: Callable[..., str], loop: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        said = usage("serve", "--discard", "--lmtp", "0", "--smtp", port, "--loop", loop)
+        said = usage("serve", *AS_ROOT, "--discard", "--lmtp", "0", "--smtp", port, "--loop", loop)
     assert f"port {port} on 127.0.0.1 is taken; choose another with --smtp" in said
 
 

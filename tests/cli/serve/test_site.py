@@ -131,11 +131,11 @@ def test_reload_reads_files_again(folder: Path) -> None:
     site = opened(folder)
     (folder / "recipients").write_text("jim\njane\n")
     (folder / "aliases").write_text("info: jim\n")
-    site.reload()
+    site.reload(site.settings)
     assert where(site, Client(), "info@example.org") == "jim@example.org by maildir"
     (folder / "aliases").write_text("info: jim, nobody\n")
     with pytest.raises(UsageError, match=r"line 1: nobody@example\.org is refused: 550 5\.1\.1"):
-        site.reload()
+        site.reload(site.settings)
     assert where(site, Client(), "info@example.org") == "jim@example.org by maildir"
 
 

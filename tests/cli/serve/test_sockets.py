@@ -25,45 +25,47 @@ def opened() -> Iterator[list[Sockets]]:
 
 
 def test_a_port_is_bound_and_listens_at_once(opened: list[Sockets]) -> None:
-    opened.append(open_sockets([Place("smtp", "listener 1")]))
+    opened.append(open_sockets([Place("smtp", "[[listener]] 1")]))
     address = opened[0].groups[0][0].getsockname()
     with socket.create_connection(address, 10):
         pass
     with pytest.raises(
         UsageError, match=rf"port {address[1]} on 127.0.0.1 is taken; .* the port of \[\[listener\]\] 2"
     ):
-        open_sockets([Place("smtp", "listener 2", port=address[1])])
+        open_sockets([Place("smtp", "[[listener]] 2", port=address[1])])
 
 
 def test_nothing_is_left_open_where_one_address_cannot_be_had(tmp_path: Path) -> None:
     path = tmp_path / "lmtp"
     with pytest.raises(UsageError, match=r"192\.0\.2\.1 is no address of this machine"):
-        open_sockets([Place("lmtp", "listener 1", path=str(path)), Place("smtp", "--smtp 192.0.2.1:25", "192.0.2.1")])
+        open_sockets(
+            [Place("lmtp", "[[listener]] 1", path=str(path)), Place("smtp", "--smtp 192.0.2.1:25", "192.0.2.1")]
+        )
     assert not path.exists()
 
 
 def test_a_unix_socket_has_its_mode_and_is_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "lmtp"
     account = find_account("nobody")
-    opened = open_sockets([Place("lmtp", "listener 1", path=str(path), mode=0o660)], account=account)
+    opened = open_sockets([Place("lmtp", "[[listener]] 1", path=str(path), mode=0o660)], account=account)
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     if os.geteuid() == 0:
         assert (path.stat().st_uid, path.stat().st_gid) == (account.uid, account.gid)
     with pytest.raises(UsageError, match="choose another path"):
-        open_sockets([Place("lmtp", "listener 1", path=str(path))])
+        open_sockets([Place("lmtp", "[[listener]] 1", path=str(path))])
     opened.close()
     assert not path.exists()
 
 
 def test_sockets_of_systemd_go_to_the_listeners_with_their_names(opened: list[Sockets]) -> None:
     given = [(name, socket.create_server(("127.0.0.1", 0))) for name in ("smtp", "submission", "smtp")]
-    opened.append(open_sockets([Place("submission", "listener 1"), Place("smtp", "listener 2")], given))
+    opened.append(open_sockets([Place("submission", "[[listener]] 1"), Place("smtp", "[[listener]] 2")], given))
     assert opened[0].groups == [[given[1][1]], [given[0][1], given[2][1]]]
 
 
 def test_a_listener_that_systemd_gave_nothing_binds_by_itself(opened: list[Sockets]) -> None:
     given = [("smtp", socket.create_server(("127.0.0.1", 0)))]
-    opened.append(open_sockets([Place("smtp", "listener 1"), Place("lmtp", "listener 2")], given))
+    opened.append(open_sockets([Place("smtp", "[[listener]] 1"), Place("lmtp", "[[listener]] 2")], given))
     assert opened[0].groups[1][0].getsockname()[1] > 0
 
 
@@ -76,7 +78,7 @@ def test_a_listener_that_systemd_gave_nothing_binds_by_itself(opened: list[Socke
 )
 def test_sockets_of_systemd_that_nobody_can_use_are_refused(kind: int, name: str, text: str) -> None:
     with socket.socket(socket.AF_INET, kind) as sock, pytest.raises(UsageError) as caught:
-        open_sockets([Place("smtp", "listener 1"), Place("lmtp", "listener 2")], [(name, sock)])
+        open_sockets([Place("smtp", "[[listener]] 1"), Place("lmtp", "[[listener]] 2")], [(name, sock)])
     assert text in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Whether mail can be kept in a place: tried, without leaving anything there."""
+"""``ehlo serve --check``: everything is looked at, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,134 @@ import errno
 import os
 import stat
 import tempfile
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, Final, Literal
 
 from ehlo.cli._receive import UsageError
+from ehlo.cli._serve.check_machine import (
+    check_certificate,
+    check_folder,
+    check_places,
+    check_queue,
+    check_readable,
+    check_secret,
+)
+from ehlo.cli._serve.check_network import check_hops, check_name
+from ehlo.cli._serve.findings import Finding
+from ehlo.cli._serve.front import load_filter
+from ehlo.cli._serve.listeners import served
+from ehlo.cli._serve.offers import Offers
+from ehlo.cli._serve.pass_on import pool_options
+from ehlo.cli._serve.privileges import Account, as_account
+from ehlo.cli._serve.routes import Way
+from ehlo.cli._serve.running import account_of, check_python, check_run, places_of
+from ehlo.cli._serve.settings import Settings
+from ehlo.cli._serve.site import Site
 
-__all__ = ["check_place"]
+__all__ = ["check_place", "look"]
+
+_OFFERS: Final = Offers(dsn=False, binarymime=False, smtputf8=False)
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Look at all that the settings name, on this machine and beyond.
+
+    Arguments:
+        settings: the file, read.
+
+    Example::
+
+        text, status = report(look(settings), as_json=False)
+    """
+    try:
+        check_run(settings)
+        account = account_of(settings)
+        check_python(account)
+    except UsageError as exc:
+        yield Finding("error", "run", str(exc))
+        account = None
+    else:
+        if settings.run.user is not None:
+            yield Finding("OK", "run", f"it will run as {settings.run.user}")
+    try:
+        load_filter(settings)
+        site = Site.open(settings)
+        served(site, _OFFERS)
+    except UsageError as exc:
+        yield Finding("error", "settings", str(exc))
+        ways: tuple[Way, ...] = ()
+    else:
+        ways = site.ways
+        kinds = ", ".join(way.kind for way in ways)
+        count = len(settings.listener)
+        text = f"{count} listener{'' if count == 1 else 's'}; routes: {kinds}; all their files were read"
+        yield Finding("OK", "settings", text)
+    yield from check_places(places_of(settings), settings.hostname)
+    yield from _certificate(settings, account)
+    yield from _files(settings, account)
+    yield from _stores(ways, account)
+    yield from _queue(settings, account)
+    yield from check_name(settings.hostname)
+    yield from check_hops([(way.where, pool_options(way, settings.hostname)) for way in ways if way.is_hop])
+
+
+def _certificate(settings: Settings, account: Account | None) -> Iterator[Finding]:
+    tls = settings.tls
+    if tls.certificate is None:
+        if any(one.protocol == "smtp" for one in settings.listener):
+            text = "without it no client can encrypt; get one, and name it in [tls]"
+            yield Finding("warning", "tls.certificate", text)
+        return
+    found = check_certificate("tls.certificate", tls.certificate, tls.key_file, settings.hostname)
+    yield found
+    if found.level == "error":
+        return
+    yield check_readable("tls.certificate", tls.certificate, account)
+    yield check_secret("tls.key", tls.key_file or tls.certificate, account)
+
+
+def _files(settings: Settings, account: Account | None) -> Iterator[Finding]:
+    secrets = [("auth.users", settings.auth.users), ("metrics.token_file", settings.metrics.token_file)]
+    secrets += [(f"{route.where}: password_file", route.password_file) for route in settings.route]
+    others = [("aliases.file", settings.aliases.file)]
+    others += [(f"{route.where}: recipients", route.recipients) for route in settings.route]
+    if settings.auth.from_.startswith("table:"):
+        others.append(("auth.from", settings.auth.from_[6:]))
+    for about, path in secrets:
+        if path is not None:
+            yield check_secret(about, path, account)
+    for about, path in others:
+        if path is not None:
+            yield check_readable(about, path, account)
+    for about, path in (("log.file", settings.log.file), ("rates.file", settings.rates.file)):
+        if path is not None:
+            yield check_folder(about, os.path.dirname(path), account)
+
+
+def _stores(ways: Sequence[Way], account: Account | None) -> Iterator[Finding]:
+    for way in ways:
+        if not way.is_store:
+            continue
+        if "{" in way.place:
+            yield check_folder(f"{way.where}: to", os.path.dirname(way.place.partition("{")[0] or "./"), account)
+            continue
+        kind: Any = way.kind
+        try:
+            as_account(account, partial(check_place, kind, way.place, follow_symlink=way.table.follow_symlink))
+        except UsageError as exc:
+            yield Finding("error", f"{way.where}: to", str(exc))
+        else:
+            yield Finding("OK", f"{way.where}: to", f"{way.place} can be written to")
+
+
+def _queue(settings: Settings, account: Account | None) -> Iterator[Finding]:
+    queue = settings.queue
+    if queue is not None and queue.path is not None:
+        yield check_folder("queue.path", queue.path, account)
+        yield check_queue("queue.path", queue.path, account)
+    elif queue is not None and queue.url is not None:
+        yield check_queue("queue.url", queue.url, account)
 
 
 def check_place(kind: Literal["maildir", "mbox"], path: str, *, follow_symlink: bool) -> None:
@@ -25,7 +148,7 @@ def check_place(kind: Literal["maildir", "mbox"], path: str, *, follow_symlink: 
         UsageError: mail cannot be kept there.
     """
     if os.path.islink(path) and not follow_symlink:
-        raise UsageError(f"{kind} {path}: is a symbolic link; set deliver.follow_symlink to allow it")
+        raise UsageError(f"{kind} {path}: is a symbolic link; set follow_symlink = true in its [[route]] to allow it")
     try:
         if kind == "mbox" and os.path.exists(path):
             _open_file(path)

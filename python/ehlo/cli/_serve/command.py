@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import ehlo
 from ehlo._server.listener import Listener as Server
-from ehlo.cli._log import lines_beside
-from ehlo.cli._receive import UsageError, cannot_listen, complain, say, seconds, size, totals
+from ehlo.cli._receive import UsageError, complain, count, say, seconds, size
 from ehlo.cli._receive import where as where_text
-from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module, run_job
-from ehlo.cli._serve.check import check_place
+from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module
+from ehlo.cli._serve.check import check_place, look
+from ehlo.cli._serve.findings import report
 from ehlo.cli._serve.front import in_front, load_filter
 from ehlo.cli._serve.gate import COMMAND, Gate, WayOut
-from ehlo.cli._serve.listeners import Served, served
+from ehlo.cli._serve.listeners import Served, new_config, served
 from ehlo.cli._serve.offers import Offers, ask_offers, offers_of
 from ehlo.cli._serve.pass_on import PassOn, pool_options
-from ehlo.cli._serve.routes import Way
+from ehlo.cli._serve.routes import Hop, Way
+from ehlo.cli._serve.running import Host, places_of, reload_site, run_site
 from ehlo.cli._serve.settings import PROTOCOLS, Settings, parse_address, read_file, read_settings, settings_help
 from ehlo.cli._serve.site import Site
-from ehlo.cli._serve.trail import Trail, open_trail
+from ehlo.cli._serve.sockets import error_of
 from ehlo.cli._user import print_line
 
 __all__ = ["add_parser"]
@@ -38,11 +39,12 @@ FILE is TOML. docs/serve.md explains it, with examples that can be copied. Its t
 {settings_help()}
 
 Relative paths start from the folder of the file. Options go before the file. SIGINT and SIGTERM drain: open
-transactions may end within the deadline; a second signal cuts them. SIGHUP reads again the files that are named:
-users, certificate, aliases, recipients, senders. The file of users is made by: ehlo user add FILE NAME. It is refused
-when others can read it. Where every user has keys for SCRAM (ehlo user add --scram), SCRAM is offered beside PLAIN and
-LOGIN.
-Exit status: 0, or 2 for wrong usage.
+transactions may end within the deadline; a second signal cuts them. SIGHUP reads FILE again, and all files that it
+names; what needs a new start is named in the log, and where something is wrong nothing changes. The file of users is
+made by: ehlo user add FILE NAME. It is refused when others can read it. Where every user has keys for SCRAM
+(ehlo user add --scram), SCRAM is offered beside PLAIN and LOGIN.
+Exit status: 0; 1 when --check found an error, or the workers died; 2 for wrong usage; 3 when open transactions were cut
+at the end.
 """
 
 
@@ -82,9 +84,15 @@ def add_parser(commands: Any) -> None:
     how.add_argument("--key", metavar="FILE", help="its key (default: in the file of the certificate)")
     how.add_argument("--users", metavar="FILE", help="who may submit; made by: ehlo user add FILE NAME")
     how.add_argument("--max-size", type=size, metavar="BYTES", help="of a message, 0: no limit (default: 33554432)")
+    runs = parser.add_argument_group("how it runs")
+    runs.add_argument("--user", metavar="NAME", help="become this user when all ports are bound")
+    runs.add_argument("--group", metavar="NAME", help="and this group (default: the user's)")
+    runs.add_argument("--as-root", action="store_true", default=None, help="run as root all the same")
+    runs.add_argument("--workers", type=count, metavar="N", help="processes that share the listeners (default: 1)")
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="to drain at the end (default: 10)")
     parser.add_argument("--quiet", action="store_true", default=None, help="no line for each message")
-    parser.add_argument("--check", action="store_true", help="look at the settings, listen to nothing, and end")
+    parser.add_argument("--check", action="store_true", help="look at everything, change nothing, and end")
+    parser.add_argument("--json", action="store_true", help="with --check: the findings as JSON")
     parser.add_argument(
         "--hash-password",
         metavar="NAME",
@@ -119,6 +127,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     put("tls", "key", path(arguments.key))
     put("auth", "users", path(arguments.users))
     put("limits", "max_size", arguments.max_size)
+    for name in ("user", "group", "as_root", "workers"):
+        put("run", name, getattr(arguments, name))
     way = _way(arguments, here)
     if way is not None:
         values["route"] = [way]
@@ -158,14 +168,16 @@ def _way(arguments: argparse.Namespace, here: str) -> dict[str, Any] | None:
 
 
 class _ServeJob(Job):
-    def __init__(self, site: Site, trail: Trail) -> None:
+    def __init__(self, site: Site, host: Host) -> None:
         super().__init__(site.settings.loop, site.settings.deadline)
         self._site = site
-        self._trail = trail
-        self._servers: Sequence[Server[Any]] = ()
+        self._host = host
+        self._trail = host.trail
         self._filter = load_filter(site.settings)
-        self._served: list[Served] = []
+        self._servers: Sequence[Server[Any]] = ()
+        self._offered = Offers(dsn=False, binarymime=False, smtputf8=False)
         self.reload = self._reload
+        self.beat = host.beat
 
     @contextlib.asynccontextmanager
     async def open(self, tools: Tools) -> AsyncIterator[list[Wanted]]:
@@ -176,19 +188,26 @@ class _ServeJob(Job):
             gate = Gate(site, out, self._trail, authenticator)
             await self._show(out, stack)
             handler = in_front(self._filter, gate)
-            self._served = served(site, await self._offers(tools))
-            yield [(handler, one.options(site)) for one in self._served]
+            self._offered = await self._offers(tools)
+            groups = self._host.sockets.groups
+            yield [(handler, one.options(site, socks)) for one, socks in zip(self._served(), groups, strict=True)]
+
+    def _served(self) -> list[Served]:
+        """The listeners. Workers share the number of connections."""
+        found = served(self._site, self._offered)
+        if self._host.workers == 1:
+            return found
+        return [replace(one, limits=_share(one.limits, self._host.workers)) for one in found]
 
     async def _out(self, tools: Tools, stack: contextlib.AsyncExitStack) -> WayOut:
         """The queue, or pools of connections to the next hops; open as long as the stack is."""
         site = self._site
-        pools: dict[Way, Any] = {}
-        for way in site.ways:
-            if way.is_hop and (site.settings.queue is None or way.table.ask):
-                options = pool_options(way, site.settings.hostname)
-                pool = tools.adapter.Pool(max_connections=way.table.connections, **options)
-                stack.callback(pool.abort)  # what a transaction still has when the deadline is over
-                pools[way] = await stack.enter_async_context(pool)
+        pools: dict[Hop, Any] = {}
+        for hop, way in site.hops.items():
+            options = pool_options(way, site.settings.hostname)
+            pool = tools.adapter.Pool(max_connections=way.table.connections, **options)
+            stack.callback(pool.abort)  # what a transaction still has when the deadline is over
+            pools[hop] = await stack.enter_async_context(pool)
         if site.settings.queue is None:
             return PassOn(pools, tools.in_thread, self._trail)
         from ehlo.cli._serve.into_queue import open_out  # it needs the packages of ehlo[mta]
@@ -229,31 +248,29 @@ class _ServeJob(Job):
         complain(f"{COMMAND}: {line}")
 
     def cannot_listen(self, number: int, exc: OSError) -> UsageError:
-        listener = self._site.settings.listener[number]
-        address = listener.address
-        option, _, _ = listener.where.partition(" ")
-        port = option if option.startswith("--") else f"the port of {listener.where}"
-        return cannot_listen(exc, address.host, address.port, address.path, (listener.where, port, listener.where))
+        return error_of(places_of(self._site.settings)[number], exc)
 
     def ready(self, servers: Sequence[Server[Any]]) -> None:
         self._servers = servers
-        for one, server in zip(self._served, servers, strict=True):
-            listener = one.listener
-            if listener.mode is not None and listener.path is not None:
-                os.chmod(listener.path, listener.mode)
-            for address in server.addresses:
-                text = f"{COMMAND}: listening on {where_text(address)} ({one.words})"
-                told = [*address] if isinstance(address, tuple) else [address]
-                self._trail.say(text, "listening", address=told, protocol=listener.protocol)
+        self._host.started()
+
+    def stopping(self) -> None:
+        self._host.stopping()
 
     def _reload(self) -> None:
+        self._host.reloading()
         self._trail.reopen()
-        try:
-            self._site.reload()
-        except UsageError as exc:
-            complain(f"{COMMAND}: nothing was changed: {exc}")
-        else:
-            self._trail.say(f"{COMMAND}: read certificate, users, aliases, recipients and senders again", "reloaded")
+        line, good = reload_site(self._site, self._host.again)
+        if good:
+            for one, server in zip(self._served(), self._servers, strict=True):
+                server.reconfigure(new_config(server.config, one.config), one.limits)
+        self._host.reloaded(line, good)
+
+
+def _share(limits: ehlo.Limits, workers: int) -> ehlo.Limits:
+    """The part of one worker: together they have as many connections as one process would."""
+    most = limits.max_connections
+    return limits if most is None else replace(limits, max_connections=-(-most // workers))
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -287,15 +304,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.scram:
         raise UsageError("--scram goes with --hash-password NAME")
-    site = Site.open(_settings(arguments))
-    _check(site)
+    if arguments.json and not arguments.check:
+        raise UsageError("--json goes with --check")
+    settings = _settings(arguments)
     if arguments.check:
-        load_filter(site.settings)
-        ways = ", ".join(way.kind for way in site.ways)
-        count = len(site.settings.listener)
-        say(f"{COMMAND}: the settings are good: {count} listener{'s' if count != 1 else ''}, {ways}")
-        return 0
-    with lines_beside(), open_trail(site.settings) as trail:
-        total = run_job(_ServeJob(site, trail))
-        trail.say(totals(COMMAND, total), "stopped", **dataclasses.asdict(total))
-    return 0
+        text, status = report(look(settings), arguments.json)
+        say(text)
+        return status
+    site = Site.open(settings)
+    return run_site(site, lambda: _settings(arguments), _make_job)
+
+
+def _make_job(site: Site, host: Host) -> Job:
+    _check(site)
+    return _ServeJob(site, host)

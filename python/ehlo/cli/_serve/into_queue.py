@@ -14,7 +14,7 @@ import dns.resolver
 import ehlo
 import ehlo.mta
 from ehlo.cli._receive import new_ident
-from ehlo.cli._serve.routes import Way, domain_key, find_way
+from ehlo.cli._serve.routes import Hop, Way, domain_key, find_way
 from ehlo.cli._serve.settings import parse_address
 from ehlo.cli._serve.site import Site, Target
 from ehlo.cli._serve.trail import Trail
@@ -119,7 +119,7 @@ class IntoQueue:
 
 @asynccontextmanager
 async def open_out(
-    site: Site, pools: dict[Way, Any], clock: Callable[[], float], trail: Trail
+    site: Site, pools: dict[Hop, Any], clock: Callable[[], float], trail: Trail
 ) -> AsyncIterator[IntoQueue]:
     """Open the queue of [queue], and deliver as long as it is open.
 
@@ -132,7 +132,7 @@ async def open_out(
     """
 
     async def verify(way: Way, recipient: ehlo.Recipient) -> ehlo.Reply:
-        async with pools[way].transaction("", eight_bit=False) as transaction:
+        async with pools[way.hop].transaction("", eight_bit=False) as transaction:
             reply: ehlo.Reply = await transaction.rcpt(recipient)
             return reply
 
@@ -161,6 +161,8 @@ def queue_route(site: Site) -> Callable[[ehlo.Recipient], ehlo.mta.Route]:
         if way is None:  # a notification of ours: its recipient is anywhere
             return ehlo.mta.Mx()
         if way not in made:
+            for old in made.keys() - set(site.ways):  # they were read again
+                del made[old]
             made[way] = _route_of(way)
         return made[way]
 

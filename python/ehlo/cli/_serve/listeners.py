@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
 import ehlo
 from ehlo.cli._serve.offers import Offers
-from ehlo.cli._serve.settings import Listener, adapter_limits, engine_limits, smtp_options
+from ehlo.cli._serve.settings import ENGINE_LIMITS, Listener, adapter_limits, engine_limits, smtp_options
 from ehlo.cli._serve.site import Site
 
-__all__ = ["Served", "served"]
+__all__ = ["Served", "new_config", "served"]
 
 _XCLIENT: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 _XFORWARD: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
@@ -30,17 +31,14 @@ class Served:
     config: ehlo.ServerConfig
     limits: ehlo.Limits
 
-    def options(self, site: Site) -> dict[str, Any]:
+    def options(self, site: Site, sockets: list[socket.socket]) -> dict[str, Any]:
         """What ``serve`` is called with."""
-        listener, address = self.listener, self.listener.address
         return {
-            "host": address.host,
-            "port": address.port,
-            "path": address.path,
+            "sockets": sockets,
             "config": self.config,
             "limits": self.limits,
             "tls": site.tls if self.config.tls != "off" else None,
-            "trusted": listener.trusted,
+            "trusted": self.listener.trusted,
         }
 
     @property
@@ -63,6 +61,11 @@ def served(site: Site, offers: Offers) -> list[Served]:
         UsageError: one makes no sense.
     """
     return [_served(listener, site, offers) for listener in site.settings.listener]
+
+
+def new_config(present: ehlo.ServerConfig, fresh: ehlo.ServerConfig) -> ehlo.ServerConfig:
+    """The config of a server with the limits of a config that was read later."""
+    return present.replace(**{name: getattr(fresh, name) for name in ENGINE_LIMITS.values()})
 
 
 def _served(listener: Listener, site: Site, offers: Offers) -> Served:

@@ -21,7 +21,7 @@ from typing import Any, Final
 import ehlo
 from ehlo.cli._log import ERROR, WARNING
 from ehlo.cli._receive import TIMERS, new_ident, received_by
-from ehlo.cli._serve.routes import Way
+from ehlo.cli._serve.routes import Hop, Way
 from ehlo.cli._serve.site import Target
 from ehlo.cli._serve.trail import Trail, path_words, reply_words
 from ehlo.store import Maildir, Mbox, Store, failure_reply
@@ -124,7 +124,7 @@ class PassOn:
         trail: is told of each recipient.
     """
 
-    def __init__(self, pools: dict[Way, Any], in_thread: Callable[..., Awaitable[Any]], trail: Trail) -> None:
+    def __init__(self, pools: dict[Hop, Any], in_thread: Callable[..., Awaitable[Any]], trail: Trail) -> None:
         self._pools = pools
         self._in_thread = in_thread
         self._trail = trail
@@ -204,7 +204,7 @@ class PassOn:
         try:
             if leg.transaction is None:
                 leg.transaction = await leg.stack.enter_async_context(
-                    self._pools[leg.way].transaction(
+                    self._pools[leg.way.hop].transaction(
                         _onward(sender),
                         size=sender.size,
                         eight_bit=False if sender.body == "7BIT" else None,

@@ -81,8 +81,8 @@ def needs_account(user: str | None, run_as_root: bool) -> str | None:
     if os.name != "posix" or os.geteuid() != 0 or user is not None or run_as_root:
         return None
     return (
-        'it would run as root; name the user to run as: user = "ehlo" at the top of the file, or --user ehlo '
-        "(to run as root all the same: --run-as-root)"
+        'it would run as root; name the user to run as: [run] with user = "ehlo", or --user ehlo '
+        "(as root all the same: as_root = true in [run], or --as-root)"
     )
 
 

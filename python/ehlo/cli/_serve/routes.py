@@ -13,9 +13,12 @@ from ehlo.cli._serve import settings as tables
 from ehlo.cli._serve.settings import Address, Settings, parse_address
 from ehlo.store import expand
 
-__all__ = ["Kind", "Way", "check_routes", "domain_key", "find_way", "read_ways"]
+__all__ = ["Hop", "Kind", "Way", "check_routes", "domain_key", "find_way", "read_ways"]
 
 Kind: TypeAlias = Literal["maildir", "mbox", "lmtp", "smtp", "mx", "discard", "hold", "fail"]
+
+Hop: TypeAlias = tuple[object, ...]
+"""A next hop, so that two of them can be compared."""
 
 _WITH_PLACE: Final = ("maildir", "mbox", "lmtp", "smtp", "fail")
 _ALONE: Final = ("mx", "discard", "hold")
@@ -83,6 +86,13 @@ class Way:
     def is_hop(self) -> bool:
         """Whether mail goes on to another server that the route names."""
         return self.kind in _HOPS
+
+    @property
+    def hop(self) -> Hop:
+        """The next hop, and all that a pool of connections to it is made of."""
+        auth = self.auth
+        secret = None if auth is None else (self.table.user, auth.password)
+        return (self.kind, str(self.address), self.table.tls, secret, self.table.connections)
 
     @property
     def is_open(self) -> bool:

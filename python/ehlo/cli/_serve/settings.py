@@ -295,7 +295,8 @@ class Run:
 
     user: str | None = key(TEXT, None, "become this user when all ports are bound")
     group: str | None = key(TEXT, None, "and this group (default: the user's)")
-    workers: int = key(COUNT, 1, "processes")
+    as_root: bool = key(FLAG, False, "run as root all the same")
+    workers: int = key(COUNT, 1, "processes that share the listeners; with [queue] only with url")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +308,7 @@ class Listener:
     port: int | None = key(PORT, None, "25, 587, 465 or 24 by default; 0: any free one")
     path: str | None = key(PATH, None, "a Unix socket instead")
     mode: int | None = key(MODE, None, "who may connect to the Unix socket, like 660")
+    name: str | None = key(TEXT, None, "FileDescriptorName of its sockets from systemd (default: the protocol)")
     require_tls: bool | None = key(FLAG, None, "take no mail without TLS; not for a public port 25")
     trusted: tuple[str, ...] = key(_NETWORKS, (), "networks that may say who the client is, by these:")
     proxy: bool = key(FLAG, False, "the PROXY header")

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import ehlo
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.aliases import Aliases
-from ehlo.cli._serve.routes import Way, check_routes, domain_key, find_way, read_ways
+from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_way, read_ways
 from ehlo.cli._serve.settings import Settings
 from ehlo.cli._serve.users import read_users, reload_users
 
 __all__ = ["RefusedError", "Site", "Target"]
 
+# Tables and keys that count at the start only.
+_FIXED: Final = (
+    "hostname",
+    "loop",
+    "deadline",
+    "quiet",
+    "queue",
+    "smtp",
+    "handler",
+    "log",
+    "metrics",
+    "rates",
+    "networks",
+    "run",
+    "listener",
+)
 _NO_ROUTE: Final = ehlo.Reply(550, "5.7.1", "No mail for that domain here")
 _NO_USER: Final = ehlo.Reply(550, "5.1.1", "No such user here")
 _NOT_YOURS: Final = ehlo.Reply(550, "5.7.1", "This sender address is not yours")
@@ -78,24 +94,50 @@ class Site:
         site._load()
         return site
 
-    def reload(self) -> None:
-        """Read all of it again; where something is wrong, nothing changes.
+    def reload(self, settings: Settings) -> list[str]:
+        """Take over the settings, and read all files that they name again; where something is wrong, nothing changes.
+
+        Arguments:
+            settings: the file, read again.
+
+        Returns:
+            The tables that changed and that need a new start.
 
         Raises:
             UsageError: something is wrong.
         """
-        fresh = Site(self.settings)
+        old = self.settings
+        fixed = {name: getattr(old, name) for name in _FIXED}
+        left = [name for name in _FIXED if getattr(settings, name) != getattr(old, name)]
+        left += [
+            f"auth.{name}" for name in ("users", "in_clear") if getattr(settings.auth, name) != getattr(old.auth, name)
+        ]
+        auth, tls = replace(settings.auth, users=old.auth.users, in_clear=old.auth.in_clear), settings.tls
+        if (tls.certificate is None) != (self.tls is None):
+            left.append("tls")
+            tls = old.tls
+        fresh = Site(replace(settings, auth=auth, tls=tls, **fixed))
         fresh._load()
+        new_hops = fresh.hops.keys() - self.hops.keys()
+        if new_hops:
+            where = next(way.where for hop, way in fresh.hops.items() if hop in new_hops)
+            raise settings.error(where, "goes to a new next hop, and that needs a new start")
         if self.tls is not None:
             # A certificate and a key that do not fit would leave the one in use half changed: first try them elsewhere.
-            tls_context(self.settings)
-        if self.users is not None and self.settings.auth.users is not None:
-            reload_users(self.users, self.settings.auth.users, self.mechanisms)
+            tls_context(fresh.settings)
+        if self.users is not None and auth.users is not None:
+            reload_users(self.users, auth.users, self.mechanisms)
         if self.tls is not None:
-            load_certificate(self.tls, self.settings)
+            load_certificate(self.tls, fresh.settings)
+        self.settings, self.ways = fresh.settings, fresh.ways
         self.aliases, self.senders = fresh.aliases, fresh.senders
-        for old, new in zip(self.ways, fresh.ways, strict=True):
-            old.recipients = new.recipients
+        return left
+
+    @property
+    def hops(self) -> dict[Hop, Way]:
+        """The next hops that are asked while the client waits."""
+        has_queue = self.settings.queue is not None
+        return {way.hop: way for way in self.ways if way.is_hop and (way.table.ask or not has_queue)}
 
     def _load(self) -> None:
         settings = self.settings

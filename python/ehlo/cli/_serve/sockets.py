@@ -24,7 +24,7 @@ class Place:
 
     Attributes:
         name: how systemd may call its sockets.
-        where: how the settings call it, for an error: ``--smtp ADDRESS`` or ``listener NUMBER``.
+        where: how the settings call it, for an error: ``--smtp ADDRESS`` or ``[[listener]] NUMBER``.
         host, port: its address, or
         path: that of a Unix socket, with the mode of its file; ``None``: as the umask has it.
 
@@ -139,6 +139,5 @@ def error_of(place: Place, exc: OSError) -> UsageError:
 
         raise error_of(place, exc)
     """
-    option, _, given = place.where.partition(" ")
-    port = option if option.startswith("--") else f"the port of [[{option}]] {given}"
+    port = place.where.partition(" ")[0] if place.where.startswith("--") else f"the port of {place.where}"
     return cannot_listen(exc, place.host, place.port, place.path, (place.where, port, place.where))

@@ -155,6 +155,9 @@ class Trail:
         for name in _LOGGERS:
             logger = logging.getLogger(name)
             self._before.append((logger, logger.level, logger.propagate))
+            for other in list(logger.handlers):
+                if isinstance(other, _Listener):  # of the process that this one was forked from
+                    logger.removeHandler(other)
             logger.addHandler(self._listener)
             logger.setLevel(logging.WARNING if self._quiet and self.watch is None else logging.INFO)
             logger.propagate = False

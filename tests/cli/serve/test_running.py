@@ -1,0 +1,316 @@
+"""``ehlo serve`` as a service: its user, systemd, workers, and settings that are read again."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from test_serve import AS_ROOT, LOOPS, Serve, line_of, write_users
+
+import ehlo
+from ehlo.cli._receive import UsageError
+from ehlo.cli._serve.privileges import find_account
+from ehlo.cli._serve.running import check_python, places_of
+from ehlo.cli._serve.settings import read_settings
+
+root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
+ENV = {"PYTHONWARNINGS": "ignore"}
+FOR_ALL = {**os.environ, **ENV, "PYTHONPATH": str(Path(ehlo.__file__).parents[1])}
+DISCARD = """
+hostname = "mx.example"
+[[route]]
+domains = ["d.example"]
+to = "discard"
+[[listener]]
+port = 0
+"""
+
+
+def command(*arguments: str, python: str = sys.executable) -> list[str]:
+    return [python, "-m", "ehlo", "serve", *arguments]
+
+
+def python_of_everybody() -> str:
+    """A Python that every user can read; without one the test is skipped."""
+    for python in (sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"):
+        if Path(python).exists():
+            code = "import os; os.setuid(65534); import ehlo, asyncio, concurrent.futures.thread"
+            done = subprocess.run([python, "-c", code], env=FOR_ALL, capture_output=True, check=False, timeout=60)
+            if done.returncode == 0:
+                return python
+    pytest.skip("no Python here can be read by every user")
+
+
+@contextmanager
+def serving(
+    *arguments: str, count: int = 1, env: Mapping[str, str] | None = None, python: str = sys.executable
+) -> Iterator[Serve]:
+    process = subprocess.Popen(
+        command(*arguments, python=python),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ENV, **(env or {})},
+    )
+    try:
+        yield Serve(process, count)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def refused(*arguments: str) -> str:
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=60, env={**os.environ, **ENV}, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def write(folder: Path, text: str, name: str = "serve.toml") -> str:
+    file = folder / name
+    file.write_text(text)
+    return str(file)
+
+
+def send(port: int, recipient: str = "c@d.example") -> None:
+    with smtplib.SMTP("127.0.0.1", port, "c.example", timeout=20) as client:
+        client.sendmail("a@b.example", [recipient], "Subject: x\r\n\r\nx\r\n")
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+# ---- the user ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can look into; those of pytest are for its own user."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@root
+def test_root_is_refused_unless_told(tmp_path: Path) -> None:
+    assert '[run] with user = "ehlo"' in refused(write(tmp_path, DISCARD))
+
+
+@root
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+@pytest.mark.parametrize(("workers", "port"), [(1, 998), (2, 999)])
+def test_the_ports_are_bound_as_root_and_mail_is_taken_as_the_user(open_folder: Path, workers: int, port: int) -> None:
+    nobody, python = pwd.getpwnam("nobody"), python_of_everybody()
+    (open_folder / "mail").mkdir()
+    os.chown(open_folder / "mail", nobody.pw_uid, nobody.pw_gid)
+    secret = open_folder / "users"
+    write_users(secret, line_of("jane"))
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            pytest.skip(f"port {port} is taken")
+    settings = f"""
+    hostname = "mx.example"
+    auth.users = "users"
+    run.user = "nobody"
+    run.workers = {workers}
+    [[route]]
+    domains = ["d.example"]
+    to = "maildir:mail/{{local_part}}"
+    [[listener]]
+    port = {port}
+    """
+    with serving(write(open_folder, settings), python=python, env=FOR_ALL) as server:
+        status = status_of(server.process.pid)
+        assert status["Uid"].split() == [str(nobody.pw_uid)] * 4
+        assert status["Gid"].split() == [str(nobody.pw_gid)] * 4
+        assert "0" not in status["Groups"].split()
+        send(port)
+        [message] = (open_folder / "mail" / "c" / "new").iterdir()
+        assert message.stat().st_uid == nobody.pw_uid
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        assert "nothing was changed: users " in server.process.stderr.readline()
+        server.stop()
+
+
+@root
+def test_a_place_that_the_user_cannot_write_to_is_an_error_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "mail").mkdir(mode=0o700)
+    settings = 'run.user = "nobody"\n' + DISCARD.replace("discard", "maildir:mail")
+    done = subprocess.run(
+        command(write(tmp_path, settings), python=python_of_everybody()),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=FOR_ALL,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "cannot be written to" in done.stderr
+
+
+@root
+def test_a_python_that_the_user_cannot_read_is_an_error_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["ehlo.cli._serve.running"], "_PYTHON", ("/root",))
+    with pytest.raises(UsageError, match="nobody cannot read"):
+        check_python(find_account("nobody"))
+
+
+# ---- systemd -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def manager(folder: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """A service manager's socket, and the variable that names it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(folder / "notify"))
+        sock.settimeout(60)
+        yield sock, {"NOTIFY_SOCKET": str(folder / "notify")}
+
+
+def heard(sock: socket.socket, word: bytes) -> bytes:
+    while not (said := sock.recv(4096)).startswith(word):
+        pass
+    return said
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_service_manager_is_told_of_each_step(tmp_path: Path, loop: str, workers: str) -> None:
+    with manager(tmp_path) as (sock, env):
+        env["WATCHDOG_USEC"] = "400000"
+        file = write(tmp_path, DISCARD)
+        with serving(*AS_ROOT, "--loop", loop, "--workers", workers, file, env=env) as server:
+            assert heard(sock, b"READY=1") == b"READY=1\nSTATUS=1 listening"
+            heard(sock, b"WATCHDOG=1")
+            server.process.send_signal(signal.SIGHUP)
+            assert b"MONOTONIC_USEC=" in heard(sock, b"RELOADING=1")
+            heard(sock, b"READY=1")
+            server.process.send_signal(signal.SIGTERM)
+            heard(sock, b"STOPPING=1")
+            assert server.process.wait(30) == 0
+
+
+ACTIVATE = """
+import os, socket, sys
+names = sys.argv[1].split(":")
+socks = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+for number, sock in enumerate(socks, 3):
+    os.dup2(sock.fileno(), 100 + number)
+for number, sock in enumerate(socks, 3):
+    os.dup2(100 + number, number, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(names)), LISTEN_FDNAMES=sys.argv[1])
+os.execv(sys.executable, [sys.executable, "-m", "ehlo", "serve", *sys.argv[2:]])
+"""
+
+
+def test_sockets_of_systemd_are_used(tmp_path: Path) -> None:
+    file = write(tmp_path, DISCARD + '[[listener]]\nname = "inside"\nport = 1\n')
+    process = subprocess.Popen(
+        [sys.executable, "-c", ACTIVATE, "inside:smtp", *AS_ROOT, file],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ENV},
+    )
+    try:
+        server = Serve(process, 2)
+        for port in server.ports:
+            send(port)
+        server.stop()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# ---- workers -------------------------------------------------------------------------------------
+
+
+def test_workers_serve_and_their_messages_are_added(tmp_path: Path) -> None:
+    with serving(*AS_ROOT, "--workers", "2", write(tmp_path, DISCARD)) as server:
+        for _ in range(4):
+            send(server.ports[0])
+        lines, errors = server.stop()
+    assert errors == ""
+    assert "ehlo serve: received 4 messages" in lines[-1]
+
+
+def test_workers_with_a_queue_in_a_folder_are_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, 'queue.path = "spool"\nrun.workers = 2\n' + DISCARD.replace("discard", "hold"))
+    assert 'write url = "postgresql://' in refused(*AS_ROOT, file)
+
+
+# ---- settings that are read again ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_file_is_read_again(tmp_path: Path, loop: str, workers: str) -> None:
+    file = write(tmp_path, DISCARD)
+    with serving(*AS_ROOT, "--loop", loop, "--workers", workers, file) as server:
+        port = server.ports[0]
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            send(port, "c@new.example")
+        more = DISCARD.replace('"d.example"', '"d.example", "new.example"')
+        write(tmp_path, more + "mode = 5\n[limits]\nmax_size = 5\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        assert "nothing was changed" in server.process.stderr.readline()
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            send(port, "c@new.example")
+        write(tmp_path, more.replace("port = 0", "port = 1") + "[limits]\nmax_size = 5000\n")
+        server.process.send_signal(signal.SIGHUP)
+        line = ""
+        while "read the settings again" not in line:
+            line = server.line()
+        assert line.endswith("; these need a new start: listener\n")
+        for _ in range(100):  # each worker reads by itself
+            try:
+                send(port, "c@new.example")
+                break
+            except smtplib.SMTPRecipientsRefused:
+                continue
+        with smtplib.SMTP("127.0.0.1", port, "c.example", timeout=20) as client:
+            client.ehlo()
+            assert client.esmtp_features["size"] == "5000"
+        server.stop()
+
+
+def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
+    file = write(tmp_path, DISCARD)
+    with serving(*AS_ROOT, file) as server:
+        write(tmp_path, DISCARD.replace("discard", "lmtp:127.0.0.1:1"))
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        assert "goes to a new next hop, and that needs a new start" in server.process.stderr.readline()
+        send(server.ports[0])
+        server.stop()
+
+
+def test_the_name_of_a_listener_is_its_protocol_unless_it_has_one() -> None:
+    listeners = [
+        {"port": 2525},
+        {"port": 2526, "name": "inside"},
+        {"protocol": "lmtp", "path": "/run/x", "mode": "660"},
+    ]
+    settings = read_settings({"listener": listeners, "route": [{"to": "discard"}]}, "/")
+    places = places_of(settings)
+    assert [place.name for place in places] == ["smtp", "inside", "lmtp"]
+    assert places[2].mode == 0o660
