@@ -159,7 +159,10 @@ def _add_compare(tools: Any) -> None:
     )
     parser.set_defaults(run=_run_compare)
     parser.add_argument(
-        "--parts", type=_words, metavar="LIST", help="of servers, clients, stall and idle (default: all)"
+        "--parts",
+        type=_words,
+        metavar="LIST",
+        help="of servers, clients, stall, idle and queue (default: all but queue)",
     )
     parser.add_argument("--servers", type=_words, metavar="LIST", help="which (default: all that are found but bare-…)")
     parser.add_argument("--clients", type=_words, metavar="LIST", help="which (default: all that are found but bare-…)")
@@ -212,7 +215,7 @@ def _run_compare(arguments: argparse.Namespace) -> int:
                 raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)} that are here")
     full = ComparePlan()
     plan = ComparePlan(
-        parts=arguments.parts or PARTS,
+        parts=arguments.parts or full.parts,
         servers=arguments.servers,
         clients=arguments.clients,
         sizes=arguments.sizes or (full.sizes if arguments.full else (1024, 102400)),

@@ -258,6 +258,8 @@ def compare_lines(report: dict[str, Any]) -> list[str]:
                 ratios = {}
             beside = "  ".join(f"{ratio:.3f}x {peer}" for peer, ratio in ratios.items() if not peer.endswith("-uvloop"))
             beside += "".join(f"  {more:+.1f} us on {base}" for base, more in costs.get("adds_us", {}).items())
+            if name in cell.get("rate_ratios", {}):
+                beside += f"  {cell['rate_ratios'][name]:.2f}x the rate of postfix"
             lines.append(f"  {name:20} {costs['median_cpu_us']:10.1f} us a message  {spread:14}{rate:22}  {beside}")
     if report.get("stall"):
         lines += ["", "ten large messages at once: the longest stall of the loop"]

@@ -26,6 +26,8 @@ __all__ = ["Delivery"]
 # Seconds between two looks at the spool where nothing else calls for one.
 _LOOK: Final = 30.0
 _CLAIM: Final = 500
+# While a route is dead, claims have one part of the time, and new mail so many.
+_YIELD: Final = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -160,12 +162,15 @@ class Delivery:
             self._wake = self._make_event()
             room = min(_CLAIM, self._limits.active - self.active)
             claimed: list[tuple[Message, list[Recipient]]] = []
+            spent = 0.0
             try:
                 if self._is_news:
                     await self._learn_suspensions()
                     self._is_news = False
+                began = self._clock.monotonic()
                 if room > 0:
                     claimed = await self._spool.claim(self._clock.time(), room)
+                spent = self._clock.monotonic() - began
             except OSError as exc:  # what is queued waits
                 log.error(LogLine("spool-failed", error=exc))
             for message, recipients in claimed:
@@ -178,6 +183,9 @@ class Delivery:
                     self._open(channel)
                 elif (channel.next_message or channel.next_connection) and len(channel):
                     self._pump(channel)
+            if claimed and spent and any(channel.suspended_until for channel in list(self.channels.values())):
+                # What is due for a dead route goes back to the spool. It must not keep the storage from new mail.
+                await self._clock.wait(self._make_event(), min(1.0, _YIELD * spent))
             if len(claimed) < room or room <= 0:
                 seconds = await self._seconds(now)
                 self._planned = self._clock.time() + seconds

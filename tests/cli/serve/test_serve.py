@@ -21,6 +21,7 @@ import pytest
 
 import ehlo
 import ehlo.cli
+from ehlo.cli._engine import engine_options
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.listeners import Served, served
 from ehlo.cli._serve.offers import Offers
@@ -588,6 +589,29 @@ def test_limits() -> None:
     config = one.config
     assert (one.limits.max_connections, one.limits.handler_seconds) == (5, None)
     assert (config.max_message_size, config.command_timeout, config.max_recipients) == (None, 1.5, 100)
+
+
+def test_c5_every_option_of_the_engine() -> None:
+    defaults = {name: value for name, value in engine_options().items() if value is not None}
+    (one,) = ready(BASE | {"smtp": {name: _toml(value) for name, value in defaults.items()}}, "/")
+    assert one.config.bare_newlines == "reject"
+    smtp = {"lenient": ["bare_paths"], "unknown_parameters": "ignore", "max_junk": 0, "bare_newlines": "normalize"}
+    listeners = [{"port": 0}, {"port": 0, "smtp": {"lenient": [], "max_junk": 7}}]
+    one, two = ready(BASE | {"smtp": smtp, "listener": listeners}, "/")
+    assert (one.config.lenient, one.config.max_junk) == ({"bare_paths"}, None)
+    assert (two.config.lenient, two.config.max_junk, two.config.bare_newlines) == (frozenset(), 7, "normalize")
+
+
+def _toml(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_the_help_has_every_table_and_key(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ehlo.cli.main(["serve", "--help"])
+    said = capsys.readouterr().out
+    for word in ("[queue]", "[[route]]", "[smtp]", "recipient_field:", "lenient", "from: who may send there"):
+        assert word in said
 
 
 # ---- usage ---------------------------------------------------------------------------------------

@@ -35,13 +35,15 @@ from ehlo.bench._compare.peers import (
     speaks_tls,
     versions,
 )
+from ehlo.bench._compare.queues import measure, relays_here
 from ehlo.bench._compare.steps import Steps
 from ehlo.bench._contents import contents
 from ehlo.bench._machine import SCHEMA, machine
 
 __all__ = ["MODES", "PARTS", "ComparePlan", "compare"]
 
-PARTS: Final = ("servers", "clients", "stall", "idle")
+PARTS: Final = ("servers", "clients", "stall", "idle", "queue")
+_DEFAULT: Final = PARTS[:4]
 MODES: Final = ("lock-step", "pipelined", "TLS", "new connection", "new TLS connection")
 _OF_THE_SMALLEST: Final = ("new connection", "new TLS connection")  # a connection costs the same whatever it carries
 _LEAST: Final = 20  # messages of one measurement
@@ -54,7 +56,8 @@ class ComparePlan:
     """What to compare, and how long.
 
     Arguments:
-        parts: of "servers", "clients", "stall" (ten large messages at once) and "idle" (memory of idle connections).
+        parts: of "servers", "clients", "stall" (ten large messages at once) "idle" (memory of idle connections)
+            and "queue" (ehlo.mta beside Postfix); all but "queue" by default.
         servers, clients: which; ``None`` for all that are here but the bare ones.
         sizes: octets of a message.
         modes: of "lock-step", "pipelined" and "TLS" (lock-step; clients: by STARTTLS), and for the smallest size "new
@@ -68,7 +71,7 @@ class ComparePlan:
         report = compare(ComparePlan(parts=("servers",), sizes=(1024,), rounds=3))
     """
 
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = _DEFAULT
     servers: tuple[str, ...] | None = None
     clients: tuple[str, ...] | None = None
     sizes: tuple[int, ...] = (1024, 10240, 102400, 10485760)
@@ -120,8 +123,18 @@ class Cell:
                 pairs = [(a, b) for a, b in zip(self.cpu[ours], self.cpu[theirs], strict=True) if a and b]
                 if pairs:
                     ratios.setdefault(ours, {})[theirs] = round(statistics.median(a / b for a, b in pairs), 4)
+        faster: dict[str, float] = {}
+        if self.part == "queue" and "postfix" in peers:
+            for name in peers:
+                rated = [(a, b) for a, b in zip(self.rate[name], self.rate["postfix"], strict=True) if a and b]
+                if rated and name != "postfix":
+                    faster[name] = round(statistics.median(a / b for a, b in rated), 3)
         place: dict[str, Any] = {"part": self.part, "size": self.size, "mode": self.mode}
-        return place | {"connections": self.connections, "peers": peers, "ratios": ratios}
+        return (
+            place
+            | {"connections": self.connections, "peers": peers, "ratios": ratios}
+            | ({"rate_ratios": faster} if faster else {})
+        )
 
 
 def _processors() -> tuple[set[int] | None, set[int] | None]:
@@ -188,6 +201,8 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
                     warnings.append(str(exc))
             if "servers" in plan.parts:
                 _compare_servers(plan, servers, certificate, cells, ours, others, steps, warnings)
+            if "queue" in plan.parts:
+                _compare_queues(plan, cells, ours, others, steps, warnings)
             if "clients" in plan.parts:
                 _compare_clients(plan, clients, certificate, cells, ours, others, steps, warnings)
         if "stall" in plan.parts:
@@ -211,6 +226,8 @@ def _steps_of(plan: ComparePlan, servers: Sequence[str], clients: Sequence[str],
     if "clients" in plan.parts:
         over_tls = [name for name in clients if "TLS" in plan.modes and speaks_tls(name) and not is_bare(name)]
         total += plan.rounds * len(plan.sizes) * (len(clients) + len(over_tls))
+    if "queue" in plan.parts:
+        total += plan.rounds * len(relays_here()) * len(plan.sizes)
     return total + len(_stalling(alike)) * ("stall" in plan.parts) + len(alike) * ("idle" in plan.parts)
 
 
@@ -286,6 +303,39 @@ def _compare_servers(
                         f"round {turn + 1}/{plan.rounds}  server {name:16} {cell.size:9} octets {cell.mode:18} "
                         f"{cost:9.1f} us of CPU a message  {load['rate']['messages']:9.0f} messages/s"
                     )
+
+
+def _compare_queues(
+    plan: ComparePlan,
+    cells: list[Cell],
+    ours: set[int] | None,
+    others: set[int] | None,
+    steps: Steps,
+    warnings: list[str],
+) -> None:
+    names = relays_here()
+    wanted = [Cell("queue", size, "accept and relay", plan.connections) for size in plan.sizes]
+    cells += wanted
+    counts: dict[tuple[str, int], int] = {}
+    for turn in range(plan.rounds):
+        for cell in wanted:
+            for name in _order(names, turn):
+                messages = counts.get((name, cell.size), 10 * max(_LEAST, plan.connections))
+                try:
+                    done = measure(
+                        name, messages=messages, size=cell.size, connections=plan.connections, ours=ours, others=others
+                    )
+                except (OSError, subprocess.SubprocessError) as exc:
+                    warnings.append(f"{name}, {cell.size} octets: {exc}")
+                    cell.put(name, None, None)
+                    steps.skipped()
+                    continue
+                counts[name, cell.size] = _worth(done.rate, plan.seconds, 10 * max(_LEAST, plan.connections))
+                cell.put(name, done.cpu, done.rate)
+                steps.done(
+                    f"round {turn + 1}/{plan.rounds}  queue {name:16} {cell.size:9} octets "
+                    f"{done.cpu:9.1f} us of CPU a message  {done.rate:9.0f} messages/s"
+                )
 
 
 def _compare_clients(

@@ -220,6 +220,7 @@ def _compare(report: dict[str, Any]) -> str:
     for part, title, references in (
         ("servers", "Servers: CPU a message", ("smtp-sink", "aiosmtpd")),
         ("clients", "Clients: CPU a message", ("smtp-source", "smtplib")),
+        ("queue", "Queues: CPU a message, accepted and relayed", ("postfix",)),
     ):
         cells = [cell for cell in report["cells"] if cell["part"] == part and cell["peers"]]
         if cells:

@@ -53,8 +53,8 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "serve",
         help="receive mail as a server that is deployed: MX, submission, delivery agent",
-        description="Receive mail by SMTP, submission and LMTP, with TLS and users, and keep it or pass it on. What is "
-        "served says a file, or options, or both.",
+        description="Receive mail by SMTP, submission and LMTP, with TLS and users, and deliver it. A file says how, "
+        "or options, or both.",
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final, TypeVar
@@ -40,6 +41,7 @@ __all__ = [
     "keys_of",
     "one_of",
     "read_table",
+    "wrapped",
 ]
 
 T = TypeVar("T")
@@ -191,9 +193,14 @@ def help_of(table: type, name: str) -> list[str]:
     lines = [f"  {name}"] if name else []
     for name_in_file, one in keys_of(table).items():
         default = one.default
-        shown = "" if default is None or default == () else f" (default: {_shown(default)})"
-        lines.append(f"    {name_in_file}: {one.metadata['help']}{shown}")
+        shown = "" if default in (None, (), "") else f" (default: {_shown(default)})"
+        lines.append(wrapped(f"{name_in_file}: {one.metadata['help']}{shown}"))
     return lines
+
+
+def wrapped(text: str) -> str:
+    """One entry of the help, in lines that a terminal shows."""
+    return textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="      ")
 
 
 def _shown(value: Any) -> str:

@@ -127,7 +127,10 @@ class Way:
             return True
         if session.peer is None:
             return False
-        address = ipaddress.ip_address(session.peer[0].partition("%")[0])
+        try:
+            address = ipaddress.ip_address(session.peer[0].partition("%")[0])
+        except ValueError:  # XCLIENT may name a client without an address
+            return False
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self.networks)
 

@@ -36,6 +36,7 @@ from ehlo.cli._serve.keys import (
     keys_of,
     one_of,
     read_table,
+    wrapped,
 )
 
 __all__ = [
@@ -200,7 +201,9 @@ class Route:
     recipients: str | None = key(PATH, None, "file of the addresses that exist, one a line; SIGHUP reads it again")
     ask: bool = key(FLAG, False, "ask the next hop at RCPT whether the recipient exists")
     tls: str | None = key(
-        one_of("off", "opportunistic", "required", "verified", "implicit"), None, "TLS to the next hop"
+        one_of("off", "opportunistic", "required", "verified", "implicit"),
+        None,
+        "TLS to the next hop: off, opportunistic, required, verified or implicit",
     )
     user: str | None = key(TEXT, None, "log in to the next hop as this user")
     password_file: str | None = key(PATH, None, "file with the password, in its first line")
@@ -536,5 +539,5 @@ def settings_help() -> str:
     lines = help_of(Top, "")
     for name, table in {**_TABLES, **_LISTS}.items():
         lines += help_of(table, f"[[{name}]]" if name in _LISTS else f"[{name}]")
-    lines += ["  [smtp]", f"    every option of the engine: {', '.join(engine_options())}"]
+    lines += ["  [smtp]", wrapped(f"every option of the engine: {', '.join(engine_options())}")]
     return "\n".join(lines)

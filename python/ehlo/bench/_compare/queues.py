@@ -1,0 +1,289 @@
+"""Queues beside Postfix: mail is accepted, made durable, relayed, and forgotten durably.
+
+Each relay has one processor; the load and the sink have another one. A figure is messages a second from the first
+submission to the last delivery, and the CPU of all processes of the relay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ehlo.bench._compare.peers import pin
+
+__all__ = ["RELAYS", "Relayed", "measure", "relays_here"]
+
+RELAYS: Final = ("postfix", "ehlo-sqlite", "ehlo-postgres")
+
+_PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+_PATIENCE: Final = 60.0
+_PROGRAMS: Final = "ehlo.bench._compare.relay_programs"
+_SERVICES: Final = """\
+postlog unix-dgram n - n - 1 postlogd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+proxymap unix - - n - - proxymap
+tlsmgr unix - - n 1000? 1 tlsmgr
+"""
+_MAIN: Final = """\
+compatibility_level=3.6
+queue_directory={folder}/spool
+data_directory={folder}/data
+myhostname=mx.example
+mydestination=
+relayhost=[127.0.0.1]:{sink}
+inet_interfaces=127.0.0.1
+inet_protocols=ipv4
+mynetworks=127.0.0.0/8
+smtpd_recipient_restrictions=permit_mynetworks,reject
+alias_maps=
+local_recipient_maps=
+smtp_tls_security_level=none
+smtpd_tls_security_level=none
+smtputf8_enable=no
+maillog_file={folder}/log
+maillog_file_prefixes={folder}
+smtpd_client_connection_count_limit=0
+default_process_limit=100
+disable_dns_lookups=yes
+"""
+
+
+def relays_here() -> list[str]:
+    """Those whose programs are here, in the order of :data:`RELAYS`.
+
+    Example::
+
+        relays_here()  # ["postfix", "ehlo-sqlite"]
+    """
+    is_root = os.geteuid() == 0
+    here = {
+        "postfix": is_root and _program("postfix") is not None,
+        "ehlo-sqlite": _has("anyio"),
+        "ehlo-postgres": _has("anyio") and _has("psycopg") and _postgres() is not None and (not is_root or _setpriv()),
+    }
+    return [name for name in RELAYS if here[name]]
+
+
+def _has(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=_PATH)
+
+
+def _setpriv() -> bool:
+    return _program("setpriv") is not None
+
+
+def _postgres() -> Path | None:
+    """The folder of PostgreSQL's programs."""
+    found = shutil.which("postgres")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((one for one in folders if (one / "initdb").exists()), None)
+
+
+class Relayed:
+    """What one measurement gave.
+
+    Attributes:
+        rate: messages a second.
+        cpu: microseconds of CPU a message.
+    """
+
+    def __init__(self, rate: float, cpu: float) -> None:
+        self.rate = rate
+        self.cpu = cpu
+
+
+def measure(
+    name: str, *, messages: int, size: int, connections: int, ours: set[int] | None, others: set[int] | None
+) -> Relayed:
+    """Start a relay on an empty queue, warm it up, and send through it.
+
+    Raises:
+        OSError: it does not start, or does not deliver in time.
+
+    Example::
+
+        measure("ehlo-sqlite", messages=1000, size=4096, connections=20, ours={0}, others={1}).rate
+    """
+    with tempfile.TemporaryDirectory(prefix="ehlo-relay-") as text, contextlib.ExitStack() as stack:
+        folder = Path(text)
+        folder.chmod(0o755)
+        count = folder / "count"
+        sink = stack.enter_context(_python(folder / "sink.log", others, "sink", str(count)))[0]
+        port, roots = stack.enter_context(_relay(name, folder, sink, ours))
+        _send(port, min(100, messages), size, connections, others)
+        _wait(count, min(100, messages))
+        before, spent, began = _delivered(count), _cpu(roots), time.monotonic()
+        _send(port, messages, size, connections, others)
+        _wait(count, before + messages)
+        seconds = time.monotonic() - began
+        return Relayed(messages / seconds, (_cpu(roots) - spent) / messages * 1e6)
+
+
+def _delivered(count: Path) -> int:
+    return int(count.read_bytes() or b"0")
+
+
+def _wait(count: Path, number: int) -> None:
+    end = time.monotonic() + _PATIENCE
+    while _delivered(count) < number:
+        if time.monotonic() > end:
+            raise OSError(f"{number - _delivered(count)} messages were not delivered in {_PATIENCE:.0f} s")
+        time.sleep(0.005)
+
+
+def _send(port: int, messages: int, size: int, connections: int, cpus: set[int] | None) -> None:
+    command = [sys.executable, "-m", "ehlo", "bench", "load", f"127.0.0.1:{port}", "--no-phases", "--no-pipelining"]
+    command += ["-c", str(min(connections, messages)), "-m", str(messages), "-s", str(size)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, preexec_fn=pin(cpus))
+
+
+@contextlib.contextmanager
+def _python(log: Path, cpus: set[int] | None, *arguments: str) -> Iterator[tuple[int, int]]:
+    """One of our programs; gives its port and its process id."""
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", _PROGRAMS, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            preexec_fn=pin(cpus),
+        )
+        try:
+            assert process.stdout is not None
+            words = process.stdout.readline().split()
+            if not words:
+                raise OSError(f"{arguments[0]} did not start: {log.read_text(errors='replace')[-300:]}")
+            yield int(words[-1]), process.pid
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@contextlib.contextmanager
+def _relay(name: str, folder: Path, sink: int, cpus: set[int] | None) -> Iterator[tuple[int, list[int]]]:
+    """A relay; gives its port, and the processes whose trees make it up."""
+    with contextlib.ExitStack() as stack:
+        if name == "postfix":
+            yield stack.enter_context(_started_postfix(folder, sink, cpus))
+            return
+        roots = []
+        where = str(folder / "spool")
+        if name == "ehlo-postgres":
+            where, server = stack.enter_context(_started_postgres(cpus))
+            roots.append(server)
+        port, relay = stack.enter_context(_python(folder / "relay.log", cpus, "relay", where, str(sink)))
+        yield port, [relay, *roots]
+
+
+@contextlib.contextmanager
+def _started_postfix(folder: Path, sink: int, cpus: set[int] | None) -> Iterator[tuple[int, list[int]]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for part in ("etc", "spool", "data"):
+        (folder / part).mkdir()
+    shutil.chown(folder / "data", "postfix")
+    (folder / "etc/main.cf").write_text(_MAIN.format(folder=folder, sink=sink))
+    (folder / "etc/master.cf").write_text(f"127.0.0.1:{port} inet n - n - - smtpd\n{_SERVICES}")
+
+    def run(verb: str) -> None:
+        command = [_program("postfix") or "postfix", "-c", str(folder / "etc"), verb]
+        subprocess.run(command, capture_output=True, preexec_fn=pin(cpus), timeout=60, check=False)
+
+    run("start")
+    try:
+        _await(port)
+        yield port, [int((folder / "spool/pid/master.pid").read_text())]
+    finally:
+        run("stop")
+
+
+@contextlib.contextmanager
+def _started_postgres(cpus: set[int] | None) -> Iterator[tuple[str, int]]:
+    """A server of its own on a Unix socket; gives its URL and its process id. It refuses to run as root."""
+    programs = _postgres()
+    if programs is None:
+        raise OSError("PostgreSQL is not installed")
+    with tempfile.TemporaryDirectory(prefix="ehlo-pg-") as folder:
+        prefix: list[Any] = []
+        if os.geteuid() == 0:
+            prefix = [_program("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
+            os.chmod(folder, 0o755)
+            os.chown(folder, 65534, 65534)
+        data = f"{folder}/data"
+        made = [*prefix, programs / "initdb", "-D", data, "-U", "ehlo", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(made, check=True, capture_output=True, cwd=folder)
+        server = subprocess.Popen(
+            [*prefix, programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="],
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            preexec_fn=pin(cpus),
+        )
+        try:
+            end = time.monotonic() + 30
+            ready = [str(programs / "pg_isready"), "-q", "-h", folder]
+            while subprocess.run(ready, check=False).returncode:
+                if time.monotonic() > end:
+                    raise OSError("PostgreSQL did not start")
+                time.sleep(0.05)
+            yield f"postgresql://ehlo@/postgres?host={folder}", server.pid
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait()
+
+
+def _await(port: int) -> None:
+    end = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def _cpu(roots: list[int]) -> float:
+    """Seconds of CPU of processes and of all that they started, the ended ones included."""
+    children: dict[int, list[int]] = {}
+    spent: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            children.setdefault(int(fields[1]), []).append(pid)
+            spent[pid] = sum(map(int, fields[11:15]))
+    total, left = 0, list(roots)
+    while left:
+        pid = left.pop()
+        total += spent.get(pid, 0)
+        left += children.get(pid, [])
+    return total / os.sysconf("SC_CLK_TCK")
