@@ -23,6 +23,7 @@ from ehlo._core import (
     Postmaster,
     Proxy,
     Rcpt,
+    Refused,
     Reset,
     StartTls,
     Vrfy,
@@ -37,7 +38,9 @@ ReversePath: TypeAlias = Address | NullPath
 ForwardPath: TypeAlias = Address | Postmaster
 """What RCPT names (RFC 5321 4.1.1.3)."""
 
-Decision: TypeAlias = Literal["connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset"]
+Decision: TypeAlias = Literal[
+    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "refused"
+]
 """What a program may ask to decide."""
 
 BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
@@ -61,6 +64,7 @@ ServerEvent: TypeAlias = (
     | Vrfy
     | Expn
     | Etrn
+    | Refused
     | Reset
     | Disconnect
 )

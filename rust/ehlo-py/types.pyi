@@ -167,6 +167,12 @@ class Expn:
 class Etrn:
     argument: str
 
+class Refused:
+    command: str | None
+    argument: str
+    envelope: Envelope | None
+    reply: Reply
+
 class Reset: ...
 
 class Disconnect:
@@ -190,6 +196,7 @@ _ServerEvent: TypeAlias = (
     | Vrfy
     | Expn
     | Etrn
+    | Refused
     | Reset
     | Disconnect
 )
@@ -231,7 +238,9 @@ class ClientAttributes:
     unavailable: frozenset[str]
     temporarily_unavailable: frozenset[str]
 
-_Decision: TypeAlias = Literal["connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset"]
+_Decision: TypeAlias = Literal[
+    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "refused"
+]
 _BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 
 class ServerConfig:
@@ -263,6 +272,7 @@ class ServerConnection:
     tls: bool
     identity: str | None
     auth_failures: int
+    refusals: dict[Literal["connect", "auth", "mail", "rcpt", "content", "other"], int]
     trusted: bool
     @trusted.setter
     def trusted(self, trusted: bool, /) -> None: ...

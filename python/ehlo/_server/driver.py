@@ -34,6 +34,7 @@ from ehlo._core import (
     Proxy,
     ProxyHeader,
     Rcpt,
+    Refused,
     Reply,
     Reset,
     ServerConnection,
@@ -294,6 +295,9 @@ class ServerDriver(Authentication):
     def _etrn(self, event: Etrn) -> Call | None:
         return self._decide(self._plan.on_etrn, self.session, event.argument)
 
+    def _refused(self, event: Refused) -> Call | None:
+        return self._notify(self._plan.on_refused, self.session, event)
+
     def _reset(self, event: Reset) -> Call | None:
         return self._notify(self._plan.on_reset, self.session)
 
@@ -545,6 +549,7 @@ _DISPATCH: Final[dict[type, Callable[[ServerDriver, Any], Call | None]]] = {
     Vrfy: ServerDriver._vrfy,
     Expn: ServerDriver._expn,
     Etrn: ServerDriver._etrn,
+    Refused: ServerDriver._refused,
     Reset: ServerDriver._reset,
     Disconnect: ServerDriver._disconnect,
 }

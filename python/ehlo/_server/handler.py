@@ -12,6 +12,7 @@ from ehlo._core import (
     Envelope,
     Hello,
     Recipient,
+    Refused,
     Sender,
 )
 from ehlo._errors import LocalProtocolError
@@ -186,6 +187,17 @@ class Handler:
         """
         return None
 
+    def on_refused(self, session: Session, refused: Refused) -> Result:
+        """A reply 4yz or 5yz went out: this handler's own or the engine's (RFC 5321 4.2.1). Whatever is returned is
+        ignored. For AUTH, ``session.mechanism`` and ``session.attempted`` say who tried.
+
+        Example::
+
+            def on_refused(self, session, refused):
+                log.info("%s %s: %s", session.peer, refused.command, refused.reply)
+        """
+        return None
+
     def on_disconnect(self, session: Session, reason: str) -> Result:
         """The session is over; the last call. ``reason`` as in :class:`ehlo.Disconnect`. What is returned is ignored.
 
@@ -210,6 +222,7 @@ _DECISIONS: tuple[tuple[str, Decision], ...] = (
     ("on_expn", "expn"),
     ("on_etrn", "etrn"),
     ("on_reset", "reset"),
+    ("on_refused", "refused"),
 )
 
 
@@ -245,6 +258,7 @@ class HandlerPlan:
     on_expn: Method
     on_etrn: Method
     on_reset: Method
+    on_refused: Method
     on_disconnect: Method
     hostname: str = field(default="localhost", init=False)
     complete: Callable[[bytes], bytes] | None = field(default=None, init=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ehlo._core import ClientAttributes, Message, ProxyHeader, Reply, ServerConnection
 from ehlo._errors import EhloError
@@ -47,6 +47,9 @@ class Session:
 
     Attributes:
         hostname: the name this server gives itself.
+        attempted: the name that the client gave in its last AUTH, accepted or not: it may be anything; ``None`` without
+            one.
+        mechanism: the SASL mechanism of the client's last AUTH, accepted or not; ``None`` without one.
         tls: the TLS layer as the adapter has it (an :class:`ssl.SSLObject`, usually); ``None`` in the clear.
 
     Example::
@@ -55,7 +58,17 @@ class Session:
             if session.peer and session.peer[0] in BLOCKED: return "550 5.7.1 not from there"
     """
 
-    __slots__ = ("_conn", "_local", "_message", "_peer", "_state", "hostname", "tls")
+    __slots__ = (
+        "_conn",
+        "_local",
+        "_message",
+        "_peer",
+        "_state",
+        "attempted",
+        "hostname",
+        "mechanism",
+        "tls",
+    )
 
     def __init__(
         self,
@@ -71,6 +84,8 @@ class Session:
         self._local = local
         self.hostname: str = hostname
         self.tls: object = None
+        self.attempted: str | None = None
+        self.mechanism: str | None = None
 
     @property
     def peer(self) -> tuple[str, int] | None:
@@ -150,6 +165,11 @@ class Session:
     def errors(self) -> int:
         """The client's errors so far."""
         return self._conn.errors
+
+    @property
+    def refusals(self) -> dict[Literal["connect", "auth", "mail", "rcpt", "content", "other"], int]:
+        """Replies 4yz and 5yz so far, by the command that they answer: "connect" is in place of the greeting."""
+        return self._conn.refusals
 
     @property
     def commands(self) -> int:

@@ -24,6 +24,7 @@ from ehlo._server.session import Session
 from ehlo._server.trace_fields import count_received, received
 from ehlo._tls import cipher_suite
 from ehlo._types import path_text
+from ehlo.cli._log import console_writer, escaped, is_stuck
 from ehlo.store import Maildir, Mbox, Store, failure_reply
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "file_mode",
     "first_line",
     "host_name",
+    "new_ident",
     "open_store",
     "port",
     "printable",
@@ -195,13 +197,19 @@ class StoreHandler(Handler):
             log.exception("the line about a message could not be written")
 
 
-def received_by(session: Session, envelope: Envelope, now: datetime) -> bytes:
+def new_ident() -> str:
+    """An id for a message that no queue gives one."""
+    return secrets.token_hex(8)
+
+
+def received_by(session: Session, envelope: Envelope, now: datetime, ident: str | None = None) -> bytes:
     """Received for a message, with all that the session knows (RFC 5321 4.4, RFC 8314 7.4, RFC 6710 4.1). A relay adds
     this and nothing else.
 
     Arguments:
         session, envelope: how it came.
         now: when it was received, with its offset from UTC.
+        ident: of the message; ``None``: any new one.
 
     Example::
 
@@ -214,7 +222,7 @@ def received_by(session: Session, envelope: Envelope, now: datetime) -> bytes:
         hello=None if hello is None else hello[1],
         peer=None if session.peer is None else session.peer[0],
         protocol=session.protocol,
-        ident=secrets.token_hex(8),
+        ident=new_ident() if ident is None else ident,
         recipients=[recipient.path for recipient in envelope.recipients],
         smtputf8=envelope.smtputf8,
         tls=cipher_suite(session.tls),
@@ -239,29 +247,33 @@ def open_store(kind: Literal["maildir", "mbox"], path: str, option: str, **setti
 
 
 def printable(text: str) -> str:
-    """``text`` for a terminal or a log: what is not printable is escaped, and so are backslash and space."""
-    return "".join(
-        "\\x20" if char == " " else char if char.isprintable() and char != "\\" else ascii(char)[1:-1] for char in text
-    )
+    """``text`` as one word of a line that is split at blanks: what is not printable is escaped, and so are backslash
+    and space."""
+    return escaped(text.replace("\\", "\\\\")).replace(" ", "\\x20")
 
 
 def printable_line(text: str) -> str:
-    """The same for a whole line: backslashes and spaces stay."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    """``text`` on one line of a terminal or a log: what is not printable is escaped, and blanks stay."""
+    return escaped(text)
 
 
 def say(line: str) -> None:
     """A line on standard output. It is lost when it cannot be written: that is no reason to refuse mail."""
-    _write(sys.stdout, line)
+    _write("stdout", line)
 
 
 def complain(line: str) -> None:
     """A line on standard error. It is lost when it cannot be written, as with :func:`say`."""
-    _write(sys.stderr, line)
+    _write("stderr", line)
 
 
-def _write(stream: TextIO | None, line: str) -> None:
-    if stream is None:  # it was closed before we began
+def _write(name: Literal["stdout", "stderr"], line: str) -> None:
+    writer = console_writer(name)
+    if writer is not None:
+        writer.write(line)
+        return
+    stream: TextIO | None = getattr(sys, name)
+    if stream is None or is_stuck(name):  # it was closed before we began, or its reader stands still
         return
     encoding = stream.encoding or "ascii"
     try:

@@ -88,7 +88,7 @@ mod _core {
     #[pymodule_export]
     use super::server::event::{
         Auth, AuthResponse, Chunk, Connect, ContentAborted, ContentStart, Data, Disconnect, Etrn, Expn, Hello, Mail,
-        Message, Proxy, Rcpt, Reset, StartTls, Vrfy, Xclient,
+        Message, Proxy, Rcpt, Refused, Reset, StartTls, Vrfy, Xclient,
     };
     #[pymodule_export]
     use super::values::address::{Address, NullPath, Postmaster};

@@ -59,6 +59,7 @@ pub fn all_decisions() -> Decisions {
         expn: true,
         etrn: true,
         reset: true,
+        refused: true,
     }
 }
 
@@ -125,6 +126,7 @@ fn is_decision(event: &ServerEvent<Vec<u8>>) -> bool {
     !matches!(
         event,
         ServerEvent::Reset
+            | ServerEvent::Refused { .. }
             | ServerEvent::Disconnect(_)
             | ServerEvent::Chunk(_)
             | ServerEvent::ContentStart(_)

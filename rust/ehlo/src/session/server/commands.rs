@@ -37,12 +37,17 @@ impl<C: Content> ServerConnection<C> {
             return;
         }
         let basic = matches!(self.learnt.hello, Some((Verb::Helo, _)));
+        let keep = self.settings().decisions.refused;
         match parse_command(line, self.config.options(!basic, self.tls.is_some())) {
             Ok(command) => {
+                self.refused.begin(line, command.verb(), keep);
                 let state = mem::replace(&mut self.state, State::Closed);
                 self.state = self.on_command(state, command);
             }
-            Err(error) => self.on_bad_command(&error),
+            Err(error) => {
+                self.refused.begin(line, error.verb, keep);
+                self.on_bad_command(&error);
+            }
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Decisions {
     pub etrn: bool,
     /// Not a decision but a notice: a transaction was dropped.
     pub reset: bool,
+    /// Not a decision but a notice: a reply 4yz or 5yz went out.
+    pub refused: bool,
 }
 
 /// What becomes of the content's octets.
@@ -102,8 +104,8 @@ macro_rules! server_settings {
         lmtp: bool = [false];
         /// The decisions that the program takes: any of "connect", "hello", "mail",
         /// "rcpt", "data", "message", "vrfy", "expn" and "etrn". The engine takes all others
-        /// itself, without an event. "reset" is no decision: it asks for a notice when a
-        /// transaction was dropped.
+        /// itself, without an event. Two are no decisions, but ask for notices: "reset" when a
+        /// transaction was dropped, "refused" when a reply 4yz or 5yz went out.
         decisions: Decisions = [words("['message']", Decisions { message: true, ..Decisions::default() })];
         /// The way of content: "collect" hands it over as a whole with the message,
         /// "stream" hands it over as it comes, "discard" counts it and drops it.

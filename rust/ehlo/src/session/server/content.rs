@@ -174,6 +174,7 @@ impl<C: Content> ServerConnection<C> {
         let Incoming { transaction, content, refusal, .. } = *incoming;
         let replies = self.replies_due(&transaction);
         if let Some(refusal) = refusal {
+            self.about = Some(transaction.envelope);
             for _ in 0..replies {
                 self.say_refusal(&refusal);
             }

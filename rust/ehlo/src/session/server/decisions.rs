@@ -13,7 +13,7 @@ use crate::syntax::reply::Reply;
 
 impl<C: Content> ServerConnection<C> {
     pub(super) fn answer(&mut self, reply: Option<&Reply>) -> Result<(), ServerMisuse> {
-        if !self.events.is_empty() {
+        if self.is_asking() {
             return Err(ServerMisuse::NoDecision);
         }
         let State::Deciding(decision) = &self.state else { return Err(ServerMisuse::NoDecision) };
@@ -119,7 +119,11 @@ impl<C: Content> ServerConnection<C> {
                 self.fail_chunk(State::InTransaction(transaction), size, last, answer)
             }
             (Decision::Message { transaction, answered }, reply) => {
-                for _ in answered..self.replies_due(&transaction) {
+                let replies = answered..self.replies_due(&transaction);
+                if !yes {
+                    self.about = Some(transaction.envelope);
+                }
+                for _ in replies {
                     self.say_or(OK, reply);
                     self.count_message(yes);
                 }

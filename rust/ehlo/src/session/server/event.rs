@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::session::envelope::{Envelope, Recipient, Sender};
 use crate::syntax::command::{Secret, Verb};
+use crate::syntax::reply::Reply;
 use crate::syntax::xattr::Attributes;
 use crate::wire::content::ContentFlags;
 use crate::wire::proxy::ProxyHeader;
@@ -67,6 +68,17 @@ pub enum ServerEvent<C> {
     Proxy(Arc<ProxyHeader>),
     /// *Decision.* RCPT.
     Rcpt(Arc<Recipient>),
+    /// A reply 4yz or 5yz went out, whoever decided it. For [`super::Decisions::refused`] only.
+    Refused {
+        /// The command that it answers; `None` for a line that is no command, and for the connection itself.
+        verb: Option<Verb>,
+        /// The argument of the command, where it cannot hold a secret. After AUTH, the mechanism alone.
+        argument: String,
+        /// The transaction, if one was open. In LMTP, after content: the recipient that was refused.
+        envelope: Option<Envelope>,
+        /// The reply.
+        reply: Reply,
+    },
     /// A transaction was dropped by RSET or a new EHLO.
     Reset,
     /// *Decision.* STARTTLS (RFC 3207 4). Accept, send the output, do the handshake, then say

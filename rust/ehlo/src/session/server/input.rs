@@ -130,6 +130,7 @@ impl<C: Content> ServerConnection<C> {
                         Scan::TooLong { consumed } => {
                             used += consumed;
                             self.counts.commands += 1;
+                            self.refused.begin(b"", None, false);
                             self.wrong(LINE_TOO_LONG);
                         }
                         Scan::Partial { discard } => {
@@ -146,13 +147,13 @@ impl<C: Content> ServerConnection<C> {
 
     /// End the session if the last step asked for it.
     pub(super) fn settle(&mut self) {
+        self.tell_refused();
         if let Some(reason) = self.ending.take() {
             self.finish(reason);
         } else if matches!(self.state, State::Authenticating | State::Idle | State::Refused(_))
             && let Some(reply) = self.leaving.take()
         {
-            self.say_reply(&reply);
-            self.ending = None;
+            reply.or_generic_enhanced().write(&mut self.output);
             self.finish(ServerDisconnect::Shutdown);
         }
     }

@@ -13,6 +13,7 @@
 //! | `decisions.rs` | what an answer of the program does |
 //! | `content.rs` | content by DATA and by BDAT |
 //! | `state.rs`, `transaction.rs` | the state of a session, and the open transaction |
+//! | `refused.rs` | counts and events of refusals |
 //! | `replies.rs` | texts of replies, and counts that end a session |
 //! | `config.rs`, `event.rs`, `misuse.rs` | settings, events, errors of the program |
 
@@ -23,6 +24,7 @@ mod decisions;
 pub mod event;
 mod input;
 mod misuse;
+mod refused;
 mod replies;
 mod state;
 mod transaction;
@@ -40,9 +42,12 @@ pub use self::config::{
 pub use self::content::Content;
 pub use self::event::{Abort, ServerDisconnect, ServerEvent};
 pub use self::misuse::ServerMisuse;
+pub use self::refused::RefusalCounts;
+use self::refused::Refused;
 use self::replies::{AUTHENTICATED, INJECTED, TLS_TOO_WEAK};
 use self::state::{Counts, Decision, Learnt, Purpose, Refusal, State};
 use self::transaction::Transaction;
+use crate::session::envelope::Envelope;
 use crate::syntax::command::Verb;
 use crate::syntax::reply::Reply;
 use crate::syntax::status::EnhancedCode;
@@ -103,6 +108,9 @@ pub struct ServerConnection<C: Content = Vec<u8>> {
     leaving: Option<Reply>,
     eof: bool,
     counts: Counts,
+    refused: Refused,
+    /// The transaction that the next refusal is about, where the state has it no more.
+    about: Option<Envelope>,
 }
 
 impl<C: Content> ServerConnection<C> {
@@ -124,6 +132,8 @@ impl<C: Content> ServerConnection<C> {
             leaving: None,
             eof: false,
             counts: Counts::default(),
+            refused: Refused::default(),
+            about: None,
             config,
         };
         connection.state = if connection.settings().proxy { State::Proxy } else { connection.begin() };
@@ -193,7 +203,7 @@ impl<C: Content> ServerConnection<C> {
         } else {
             "Timeout"
         };
-        self.say_closing("421 4.4.2", text);
+        self.write_closing("421 4.4.2", text);
         self.finish(ServerDisconnect::Timeout);
     }
 
@@ -227,7 +237,7 @@ impl<C: Content> ServerConnection<C> {
             return Err(ServerMisuse::NoDecision);
         };
         let expected = transaction.envelope.recipients.len() - answered;
-        if !self.events.is_empty() {
+        if self.is_asking() {
             return Err(ServerMisuse::NoDecision);
         }
         if replies.len() > expected {
@@ -236,7 +246,11 @@ impl<C: Content> ServerConnection<C> {
         if let Some(wrong) = replies.iter().find(|reply| reply.code() / 100 == 3) {
             return Err(ServerMisuse::WrongClass { expected: "2yz, 4yz or 5yz", code: wrong.code() });
         }
-        for reply in replies {
+        let first = *answered;
+        let envelope = transaction.envelope.clone();
+        for (reply, recipient) in replies.iter().zip(&envelope.recipients[first..]) {
+            self.about =
+                Some(Envelope { sender: Arc::clone(&envelope.sender), recipients: vec![Arc::clone(recipient)] });
             self.say_reply(reply);
             self.count_message(reply.code() < 300);
         }
@@ -273,7 +287,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn expect_auth(&self) -> Result<(), ServerMisuse> {
         match &self.state {
-            State::Deciding(_) if !self.events.is_empty() => Err(ServerMisuse::NoDecision),
+            State::Deciding(_) if self.is_asking() => Err(ServerMisuse::NoDecision),
             State::Deciding(Decision::Auth) => Ok(()),
             State::Deciding(_) => Err(ServerMisuse::NotAuth),
             _ => Err(ServerMisuse::NoDecision),

@@ -61,11 +61,18 @@ const UNDECLARED_8BIT: &str = "554 5.6.1 8-bit content without BODY=8BITMIME\r\n
 
 impl<C: Content> ServerConnection<C> {
     pub(super) fn say(&mut self, line: &str) {
+        self.note_line(line);
         self.output.extend_from_slice(line.as_bytes());
     }
 
     /// A reply that closes begins with our name (RFC 5321 4.2: 421, 221).
     pub(super) fn say_closing(&mut self, status: &str, text: &str) {
+        self.note_line(&format!("{status} {text}"));
+        self.write_closing(status, text);
+    }
+
+    /// The same where no command is answered: it is no refusal.
+    pub(super) fn write_closing(&mut self, status: &str, text: &str) {
         let Self { config, output, .. } = self;
         push(output, &[status, " ", &config.settings().hostname, " ", text, "\r\n"]);
     }
@@ -79,12 +86,14 @@ impl<C: Content> ServerConnection<C> {
 
     /// The program's reply, with the enhanced code that RFC 2034 4 asks for.
     pub(super) fn say_reply(&mut self, reply: &Reply) {
+        self.note_reply(reply);
         reply.clone().or_generic_enhanced().write(&mut self.output);
         self.close_after(reply);
     }
 
     /// A reply to the connection or to EHLO: no enhanced code there (RFC 2034 4).
     pub(super) fn say_plain(&mut self, reply: &Reply) {
+        self.note_reply(reply);
         reply.clone().without_enhanced().write(&mut self.output);
         self.close_after(reply);
     }
