@@ -180,6 +180,12 @@ class Expn:
 class Etrn:
     argument: str
 
+class Refused:
+    command: str | None
+    argument: str
+    envelope: Envelope | None
+    reply: Reply
+
 class Reset: ...
 
 class Disconnect:
@@ -207,6 +213,7 @@ _ServerEvent: TypeAlias = (
     | Vrfy
     | Expn
     | Etrn
+    | Refused
     | Reset
     | Disconnect
 )
@@ -249,7 +256,19 @@ class ClientAttributes:
     temporarily_unavailable: frozenset[str]
 
 _Decision: TypeAlias = Literal[
-    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "command", "refusal"
+    "connect",
+    "hello",
+    "mail",
+    "rcpt",
+    "data",
+    "message",
+    "vrfy",
+    "expn",
+    "etrn",
+    "reset",
+    "command",
+    "refusal",
+    "refused",
 ]
 _BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 
@@ -283,6 +302,7 @@ class ServerConnection:
     tls: bool
     identity: str | None
     auth_failures: int
+    refusals: dict[Literal["connect", "auth", "mail", "rcpt", "content", "other"], int]
     trusted: bool
     @trusted.setter
     def trusted(self, trusted: bool, /) -> None: ...

@@ -22,6 +22,7 @@ from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.privileges import find_account
 from ehlo.cli._serve.running import check_python, places_of
 from ehlo.cli._serve.settings import read_settings
+from programs import wait_until
 
 root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
 ENV = {"PYTHONWARNINGS": "ignore"}
@@ -250,6 +251,36 @@ def test_workers_serve_and_their_messages_are_added(tmp_path: Path) -> None:
         lines, errors = server.stop()
     assert errors == ""
     assert "ehlo serve: received 4 messages" in lines[-1]
+
+
+@pytest.mark.slow
+def test_workers_share_a_queue_in_postgresql(tmp_path: Path, postgres: str) -> None:
+    settings = f"""
+    hostname = "mx.example"
+    quiet = true
+    queue.url = "{postgres}"
+    run.workers = 2
+    [[route]]
+    domains = ["d.example"]
+    to = "maildir:mail"
+    [[listener]]
+    port = 0
+    """
+
+    def arrived() -> int:
+        return len(list((tmp_path / "mail" / "new").glob("*")))
+
+    with serving(*AS_ROOT, write(tmp_path, settings)) as server:
+        for _ in range(10):
+            send(server.ports[0])
+        # One of the workers dies; what it had not delivered is delivered by another.
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        if children.exists():
+            os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+        for _ in range(10):
+            send(server.ports[0])
+        wait_until(lambda: arrived() >= 20)
+        server.stop()
 
 
 def test_workers_with_a_queue_in_a_folder_are_refused(tmp_path: Path) -> None:

@@ -357,9 +357,10 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
             on_expn=self._on_expn,
             on_etrn=None,
             on_reset=None,
+            on_refused=None,
             on_disconnect=None,
             on_command=self._on_command,
-            on_refused=self._on_refused,
+            on_refusal=self._on_refusal,
             on_sasl=self._on_sasl,
         )
         plan.hostname = self._room._config.hostname
@@ -519,7 +520,7 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
             self.loop.call_soon(self._end)
         return said
 
-    def _on_refused(self, _: object, line: bytes, reply: Reply) -> Any:
+    def _on_refusal(self, _: object, line: bytes, reply: Reply) -> Any:
         word = line.partition(b" ")[0].upper().decode("ascii", "replace")
         over = self._over_limit(word) if word in self._smtp_methods else None
         if over is not None:
