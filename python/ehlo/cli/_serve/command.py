@@ -24,7 +24,7 @@ from ehlo.cli._serve.listeners import Served, new_config, served
 from ehlo.cli._serve.offers import Offers, ask_offers, offers_of
 from ehlo.cli._serve.pass_on import PassOn, pool_options
 from ehlo.cli._serve.routes import Hop, Way
-from ehlo.cli._serve.running import Host, places_of, reload_site, run_site
+from ehlo.cli._serve.running import Host, of_worker, places_of, reload_site, run_site
 from ehlo.cli._serve.settings import PROTOCOLS, Settings, parse_address, read_file, read_settings, settings_help
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import error_of
@@ -225,7 +225,7 @@ class _ServeJob(Job):
 
     async def _show(self, out: WayOut, stack: contextlib.AsyncExitStack) -> None:
         """[metrics], as long as the stack is open."""
-        settings = self._site.settings
+        settings = of_worker(self._site.settings, self._host.number)
         if settings.metrics.listen is not None:
             try:
                 from ehlo.cli._serve.show import open_figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Final
@@ -20,14 +20,24 @@ from ehlo.cli._serve.gate import COMMAND
 from ehlo.cli._serve.listeners import served
 from ehlo.cli._serve.offers import Offers
 from ehlo.cli._serve.privileges import Account, as_account, become, find_account, needs_account
-from ehlo.cli._serve.settings import Settings
+from ehlo.cli._serve.settings import Settings, parse_address
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import Place, Sockets, open_sockets
 from ehlo.cli._serve.systemd import Notifier, given_sockets, watchdog_seconds
 from ehlo.cli._serve.trail import Trail, open_trail
 from ehlo.cli._serve.workers import BEAT, Plan, check_workers, run_workers, tell_parent
 
-__all__ = ["CUT", "Host", "account_of", "check_python", "check_run", "places_of", "reload_site", "run_site"]
+__all__ = [
+    "CUT",
+    "Host",
+    "account_of",
+    "check_python",
+    "check_run",
+    "of_worker",
+    "places_of",
+    "reload_site",
+    "run_site",
+]
 
 CUT: Final = 3
 """Exit status: it ended as it was asked to, but transactions were cut."""
@@ -224,10 +234,26 @@ def check_run(settings: Settings) -> None:
             'does not go with queue.path: such a queue belongs to one process; write url = "postgresql://…" in '
             "[queue], or leave workers away",
         )
-    if run.workers > 1 and settings.metrics.listen is not None:
-        raise settings.error(
-            "run.workers", "does not go with metrics.listen: each worker would have figures of its own"
-        )
+    rates = settings.rates
+    if run.workers > 1 and any(
+        (rates.user_messages, rates.user_recipients, rates.network_messages, rates.network_recipients)
+    ):
+        raise settings.error("run.workers", "does not go with [rates]: one process must count; leave one of them away")
+
+
+def of_worker(settings: Settings, number: int) -> Settings:
+    """The settings of one worker: its figures are at a port of its own, the next one for the next worker.
+
+    Example::
+
+        of_worker(settings, 1).metrics.listen  # "127.0.0.1:9926"
+    """
+    listen = settings.metrics.listen
+    if listen is None or number == 0:
+        return settings
+    address = parse_address(listen, "metrics.listen")
+    port = address.port + number if address.port else 0
+    return replace(settings, metrics=replace(settings.metrics, listen=str(replace(address, port=port))))
 
 
 def check_python(account: Account | None) -> None:
