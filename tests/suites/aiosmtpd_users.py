@@ -54,7 +54,7 @@ SUITES: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("pytest", "pytest-timeout", "werkzeug", "requests"),
         "tests/test_smtp.py",
     ),
-    "mailrise": ("mailrise", ("pytest", "pytest-asyncio", "pytest-timeout", "apprise", "pyyaml"), "tests"),
+    "mailrise": ("mailrise", ("pytest", "pytest-asyncio", "pytest-timeout", "apprise<1.9.4", "pyyaml"), "tests"),
 }
 
 
