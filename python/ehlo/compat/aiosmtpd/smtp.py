@@ -123,12 +123,12 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.__ident__ = ident or __ident__
-        self.loop = loop or _get_or_new_eventloop()
+        self.loop: asyncio.AbstractEventLoop = loop or _get_or_new_eventloop()
         self.event_handler = handler
         self.data_size_limit = data_size_limit
         self.enable_SMTPUTF8 = enable_SMTPUTF8
         self._decode_data = decode_data
-        self.hostname = hostname or socket.getfqdn()
+        self.hostname: str = hostname or socket.getfqdn()
         self.tls_context = tls_context
         if tls_context is not None:
             if tls_context.verify_mode == ssl.CERT_REQUIRED:
@@ -138,7 +138,7 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
                 )
             elif tls_context.check_hostname:
                 log.warning("tls_context.check_hostname == True; this might cause client connection problems")
-        self.require_starttls = bool(tls_context and require_starttls)
+        self.require_starttls: bool = bool(tls_context and require_starttls)
         self._timeout_duration = timeout
         if auth_required and not auth_require_tls:
             warnings.warn("Requiring AUTH while not requiring TLS can lead to security vulnerabilities!", stacklevel=2)
@@ -155,7 +155,7 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         self._auth_required = auth_required
         self._find_methods(handler, set(auth_exclude_mechanism or ()))
         self._set_call_limit(command_call_limit)
-        self.command_size_limits = dict(type(self).command_size_limits)
+        self.command_size_limits: dict[str, int] = dict(type(self).command_size_limits)
         self.session: Session | None = None
         self.envelope: Envelope | None = None
         self._tls_handshake_okay = True
