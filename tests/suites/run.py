@@ -7,6 +7,8 @@ NAME is one of:
 - ``django``: Django's ``tests/mail``, from the source distribution of the version that is installed. The backend is
   :class:`ehlo.contrib.django.EmailBackend`.
 - ``aiosmtplib``: aiosmtplib's tests, likewise. :mod:`ehlo.compat.aiosmtplib` stands in for it.
+- ``aiosmtpd``, ``smtpdfix``, ``pytest-localserver``, ``mailrise``: aiosmtpd's tests, and those of three of its users.
+  :mod:`ehlo.compat.aiosmtpd` stands in for aiosmtpd, in a process and an environment of its own.
 
 The source distributions are fetched by pip into ``target/suites``. Where that fails, the suite is skipped, and the
 command ends with 0. At the end stands how many messages went through the engine, and why others did not.
@@ -27,9 +29,12 @@ import tarfile
 import tomllib
 import unittest
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import aiosmtpd_users
 
 ROOT = Path(__file__).parents[2]
 FETCHED = ROOT / "target/suites"
@@ -178,10 +183,19 @@ def run_aiosmtplib() -> int | None:
     return int(pytest.main(["-q", "-p", "no:ehlo", "-p", "no:cacheprovider", "-o", "pythonpath=", *deselected]))
 
 
+def run_aiosmtpd_user(name: str) -> int | None:
+    outcome = aiosmtpd_users.run(name, EXCLUSIONS[name])
+    if outcome is None:
+        return None
+    ways.update(outcome[1])
+    return outcome[0]
+
+
 SUITES: dict[str, Callable[[], int | None]] = {
     "smtplib": run_smtplib,
     "django": run_django,
     "aiosmtplib": run_aiosmtplib,
+    **{name: partial(run_aiosmtpd_user, name) for name in aiosmtpd_users.SUITES},
 }
 
 
