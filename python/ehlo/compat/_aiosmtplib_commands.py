@@ -15,7 +15,14 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias, Unpack
 
 from ehlo.compat._aiosmtplib_mail import parse_address, quote_address
 from ehlo.compat._aiosmtplib_protocol import SMTPProtocol
-from ehlo.compat._aiosmtplib_settings import Settings, TlsOptions, checked_hostname, tls_context_of
+from ehlo.compat._aiosmtplib_settings import (
+    Settings,
+    SMTPTokenGenerator,
+    SocketPathType,
+    TlsOptions,
+    checked_hostname,
+    tls_context_of,
+)
 from ehlo.compat._aiosmtplib_values import (
     SMTPAuthenticationError,
     SMTPException,
@@ -34,6 +41,9 @@ from ehlo.compat._courier import Courier
 __all__ = [
     "Commands",
     "Default",
+    "SMTPStatus",
+    "SMTPTokenGenerator",
+    "SocketPathType",
     "Timeout",
     "auth_crammd5_verify",
     "auth_login_encode",

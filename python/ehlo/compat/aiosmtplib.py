@@ -27,7 +27,14 @@ from ehlo.compat._aiosmtplib_mail import (
     parse_address,
 )
 from ehlo.compat._aiosmtplib_protocol import SMTPProtocol
-from ehlo.compat._aiosmtplib_settings import Options, SMTPTokenGenerator
+from ehlo.compat._aiosmtplib_settings import (
+    DEFAULT_TIMEOUT,
+    SMTP_PORT,
+    SMTP_STARTTLS_PORT,
+    SMTP_TLS_PORT,
+    Options,
+    SMTPTokenGenerator,
+)
 from ehlo.compat._aiosmtplib_values import (
     SMTPAuthenticationError,
     SMTPConnectError,
@@ -50,7 +57,11 @@ from ehlo.compat._aiosmtplib_values import (
 from ehlo.compat._courier import Courier, text_of
 
 __all__ = [
+    "DEFAULT_TIMEOUT",
     "SMTP",
+    "SMTP_PORT",
+    "SMTP_STARTTLS_PORT",
+    "SMTP_TLS_PORT",
     "SMTPAuthenticationError",
     "SMTPConnectError",
     "SMTPConnectResponseError",

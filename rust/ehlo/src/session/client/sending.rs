@@ -528,7 +528,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     fn say_command(&mut self, id: u64, command: Command<'static>) {
-        let Some(verb) = command.verb() else { return };
+        let verb = command.verb();
         let start = self.output.len();
         let expect = match command {
             Command::Auth { mechanism, initial } => {
