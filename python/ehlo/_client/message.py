@@ -179,7 +179,7 @@ class Letter:
         if recipients is None:
             raise LocalProtocolError("no recipients: give at least one (RFC 5321 3.3)")
         self.sender: SenderLike = ascii_path(sender)
-        self.recipients = recipient_list(recipients)
+        self.recipients: list[RecipientLike] = recipient_list(recipients)
 
     @property
     def can_repeat(self) -> bool:

@@ -34,7 +34,7 @@ class Source:
     def __init__(self, pieces: AsyncIterable[Buffer] | Iterable[Buffer]) -> None:
         self._pieces: AsyncIterator[Buffer] | Iterator[Buffer]
         self._pieces = aiter(pieces) if isinstance(pieces, AsyncIterable) else iter(pieces)
-        self.begun = False
+        self.begun: bool = False
 
     async def next(self) -> Buffer | None:
         """The next octets, ``None`` at the end. Short pieces of a plain iterable are put together."""

@@ -62,7 +62,7 @@ class AuthenticatorBase:
         if count < 1 or waiting < 1:
             raise LocalProtocolError(f"an authenticator needs a worker and a place to wait, not {count} and {waiting}")
         self.users = users
-        self.refused = 0
+        self.refused: int = 0
         """Clients that were answered ``454`` because too many waited."""
         self._turns = Turns(count, waiting, self._make_event)
         self._threads = ThreadPoolExecutor(count, "ehlo-passwords", _step_back)
