@@ -9,7 +9,7 @@ Example::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from ehlo._client.login import Login
 from ehlo._core import (
@@ -119,7 +119,7 @@ from ehlo._server.trace_fields import count_received, protocol_keyword, received
 from ehlo._tls import unverified_context
 from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
     from ehlo._sasl.passwords import hash_password, verify_password
     from ehlo._server.rate_limit import RateLimit
     from ehlo._users import Users
@@ -249,7 +249,7 @@ __all__ = [
     "xtext_encode",
 ]
 
-if not _TYPE_CHECKING:  # for a type checker any name would be there
+if not TYPE_CHECKING:  # for a type checker any name would be there
     __getattr__, __dir__ = _lazy(
         __name__,
         {

@@ -179,9 +179,9 @@ class Commands(Settings):
     async def _hello(self, verb: bytes, hostname: str | None, timeout: Timeout) -> SMTPResponse:
         if hostname is not None:
             hostname = checked_hostname(hostname)
-        elif self.local_hostname is None:
-            hostname = self.local_hostname = await self._get_default_local_hostname()
         else:
+            if self.local_hostname is None:
+                self.local_hostname: str | None = await self._get_default_local_hostname()
             hostname = self.local_hostname
         response = await self.execute_command(verb, hostname.encode("ascii"), timeout=timeout)
         if response.code != SMTPStatus.completed:
