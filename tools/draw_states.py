@@ -1,8 +1,8 @@
 """Draw the tables of docs/state-machine as SVG, and write them into docs/state-machine.md.
 
 The engine's own tests write the tables: ``EHLO_WRITE_STATES=1 cargo test -p ehlo --lib table``. Then
-``python tools/draw_states.py`` renews the drawings and the page. It needs ``dot`` (graphviz). Each drawing has its source
-in a comment, and tests/docs/test_state_machine.py compares the source with the table.
+``python tools/draw_states.py`` renews the drawings and the page. It needs ``dot`` (graphviz). Each drawing has its
+source in a comment, and tests/docs/test_state_machine.py compares the source with the table.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-MACHINES = ("server",)
+MACHINES = ("server", "client")
 Row = tuple[str, str, str, str]  # state, input, replies or commands, next state
 
 # Every state has these; the page says so, and the drawing leaves them out.
-EVERYWHERE = {"silence", "QUIT", "program: 421", "421", "the end of the connection"}
-COLOURS = {"Deciding": "#fde9c4", "In": "#d8ecd3", "Next": "#d8ecd3", "Closed": "#e0e0e0", "Draining": "#f6d5d5", "Failed": "#f6d5d5"}
+EVERYWHERE = {"silence", "QUIT", "program: 421", "421", "no reply", "the end of the connection"}
+COLOURS = {
+    "Deciding": "#fde9c4",
+    "In": "#d8ecd3",
+    "Next": "#d8ecd3",
+    "Closed": "#e0e0e0",
+    "Draining": "#f6d5d5",
+    "Failed": "#f6d5d5",
+}
 
 
 def rows(machine: str) -> list[Row]:
@@ -38,7 +45,7 @@ def grouped(table: Iterable[Row]) -> list[tuple[str, list[str], str, str]]:
 def source(machine: str) -> str:
     """The drawing in the language of graphviz."""
     node = re.compile(r", (before|then) .*")
-    edges: dict[tuple[str, str], dict[str, None]] = {}
+    edges: dict[tuple[str, str], dict[str, list[str]]] = {}
     states: dict[str, None] = {}
     for state, given, reply, after in rows(machine):
         start, end = node.sub("", state), node.sub("", after)
@@ -48,10 +55,14 @@ def source(machine: str) -> str:
         # The page tells the way back from these two; as arrows they would hide the others.
         if start == "Draining" or (start == "Deciding Hello" and given != "program: yes"):
             continue
-        if end in ("Draining", "Deciding Hello") and state not in ("Idle", "Idle, no hello", "InTransaction, no recipient"):
+        if end in ("Draining", "Deciding Hello") and state not in (
+            "Idle",
+            "Idle, no hello",
+            "InTransaction, no recipient",
+        ):
             continue
-        label = given.removeprefix("program: ") + ("" if reply == "-" else f" / {reply}")
-        edges.setdefault((start, end), {})[label] = None
+        labels = edges.setdefault((start, end), {}).setdefault("" if reply == "-" else f" / {reply}", [])
+        labels += [given.removeprefix("program: ")] if given.removeprefix("program: ") not in labels else []
     lines = [f"digraph {machine} {{", '  graph [rankdir=TB, ranksep=0.45, nodesep=0.35, fontname="sans-serif"];']
     lines += ['  node [shape=box, style="rounded,filled", fillcolor="#e3eefc", fontname="sans-serif", fontsize=13];']
     lines += ['  edge [fontname="sans-serif", fontsize=11, color="#555555"];']
@@ -59,8 +70,8 @@ def source(machine: str) -> str:
         colour = next((value for word, value in COLOURS.items() if state.startswith(word)), None)
         text = state.replace(", ", "\\n")
         lines.append(f'  "{state}" [label="{text}"{f", fillcolor={chr(34)}{colour}{chr(34)}" if colour else ""}];')
-    for (start, end), labels in edges.items():
-        text = "\\n".join(labels)
+    for (start, end), labels_of in edges.items():
+        text = "\\n".join(", ".join(inputs) + reply for reply, inputs in labels_of.items())
         lines.append(f'  "{start}" -> "{end}" [label="{text}"];')
     return "\n".join([*lines, "}", ""])
 
@@ -78,7 +89,9 @@ def drawn(machine: str) -> str:
 
 def markdown(machine: str) -> str:
     """The table for the page."""
-    lines = ["| state | input | reply | next state |" if machine == "server" else "| state | input | sends | next state |"]
+    lines = [
+        "| state | input | reply | next state |" if machine == "server" else "| state | input | sends | next state |"
+    ]
     lines.append("|---|---|---|---|")
     before = ""
     for state, inputs, reply, after in grouped(rows(machine)):

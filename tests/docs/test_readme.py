@@ -21,7 +21,17 @@ from ehlo.testing import SMTPServer
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("client", "extensions", "figures", "limits", "limits-and-timeouts", "server", "strictness", "testing")
+PAGES = (
+    "client",
+    "extensions",
+    "figures",
+    "limits",
+    "limits-and-timeouts",
+    "server",
+    "state-machine",
+    "strictness",
+    "testing",
+)
 
 
 def blocks(page: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""docs/state-machine.md and its drawings are those of the tables, which the engine's own tests compare with the engine."""
+"""docs/state-machine.md and its drawings show the tables. The engine's own tests compare the tables with the engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("draw_states", ROOT / "tools/draw_states.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
