@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from ehlo._client.connecting import Connecting
-from ehlo._client.login import LoginLike
 from ehlo._client.message import SendableMessage
 from ehlo._client.options import ConnectOptions, Opening
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike
@@ -19,6 +17,11 @@ from ehlo.sync._blocking import BlockingClient, LastLetter, dial
 from ehlo.sync._run import refuse_async, run
 from ehlo.sync._transaction import Transaction
 from ehlo.sync._use import Use
+
+if TYPE_CHECKING:
+    import ssl
+
+    from ehlo._client.login import LoginLike
 
 __all__ = ["Client", "SendMany", "connect", "connected", "send"]
 
