@@ -440,6 +440,24 @@ class BaseClient:
         """
         return await self._command("HELP", ClientConnection.help, topic)
 
+    async def command(self, line: str) -> Reply:
+        """Say a command that has no method here, such as one of the server's own; gives the reply, whatever it is.
+
+        Arguments:
+            line: verb and argument, without CRLF.
+
+        Raises:
+            RemoteProtocolError: the reply asks for more by 3yz (RFC 5321 4.2.1): that ends the session.
+            SMTPServerDisconnected: the connection ended.
+            LocalProtocolError: the line is no command (RFC 5321 4.1.1), or one that the engine says itself, such as
+                MAIL; another task uses the connection.
+
+        Example::
+
+            (await client.command("XFOO bar")).code
+        """
+        return await self._command(line.partition(" ")[0], ClientConnection.command, line)
+
     async def quit(self) -> Reply | None:
         """End the session: QUIT, and wait ``config.quit_timeout`` seconds for the 221 (C-CLI-31, RFC 5321 4.1.1.10).
 

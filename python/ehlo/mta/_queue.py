@@ -33,6 +33,8 @@ _LOOP: Final = ehlo.Reply(554, "5.4.6", "Too many hops: this message goes round 
 _NO_ROOM: Final = ehlo.Reply(452, "4.3.1", "Insufficient system storage, try again later")
 _FAILED: Final = ehlo.Reply(451, "4.3.0", "The message could not be stored, try again later")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Recipients that the line about an accepted message names. Each delivery has a line of its own.
+_NAMED: Final = 50
 # Octets of a streamed message in which the end of the header section is looked for.
 _HEADER: Final = 262144
 _PAGE: Final = 100
@@ -218,7 +220,7 @@ class Queue:
         message = self._message(sender)
         rows = [self._recipient(one, message) for one in recipients]
         _measure(message, content)
-        await self._accept(message, rows, content)
+        await self._accept(message, rows, content, None)
         return message.ident
 
     async def receive(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> ehlo.Reply:
@@ -235,7 +237,7 @@ class Queue:
         rows = [self._recipient(one, message) for one in envelope.recipients]
         content = session.received(envelope, ident=message.ident, now=_moment(message)) + content
         _measure(message, content)
-        return await self._answer(message, rows, content)
+        return await self._answer(message, rows, content, session)
 
     async def receive_body(
         self, session: ehlo.Session, envelope: ehlo.Envelope, body: AsyncIterator[bytes]
@@ -272,17 +274,19 @@ class Queue:
         except BaseException:
             await stage.discard()
             raise
-        return await self._answer(message, rows, stage)
+        return await self._answer(message, rows, stage, session)
 
     async def _write(self, stage: Stage, message: Message, octets: bytes) -> None:
         message.size += len(octets)
         message.eight_bit = message.eight_bit or not octets.isascii()
         await stage.write(octets)
 
-    async def _answer(self, message: Message, rows: list[Recipient], stored: bytes | Stage) -> ehlo.Reply:
+    async def _answer(
+        self, message: Message, rows: list[Recipient], stored: bytes | Stage, session: ehlo.Session
+    ) -> ehlo.Reply:
         began = self._clock.monotonic()
         try:
-            await self._accept(message, rows, stored)
+            await self._accept(message, rows, stored, session)
         except OSError as exc:
             return self._not_stored(message, exc)
         self.counters.commit_seconds.add(self._clock.monotonic() - began)
@@ -296,7 +300,9 @@ class Queue:
             return exc.reply
         return _NO_ROOM if exc.errno in _FULL else _FAILED
 
-    async def _accept(self, message: Message, rows: list[Recipient], stored: bytes | Stage) -> None:
+    async def _accept(
+        self, message: Message, rows: list[Recipient], stored: bytes | Stage, session: ehlo.Session | None
+    ) -> None:
         owned = not self._delivery.is_full
         await self.spool.accept(message, rows, stored, owned)
         self.counters.accepted += 1
@@ -307,9 +313,10 @@ class Queue:
                     "accepted",
                     message.ident,
                     sender=message.sender,
-                    size=message.size,
+                    to=[one.path for one in rows[:_NAMED]],
                     recipients=len(rows),
-                    peer=message.peer or "-",
+                    size=message.size,
+                    **({} if session is None else _facts(session)),
                 )
             )
         if owned:
@@ -468,6 +475,19 @@ class Queue:
 
 def _moment(message: Message) -> datetime:
     return datetime.fromtimestamp(int(message.arrived), UTC)
+
+
+def _facts(session: ehlo.Session) -> dict[str, Any]:
+    """Who sent a message, for the log."""
+    peer, hello = session.peer, session.hello
+    return {
+        "client": "unix" if peer is None else peer[0],
+        "port": None if peer is None else peer[1],
+        "hello": None if hello is None else hello[1],
+        "user": session.identity,
+        "tls": session.cipher_suite,
+        "protocol": session.protocol,
+    }
 
 
 def _measure(message: Message, content: bytes) -> None:

@@ -301,6 +301,18 @@ class Client:
         """
         return self._use.run(self._inner.help(topic))
 
+    def command(self, line: str) -> Reply:
+        """Say a command that has no method here, such as one of the server's own; gives the reply, whatever it is.
+
+        Arguments and exceptions are those of :meth:`ehlo.asyncio.Client.command`; the line is verb and argument (RFC
+        5321 4.1.1).
+
+        Example::
+
+            client.command("XFOO bar").code
+        """
+        return self._use.run(self._inner.command(line))
+
     def quit(self) -> Reply | None:
         """End the session: QUIT, and wait ``config.quit_timeout`` seconds for the 221 (C-CLI-31, RFC 5321 4.1.1.10).
 

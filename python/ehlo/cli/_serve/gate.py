@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import ehlo
-from ehlo.cli._receive import printable
 from ehlo.cli._serve.site import RefusedError, Site, Target
+from ehlo.cli._serve.trail import Trail
 
 __all__ = ["COMMAND", "Gate", "WayOut"]
 
@@ -49,7 +48,7 @@ class Gate(ehlo.Handler):
     Arguments:
         site: users, routes and aliases, as they were last read.
         out: what becomes of mail.
-        report: called with one line for each message that was accepted; ``None``: nobody.
+        trail: is told of each refusal, and of each connection.
         authenticator: checks passwords beside the loop, apart from delivery; ``None``: nobody gets in.
     """
 
@@ -57,12 +56,12 @@ class Gate(ehlo.Handler):
         self,
         site: Site,
         out: WayOut,
-        report: Callable[[str], None] | None,
+        trail: Trail,
         authenticator: Authenticator | None,
     ) -> None:
         self._site = site
         self._out = out
-        self._report = report
+        self._trail = trail
         self._authenticator = authenticator
 
     async def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
@@ -93,10 +92,11 @@ class Gate(ehlo.Handler):
 
     async def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> ehlo.Answer:
         """Hand it over."""
-        answer = await self._out.message(session, envelope, content)
-        if self._report is not None and any(one.is_positive for one in _all(answer)):
-            self._report(_line(session, envelope, len(content)))
-        return answer
+        return await self._out.message(session, envelope, content)
+
+    def on_refused(self, session: ehlo.Session, refused: ehlo.Refused) -> None:
+        """A reply 4yz or 5yz went out, whoever decided it."""
+        self._trail.refused(session, refused)
 
     def on_reset(self, session: ehlo.Session) -> ehlo.Result:
         """The client gave the transaction up."""
@@ -104,23 +104,5 @@ class Gate(ehlo.Handler):
 
     def on_disconnect(self, session: ehlo.Session, reason: str) -> ehlo.Result:
         """The client is gone."""
+        self._trail.ended(session, reason)
         return self._out.drop(session)
-
-
-def _all(answer: ehlo.Reply | Sequence[ehlo.Reply]) -> Sequence[ehlo.Reply]:
-    return (answer,) if isinstance(answer, ehlo.Reply) else answer
-
-
-def _line(session: ehlo.Session, envelope: ehlo.Envelope, size: int) -> str:
-    now = datetime.now().astimezone()
-    peer = "unix" if session.peer is None else f"[{session.peer[0]}]:{session.peer[1]}"
-    sender, *recipients = (
-        f"<{printable(_text(path))}>" for path in (envelope.sender.path, *(one.path for one in envelope.recipients))
-    )
-    return f"{now.isoformat(timespec='seconds')} {peer} {sender} -> {','.join(recipients)} {size}"
-
-
-def _text(path: ehlo.ForwardPath | ehlo.ReversePath) -> str:
-    if isinstance(path, ehlo.Address):
-        return path.mailbox
-    return "" if isinstance(path, ehlo.NullPath) else "Postmaster"
