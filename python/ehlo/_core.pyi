@@ -1850,8 +1850,8 @@ class CommandReply:
     def id(self) -> int:
         """Of the command."""
     @property
-    def verb(self) -> str:
-        """Which it was, like "NOOP"."""
+    def verb(self) -> str | None:
+        """Which it was, like "NOOP"; None for a command that the engine does not know."""
     @property
     def reply(self) -> Reply | None:
         """What the server said; None if the connection ended before."""
@@ -2187,6 +2187,14 @@ class ClientConnection:
 
         Raises:
             LocalProtocolError: if the node's name cannot be sent, and when the session is over.
+        """
+    def command(self, line: str) -> int:
+        """Queue a command as one line, such as "XFOO bar": NOOP, RSET, VRFY, EXPN, HELP, ETRN, or one that the engine
+        does not know. A 3yz asks for more, which none of these has: it ends the session.
+
+        Raises:
+            LocalProtocolError: if it is no command, one that the engine says itself (MAIL, DATA and others), and when
+                the session is over.
         """
     def xclient(self, attributes: Sequence[tuple[str, str]]) -> int:
         """Queue XCLIENT with these attributes, values not encoded (XCLIENT_README). The session begins anew after it.
