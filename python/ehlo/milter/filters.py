@@ -12,6 +12,7 @@ import logging
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, TypeAlias
@@ -190,8 +191,9 @@ class Filters:
             await self._call("on_disconnect", session, reason)
         finally:
             if isinstance(state, _State):
-                for conversation in state.conversations:
-                    await conversation.leave()
+                async with AsyncExitStack() as stack:  # all of them, though the first is cancelled
+                    for conversation in state.conversations:
+                        stack.push_async_callback(conversation.leave)
 
     # ---- the envelope ----------------------------------------------------------------------------
 
