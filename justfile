@@ -134,10 +134,10 @@ python-coverage: lint-tools
     .venv/bin/coverage combine --quiet
     .venv/bin/coverage report --skip-covered --fail-under={{ python_floor }}
 
-# The tests of smtplib, aiosmtplib and Django against the shapes of ehlo.compat and ehlo.contrib
+# The tests of smtplib, aiosmtplib, Django, aiosmtpd and its users against the shapes of ehlo.compat and ehlo.contrib
 [group('tests')]
 suites:
-    for name in smtplib aiosmtplib django; do {{ python }} tests/suites/run.py "$name"; done
+    for name in smtplib aiosmtplib django aiosmtpd smtpdfix pytest-localserver mailrise; do {{ python }} tests/suites/run.py "$name"; done
 
 # Lints and form of the Python code
 [group('python')]

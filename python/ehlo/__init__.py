@@ -9,9 +9,8 @@ Example::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from ehlo._client.login import Login
 from ehlo._core import (
     NULL,
     Address,
@@ -53,6 +52,7 @@ from ehlo._core import (
     Recipient,
     RecipientResult,
     Refusal,
+    Refused,
     Reply,
     Reset,
     Sender,
@@ -95,32 +95,33 @@ from ehlo._errors import (
     SMTPServerDisconnected,
     SMTPTimeoutError,
 )
-from ehlo._idna import domain_to_ascii
 from ehlo._lazy import lazy as _lazy
-from ehlo._sasl.client import ClientMechanism, client_mechanism
-from ehlo._sasl.credentials import (
-    CramCredentials,
-    Credentials,
-    ExternalCredentials,
-    Identity,
-    OAuthError,
-    PasswordCredentials,
-    ScramCredentials,
-    ScramKeys,
-    TokenCredentials,
-)
-from ehlo._server.handler import Handler, decisions_of
-from ehlo._server.limits import Connections, Limits, Statistics
-from ehlo._server.prepend import FieldPrepender, prepend_fields
-from ehlo._server.session import Answer, ContentAbortedError, Result, SaslCancelledError, Session
-from ehlo._server.submission import submission_fields
-from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
-from ehlo._tls import unverified_context
-from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
+    from ehlo._client.login import Login
+    from ehlo._idna import domain_to_ascii
+    from ehlo._sasl.client import ClientMechanism, client_mechanism
+    from ehlo._sasl.credentials import (
+        CramCredentials,
+        Credentials,
+        ExternalCredentials,
+        Identity,
+        OAuthError,
+        PasswordCredentials,
+        ScramCredentials,
+        ScramKeys,
+        TokenCredentials,
+    )
     from ehlo._sasl.passwords import hash_password, verify_password
+    from ehlo._server.handler import Handler, decisions_of
+    from ehlo._server.limits import Connections, Limits, Statistics
+    from ehlo._server.prepend import FieldPrepender, prepend_fields
     from ehlo._server.rate_limit import RateLimit
+    from ehlo._server.session import Answer, ContentAbortedError, Result, SaslCancelledError, Session
+    from ehlo._server.submission import submission_fields
+    from ehlo._server.trace_fields import count_received, protocol_keyword, received, return_path
+    from ehlo._tls import unverified_context
+    from ehlo._types import BareNewlines, Decision, ForwardPath, ReversePath, ServerEvent
     from ehlo._users import Users
     from ehlo.sync import send
 
@@ -188,6 +189,7 @@ __all__ = [
     "Recipient",
     "RecipientResult",
     "Refusal",
+    "Refused",
     "RemoteProtocolError",
     "Reply",
     "Reset",
@@ -247,14 +249,50 @@ __all__ = [
     "xtext_encode",
 ]
 
-if not _TYPE_CHECKING:  # for a type checker any name would be there
+if not TYPE_CHECKING:  # for a type checker any name would be there
     __getattr__, __dir__ = _lazy(
         __name__,
         {
+            "Answer": "ehlo._server.session",
+            "BareNewlines": "ehlo._types",
+            "ClientMechanism": "ehlo._sasl.client",
+            "Connections": "ehlo._server.limits",
+            "ContentAbortedError": "ehlo._server.session",
+            "CramCredentials": "ehlo._sasl.credentials",
+            "Credentials": "ehlo._sasl.credentials",
+            "Decision": "ehlo._types",
+            "ExternalCredentials": "ehlo._sasl.credentials",
+            "FieldPrepender": "ehlo._server.prepend",
+            "ForwardPath": "ehlo._types",
+            "Handler": "ehlo._server.handler",
+            "Identity": "ehlo._sasl.credentials",
+            "Limits": "ehlo._server.limits",
+            "Login": "ehlo._client.login",
+            "OAuthError": "ehlo._sasl.credentials",
+            "PasswordCredentials": "ehlo._sasl.credentials",
             "RateLimit": "ehlo._server.rate_limit",
+            "Result": "ehlo._server.session",
+            "ReversePath": "ehlo._types",
+            "SaslCancelledError": "ehlo._server.session",
+            "ScramCredentials": "ehlo._sasl.credentials",
+            "ScramKeys": "ehlo._sasl.credentials",
+            "ServerEvent": "ehlo._types",
+            "Session": "ehlo._server.session",
+            "Statistics": "ehlo._server.limits",
+            "TokenCredentials": "ehlo._sasl.credentials",
             "Users": "ehlo._users",
+            "client_mechanism": "ehlo._sasl.client",
+            "count_received": "ehlo._server.trace_fields",
+            "decisions_of": "ehlo._server.handler",
+            "domain_to_ascii": "ehlo._idna",
             "hash_password": "ehlo._sasl.passwords",
+            "prepend_fields": "ehlo._server.prepend",
+            "protocol_keyword": "ehlo._server.trace_fields",
+            "received": "ehlo._server.trace_fields",
+            "return_path": "ehlo._server.trace_fields",
             "send": "ehlo.sync",
+            "submission_fields": "ehlo._server.submission",
+            "unverified_context": "ehlo._tls",
             "verify_password": "ehlo._sasl.passwords",
         },
     )

@@ -52,6 +52,7 @@ __all__ = [
     "Recipient",
     "RecipientResult",
     "Refusal",
+    "Refused",
     "Reply",
     "Reset",
     "SendResult",
@@ -730,6 +731,33 @@ class Etrn:
         """The name of the node, with its option character."""
 
 @final
+class Refused:
+    """A reply 4yz or 5yz went out, whoever decided it (RFC 5321 4.2.1). No decision; with "refused" in `decisions`.
+
+    Example:
+        >>> match event:
+        ...     case ehlo.Refused("RCPT", argument, _, reply): print(argument, reply)
+    """
+
+    __match_args__: Final = ("command", "argument", "envelope", "reply")
+    @property
+    def command(self) -> str | None:
+        """The command that it answers: "MAIL", "RCPT" and so on. None for a line that is no command, and where it
+        stands in place of the greeting.
+        """
+    @property
+    def argument(self) -> str:
+        """The argument of the command as it came, where it cannot hold a secret; at most 1024 octets. After AUTH, the
+        mechanism alone.
+        """
+    @property
+    def envelope(self) -> Envelope | None:
+        """The transaction so far, if one was open. In LMTP, after content, with the recipient that was refused."""
+    @property
+    def reply(self) -> Reply:
+        """The reply."""
+
+@final
 class Reset:
     """A transaction was dropped by RSET or a new EHLO (RFC 5321 4.1.1.5). No decision; with "reset" in `decisions`."""
 
@@ -774,6 +802,7 @@ _ServerEvent: TypeAlias = (
     | Vrfy
     | Expn
     | Etrn
+    | Refused
     | Reset
     | Disconnect
 )
@@ -914,7 +943,19 @@ class ClientAttributes:
         """Names of which "[TEMPUNAVAIL]" was said: a look-up failed for the moment."""
 
 _Decision: TypeAlias = Literal[
-    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "command", "refusal"
+    "connect",
+    "hello",
+    "mail",
+    "rcpt",
+    "data",
+    "message",
+    "vrfy",
+    "expn",
+    "etrn",
+    "reset",
+    "command",
+    "refusal",
+    "refused",
 ]
 
 _BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
@@ -931,8 +972,8 @@ class ServerConfig:
             "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
             takes all others itself, without an event. "command" is for commands that the engine
             does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
-            refusal. "reset" is no decision: it asks for a notice when a
-            transaction was dropped.
+            refusal. Two are no decisions, but ask for notices: "reset" when a transaction was
+            dropped, "refused" when a reply 4yz or 5yz went out.
         content: The way of content: "collect" hands it over as a whole with the message,
             "stream" hands it over as it comes, "discard" counts it and drops it.
         greeting: The text behind our name in the greeting. If it is empty, the greeting says
@@ -1121,8 +1162,8 @@ class ServerConfig:
         "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
         takes all others itself, without an event. "command" is for commands that the engine
         does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
-        refusal. "reset" is no decision: it asks for a notice when a
-        transaction was dropped.
+        refusal. Two are no decisions, but ask for notices: "reset" when a transaction was
+        dropped, "refused" when a reply 4yz or 5yz went out.
         """
     @property
     def content(self) -> Literal["collect", "stream", "discard"]:
@@ -1507,6 +1548,11 @@ class ServerConnection:
     def auth_failures(self) -> int:
         """AUTH commands that the program answered with 5yz."""
     @property
+    def refusals(self) -> dict[Literal["connect", "auth", "mail", "rcpt", "content", "other"], int]:
+        """Replies 4yz and 5yz so far, by the command that they answer: "connect" (in place of the greeting), "auth",
+        "mail", "rcpt", "content" (DATA, BDAT and what came with them) and "other".
+        """
+    @property
     def trusted(self) -> bool:
         """Whether the client may use XCLIENT and XFORWARD; False at first. To be set by the client's address, and
         again when XCLIENT gave another one.
@@ -1804,8 +1850,8 @@ class CommandReply:
     def id(self) -> int:
         """Of the command."""
     @property
-    def verb(self) -> str:
-        """Which it was, like "NOOP"."""
+    def verb(self) -> str | None:
+        """Which it was, like "NOOP"; None for a command that the engine does not know."""
     @property
     def reply(self) -> Reply | None:
         """What the server said; None if the connection ended before."""
@@ -2141,6 +2187,14 @@ class ClientConnection:
 
         Raises:
             LocalProtocolError: if the node's name cannot be sent, and when the session is over.
+        """
+    def command(self, line: str) -> int:
+        """Queue a command as one line, such as "XFOO bar": NOOP, RSET, VRFY, EXPN, HELP, ETRN, or one that the engine
+        does not know. A 3yz asks for more, which none of these has: it ends the session.
+
+        Raises:
+            LocalProtocolError: if it is no command, one that the engine says itself (MAIL, DATA and others), and when
+                the session is over.
         """
     def xclient(self, attributes: Sequence[tuple[str, str]]) -> int:
         """Queue XCLIENT with these attributes, values not encoded (XCLIENT_README). The session begins anew after it.

@@ -7,10 +7,8 @@ the name that was given.
 
 from __future__ import annotations
 
-import encodings.idna
 import importlib
 import re
-import unicodedata
 from typing import Any, Final
 
 __all__ = ["a_label", "domain_to_ascii"]
@@ -63,6 +61,9 @@ def _label_to_ascii(label: str) -> str | None:
 
 def _by_codec(label: str) -> str | None:
     """IDNA 2003, where it agrees with IDNA 2008: where the A-label stands for the label that was given."""
+    import encodings.idna
+    import unicodedata
+
     wanted = unicodedata.normalize("NFKC", label.lower())
     try:
         encoded = encodings.idna.ToASCII(label).decode("ascii")

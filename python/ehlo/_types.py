@@ -27,6 +27,7 @@ from ehlo._core import (
     Proxy,
     Rcpt,
     Refusal,
+    Refused,
     Reset,
     StartTls,
     Vrfy,
@@ -42,7 +43,19 @@ ForwardPath: TypeAlias = Address | Postmaster
 """What RCPT names (RFC 5321 4.1.1.3)."""
 
 Decision: TypeAlias = Literal[
-    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "command", "refusal"
+    "connect",
+    "hello",
+    "mail",
+    "rcpt",
+    "data",
+    "message",
+    "vrfy",
+    "expn",
+    "etrn",
+    "reset",
+    "command",
+    "refusal",
+    "refused",
 ]
 """What a program may ask to decide."""
 
@@ -71,6 +84,7 @@ ServerEvent: TypeAlias = (
     | Vrfy
     | Expn
     | Etrn
+    | Refused
     | Reset
     | Disconnect
 )

@@ -180,6 +180,12 @@ class Expn:
 class Etrn:
     argument: str
 
+class Refused:
+    command: str | None
+    argument: str
+    envelope: Envelope | None
+    reply: Reply
+
 class Reset: ...
 
 class Disconnect:
@@ -207,6 +213,7 @@ _ServerEvent: TypeAlias = (
     | Vrfy
     | Expn
     | Etrn
+    | Refused
     | Reset
     | Disconnect
 )
@@ -249,7 +256,19 @@ class ClientAttributes:
     temporarily_unavailable: frozenset[str]
 
 _Decision: TypeAlias = Literal[
-    "connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "command", "refusal"
+    "connect",
+    "hello",
+    "mail",
+    "rcpt",
+    "data",
+    "message",
+    "vrfy",
+    "expn",
+    "etrn",
+    "reset",
+    "command",
+    "refusal",
+    "refused",
 ]
 _BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 
@@ -283,6 +302,7 @@ class ServerConnection:
     tls: bool
     identity: str | None
     auth_failures: int
+    refusals: dict[Literal["connect", "auth", "mail", "rcpt", "content", "other"], int]
     trusted: bool
     @trusted.setter
     def trusted(self, trusted: bool, /) -> None: ...
@@ -317,7 +337,7 @@ class Challenge:
 
 class CommandReply:
     id: int
-    verb: str
+    verb: str | None
     reply: Reply | None
 
 class RecipientResult:
@@ -390,6 +410,7 @@ class ClientConnection:
     def expn(self, argument: str) -> int: ...
     def help(self, topic: str) -> int: ...
     def etrn(self, node: str) -> int: ...
+    def command(self, line: str) -> int: ...
     def xclient(self, attributes: Sequence[tuple[str, str]]) -> int: ...
     def xforward(self, attributes: Sequence[tuple[str, str]]) -> int: ...
     def auth(self, mechanism: str, initial: bytes | None) -> int: ...

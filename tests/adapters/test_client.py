@@ -701,6 +701,49 @@ def test_a_source_address(backend: Backend) -> None:
     backend.run(main)
 
 
+# ---- any command ---------------------------------------------------------------------------------
+
+
+def test_a_command_of_the_servers_own(backend: Backend) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.hello(PIPELINING)
+        for line, reply in (
+            (b"XFOO bar baz", b"250-one\r\n250 two\r\n"),
+            (b"xbar", b"599 no\r\n"),
+            (b"NOOP", b"250 ok\r\n"),
+        ):
+            assert await peer.line() == line
+            peer.say(reply)
+        await peer.envelope()
+        await peer.content()
+        peer.say(b"250 ok\r\n")
+        await peer.farewell()
+
+    async def main() -> None:
+        async with (
+            backend.scripted(script) as port,
+            backend.adapter.connect("127.0.0.1", port, config=config()) as client,
+        ):
+            assert (await client.command("XFOO bar baz")).lines == (b"one", b"two")
+            assert (await client.command("xbar")).code == 599
+            assert (await client.command("noop")).code == 250
+            for line in (
+                "",
+                "MAIL FROM:<a@b.example>",
+                "DATA",
+                "EHLO x",
+                "XFOO\r\nRSET",
+                "XFOO a\nb",
+                "RCPT TO:x",
+                " x",
+            ):
+                with pytest.raises(ehlo.LocalProtocolError):
+                    await client.command(line)
+            assert (await client.send(CONTENT, A, B)).all_accepted
+
+    backend.run(main)
+
+
 # ---- one task at a time --------------------------------------------------------------------------
 
 

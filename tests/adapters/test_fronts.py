@@ -119,7 +119,7 @@ def test_others_are_closed_without_a_word(backend: Backend, caplog: pytest.LogCa
 
     statistics = backend.run(main)
     assert (statistics.refused_proxy, statistics.connections) == (1, 0)
-    assert "closed the connection of ('127.0.0.1', " in caplog.text
+    assert "turned away the client at ('127.0.0.1', " in caplog.text
     assert "not among the trusted proxies" in caplog.text
 
 

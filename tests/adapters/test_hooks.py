@@ -60,7 +60,7 @@ def test_own_commands(backend: Backend, waits: bool) -> None:
 
 def test_own_words(backend: Backend) -> None:
     class Mine(ehlo.Handler):
-        def on_refused(self, session: ehlo.Session, command: bytes, reply: ehlo.Reply) -> Any:
+        def on_refusal(self, session: ehlo.Session, command: bytes, reply: ehlo.Reply) -> Any:
             return f"{reply.code} {reply.enhanced} never {command.decode()}" if reply.code == 503 else None
 
         def on_hello(self, session: ehlo.Session, hello: ehlo.Hello) -> Any:

@@ -288,7 +288,7 @@ def test_recipient_parameters() -> None:
 def test_every_event() -> None:
     config = ehlo.ServerConfig(
         "mx.example",
-        decisions=("connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset"),
+        decisions=("connect", "hello", "mail", "rcpt", "data", "message", "vrfy", "expn", "etrn", "reset", "refused"),
     )
     conn = ehlo.ServerConnection(config)
     seen: list[Any] = []
@@ -495,7 +495,7 @@ def test_config_refuses(settings: dict[str, Any], error: type[Exception]) -> Non
 
 
 def test_a_wrong_setting_is_named() -> None:
-    with pytest.raises(ValueError, match=r'decisions: expected "connect", "hello", .* or "refusal", not "recipient"'):
+    with pytest.raises(ValueError, match=r'decisions: expected "connect", "hello", .* or "refused", not "recipient"'):
         ehlo.ServerConfig(decisions=["recipient"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="colour: there is no such setting"):
         ehlo.ServerConfig(colour="red")  # type: ignore[call-arg]

@@ -17,6 +17,7 @@ MODULES = (
     "ehlo.asyncio",
     "ehlo.trio",
     "ehlo.sync",
+    "ehlo.compat",
     "ehlo.compat.aiosmtplib",
     "ehlo.compat.smtplib",
     "ehlo.store",

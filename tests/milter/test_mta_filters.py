@@ -9,6 +9,7 @@ from pathlib import Path
 from scripted import ScriptedFilter, frame
 from served import Keep, codes, send, serve, talk_to
 
+import ehlo
 import ehlo.mta
 from backends import Backend
 from ehlo.milter.filters import Filters
@@ -55,3 +56,9 @@ def test_quarantine_goes_to_the_hold_of_the_queue(backend: Backend, tmp_path: Pa
 
     with ScriptedFilter({b"E": frame(b"q", b"a virus, perhaps\0") + frame(b"c")}) as one:
         backend.run(main)
+
+
+def test_every_method_of_a_handler_is_called_or_passed_on() -> None:
+    names = {name for name in vars(ehlo.Handler) if name.startswith("on_")}
+    handler = type("All", (), {name: lambda self, *args: None for name in names - {"on_body"}})()
+    assert {name for name in names if hasattr(Filters([], handler), name)} == names - {"on_message"}

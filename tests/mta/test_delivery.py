@@ -273,7 +273,7 @@ def test_s_que_22_a_mailbox_that_cannot_be_written_defers(tmp_path: Path) -> Non
         async with running(lambda recipient: Maildir(tmp_path / "{local_part}")) as (queue, spool, _):
             await queue.submit(("a@b.example", ["joe@d.example"]), CONTENT)
             await until(lambda: "ready" in spool.states())
-            assert next(iter(spool.rows.values())).reply.startswith("451 4.3.0 The Maildir")
+            assert next(iter(spool.rows.values())).reply.startswith("451 4.3.0 The mailbox")
 
     run("asyncio", main)
 

@@ -7,6 +7,8 @@ NAME is one of:
 - ``django``: Django's ``tests/mail``, from the source distribution of the version that is installed. The backend is
   :class:`ehlo.contrib.django.EmailBackend`.
 - ``aiosmtplib``: aiosmtplib's tests, likewise. :mod:`ehlo.compat.aiosmtplib` stands in for it.
+- ``aiosmtpd``, ``smtpdfix``, ``pytest-localserver``, ``mailrise``: aiosmtpd's tests, and those of three of its users.
+  :mod:`ehlo.compat.aiosmtpd` stands in for aiosmtpd, in a process and an environment of its own.
 
 The source distributions are fetched by pip into ``target/suites``. Where that fails, the suite is skipped, and the
 command ends with 0. At the end stands how many messages went through the engine, and why others did not.
@@ -27,27 +29,17 @@ import tarfile
 import tomllib
 import unittest
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+import aiosmtpd_users
+
+from ehlo.compat import stand_in
 
 ROOT = Path(__file__).parents[2]
 FETCHED = ROOT / "target/suites"
 EXCLUSIONS: dict[str, dict[str, str]] = tomllib.loads((Path(__file__).parent / "exclusions.toml").read_text())
-
-# Where the names of aiosmtplib's modules are.
-AIOSMTPLIB = {
-    "api": "aiosmtplib",
-    "auth": "_aiosmtplib_commands",
-    "email": "_aiosmtplib_mail",
-    "errors": "_aiosmtplib_values",
-    "esmtp": "_aiosmtplib_commands",
-    "protocol": "_aiosmtplib_protocol",
-    "response": "_aiosmtplib_values",
-    "smtp": "aiosmtplib",
-    "status": "_aiosmtplib_values",
-    "typing": "_aiosmtplib_values",
-}
 
 ways: collections.Counter[str] = collections.Counter()
 """How many messages went which way."""
@@ -71,13 +63,6 @@ def fetched(name: str) -> Path | None:
     return folder
 
 
-def alias(shape: str, name: str) -> ModuleType:
-    """From here on, ``import name`` gives the shape."""
-    module = importlib.import_module(shape)
-    sys.modules[name] = module
-    return module
-
-
 def count_smtplib() -> None:
     """Count the messages of :mod:`ehlo.compat.smtplib`, and the reasons of those that the engine did not send."""
     from ehlo.compat import smtplib as shape
@@ -99,7 +84,7 @@ def count_smtplib() -> None:
 
 
 def run_smtplib() -> int | None:
-    alias("ehlo.compat.smtplib", "smtplib")
+    stand_in("smtplib")
     count_smtplib()
     if importlib.util.find_spec("test.test_smtplib") is None:
         print("this Python comes without its tests (Debian: libpython3-testsuite)")
@@ -122,7 +107,7 @@ def run_django() -> int | None:
     folder = fetched("django")
     if folder is None:
         return None
-    alias("ehlo.compat.smtplib", "smtplib")
+    stand_in("smtplib")
     count_smtplib()
     os.chdir(folder / "tests")
     sys.path.insert(0, ".")
@@ -142,11 +127,7 @@ def run_aiosmtplib() -> int | None:
     folder = fetched("aiosmtplib")
     if folder is None:
         return None
-    shape: Any = alias("ehlo.compat.aiosmtplib", "aiosmtplib")
-    for name, part in AIOSMTPLIB.items():
-        module = importlib.import_module(f"ehlo.compat.{part}")
-        sys.modules[f"aiosmtplib.{name}"] = module
-        setattr(shape, name, module)
+    shape: Any = stand_in("aiosmtplib")
     # A class of asyncio's own, which aiosmtplib copied: its tests are left out, but need it to be read.
     protocol: Any = sys.modules["aiosmtplib.protocol"]
     protocol.FlowControlMixin = object
@@ -178,10 +159,19 @@ def run_aiosmtplib() -> int | None:
     return int(pytest.main(["-q", "-p", "no:ehlo", "-p", "no:cacheprovider", "-o", "pythonpath=", *deselected]))
 
 
+def run_aiosmtpd_user(name: str) -> int | None:
+    outcome = aiosmtpd_users.run(name, EXCLUSIONS[name])
+    if outcome is None:
+        return None
+    ways.update(outcome[1])
+    return outcome[0]
+
+
 SUITES: dict[str, Callable[[], int | None]] = {
     "smtplib": run_smtplib,
     "django": run_django,
     "aiosmtplib": run_aiosmtplib,
+    **{name: partial(run_aiosmtpd_user, name) for name in aiosmtpd_users.SUITES},
 }
 
 

@@ -7,13 +7,15 @@ transcript or exception holds a secret.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ehlo._client.link import Link
-from ehlo._client.login import Login
 from ehlo._core import Reply
 from ehlo._errors import LocalProtocolError, SaslError, SMTPAuthenticationError, SMTPNotSupportedError, one_line
-from ehlo._sasl.client import ClientMechanism, client_mechanism
+
+if TYPE_CHECKING:
+    from ehlo._client.login import Login
+    from ehlo._sasl.client import ClientMechanism
 
 __all__ = ["authenticate"]
 
@@ -48,6 +50,8 @@ def _mechanism(link: Link, login: Login, name: str, token: str | None) -> Client
     # victim of a downgrade (RFC 5802 6).
     bound = name.endswith("-PLUS") or f"{name}-PLUS" not in link.conn.capabilities.auth
     host, port = link.server_address
+    from ehlo._sasl.client import client_mechanism
+
     return client_mechanism(
         name,
         username=login.username,

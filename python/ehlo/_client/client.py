@@ -9,14 +9,12 @@ No protocol decision is made here either: what is sent when is the engine's.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ehlo._client.auth import authenticate
 from ehlo._client.link import Link
-from ehlo._client.login import Login, LoginLike, login_of
 from ehlo._client.message import Letter, SendableMessage
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike, is_plain, naming_address
 from ehlo._client.send_many import Item, SendMany
@@ -25,6 +23,11 @@ from ehlo._client.xclient import passed_on, tell_client
 from ehlo._core import NULL, Capabilities, ClientAttributes, ClientConfig, ClientConnection, Reply, SendResult
 from ehlo._errors import LocalProtocolError, SMTPException
 from ehlo._types import Wakeup
+
+if TYPE_CHECKING:  # what a program does not use, it does not pay for at its start
+    import ssl
+
+    from ehlo._client.login import LoginLike
 
 __all__ = ["BaseClient"]
 
@@ -295,6 +298,8 @@ class BaseClient:
 
             await client.login("jane", password)
         """
+        from ehlo._client.login import Login
+
         login = Login(username, password, authzid=authzid, mechanisms=mechanisms, allow_clear=allow_clear)
         return await self.authenticate(login)
 
@@ -320,6 +325,8 @@ class BaseClient:
 
             await client.authenticate(ehlo.Login("jane", token=fetch_token))
         """
+        from ehlo._client.login import login_of
+
         login = login_of(login)
         link = self._begin("AUTH")
         try:
@@ -432,6 +439,24 @@ class BaseClient:
             (await client.help("MAIL")).text
         """
         return await self._command("HELP", ClientConnection.help, topic)
+
+    async def command(self, line: str) -> Reply:
+        """Say a command that has no method here, such as one of the server's own; gives the reply, whatever it is.
+
+        Arguments:
+            line: verb and argument, without CRLF.
+
+        Raises:
+            RemoteProtocolError: the reply asks for more by 3yz (RFC 5321 4.2.1): that ends the session.
+            SMTPServerDisconnected: the connection ended.
+            LocalProtocolError: the line is no command (RFC 5321 4.1.1), or one that the engine says itself, such as
+                MAIL; another task uses the connection.
+
+        Example::
+
+            (await client.command("XFOO bar")).code
+        """
+        return await self._command(line.partition(" ")[0], ClientConnection.command, line)
 
     async def quit(self) -> Reply | None:
         """End the session: QUIT, and wait ``config.quit_timeout`` seconds for the 221 (C-CLI-31, RFC 5321 4.1.1.10).

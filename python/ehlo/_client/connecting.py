@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from ehlo._client.auth import authenticate
 from ehlo._client.link import Link
-from ehlo._client.login import Login
 from ehlo._client.options import Opening
+
+if TYPE_CHECKING:
+    from ehlo._client.login import Login
 
 __all__ = ["Connecting"]
 

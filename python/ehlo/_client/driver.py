@@ -6,11 +6,9 @@ decision is made here: what is sent when is the engine's.
 
 from __future__ import annotations
 
-import logging
-import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ehlo._client.options import Opening, hostname_of
 from ehlo._client.outcomes import ConnectionFault, connection_error, message_error
@@ -28,11 +26,11 @@ from ehlo._core import (
     StartTls,
 )
 from ehlo._errors import EhloError, SMTPConnectError, SMTPException, SMTPServerDisconnected, SMTPTimeoutError
-from ehlo._tls import Tls, reason_of
+
+if TYPE_CHECKING:
+    from ehlo._tls import Tls
 
 __all__ = ["ClientDriver"]
-
-log: Final = logging.getLogger("ehlo")
 
 # Characters of the dialogue that are kept beside a trace.
 _TRACED: Final = 16384
@@ -237,7 +235,9 @@ class ClientDriver:
             try:
                 await source.close()
             except Exception:
-                log.exception("a message's source failed when it was closed")
+                import logging
+
+                logging.getLogger("ehlo").exception("a message's source failed when it was closed")
             except BaseException as exc:
                 interrupted = exc
         if interrupted is not None:
@@ -375,11 +375,13 @@ class ClientDriver:
 
     def _begin_tls(self) -> None:
         """From here on what comes is the server's part of the handshake, or nothing (RFC 3207 4, RFC 8314 3.3)."""
+        from ehlo._tls import Tls
+
         opening = self.opening
         try:
             tls = Tls(opening.context, server_side=False, server_hostname=opening.server_hostname)
-        except (ssl.SSLError, ValueError, TypeError, OSError) as exc:
-            self._fail(SMTPConnectError, f"TLS cannot begin: {reason_of(exc)}", exc)
+        except (ValueError, TypeError, OSError) as exc:  # ssl.SSLError is an OSError
+            self._fail(SMTPConnectError, f"TLS cannot begin: {_reason_of(exc)}", exc)
             return
         self.tls = tls
         self.since = self.now()
@@ -388,10 +390,10 @@ class ClientDriver:
     def _shake_hands(self, tls: Tls) -> bool:
         try:
             done = tls.shake_hands()
-        except (ssl.SSLError, OSError) as exc:
+        except OSError as exc:  # ssl.SSLError is one
             if not self.held:
                 self.write(tls.data_to_send())  # the alert that says so
-            self._fail(SMTPConnectError, f"the TLS handshake failed: {reason_of(exc)}", exc)
+            self._fail(SMTPConnectError, f"the TLS handshake failed: {_reason_of(exc)}", exc)
             return False
         if out := tls.data_to_send():
             self.write(out)
@@ -416,8 +418,8 @@ class ClientDriver:
         try:
             for count in tls.read(buffer.view):
                 conn.receive_from(buffer, count)
-        except ssl.SSLError as exc:
-            self._fail(SMTPServerDisconnected, f"TLS broke: {reason_of(exc)}", exc)
+        except OSError as exc:  # ssl.SSLError is one
+            self._fail(SMTPServerDisconnected, f"TLS broke: {_reason_of(exc)}", exc)
             return
         if tls.ended:
             conn.receive_eof()
@@ -472,3 +474,9 @@ class ClientDriver:
 
 def _nowhere(octets: bytes | Sequence[bytes]) -> None:
     """Where the octets of a lost connection go."""
+
+
+def _reason_of(exc: BaseException) -> str:
+    from ehlo._tls import reason_of
+
+    return reason_of(exc)

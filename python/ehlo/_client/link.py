@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ehlo._client.paths import SenderLike
 from ehlo._client.source import Source
 from ehlo._core import Challenge, ClientConnection, ClientDisconnect, Reply, SendResult
 from ehlo._errors import EhloError
-from ehlo._tls import Tls
+
+if TYPE_CHECKING:
+    from ehlo._tls import Tls
 
 __all__ = ["Link"]
 

@@ -203,7 +203,7 @@ class Letter:
         if recipients is None:
             raise LocalProtocolError("no recipients: give at least one (RFC 5321 3.3)")
         self.sender: SenderLike = ascii_path(sender)
-        self.recipients = recipient_list(recipients)
+        self.recipients: list[RecipientLike] = recipient_list(recipients)
         self._no_addresses: list[NoAddress] = []
         if refuse_invalid:
             self.recipients, self._no_addresses = without_invalid(self.recipients)

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypedDict
 
-from ehlo._client.login import Login, LoginLike, login_of
 from ehlo._core import ClientConfig, ProxyHeader
 from ehlo._errors import EhloError, LocalProtocolError, SMTPConnectError, SMTPTimeoutError
 from ehlo._idna import domain_to_ascii
-from ehlo._tls import Tls, reason_of, unverified_context
+
+if TYPE_CHECKING:  # a program that uses neither TLS nor AUTH does not pay for their import
+    import ssl
+
+    from ehlo._client.login import Login, LoginLike
 
 __all__ = ["NAME_SECONDS", "ConnectOptions", "Opening", "PoolOptions", "hostname_of", "tick_of"]
 
@@ -151,7 +153,7 @@ class Opening:
         self.source_address: tuple[str, int] | None = (
             (source_address, 0) if isinstance(source_address, str) else source_address
         )
-        self.auth: Login | None = None if auth is None else login_of(auth)
+        self.auth: Login | None = None if auth is None else _login_of(auth)
         # Nobody verifies the server: good against those who only listen (RFC 7435), not for passwords.
         self.trusted: bool = ssl_context is not None or self.tls != "opportunistic" or auth is not None
         self._context = ssl_context
@@ -183,6 +185,10 @@ class Opening:
     def context(self) -> ssl.SSLContext:
         """For the handshake."""
         if self._context is None:
+            import ssl
+
+            from ehlo._tls import unverified_context
+
             self._context = ssl.create_default_context() if self.trusted else unverified_context()
         return self._context
 
@@ -234,13 +240,23 @@ def _checked_host(host: str) -> str:
     return name
 
 
+def _login_of(auth: LoginLike) -> Login:
+    from ehlo._client.login import login_of
+
+    return login_of(auth)
+
+
 def _check_tls(context: ssl.SSLContext | None, server_hostname: str | None) -> None:
     """Whether a handshake can begin: what is wrong here is the program's mistake, not the server's."""
+    import ssl
+
+    from ehlo._tls import Tls, reason_of
+
     if context is None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # this one costs little: it has no certificates
     try:
         Tls(context, server_side=False, server_hostname=server_hostname)
-    except (ssl.SSLError, ValueError, TypeError, OSError) as exc:
+    except (ValueError, TypeError, OSError) as exc:  # ssl.SSLError is an OSError
         raise LocalProtocolError(f"connect: TLS cannot begin with these arguments: {reason_of(exc)}") from exc
 
 

@@ -41,8 +41,8 @@ class Source:
     def __init__(self, pieces: AsyncIterable[Buffer] | Iterable[Buffer], head: bytes = b"") -> None:
         self._pieces: AsyncIterator[Buffer] | Iterator[Buffer]
         self._pieces = aiter(pieces) if isinstance(pieces, AsyncIterable) else iter(pieces)
-        self.begun = False
-        self.is_not_utf8 = False
+        self.begun: bool = False
+        self.is_not_utf8: bool = False
         try:
             codecs.getincrementaldecoder("utf-8")().decode(_EMPTY_LINE.split(head, maxsplit=1)[0])
         except UnicodeDecodeError:

@@ -5,7 +5,6 @@ The engine writes one command and reads its reply. Here the attributes are put i
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
 from ehlo._client.link import Link
@@ -96,6 +95,8 @@ def _value(key: str, value: str | int | None) -> str:
         return "[UNAVAILABLE]"
     text = str(value)
     if key.upper() in ("ADDR", "DESTADDR"):
+        import ipaddress
+
         try:
             return f"IPV6:{text}" if ipaddress.ip_address(text).version == 6 else text
         except ValueError:

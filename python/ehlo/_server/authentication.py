@@ -74,6 +74,8 @@ class Authentication(Rescue):
         if self._plan.on_auth is None:
             self.conn.send_reply(AUTH_FAILED)
             return None
+        session = self.session
+        session.mechanism, session.attempted = event.mechanism, None
         bindings, config = self._channel_bindings, self.conn.config
         context = SaslContext(
             hostname=self._plan.hostname,
@@ -166,6 +168,7 @@ class Authentication(Rescue):
     def _ask(self, step: Ask) -> Call | None:
         method = self._plan.on_auth
         assert method is not None
+        self.session.attempted = getattr(step.credentials, "username", None)
         result: Any
         try:
             result = method(self.session, step.credentials)

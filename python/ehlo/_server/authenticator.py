@@ -72,7 +72,7 @@ class AuthenticatorBase:
             raise LocalProtocolError(f"an authenticator's busy_seconds must be 0 or more, not {busy_seconds}")
         self._busy_seconds = busy_seconds
         self.users = users
-        self.refused = 0
+        self.refused: int = 0
         """Clients that were answered ``454`` because too many waited."""
         self._turns = Turns(count, places, self._make_event)
         self._threads = ThreadPoolExecutor(count, "ehlo-passwords", _step_back)

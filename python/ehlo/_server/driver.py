@@ -38,6 +38,7 @@ from ehlo._core import (
     ProxyHeader,
     Rcpt,
     Refusal,
+    Refused,
     Reply,
     Reset,
     ServerConnection,
@@ -289,8 +290,8 @@ class ServerDriver(Authentication):
     def _command(self, event: CommandReceived) -> Call | None:
         return self._decide(self._plan.on_command, self.session, event.verb, event.argument)
 
-    def _refused(self, event: Refusal) -> Call | None:
-        return self._decide(self._plan.on_refused, self.session, event.line, event.reply)
+    def _asked_refusal(self, event: Refusal) -> Call | None:
+        return self._decide(self._plan.on_refusal, self.session, event.line, event.reply)
 
     def _xclient(self, event: Xclient) -> Call | None:
         if self.judge_xclient is not None:
@@ -320,6 +321,9 @@ class ServerDriver(Authentication):
 
     def _etrn(self, event: Etrn) -> Call | None:
         return self._decide(self._plan.on_etrn, self.session, event.argument)
+
+    def _refused(self, event: Refused) -> Call | None:
+        return self._notify(self._plan.on_refused, self.session, event)
 
     def _reset(self, event: Reset) -> Call | None:
         return self._notify(self._plan.on_reset, self.session)
@@ -576,7 +580,7 @@ _DISPATCH: Final[dict[type, Callable[[ServerDriver, Any], Call | None]]] = {
     AuthResponse: ServerDriver._auth_response,
     BadProxy: ServerDriver._bad_proxy,
     CommandReceived: ServerDriver._command,
-    Refusal: ServerDriver._refused,
+    Refusal: ServerDriver._asked_refusal,
     StartTls: ServerDriver._starttls,
     Proxy: ServerDriver._proxy,
     Xclient: ServerDriver._xclient,
@@ -592,6 +596,7 @@ _DISPATCH: Final[dict[type, Callable[[ServerDriver, Any], Call | None]]] = {
     Vrfy: ServerDriver._vrfy,
     Expn: ServerDriver._expn,
     Etrn: ServerDriver._etrn,
+    Refused: ServerDriver._refused,
     Reset: ServerDriver._reset,
     Disconnect: ServerDriver._disconnect,
 }

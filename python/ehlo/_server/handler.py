@@ -13,6 +13,7 @@ from ehlo._core import (
     Hello,
     ProxyHeader,
     Recipient,
+    Refused,
     Reply,
     Sender,
 )
@@ -149,7 +150,7 @@ class Handler:
         """
         return None
 
-    def on_refused(self, session: Session, command: bytes, reply: Reply) -> Result:
+    def on_refusal(self, session: Session, command: bytes, reply: Reply) -> Result:
         """The engine refuses a command, or content. ``None`` lets it say ``reply``; a 4yz or 5yz answer stands for it.
 
         ``command`` is the line without its end. It is empty for content, and for a line that is too long. A reply that
@@ -157,7 +158,7 @@ class Handler:
 
         Example::
 
-            def on_refused(self, session, command, reply):
+            def on_refusal(self, session, command, reply):
                 log.info("%s: %r was answered %d", session.peer, command, reply.code)
         """
         return None
@@ -273,6 +274,17 @@ class Handler:
         """
         return None
 
+    def on_refused(self, session: Session, refused: Refused) -> Result:
+        """A reply 4yz or 5yz went out: this handler's own or the engine's (RFC 5321 4.2.1). Whatever is returned is
+        ignored. For AUTH, ``session.mechanism`` and ``session.attempted`` say who tried.
+
+        Example::
+
+            def on_refused(self, session, refused):
+                log.info("%s %s: %s", session.peer, refused.command, refused.reply)
+        """
+        return None
+
     def on_disconnect(self, session: Session, reason: str) -> Result:
         """The session is over; the last call. ``reason`` as in :class:`ehlo.Disconnect`. What is returned is ignored.
 
@@ -298,7 +310,8 @@ _DECISIONS: tuple[tuple[str, Decision], ...] = (
     ("on_etrn", "etrn"),
     ("on_reset", "reset"),
     ("on_command", "command"),
-    ("on_refused", "refusal"),
+    ("on_refusal", "refusal"),
+    ("on_refused", "refused"),
 )
 
 
@@ -334,9 +347,10 @@ class HandlerPlan:
     on_expn: Method
     on_etrn: Method
     on_reset: Method
+    on_refused: Method
     on_disconnect: Method
     on_command: Method = None
-    on_refused: Method = None
+    on_refusal: Method = None
     on_error: Method = None
     on_proxy: Method = None
     on_sasl: Callable[..., Any] | None = None

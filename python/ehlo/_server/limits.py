@@ -165,6 +165,12 @@ class Statistics:
         messages: messages answered with a 2yz reply.
         octets: octets received from clients.
         commands: commands received.
+        refused_greetings: replies 4yz and 5yz in place of the greeting.
+        refused_auth: replies 4yz and 5yz to AUTH.
+        refused_mail: replies 4yz and 5yz to MAIL.
+        refused_rcpt: replies 4yz and 5yz to RCPT.
+        refused_content: replies 4yz and 5yz to DATA, BDAT and what came with them.
+        refused_commands: replies 4yz and 5yz to other commands.
         errors: replies 4yz and 5yz that the engine counts as the client's errors.
         handler_failures: handler calls that raised, and so were answered ``451 4.3.0``.
         handler_timeouts: handler calls cancelled because of ``handler_seconds`` (also among the failures).
@@ -185,6 +191,12 @@ class Statistics:
     refused: int = 0
     refused_network: int = 0
     refused_proxy: int = 0
+    refused_greetings: int = 0
+    refused_auth: int = 0
+    refused_mail: int = 0
+    refused_rcpt: int = 0
+    refused_content: int = 0
+    refused_commands: int = 0
     messages: int = 0
     octets: int = 0
     commands: int = 0

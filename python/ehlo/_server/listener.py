@@ -287,11 +287,12 @@ class Listener(Generic[C]):
         limits = self._limits
         if self._proxied and not connection._is_trusted():  # S-PXY-01
             self._totals.refused_proxy += 1
-            log.warning("closed the connection of %s: it is not among the trusted proxies", connection.peer())
+            self._turned_away(connection.peer(), "not among the trusted proxies", logging.WARNING)
             return b""
         silent = self._config.tls == "implicit"  # what is said before TLS would be in clear (RFC 8314 3.3)
         if not self._accepting or (limits.max_connections is not None and self._open.total >= limits.max_connections):
             self._totals.refused += 1
+            self._turned_away(connection.peer(), "too many connections")
             return b"" if silent else self._full
         if not self._proxied:  # else it is known later which network the client is of
             refusal = self._admit_client(connection, connection.peer())
@@ -300,6 +301,13 @@ class Listener(Generic[C]):
         self._live.add(connection)
         self._open.total += 1
         return None
+
+    def _turned_away(self, peer: tuple[str, int] | None, reason: str, level: int = logging.INFO) -> None:
+        """Log it, since no session was begun, and no handler hears of it. The record has the attributes ``client``
+        and ``reason``."""
+        if log.isEnabledFor(level):
+            told = {"client": peer, "reason": reason}
+            log.log(level, "turned away the client at %s: %s", peer or "a Unix socket", reason, extra=told)
 
     def _admit_client(self, connection: Connection, peer: tuple[str, int] | None) -> Reply | None:
         """Count a client in, or say the reply that refuses it instead of a greeting."""
@@ -310,6 +318,7 @@ class Listener(Generic[C]):
                 count = self._open.networks.get(network, 0)
                 if count >= limits.max_connections_per_network:
                     self._totals.refused_network += 1
+                    self._turned_away(peer, "too many connections from its network")
                     return self._crowded
                 self._open.networks[network] = count + 1
                 connection._network = network
@@ -336,6 +345,13 @@ def _count(total: Statistics, connection: Connection) -> None:
     total.messages += conn.messages
     total.commands += conn.commands
     total.errors += conn.errors
+    refusals = conn.refusals
+    total.refused_greetings += refusals["connect"]
+    total.refused_auth += refusals["auth"]
+    total.refused_mail += refusals["mail"]
+    total.refused_rcpt += refusals["rcpt"]
+    total.refused_content += refusals["content"]
+    total.refused_commands += refusals["other"]
     total.octets += connection._octets
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from ehlo._core import ClientAttributes, Envelope, Message, ProxyHeader, Reply, ServerConnection
 from ehlo._errors import EhloError
@@ -78,6 +78,9 @@ class Session:
 
     Attributes:
         hostname: the name this server gives itself.
+        attempted: the name that the client gave in its last AUTH, accepted or not: it may be anything; ``None`` without
+            one.
+        mechanism: the SASL mechanism of the client's last AUTH, accepted or not; ``None`` without one.
         tls: the TLS layer as the adapter has it (an :class:`ssl.SSLObject`, usually); ``None`` in the clear.
 
     Example::
@@ -86,7 +89,17 @@ class Session:
             if session.peer and session.peer[0] in BLOCKED: return "550 5.7.1 not from there"
     """
 
-    __slots__ = ("_conn", "_local", "_message", "_peer", "_state", "hostname", "tls")
+    __slots__ = (
+        "_conn",
+        "_local",
+        "_message",
+        "_peer",
+        "_state",
+        "attempted",
+        "hostname",
+        "mechanism",
+        "tls",
+    )
 
     def __init__(
         self,
@@ -102,6 +115,8 @@ class Session:
         self._local = local
         self.hostname: str = hostname
         self.tls: object = None
+        self.attempted: str | None = None
+        self.mechanism: str | None = None
 
     @property
     def peer(self) -> tuple[str, int] | None:
@@ -251,6 +266,11 @@ class Session:
     def errors(self) -> int:
         """The client's errors so far."""
         return self._conn.errors
+
+    @property
+    def refusals(self) -> dict[Literal["connect", "auth", "mail", "rcpt", "content", "other"], int]:
+        """Replies 4yz and 5yz so far, by the command that they answer: "connect" is in place of the greeting."""
+        return self._conn.refusals
 
     @property
     def commands(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from ehlo.mta._spool import Changed, DeadRoute, Entry, Finding, Group, Node, Suspension
 
-__all__ = ["Printer", "reasons"]
+__all__ = ["Printer", "reasons", "span"]
 
 # A heartbeat comes every 5 seconds; a node is dead after 30.
 _LATE = 30.0

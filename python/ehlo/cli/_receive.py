@@ -23,6 +23,7 @@ from ehlo._server.limits import Statistics
 from ehlo._server.session import Session
 from ehlo._server.trace_fields import count_received
 from ehlo._types import path_text
+from ehlo.cli._log import console_writer, escaped, is_stuck
 from ehlo.store import Maildir, Mbox, Store, failure_reply
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "file_mode",
     "first_line",
     "host_name",
+    "new_ident",
     "open_store",
     "port",
     "printable",
@@ -194,19 +196,25 @@ class StoreHandler(Handler):
             log.exception("the line about a message could not be written")
 
 
-def received_by(session: Session, envelope: Envelope, now: datetime) -> bytes:
+def new_ident() -> str:
+    """An id for a message that no queue gives one."""
+    return secrets.token_hex(8)
+
+
+def received_by(session: Session, envelope: Envelope, now: datetime, ident: str | None = None) -> bytes:
     """Received for a message, with all that the session knows (RFC 5321 4.4, RFC 8314 7.4, RFC 6710 4.1). A relay adds
     this and nothing else.
 
     Arguments:
         session, envelope: how it came.
         now: when it was received, with its offset from UTC.
+        ident: of the message; ``None``: any new one.
 
     Example::
 
         content = ehlo.prepend_fields(received_by(session, envelope, now), content)
     """
-    return session.received(envelope, ident=secrets.token_hex(8), now=now)
+    return session.received(envelope, ident=new_ident() if ident is None else ident, now=now)
 
 
 def open_store(kind: Literal["maildir", "mbox"], path: str, option: str, **settings: Any) -> Store:
@@ -226,29 +234,33 @@ def open_store(kind: Literal["maildir", "mbox"], path: str, option: str, **setti
 
 
 def printable(text: str) -> str:
-    """``text`` for a terminal or a log: what is not printable is escaped, and so are backslash and space."""
-    return "".join(
-        "\\x20" if char == " " else char if char.isprintable() and char != "\\" else ascii(char)[1:-1] for char in text
-    )
+    """``text`` as one word of a line that is split at blanks: what is not printable is escaped, and so are backslash
+    and space."""
+    return escaped(text.replace("\\", "\\\\")).replace(" ", "\\x20")
 
 
 def printable_line(text: str) -> str:
-    """The same for a whole line: backslashes and spaces stay."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    """``text`` on one line of a terminal or a log: what is not printable is escaped, and blanks stay."""
+    return escaped(text)
 
 
 def say(line: str) -> None:
     """A line on standard output. It is lost when it cannot be written: that is no reason to refuse mail."""
-    _write(sys.stdout, line)
+    _write("stdout", line)
 
 
 def complain(line: str) -> None:
     """A line on standard error. It is lost when it cannot be written, as with :func:`say`."""
-    _write(sys.stderr, line)
+    _write("stderr", line)
 
 
-def _write(stream: TextIO | None, line: str) -> None:
-    if stream is None:  # it was closed before we began
+def _write(name: Literal["stdout", "stderr"], line: str) -> None:
+    writer = console_writer(name)
+    if writer is not None:
+        writer.write(line)
+        return
+    stream: TextIO | None = getattr(sys, name)
+    if stream is None or is_stuck(name):  # it was closed before we began, or its reader stands still
         return
     encoding = stream.encoding or "ascii"
     try:

@@ -18,6 +18,7 @@ import ehlo.asyncio
 from ehlo._errors import LocalProtocolError
 from ehlo._server.limits import Statistics
 from ehlo._server.listener import Listener
+from ehlo.cli._log import lines_beside
 from ehlo.cli._receive import UsageError
 
 __all__ = ["LOOPS", "Job", "Tools", "Wanted", "loop_module", "run_job"]
@@ -97,12 +98,17 @@ def run_job(job: Job, lifeline: Connection | None = None) -> Statistics:
     """
     module = loop_module(job.loop)
     try:
-        if job.loop == "trio":
-            return module.run(_on_trio, job, lifeline)  # type: ignore[no-any-return]
-        with asyncio.Runner(loop_factory=module.new_event_loop) as runner:
-            return runner.run(_on_asyncio(job, lifeline))
+        with lines_beside():
+            return _run(job, module, lifeline)
     except LocalProtocolError as exc:
         raise UsageError(str(exc)) from None
+
+
+def _run(job: Job, module: Any, lifeline: Connection | None) -> Statistics:
+    if job.loop == "trio":
+        return module.run(_on_trio, job, lifeline)  # type: ignore[no-any-return]
+    with asyncio.Runner(loop_factory=module.new_event_loop) as runner:
+        return runner.run(_on_asyncio(job, lifeline))
 
 
 def _total(servers: Sequence[Listener[Any]]) -> Statistics:

@@ -15,7 +15,14 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias, Unpack
 
 from ehlo.compat._aiosmtplib_mail import parse_address, quote_address
 from ehlo.compat._aiosmtplib_protocol import SMTPProtocol
-from ehlo.compat._aiosmtplib_settings import Settings, TlsOptions, checked_hostname, tls_context_of
+from ehlo.compat._aiosmtplib_settings import (
+    Settings,
+    SMTPTokenGenerator,
+    SocketPathType,
+    TlsOptions,
+    checked_hostname,
+    tls_context_of,
+)
 from ehlo.compat._aiosmtplib_values import (
     SMTPAuthenticationError,
     SMTPException,
@@ -34,6 +41,9 @@ from ehlo.compat._courier import Courier
 __all__ = [
     "Commands",
     "Default",
+    "SMTPStatus",
+    "SMTPTokenGenerator",
+    "SocketPathType",
     "Timeout",
     "auth_crammd5_verify",
     "auth_login_encode",
@@ -169,9 +179,9 @@ class Commands(Settings):
     async def _hello(self, verb: bytes, hostname: str | None, timeout: Timeout) -> SMTPResponse:
         if hostname is not None:
             hostname = checked_hostname(hostname)
-        elif self.local_hostname is None:
-            hostname = self.local_hostname = await self._get_default_local_hostname()
         else:
+            if self.local_hostname is None:
+                self.local_hostname: str | None = await self._get_default_local_hostname()
             hostname = self.local_hostname
         response = await self.execute_command(verb, hostname.encode("ascii"), timeout=timeout)
         if response.code != SMTPStatus.completed:

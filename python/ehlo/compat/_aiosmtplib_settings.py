@@ -16,6 +16,7 @@ __all__ = [
     "Options",
     "SMTPTokenGenerator",
     "Settings",
+    "SocketPathType",
     "TlsOptions",
     "checked_hostname",
     "tls_context_of",
@@ -23,6 +24,9 @@ __all__ = [
 
 SMTPTokenGenerator: TypeAlias = Callable[[], Awaitable[str]]
 """Fetches an access token."""
+
+SocketPathType: TypeAlias = str | bytes | os.PathLike[str]
+"""The path of a Unix socket."""
 
 DEFAULT_TIMEOUT: Final = 60
 SMTP_PORT: Final = 25
@@ -70,7 +74,7 @@ class Options(TlsOptions, total=False):
     timeout: float | None
     use_tls: bool | None
     start_tls: bool | None
-    socket_path: str | bytes | os.PathLike[str] | None
+    socket_path: SocketPathType | None
     sock: socket.socket | None
 
 
@@ -101,7 +105,7 @@ class Settings:
     client_key: str | None = None
     tls_context: ssl.SSLContext | None = None
     cert_bundle: str | None = None
-    socket_path: str | bytes | os.PathLike[str] | None = None
+    socket_path: SocketPathType | None = None
     sock: socket.socket | None = None
 
     def _set(self, options: Any) -> None:

@@ -158,8 +158,8 @@ class SMTPSenderRefused(SMTPResponseException):
 
     def __init__(self, code: int, message: str, sender: str, /) -> None:
         super().__init__(code, message)
-        self.args = (code, message, sender)
-        self.sender = sender
+        self.args: tuple[object, ...] = (code, message, sender)
+        self.sender: str = sender
 
 
 class SMTPRecipientRefused(SMTPResponseException):
@@ -171,8 +171,8 @@ class SMTPRecipientRefused(SMTPResponseException):
 
     def __init__(self, code: int, message: str, recipient: str, /) -> None:
         super().__init__(code, message)
-        self.args = (code, message, recipient)
-        self.recipient = recipient
+        self.args: tuple[object, ...] = (code, message, recipient)
+        self.recipient: str = recipient
 
 
 class SMTPRecipientsRefused(SMTPException):
@@ -184,4 +184,4 @@ class SMTPRecipientsRefused(SMTPException):
 
     def __init__(self, recipients: list[SMTPRecipientRefused], /) -> None:
         EhloError.__init__(self, recipients)
-        self.recipients = recipients
+        self.recipients: list[SMTPRecipientRefused] = recipients

@@ -44,7 +44,7 @@ class Courier:
     """
 
     def __init__(self, features: Mapping[str, str], *, lmtp: bool) -> None:
-        self.features = dict(features)
+        self.features: dict[str, str] = dict(features)
         # As smtplib: octets above 127 go out, whatever the server says. Line ends are made right.
         self._conn = conn = ClientConnection(ClientConfig(lmtp=lmtp, force_8bit=True))
         conn.receive_data(b"220 -\r\n")

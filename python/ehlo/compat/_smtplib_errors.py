@@ -68,7 +68,7 @@ class SMTPSenderRefused(SMTPResponseException, original.SMTPSenderRefused):
 
     def __init__(self, code: int, msg: bytes, sender: str) -> None:
         super().__init__(code, msg)
-        self.args = (code, msg, sender)
+        self.args: tuple[int, bytes, str] = (code, msg, sender)
         self.sender: str = sender
 
 

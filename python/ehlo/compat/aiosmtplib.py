@@ -27,7 +27,14 @@ from ehlo.compat._aiosmtplib_mail import (
     parse_address,
 )
 from ehlo.compat._aiosmtplib_protocol import SMTPProtocol
-from ehlo.compat._aiosmtplib_settings import Options, SMTPTokenGenerator
+from ehlo.compat._aiosmtplib_settings import (
+    DEFAULT_TIMEOUT,
+    SMTP_PORT,
+    SMTP_STARTTLS_PORT,
+    SMTP_TLS_PORT,
+    Options,
+    SMTPTokenGenerator,
+)
 from ehlo.compat._aiosmtplib_values import (
     SMTPAuthenticationError,
     SMTPConnectError,
@@ -50,7 +57,11 @@ from ehlo.compat._aiosmtplib_values import (
 from ehlo.compat._courier import Courier, text_of
 
 __all__ = [
+    "DEFAULT_TIMEOUT",
     "SMTP",
+    "SMTP_PORT",
+    "SMTP_STARTTLS_PORT",
+    "SMTP_TLS_PORT",
     "SMTPAuthenticationError",
     "SMTPConnectError",
     "SMTPConnectResponseError",
@@ -131,7 +142,7 @@ class SMTP(Commands):
         """
         timeout = options.pop("timeout") if "timeout" in options else self.timeout
         self._set(options)
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         if self._connect_lock is None:
             self._connect_lock = asyncio.Lock()
         if self.is_connected:
@@ -139,7 +150,7 @@ class SMTP(Commands):
         await self._connect_lock.acquire()  # until close()
         try:
             if self.local_hostname is None:
-                self.local_hostname = await self._get_default_local_hostname()
+                self.local_hostname: str | None = await self._get_default_local_hostname()
             response = await self._create_connection(timeout)
             await self._maybe_start_tls_on_connect()
             await self._maybe_login_on_connect()
@@ -169,12 +180,13 @@ class SMTP(Commands):
                 lambda: protocol, host=host, port=port, local_addr=self.source_address, **tls
             )
         try:
-            self.transport, _ = await asyncio.wait_for(connecting, timeout)
+            transport, _ = await asyncio.wait_for(connecting, timeout)
         except TimeoutError as exc:
             raise SMTPConnectTimeoutError(f"Timed out connecting to {where}") from exc
         except OSError as exc:
             raise SMTPConnectError(f"Error connecting to {where}: {exc}") from exc
-        self.protocol = protocol
+        self.transport: Any = transport
+        self.protocol: SMTPProtocol | None = protocol
         try:
             response = await protocol.read_response(timeout=timeout)
         except SMTPServerDisconnected as exc:

@@ -129,7 +129,7 @@ class SMTP(Commands):
             if code != 220:
                 self.close()
                 raise SMTPConnectError(code, text)
-        self.local_hostname = _own_name() if local_hostname is None else local_hostname
+        self.local_hostname: str = _own_name() if local_hostname is None else local_hostname
 
     def __enter__(self) -> Self:
         return self
@@ -185,7 +185,7 @@ class SMTP(Commands):
         sys.audit("smtplib.connect", self, host, port)
         self._came = b""
         self._courier = None
-        self.sock = self._get_socket(host, port, self.timeout)
+        self.sock: socket.socket | None = self._get_socket(host, port, self.timeout)
         answer = self.getreply()
         if self.debuglevel > 0:
             self._print_debug("connect:", repr(answer[1]))
@@ -428,7 +428,7 @@ class SMTP_SSL(SMTP):
         source_address: tuple[str, int] | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self.context = unverified_context() if context is None else context
+        self.context: ssl.SSLContext = unverified_context() if context is None else context
         super().__init__(host, port, local_hostname, timeout, source_address)
 
     def _get_socket(self, host: str, port: int, timeout: float | None) -> socket.socket:
@@ -470,7 +470,8 @@ class LMTP(SMTP):
             raise ValueError("a socket that does not block (timeout=0) is not supported")
         self._came = b""
         self._courier = None
-        self.sock = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock: socket.socket | None = sock
         try:
             if self.timeout is not _DEFAULT_TIMEOUT:
                 sock.settimeout(self.timeout)

@@ -41,7 +41,11 @@ _DROPPED: Final = Reply(250, "2.0.0", "Ok")
 _TOO_LARGE: Final = Reply(552, "5.3.4", "The header section is too large")
 _NOT_HELD: Final = Reply(451, "4.7.1", "The message needs a review, try again later")
 _AR: Final = b"authentication-results"
-_PASSED_ON: Final = ("on_auth", "on_vrfy", "on_expn", "on_etrn")
+# All that no filter is asked about.
+_PASSED_ON: Final = (
+    *("on_auth", "on_sasl", "on_proxy", "on_command", "on_refusal", "on_error", "on_refused"),
+    *("on_vrfy", "on_expn", "on_etrn"),
+)
 
 
 class _State:

@@ -412,7 +412,7 @@ class Delivery:
         if link is not None and self._is_used_up(link):
             await link.client.close()
             link = None
-        content = job.content
+        content, began = job.content, self._clock.monotonic()
         try:
             if content is None:
                 content = await self._spool.read(job.message)
@@ -422,6 +422,9 @@ class Delivery:
             if link is not None:
                 link.client.abort()
             handed = Handed([self._settler.crashed(job.message, one, exc) for one in job.recipients])
+        seconds = self._clock.monotonic() - began
+        for outcome in handed.outcomes:
+            outcome.seconds = seconds
         worker.link = handed.link
         channel.done(job)
         if type(job.content) is bytes:

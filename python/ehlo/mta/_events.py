@@ -27,7 +27,7 @@ class LogLine:
     Attributes:
         event: one word.
         ident: the queue id of the message it is about; ``"-"`` without one.
-        fields: what else is to be said.
+        fields: what else is to be said; without those that are ``None``.
 
     Example::
 
@@ -39,7 +39,7 @@ class LogLine:
     def __init__(self, event: str, ident: str = "-", **fields: Any) -> None:
         self.event = event
         self.ident = ident
-        self.fields = fields
+        self.fields = {key: value for key, value in fields.items() if value is not None}
 
     def __str__(self) -> str:
         return " ".join([self.ident, self.event, *(f"{key}={_text(value)}" for key, value in self.fields.items())])
@@ -66,7 +66,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _text(value: Any) -> str:
-    text = str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     if text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"' if " " in text or not text else text
     return json.dumps(text)

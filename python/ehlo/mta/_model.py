@@ -136,6 +136,7 @@ class Outcome:
         is_unknown: the next hop may have the message (RFC 5321 4.5.3.2.6).
         due: when it is tried again, for ``deferred`` and ``postponed``.
         is_crash: the program failed, not the next hop.
+        seconds: that the attempt took; ``None``: there was none.
 
     Example::
 
@@ -150,6 +151,7 @@ class Outcome:
     is_unknown: bool = False
     due: float = field(default=0.0)
     is_crash: bool = False
+    seconds: float | None = None
 
     @property
     def status(self) -> str:

@@ -35,6 +35,8 @@ _LOOP: Final = ehlo.Reply(554, "5.4.6", "Too many hops: this message goes round 
 _NO_ROOM: Final = ehlo.Reply(452, "4.3.1", "Insufficient system storage, try again later")
 _FAILED: Final = ehlo.Reply(451, "4.3.0", "The message could not be stored, try again later")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Recipients that the line about an accepted message names. Each delivery has a line of its own.
+_NAMED: Final = 50
 # Octets of a streamed message in which the end of the header section is looked for.
 _HEADER: Final = 262144
 _PAGE: Final = 100
@@ -220,7 +222,7 @@ class Queue:
         message = self._message(sender)
         rows = [self._recipient(one, message) for one in recipients]
         _measure(message, content)
-        await self._accept(message, rows, content)
+        await self._accept(message, rows, content, None)
         return message.ident
 
     async def receive(
@@ -242,7 +244,7 @@ class Queue:
         rows = [self._recipient(one, message) for one in envelope.recipients]
         content = session.received(envelope, ident=message.ident, now=_moment(message)) + content
         _measure(message, content)
-        return await self._answer(message, rows, content, hold)
+        return await self._answer(message, rows, content, session, hold)
 
     async def receive_body(
         self, session: ehlo.Session, envelope: ehlo.Envelope, body: AsyncIterator[bytes], *, hold: str | None = None
@@ -279,7 +281,7 @@ class Queue:
         except BaseException:
             await stage.discard()
             raise
-        return await self._answer(message, rows, stage, hold)
+        return await self._answer(message, rows, stage, session, hold)
 
     async def _write(self, stage: Stage, message: Message, octets: bytes) -> None:
         message.size += len(octets)
@@ -287,14 +289,19 @@ class Queue:
         await stage.write(octets)
 
     async def _answer(
-        self, message: Message, rows: list[Recipient], stored: bytes | Stage, hold: str | None
+        self,
+        message: Message,
+        rows: list[Recipient],
+        stored: bytes | Stage,
+        session: ehlo.Session,
+        hold: str | None,
     ) -> ehlo.Reply:
         began = self._clock.monotonic()
         try:
             if hold is None:
-                await self._accept(message, rows, stored)
+                await self._accept(message, rows, stored, session)
             else:
-                await self._accept_held(message, rows, stored, hold)
+                await self._accept_held(message, rows, stored, session, hold)
         except OSError as exc:
             return self._not_stored(message, exc)
         self.counters.commit_seconds.add(self._clock.monotonic() - began)
@@ -308,27 +315,31 @@ class Queue:
             return exc.reply
         return _NO_ROOM if exc.errno in _FULL else _FAILED
 
-    async def _accept(self, message: Message, rows: list[Recipient], stored: bytes | Stage) -> None:
+    async def _accept(
+        self, message: Message, rows: list[Recipient], stored: bytes | Stage, session: ehlo.Session | None
+    ) -> None:
         owned = not self._delivery.is_full
         await self.spool.accept(message, rows, stored, owned)
-        self._note_accepted(message, rows)
+        self._note_accepted(message, rows, session)
         if owned:
             self._delivery.begin(message, rows, stored if isinstance(stored, bytes) else None)
         else:
             self._delivery.wake()
 
-    async def _accept_held(self, message: Message, rows: list[Recipient], stored: bytes | Stage, reason: str) -> None:
+    async def _accept_held(
+        self, message: Message, rows: list[Recipient], stored: bytes | Stage, session: ehlo.Session, reason: str
+    ) -> None:
         """Two steps. Between them the recipients are due so late that nobody tries them, even after a crash."""
         for row in rows:
             row.due = message.arrived + _NEVER
         await self.spool.accept(message, rows, stored, False)
-        self._note_accepted(message, rows)
+        self._note_accepted(message, rows, session)
         try:
             await self.spool.hold(Selection(messages=[message.id]), reason)
         except OSError as exc:  # it is stored, and nobody will try it: the client must not send it again
             log.error(LogLine("not-held", message.ident, error=exc))
 
-    def _note_accepted(self, message: Message, rows: list[Recipient]) -> None:
+    def _note_accepted(self, message: Message, rows: list[Recipient], session: ehlo.Session | None) -> None:
         self.counters.accepted += 1
         self.counters.octets += message.size
         if log.isEnabledFor(logging.INFO):
@@ -337,9 +348,10 @@ class Queue:
                     "accepted",
                     message.ident,
                     sender=message.sender,
-                    size=message.size,
+                    to=[one.path for one in rows[:_NAMED]],
                     recipients=len(rows),
-                    peer=message.peer or "-",
+                    size=message.size,
+                    **({} if session is None else _facts(session)),
                 )
             )
 
@@ -494,6 +506,19 @@ class Queue:
 
 def _moment(message: Message) -> datetime:
     return datetime.fromtimestamp(int(message.arrived), UTC)
+
+
+def _facts(session: ehlo.Session) -> dict[str, Any]:
+    """Who sent a message, for the log."""
+    peer, hello = session.peer, session.hello
+    return {
+        "client": "unix" if peer is None else peer[0],
+        "port": None if peer is None else peer[1],
+        "hello": None if hello is None else hello[1],
+        "user": session.identity,
+        "tls": session.cipher_suite,
+        "protocol": session.protocol,
+    }
 
 
 def _measure(message: Message, content: bytes) -> None:

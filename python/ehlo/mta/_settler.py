@@ -235,6 +235,7 @@ class Settler:
                     host=one.host or "-",
                     reply=one.reply,
                     attempts=recipient.attempts,
+                    seconds=None if one.seconds is None else round(one.seconds, 3),
                     age=round(self._clock.time() - message.arrived, 3),
                 )
             )

@@ -48,14 +48,18 @@ class QueueCollector(Collector):
         self._queue = queue
         self._totals: Totals | None = None
 
-    async def refresh(self) -> None:
+    async def refresh(self) -> Totals:
         """Ask the spool how much is queued: what :meth:`collect` cannot, since it may not wait. Call it now and then.
+
+        Returns:
+            The figures that :meth:`collect` gives from now on.
 
         Example::
 
             while True: await collector.refresh(); await asyncio.sleep(15)
         """
-        self._totals = await self._queue.spool.totals()
+        self._totals = totals = await self._queue.spool.totals()
+        return totals
 
     def collect(self) -> Iterator[Metric]:
         """All figures."""

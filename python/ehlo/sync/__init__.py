@@ -10,8 +10,16 @@ Example::
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ehlo._lazy import lazy
 from ehlo.sync._client import Client, SendMany, connect, send
-from ehlo.sync._pool import Pool
 from ehlo.sync._transaction import Transaction
 
+if TYPE_CHECKING:
+    from ehlo.sync._pool import Pool
+
 __all__ = ["Client", "Pool", "SendMany", "Transaction", "connect", "send"]
+
+if not TYPE_CHECKING:  # for a type checker any name would be there
+    __getattr__, __dir__ = lazy(__name__, {"Pool": "ehlo.sync._pool"})

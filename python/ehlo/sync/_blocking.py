@@ -31,7 +31,7 @@ class LastLetter(Letter):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.leaving = False
+        self.leaving: bool = False
 
     def queue(self, conn: ClientConnection) -> int:
         number = super().queue(conn)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from ehlo._client.connecting import Connecting
-from ehlo._client.login import LoginLike
 from ehlo._client.message import SendableMessage
 from ehlo._client.options import ConnectOptions, Opening
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike
@@ -19,6 +17,11 @@ from ehlo.sync._blocking import BlockingClient, LastLetter, dial
 from ehlo.sync._run import refuse_async, run
 from ehlo.sync._transaction import Transaction
 from ehlo.sync._use import Use
+
+if TYPE_CHECKING:
+    import ssl
+
+    from ehlo._client.login import LoginLike
 
 __all__ = ["Client", "SendMany", "connect", "connected", "send"]
 
@@ -297,6 +300,18 @@ class Client:
             client.help("MAIL").text
         """
         return self._use.run(self._inner.help(topic))
+
+    def command(self, line: str) -> Reply:
+        """Say a command that has no method here, such as one of the server's own; gives the reply, whatever it is.
+
+        Arguments and exceptions are those of :meth:`ehlo.asyncio.Client.command`; the line is verb and argument (RFC
+        5321 4.1.1).
+
+        Example::
+
+            client.command("XFOO bar").code
+        """
+        return self._use.run(self._inner.command(line))
 
     def quit(self) -> Reply | None:
         """End the session: QUIT, and wait ``config.quit_timeout`` seconds for the 221 (C-CLI-31, RFC 5321 4.1.1.10).

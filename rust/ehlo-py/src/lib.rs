@@ -88,7 +88,8 @@ mod _core {
     #[pymodule_export]
     use super::server::event::{
         Auth, AuthCancelled, AuthResponse, BadProxy, Chunk, CommandReceived, Connect, ContentAborted, ContentStart,
-        Data, Disconnect, Etrn, Expn, Hello, Mail, Message, Proxy, Rcpt, Refusal, Reset, StartTls, Vrfy, Xclient,
+        Data, Disconnect, Etrn, Expn, Hello, Mail, Message, Proxy, Rcpt, Refusal, Refused, Reset, StartTls, Vrfy,
+        Xclient,
     };
     #[pymodule_export]
     use super::values::address::{Address, NullPath, Postmaster};

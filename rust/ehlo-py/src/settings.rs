@@ -132,7 +132,7 @@ macro_rules! switches {
 }
 
 switches! {
-    Decisions { connect, hello, mail, rcpt, data, message, vrfy, expn, etrn, reset, command, refusal }
+    Decisions { connect, hello, mail, rcpt, data, message, vrfy, expn, etrn, reset, command, refusal, refused }
         "Iterable[_Decision]", "frozenset[_Decision]";
     Leniency {
         hello_underscore, hello_any, hello_trailing_text, space_after_colon, bare_paths, extra_space,

@@ -547,6 +547,30 @@ fn xclient_begins_the_session_anew() {
 }
 
 #[test]
+fn a_command_that_is_not_known_ends_its_group_and_has_its_reply() {
+    let unknown = |verb: &'static [u8], argument: &'static [u8]| Command::Unknown {
+        verb: verb.into(),
+        argument: argument.into(),
+    };
+    ready(settings(), "PIPELINING", |peer| {
+        assert!(peer.conn.command(unknown(b"XFOO", b"bar\r\nQUIT")).is_err());
+        peer.conn.command(unknown(b"XFOO", b"bar baz")).unwrap();
+        peer.conn.command(Command::Noop(b"".into())).unwrap();
+        peer.turn();
+        peer.hears("XFOO bar baz\r\n");
+        peer.say("550 no\r\n");
+        peer.hears("NOOP\r\n");
+        peer.say("250 ok\r\n");
+        peer.happened(&["unknown 550", "NOOP 250"]);
+        peer.conn.command(unknown(b"XFOO", b"")).unwrap();
+        peer.turn();
+        peer.hears("XFOO\r\n");
+        peer.eof();
+        assert_eq!(peer.events()[0], "unknown lost");
+    });
+}
+
+#[test]
 fn misuse_is_told() {
     ready(settings(), "", |peer| {
         assert_eq!(peer.conn.command(Command::Data), Err(ClientMisuse::EngineCommand(command_verb("DATA"))));

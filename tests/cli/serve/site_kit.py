@@ -11,12 +11,14 @@ from typing import Any
 import ehlo
 import ehlo.asyncio
 import ehlo.trio
+from ehlo.cli._log import LogWriter, StreamTarget
 from ehlo.cli._run import Tools
 from ehlo.cli._serve import command
 from ehlo.cli._serve.running import Host, places_of
 from ehlo.cli._serve.settings import Settings, read_settings
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import Sockets, open_sockets
+from ehlo.cli._serve.trail import Trail
 
 CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
 
@@ -33,7 +35,8 @@ async def site(loop: str, values: dict[str, Any], base: str = "/nonexistent") ->
 
 @asynccontextmanager
 async def _serve(loop: str, settings: Settings, sockets: Sockets) -> AsyncIterator[list[int]]:
-    job = command._ServeJob(Site.open(settings), Host(sockets, lambda: settings))
+    trail = Trail(LogWriter(StreamTarget(None), str), quiet=True)
+    job = command._ServeJob(Site.open(settings), Host(sockets, lambda: settings, trail))
     if loop == "trio":
         import trio
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import smtplib
 import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +23,9 @@ from test_serve import AS_ROOT, LOOPS, Serve, line_of, write_users
 import ehlo
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.privileges import find_account
-from ehlo.cli._serve.running import check_python, places_of
+from ehlo.cli._serve.running import check_python, of_worker, places_of
 from ehlo.cli._serve.settings import read_settings
+from programs import wait_until
 
 root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
 ENV = {"PYTHONWARNINGS": "ignore"}
@@ -121,6 +125,7 @@ def test_the_ports_are_bound_as_root_and_mail_is_taken_as_the_user(open_folder: 
     secret = open_folder / "users"
     write_users(secret, line_of("jane"))
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -252,6 +257,36 @@ def test_workers_serve_and_their_messages_are_added(tmp_path: Path) -> None:
     assert "ehlo serve: received 4 messages" in lines[-1]
 
 
+@pytest.mark.slow
+def test_workers_share_a_queue_in_postgresql(tmp_path: Path, postgres: str) -> None:
+    settings = f"""
+    hostname = "mx.example"
+    quiet = true
+    queue.url = "{postgres}"
+    run.workers = 2
+    [[route]]
+    domains = ["d.example"]
+    to = "maildir:mail"
+    [[listener]]
+    port = 0
+    """
+
+    def arrived() -> int:
+        return len(list((tmp_path / "mail" / "new").glob("*")))
+
+    with serving(*AS_ROOT, write(tmp_path, settings)) as server:
+        for _ in range(10):
+            send(server.ports[0])
+        # One of the workers dies; what it had not delivered is delivered by another.
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        if children.exists():
+            os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+        for _ in range(10):
+            send(server.ports[0])
+        wait_until(lambda: arrived() >= 20)
+        server.stop()
+
+
 def test_workers_with_a_queue_in_a_folder_are_refused(tmp_path: Path) -> None:
     file = write(tmp_path, 'queue.path = "spool"\nrun.workers = 2\n' + DISCARD.replace("discard", "hold"))
     assert 'write url = "postgresql://' in refused(*AS_ROOT, file)
@@ -302,6 +337,43 @@ def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
         assert "goes to a new next hop, and that needs a new start" in server.process.stderr.readline()
         send(server.ports[0])
         server.stop()
+
+
+def test_each_worker_has_a_port_for_its_figures() -> None:
+    values = {"listener": [{"port": 0}], "route": [{"to": "discard"}], "metrics": {"listen": "127.0.0.1:9925"}}
+    settings = read_settings(values, "/")
+    assert [of_worker(settings, number).metrics.listen for number in (0, 1)] == ["127.0.0.1:9925", "127.0.0.1:9926"]
+    anything = replace(settings, metrics=replace(settings.metrics, listen="[::1]:0"))
+    assert of_worker(anything, 3).metrics.listen == "[::1]:0"
+
+
+def test_workers_do_not_count_rates(tmp_path: Path) -> None:
+    file = write(tmp_path, "run.workers = 2\nrates.user_messages = 5\n" + DISCARD)
+    assert "does not go with [rates]" in refused(*AS_ROOT, file)
+
+
+def test_figures_of_all_workers(tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    pytest.importorskip("anyio")
+    file = write(tmp_path, 'run.workers = 2\nmetrics.listen = "127.0.0.1:0"\n' + DISCARD)
+    process = subprocess.Popen(
+        command(*AS_ROOT, file),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ENV},
+    )
+    try:
+        assert process.stdout is not None
+        found: list[str] = []
+        while len(found) < 2:
+            found += re.findall(r"figures at (http://\S+/)", process.stdout.readline())
+        for url in found:
+            with urllib.request.urlopen(f"{url}healthz", timeout=20) as answer:
+                assert answer.status == 200
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_the_name_of_a_listener_is_its_protocol_unless_it_has_one() -> None:

@@ -235,7 +235,8 @@ def test_our_client_by_scram(place: Place) -> None:
                 asyncio.run(fail(login))
         lines, err = server.stop()
     assert err == ""
-    assert "<a@b.example> -> <c@d.example>" in lines[0]
+    assert " user=jane " in lines[1]
+    assert " sender=<a@b.example> to=<c@d.example> " in lines[1]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -313,7 +314,9 @@ def test_a_proxy_in_front(place: Place) -> None:
             sock.sendall(b"RCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n")
             assert file.read().endswith(b"221 2.0.0 Bye\r\n")
         lines, _ = server.stop()
-    assert " [192.0.2.7]:56324 <a@b> -> " in lines[0]
+    assert " accepted id=" in lines[1]
+    assert " client=192.0.2.7 port=56324 " in lines[1]
+    assert " sender=<a@b> to=<c@d.example> " in lines[1]
     assert b"([192.0.2.7])" in delivered(place.path / "box")[0]
 
 
@@ -351,18 +354,26 @@ def test_smtp_to_smtp(loop: str) -> None:
                 assert client.rcpt("gone@d.example") == (550, b"5.1.1 gone")
                 assert client.rcpt("later@d.example") == (452, b"4.2.2 full")
                 assert client.rcpt("c@other.example")[0] == 550
-                assert client.data(MESSAGE) == (250, b"2.0.0 queued by the hop")
+                code, words = client.data(MESSAGE)
+                assert code == 250
+                assert re.fullmatch(rb"2\.0\.0 Taken as [0-9a-f]{16}: queued by the hop", words)
                 client.mail("a@b.example")
                 assert client.rcpt("bye@d.example")[0] == 451
                 client.rset()
                 client.sendmail("a@b.example", ["c@d.example"], MESSAGE)
             lines, _ = server.stop()
-    assert len(lines) == 3
+    words_of = [line.split()[1] for line in lines[:-1]]
+    assert words_of.count("accepted") == words_of.count("relayed") == 2
+    assert words_of.count("refused") == 4
     assert len(hop.kept) == 2
     envelope, content = hop.kept[0]
+    ident = words.split()[3].rstrip(b":")  # the same in the reply, in Received and in the log
+    assert sum(f" id={ident.decode()} " in line for line in lines) == 2
     assert re.fullmatch(
-        rb"Received: from client\.example \(\[127\.0\.0\.1\]\) by mx\.example with ESMTP id \w+"
-        rb"\s+for <c@d\.example>;[^;]*\r\n" + MESSAGE,
+        rb"Received: from client\.example \(\[127\.0\.0\.1\]\) by mx\.example with ESMTP id "
+        + ident
+        + rb"\s+for <c@d\.example>;[^;]*\r\n"
+        + MESSAGE,
         content.replace(b"\r\n ", b" "),
     )
     assert (envelope.sender.ret, envelope.sender.envid) == ("HDRS", "1")
@@ -385,7 +396,8 @@ def test_lmtp_to_lmtp_each_recipient_has_its_own_reply(tmp_path: Path, loop: str
                 client.send(MESSAGE + b".\r\n")
                 replies = [client.getreply() for _ in range(2)]
             server.stop()
-    assert replies == [(250, b"2.0.0 kept by the hop")] * 2
+    assert [code for code, _ in replies] == [250, 250]
+    assert all(re.fullmatch(rb"2\.0\.0 Taken as [0-9a-f]{16}: kept by the hop", words) for _, words in replies)
     assert len(hop.kept) == 1
 
 
@@ -586,7 +598,7 @@ def test_c5_every_option_of_the_engine() -> None:
     smtp = {"lenient": ["bare_paths"], "unknown_parameters": "ignore", "max_junk": 0, "bare_newlines": "normalize"}
     listeners = [{"port": 0}, {"port": 0, "smtp": {"lenient": [], "max_junk": 7}}]
     one, two = ready(BASE | {"smtp": smtp, "listener": listeners}, "/")
-    assert (set(one.config.lenient), one.config.max_junk) == ({"bare_paths"}, None)
+    assert (one.config.lenient, one.config.max_junk) == (frozenset({"bare_paths"}), None)
     assert (two.config.lenient, two.config.max_junk, two.config.bare_newlines) == (frozenset(), 7, "normalize")
 
 

@@ -54,6 +54,7 @@ class CapacityRun:
 
     Arguments:
         plan: what to search for. on_step: called with each step as it is told in the report.
+        begin: makes the run of a step; ``None``: a :class:`ehlo.bench.LoadRun`. A test gives its own.
 
     Raises:
         OSError, ValueError, LocalProtocolError: as :class:`ehlo.bench.LoadRun` does.
@@ -63,13 +64,19 @@ class CapacityRun:
         CapacityRun(plan, print).run()["rate"]  # messages a second, or None
     """
 
-    def __init__(self, plan: CapacityPlan, on_step: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(
+        self,
+        plan: CapacityPlan,
+        on_step: Callable[[dict[str, Any]], None] | None = None,
+        begin: Callable[[LoadPlan], LoadRun] | None = None,
+    ) -> None:
         self.plan = plan
+        self._begin = begin or LoadRun
         self._on_step = on_step
         self._run: LoadRun | None = None
         self._stopped = False
         self._steps: list[dict[str, Any]] = []
-        LoadRun(self._load_at(plan.start))  # what is wrong with the plan is said before the first step
+        self._begin(self._load_at(plan.start))  # what is wrong with the plan is said before the first step
 
     def stop(self) -> None:
         """End it now; :meth:`run` returns what was found so far. For signal handlers."""
@@ -117,7 +124,7 @@ class CapacityRun:
 
     def _step(self, rate: float) -> bool:
         load = self._load_at(rate)
-        self._run = run = LoadRun(load)
+        self._run = run = self._begin(load)
         tally = run.run()
         if self._stopped:
             return False

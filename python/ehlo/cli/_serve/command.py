@@ -13,6 +13,7 @@ from typing import Any, Final
 import ehlo
 from ehlo._server.listener import Listener as Server
 from ehlo.cli._receive import UsageError, complain, count, say, seconds, size
+from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module
 from ehlo.cli._serve.check import check_place, look
 from ehlo.cli._serve.findings import report
@@ -24,7 +25,7 @@ from ehlo.cli._serve.milters import filtered
 from ehlo.cli._serve.offers import Offers, ask_offers, offers_of
 from ehlo.cli._serve.pass_on import PassOn, pool_options
 from ehlo.cli._serve.routes import Hop, Way
-from ehlo.cli._serve.running import Host, places_of, reload_site, run_site
+from ehlo.cli._serve.running import Host, of_worker, places_of, reload_site, run_site
 from ehlo.cli._serve.settings import PROTOCOLS, Settings, parse_address, read_file, read_settings, settings_help
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import error_of
@@ -173,6 +174,7 @@ class _ServeJob(Job):
         super().__init__(site.settings.loop, site.settings.deadline)
         self._site = site
         self._host = host
+        self._trail = host.trail
         self._filter = load_filter(site.settings)
         self._servers: Sequence[Server[Any]] = ()
         self._offered = Offers(dsn=False, binarymime=False, smtputf8=False)
@@ -188,14 +190,8 @@ class _ServeJob(Job):
             # Passwords of all worker processes together take half of the processors.
             threads = None if settings.run.workers == 1 else max(1, (os.cpu_count() or 1) // 2 // settings.run.workers)
             authenticator = None if site.users is None else tools.adapter.Authenticator(site.users, workers=threads)
-            gate = Gate(
-                site,
-                out,
-                None if settings.quiet else say,
-                authenticator,
-                in_thread=tools.in_thread,
-                filtered=bool(site.milters),
-            )
+            gate = Gate(site, out, self._trail, authenticator, in_thread=tools.in_thread, filtered=bool(site.milters))
+            await self._show(out, stack)
             guard = stack.enter_context(open_guard(settings))
             handler = in_front(guard, in_front(self._filter, gate))
             self._offered = await self._offers(tools)
@@ -224,10 +220,27 @@ class _ServeJob(Job):
             stack.callback(pool.abort)  # what a transaction still has when the deadline is over
             pools[hop] = await stack.enter_async_context(pool)
         if site.settings.queue is None:
-            return PassOn(pools, tools.in_thread)
+            return PassOn(pools, tools.in_thread, self._trail)
         from ehlo.cli._serve.into_queue import open_out  # it needs the packages of ehlo[mta]
 
-        return await stack.enter_async_context(open_out(site, pools, time.monotonic))
+        return await stack.enter_async_context(open_out(site, pools, time.monotonic, self._trail))
+
+    async def _show(self, out: WayOut, stack: contextlib.AsyncExitStack) -> None:
+        """[metrics], as long as the stack is open."""
+        settings = of_worker(self._site.settings, self._host.number)
+        if settings.metrics.listen is not None:
+            try:
+                from ehlo.cli._serve.show import open_figures
+            except ImportError as exc:
+                text = f"needs more packages: pip install 'ehlo[mta,metrics]' ({exc})"
+                raise settings.error("metrics", text) from None
+            where = await stack.enter_async_context(open_figures(settings, out, self._trail, self._count))
+            self._trail.say(f"{COMMAND}: figures at http://{where_text(where)}/", "listening", figures=list(where))
+
+    def _count(self) -> tuple[ehlo.Statistics, int]:
+        """What all listeners did, and their open connections."""
+        total = sum((server.statistics for server in self._servers), ehlo.Statistics())
+        return total, sum(server.connections for server in self._servers)
 
     async def _offers(self, tools: Tools) -> Offers:
         """What the way out can do; each next hop is asked."""
@@ -239,8 +252,11 @@ class _ServeJob(Job):
                 found: ehlo.Capabilities = client.capabilities
                 return found
 
-        found = await ask_offers(site.ways, ask, lambda line: complain(f"{COMMAND}: {line}"), has_queue=has_queue)
+        found = await ask_offers(site.ways, ask, self._warn, has_queue=has_queue)
         return offers_of(site.ways, found, has_queue=has_queue)
+
+    def _warn(self, line: str) -> None:
+        complain(f"{COMMAND}: {line}")
 
     def cannot_listen(self, number: int, exc: OSError) -> UsageError:
         return error_of(places_of(self._site.settings)[number], exc)
@@ -254,6 +270,7 @@ class _ServeJob(Job):
 
     def _reload(self) -> None:
         self._host.reloading()
+        self._trail.reopen()
         line, good = reload_site(self._site, self._host.again)
         if good:
             for one, server in zip(self._served(), self._servers, strict=True):

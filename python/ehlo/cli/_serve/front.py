@@ -16,7 +16,7 @@ __all__ = ["in_front", "load_filter", "value_of", "with_methods"]
 
 _METHODS = tuple(name for name in vars(ehlo.Handler) if name.startswith("on_"))
 # Here both are always told, and nothing is answered.
-_NOTICES = ("on_reset", "on_disconnect")
+_NOTICES = ("on_refused", "on_reset", "on_disconnect")
 
 
 def load_filter(settings: Settings) -> object | None:

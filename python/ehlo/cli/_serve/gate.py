@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import Any, Final, Protocol
 
 import ehlo
-from ehlo.cli._receive import complain, printable
+from ehlo.cli._receive import complain
 from ehlo.cli._serve.front import value_of
 from ehlo.cli._serve.site import RefusedError, Site, Target
+from ehlo.cli._serve.trail import Trail
 
 __all__ = ["COMMAND", "Gate", "WayOut"]
 
@@ -65,9 +65,9 @@ class Gate(ehlo.Handler):
     Arguments:
         site: users, routes and aliases, as they were last read.
         out: what becomes of mail.
+        trail: is told of each refusal, and of each connection.
         in_thread: calls a function that takes long, with arguments.
         filtered: there are filters, which may change the envelope after it was accepted here.
-        report: called with one line for each message that was accepted; ``None``: nobody.
         authenticator: checks passwords beside the loop, apart from delivery; ``None``: nobody gets in.
     """
 
@@ -75,7 +75,7 @@ class Gate(ehlo.Handler):
         self,
         site: Site,
         out: WayOut,
-        report: Callable[[str], None] | None,
+        trail: Trail,
         authenticator: Authenticator | None,
         *,
         in_thread: Callable[..., Awaitable[Any]],
@@ -85,7 +85,7 @@ class Gate(ehlo.Handler):
         self._out = out
         self._in_thread = in_thread
         self._filtered = filtered
-        self._report = report
+        self._trail = trail
         self._authenticator = authenticator
 
     async def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> Any:
@@ -136,10 +136,11 @@ class Gate(ehlo.Handler):
         job = self._site.signing.job(session, envelope, content, partial(self._may_use, session))
         if job is not None:
             content = job() if len(content) <= _AT_ONCE else await self._in_thread(job)
-        answer = await self._out.message(session, envelope, content)
-        if self._report is not None and any(one.is_positive for one in _all(answer)):
-            self._report(_line(session, envelope, len(content)))
-        return answer
+        return await self._out.message(session, envelope, content)
+
+    def on_refused(self, session: ehlo.Session, refused: ehlo.Refused) -> None:
+        """A reply 4yz or 5yz went out, whoever decided it."""
+        self._trail.refused(session, refused)
 
     async def _agree(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Reply | None:
         """Where filters refused a recipient or changed the envelope, the way out begins anew with what is left."""
@@ -175,23 +176,5 @@ class Gate(ehlo.Handler):
 
     def on_disconnect(self, session: ehlo.Session, reason: str) -> ehlo.Result:
         """The client is gone."""
+        self._trail.ended(session, reason)
         return self._out.drop(session)
-
-
-def _all(answer: ehlo.Reply | Sequence[ehlo.Reply]) -> Sequence[ehlo.Reply]:
-    return (answer,) if isinstance(answer, ehlo.Reply) else answer
-
-
-def _line(session: ehlo.Session, envelope: ehlo.Envelope, size: int) -> str:
-    now = datetime.now().astimezone()
-    peer = "unix" if session.peer is None else f"[{session.peer[0]}]:{session.peer[1]}"
-    sender, *recipients = (
-        f"<{printable(_text(path))}>" for path in (envelope.sender.path, *(one.path for one in envelope.recipients))
-    )
-    return f"{now.isoformat(timespec='seconds')} {peer} {sender} -> {','.join(recipients)} {size}"
-
-
-def _text(path: ehlo.ForwardPath | ehlo.ReversePath) -> str:
-    if isinstance(path, ehlo.Address):
-        return path.mailbox
-    return "" if isinstance(path, ehlo.NullPath) else "Postmaster"

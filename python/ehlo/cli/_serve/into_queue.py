@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
@@ -12,17 +13,19 @@ import dns.resolver
 
 import ehlo
 import ehlo.mta
-from ehlo.cli._receive import complain, printable_line
+from ehlo.cli._receive import new_ident
 from ehlo.cli._serve.milters import HELD
 from ehlo.cli._serve.routes import Hop, Way, domain_key, find_way
 from ehlo.cli._serve.settings import parse_address
 from ehlo.cli._serve.site import Site, Target
+from ehlo.cli._serve.trail import Trail
 
 __all__ = ["IntoQueue", "open_out"]
 
+log: Final = logging.getLogger("ehlo.serve")
+
 _LATER: Final = ehlo.Reply(451, "4.3.0", "The message could not be taken; try again later")
 _NOT_ASKED: Final = ehlo.Reply(450, "4.1.1", "The recipient cannot be checked now; try again later")
-_DONE: Final = ehlo.Reply(250, "2.0.0", "Message accepted")
 _STATE: Final = "ehlo serve: targets"
 # A next hop's word that a recipient exists is believed for so long, in seconds; of so many recipients.
 _BELIEVED: Final = 3600.0
@@ -36,6 +39,10 @@ class IntoQueue:
         queue: the queue.
         verify: asks the next hop of a way for a recipient.
         clock: gives seconds.
+        trail: is told of what no queue sees.
+
+    Attributes:
+        queue: as the argument.
     """
 
     def __init__(
@@ -43,8 +50,10 @@ class IntoQueue:
         queue: ehlo.mta.Queue,
         verify: Callable[[Way, ehlo.Recipient], Awaitable[ehlo.Reply]],
         clock: Callable[[], float],
+        trail: Trail,
     ) -> None:
-        self._queue = queue
+        self.queue = queue
+        self._trail = trail
         self._verify = verify
         self._clock = clock
         self._known: dict[tuple[Way, str], float] = {}
@@ -77,7 +86,7 @@ class IntoQueue:
         try:
             reply = await self._verify(way, ehlo.Recipient(target.recipient.path))
         except (ehlo.SMTPException, ehlo.LocalProtocolError) as exc:
-            complain(f"{way.where}: {way.address} cannot be asked for a recipient: {printable_line(str(exc))}")
+            log.warning("%s: %s cannot be asked for a recipient: %s", way.where, way.address, exc)
             return _NOT_ASKED
         if reply.is_positive:
             if len(self._known) >= _KEPT:
@@ -88,7 +97,7 @@ class IntoQueue:
 
     def refusal(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Reply | None:
         """Whether there is room."""
-        return self._queue.refusal(envelope.sender.size or 0)
+        return self.queue.refusal(envelope.sender.size or 0)
 
     async def message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> ehlo.Reply:
         """Queue it for all targets."""
@@ -97,11 +106,13 @@ class IntoQueue:
             return _LATER
         targets = [one for targets in accepted for one in targets if one.way.kind != "discard"]
         if not targets:
-            return _DONE
+            ident = new_ident()
+            self._trail.accepted(session, envelope, ident, len(content))
+            return ehlo.Reply(250, "2.0.0", f"Taken as {ident}, and thrown away")
         # Who is named twice, by two aliases perhaps, gets one copy.
         recipients = list({str(one.recipient.path): one.recipient for one in reversed(targets)}.values())[::-1]
         hold = session.state.get(HELD)
-        return await self._queue.receive(session, ehlo.Envelope(envelope.sender, recipients), content, hold=hold)
+        return await self.queue.receive(session, ehlo.Envelope(envelope.sender, recipients), content, hold=hold)
 
     def drop(self, session: ehlo.Session) -> None:
         """The transaction is over."""
@@ -109,7 +120,9 @@ class IntoQueue:
 
 
 @asynccontextmanager
-async def open_out(site: Site, pools: dict[Hop, Any], clock: Callable[[], float]) -> AsyncIterator[IntoQueue]:
+async def open_out(
+    site: Site, pools: dict[Hop, Any], clock: Callable[[], float], trail: Trail
+) -> AsyncIterator[IntoQueue]:
     """Open the queue of [queue], and deliver as long as it is open.
 
     Arguments:
@@ -135,7 +148,7 @@ async def open_out(site: Site, pools: dict[Hop, Any], clock: Callable[[], float]
             raise site.settings.error("queue", f"cannot be opened: {exc}") from None
         async with anyio.create_task_group() as group:
             group.start_soon(queue.run)
-            yield IntoQueue(queue, verify, clock)
+            yield IntoQueue(queue, verify, clock, trail)
             await queue.drain(site.settings.deadline)
             group.cancel_scope.cancel()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from functools import partial
 from typing import Any, Final
 
 import ehlo
-from ehlo.cli._receive import TIMERS, complain, printable_line, received_by
+from ehlo.cli._log import ERROR, WARNING
+from ehlo.cli._receive import TIMERS, new_ident, received_by
 from ehlo.cli._serve.routes import Hop, Way
 from ehlo.cli._serve.site import Target
+from ehlo.cli._serve.trail import Trail, path_words, reply_words
 from ehlo.store import Maildir, Mbox, Store, failure_reply
 
 __all__ = ["PassOn", "open_store", "pool_options"]
@@ -90,11 +93,13 @@ class Passing:
 
     Attributes:
         sender: its reverse-path.
+        ident: of the message: the same in Received, in the reply and in the log.
         legs: by way and mailbox.
         parts: for each accepted recipient of the client: its leg, and its place among the recipients of the leg.
     """
 
     sender: ehlo.Sender
+    ident: str = field(default_factory=new_ident)
     legs: dict[Hashable, Leg] = field(default_factory=dict)
     parts: list[tuple[Leg, int]] = field(default_factory=list)
 
@@ -116,11 +121,13 @@ class PassOn:
     Arguments:
         pools: of connections, for each way to a next hop.
         in_thread: calls a function that blocks, with arguments.
+        trail: is told of each recipient.
     """
 
-    def __init__(self, pools: dict[Hop, Any], in_thread: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, pools: dict[Hop, Any], in_thread: Callable[..., Awaitable[Any]], trail: Trail) -> None:
         self._pools = pools
         self._in_thread = in_thread
+        self._trail = trail
         self._stores: dict[str, Store] = {}
 
     # ---- steps of a transaction ------------------------------------------------------------------
@@ -160,13 +167,17 @@ class PassOn:
                 return _LATER
             if ehlo.count_received(content) >= _HOPS:
                 return _LOOP
-            content = ehlo.prepend_fields(received_by(session, envelope, datetime.now().astimezone()), content)
+            ident = passing.ident
+            fields = received_by(session, envelope, datetime.now().astimezone(), ident)
+            content = ehlo.prepend_fields(fields, content)
             for leg in passing.legs.values():
                 if not leg.recipients:
-                    await _close(leg)
+                    await self._close(leg)
             legs = sorted(passing.legs.values(), key=lambda leg: not leg.way.is_hop)  # what can take long comes first
-            replies = {leg: await self._safely(leg, passing.sender, content) for leg in legs}
-            answers = [replies[leg][number] for leg, number in passing.parts]
+            replies = {leg: await self._safely(leg, passing, content) for leg in legs}
+            answers = [_with_ident(replies[leg][number], ident) for leg, number in passing.parts]
+            if any(one.is_positive for one in answers):
+                self._trail.accepted(session, envelope, ident, len(content))
         finally:
             await self.drop(session)
         return answers if _is_lmtp(session) else max(answers, key=lambda reply: reply.code // 100)
@@ -176,7 +187,7 @@ class PassOn:
         passing: Passing | None = session.state.pop(_STATE, None)
         if passing is not None:
             for leg in passing.legs.values():
-                await _close(leg)
+                await self._close(leg)
 
     def refusal(self, session: ehlo.Session, envelope: ehlo.Envelope) -> ehlo.Reply | None:
         """The reply to DATA where the content can go nowhere; ``None`` where it can."""
@@ -204,7 +215,7 @@ class PassOn:
         except ehlo.SMTPException as exc:
             return self._break(leg, self._reply_of(leg, exc))
         except ehlo.LocalProtocolError as exc:  # what we took, our client does not send
-            complain(f"{leg.way.where}: {leg.way.address}: a recipient cannot go there: {printable_line(str(exc))}")
+            self._tell_hop(leg, f"a recipient cannot go there: {exc}")
             return self._break(leg, _CANNOT)
         return None if reply.is_positive else _passed_back(reply)
 
@@ -231,14 +242,14 @@ class PassOn:
                 return [reply] * count
             result = exc.result
         except ehlo.LocalProtocolError as exc:
-            complain(f"{leg.way.where}: {leg.way.address}: a message cannot go there: {printable_line(str(exc))}")
+            self._tell_hop(leg, f"a message cannot go there: {exc}")
             return [_CANNOT] * count
         # The hop knows those that it refused at RCPT, too: they are not among ours.
         named = [one for one in result.recipients if one.rcpt is None or one.rcpt.is_positive]
         return [_answer(one, result) for one in named]
 
     def _reply_of(self, leg: Leg, exc: ehlo.SMTPException) -> ehlo.Reply:
-        complain(f"{leg.way.where}: {leg.way.address}: {printable_line(str(exc))}")
+        self._tell_hop(leg, str(exc))
         if isinstance(exc, ehlo.SMTPSenderRefused) and exc.reply is not None:
             return _passed_back(exc.reply)
         match exc:
@@ -251,15 +262,37 @@ class PassOn:
             case _:
                 return _LATER
 
+    async def _close(self, leg: Leg) -> None:
+        """Give the connection back. What fails here changes nothing for the message."""
+        try:
+            await leg.stack.aclose()
+        except ehlo.EhloError as exc:
+            self._tell_hop(leg, str(exc))
+
+    def _tell_hop(self, leg: Leg, text: str) -> None:
+        self._trail.tell("hop-failed", WARNING, route=leg.way.where, host=str(leg.way.address), reason=text)
+
     # ---- mailboxes -------------------------------------------------------------------------------
 
-    async def _safely(self, leg: Leg, sender: ehlo.Sender, content: bytes) -> list[ehlo.Reply]:
+    async def _safely(self, leg: Leg, passing: Passing, content: bytes) -> list[ehlo.Reply]:
         """What goes wrong on one way must not change the replies to those who have the message by another."""
+        began = time.monotonic()
         try:
-            return await self._finish(leg, sender, content)
+            replies = await self._finish(leg, passing.sender, content)
         except Exception:
             log.exception("%s: a message could not be handed over", leg.way.where)
-            return [_LATER] * len(leg.recipients)
+            replies = [_LATER] * len(leg.recipients)
+        for recipient, reply in zip(leg.recipients, replies, strict=True):
+            self._trail.tell(
+                _result(leg.way, reply),
+                id=passing.ident,
+                to=[path_words(recipient.path)],
+                route=leg.way.where,
+                host=str(leg.way.address) if leg.way.is_hop else leg.place or None,
+                reply=reply_words(reply),
+                seconds=round(time.monotonic() - began, 3),
+            )
+        return replies
 
     async def _finish(self, leg: Leg, sender: ehlo.Sender, content: bytes) -> list[ehlo.Reply]:
         if not leg.recipients or leg.way.kind == "discard":
@@ -270,7 +303,7 @@ class PassOn:
         try:
             await self._in_thread(partial(self._keep, leg, envelope, content))
         except OSError as exc:
-            complain(f"{leg.way.where}: {leg.place}: a message could not be kept, the client may try again: {exc}")
+            self._trail.tell("not-kept", ERROR, route=leg.way.where, place=leg.place, reason=str(exc))
             return [failure_reply(exc)] * len(leg.recipients)
         return [_DONE] * len(leg.recipients)
 
@@ -310,12 +343,19 @@ def _passing(session: ehlo.Session) -> Passing:
     return passing
 
 
-async def _close(leg: Leg) -> None:
-    """Give the connection back. What fails here changes nothing for the message."""
-    try:
-        await leg.stack.aclose()
-    except ehlo.EhloError as exc:
-        complain(f"{leg.way.where}: {leg.way.address}: {printable_line(str(exc))}")
+def _result(way: Way, reply: ehlo.Reply) -> str:
+    """The word of ehlo.mta for what became of a recipient."""
+    if reply.is_positive:
+        return "relayed" if way.is_hop else "delivered"
+    return "failed" if reply.is_permanent else "deferred"
+
+
+def _with_ident(reply: ehlo.Reply, ident: str) -> ehlo.Reply:
+    """A positive reply names the message as Received does, and the log. What the next hop said stays behind it."""
+    if not reply.is_positive:
+        return reply
+    said = " ".join(reply.text.split()).encode("ascii", "backslashreplace").decode()
+    return ehlo.Reply(250, "2.0.0", f"Taken as {ident}: {said}"[:400])
 
 
 def _is_lmtp(session: ehlo.Session) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Final
@@ -12,20 +12,32 @@ from typing import Final
 import ehlo
 from ehlo._server.limits import Statistics
 from ehlo._sockets import address_of
-from ehlo.cli._receive import UsageError, complain, say, totals
+from ehlo.cli._log import lines_beside
+from ehlo.cli._receive import UsageError, complain, totals
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import Job, run_job
 from ehlo.cli._serve.gate import COMMAND
 from ehlo.cli._serve.listeners import served
 from ehlo.cli._serve.offers import Offers
 from ehlo.cli._serve.privileges import Account, as_account, become, find_account, needs_account
-from ehlo.cli._serve.settings import Settings
+from ehlo.cli._serve.settings import Settings, parse_address
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import Place, Sockets, open_sockets
 from ehlo.cli._serve.systemd import Notifier, given_sockets, watchdog_seconds
+from ehlo.cli._serve.trail import Trail, open_trail
 from ehlo.cli._serve.workers import BEAT, Plan, check_workers, run_workers, tell_parent
 
-__all__ = ["CUT", "Host", "account_of", "check_python", "check_run", "places_of", "reload_site", "run_site"]
+__all__ = [
+    "CUT",
+    "Host",
+    "account_of",
+    "check_python",
+    "check_run",
+    "of_worker",
+    "places_of",
+    "reload_site",
+    "run_site",
+]
 
 CUT: Final = 3
 """Exit status: it ended as it was asked to, but transactions were cut."""
@@ -45,6 +57,7 @@ class Host:
     Attributes:
         sockets: those of each listener.
         again: reads the settings again.
+        trail: of this process.
         workers: how many processes share the limits.
         number: of this worker, from 0.
         started: called when all servers serve.
@@ -56,6 +69,7 @@ class Host:
 
     sockets: Sockets
     again: Callable[[], Settings]
+    trail: Trail
     workers: int = 1
     number: int = 0
     started: Callable[[], None] = _do_nothing
@@ -74,7 +88,8 @@ class _Process:
     make: Callable[[Site, Host], Job]
     notifier: Notifier
     sockets: Sockets
-    lines: list[str] = field(default_factory=list)
+    trail: Trail
+    listening: list[tuple[str, list[object], str]]
 
     def run(self) -> int:
         return self._run_workers() if self.site.settings.run.workers > 1 else self._run_alone()
@@ -84,6 +99,7 @@ class _Process:
         host = Host(
             self.sockets,
             self.again,
+            self.trail,
             started=self._started,
             reloading=self.notifier.reloading,
             reloaded=self._reloaded,
@@ -113,39 +129,46 @@ class _Process:
         return status
 
     def _work(self, number: int, pipe: Connection) -> Statistics:
-        host = Host(
-            self.sockets,
-            self.again,
-            workers=self.site.settings.run.workers,
-            number=number,
-            started=lambda: tell_parent(pipe, "ready"),
-            reloaded=lambda line, good: None if good else complain(line),
-            beat=(BEAT, lambda: tell_parent(pipe, "alive")),
-        )
-        return run_job(self.make(self.site, host), pipe)
+        with lines_beside(), open_trail(self.site.settings) as trail:
+            host = Host(
+                self.sockets,
+                self.again,
+                trail,
+                workers=self.site.settings.run.workers,
+                number=number,
+                started=lambda: tell_parent(pipe, "ready"),
+                reloaded=lambda line, good: None if good else complain(line),
+                beat=(BEAT, lambda: tell_parent(pipe, "alive")),
+            )
+            return run_job(self.make(self.site, host), pipe)
 
     # ---- what happens ----------------------------------------------------------------------------
 
     def _started(self) -> None:
-        say("\n".join(self.lines))
-        self.notifier.ready(f"{len(self.lines)} listening")
+        for text, address, protocol in self.listening:
+            self.trail.say(text, "listening", address=address, protocol=protocol)
+        self.notifier.ready(f"{len(self.listening)} listening")
 
     def _reload(self) -> bool:
         """Of the parent of workers: a worker that is started later has what the others read."""
         self.notifier.reloading()
+        self.trail.reopen()
         line, good = reload_site(self.site, self.again)
         self._reloaded(line, good)
         return good
 
     def _reloaded(self, line: str, good: bool) -> None:
-        (say if good else complain)(line)
+        if good:
+            self.trail.say(line, "reloaded", text=line)
+        else:
+            complain(line)
         self.notifier.ready(line)
 
     def _stopping(self) -> None:
         self.notifier.stopping(self.site.settings.deadline)
 
     def _end(self, statistics: Statistics) -> int:
-        say(totals(COMMAND, statistics))
+        self.trail.say(totals(COMMAND, statistics), "stopped", **asdict(statistics))
         return CUT if statistics.cut else 0
 
 
@@ -211,6 +234,26 @@ def check_run(settings: Settings) -> None:
             'does not go with queue.path: such a queue belongs to one process; write url = "postgresql://…" in '
             "[queue], or leave workers away",
         )
+    rates = settings.rates
+    if run.workers > 1 and any(
+        (rates.user_messages, rates.user_recipients, rates.network_messages, rates.network_recipients)
+    ):
+        raise settings.error("run.workers", "does not go with [rates]: one process must count; leave one of them away")
+
+
+def of_worker(settings: Settings, number: int) -> Settings:
+    """The settings of one worker: its figures are at a port of its own, the next one for the next worker.
+
+    Example::
+
+        of_worker(settings, 1).metrics.listen  # "127.0.0.1:9926"
+    """
+    listen = settings.metrics.listen
+    if listen is None or number == 0:
+        return settings
+    address = parse_address(listen, "metrics.listen")
+    port = address.port + number if address.port else 0
+    return replace(settings, metrics=replace(settings.metrics, listen=str(replace(address, port=port))))
 
 
 def check_python(account: Account | None) -> None:
@@ -226,6 +269,12 @@ def check_python(account: Account | None) -> None:
                 f"user {name} cannot read {folder}; make the environment in a folder that every user can read, and "
                 "with a Python that every user can read, like that of the system"
             )
+
+
+def _listening(address: tuple[str, int] | str, words: str, protocol: str) -> tuple[str, list[object], str]:
+    """What is said of an open port: as text, and as an event."""
+    told: list[object] = [*address] if isinstance(address, tuple) else [address]
+    return f"{COMMAND}: listening on {where_text(address)} ({words})", told, protocol
 
 
 def run_site(site: Site, again: Callable[[], Settings], make: Callable[[Site, Host], Job]) -> int:
@@ -252,12 +301,13 @@ def run_site(site: Site, again: Callable[[], Settings], make: Callable[[Site, Ho
     try:
         if account is not None:
             become(account)
-        lines = [
-            f"{COMMAND}: listening on {where_text(address_of(sock.getsockname()))} ({one})"
-            for one, group in zip(words, sockets.groups, strict=True)
+        listening = [
+            _listening(address_of(sock.getsockname()), one, listener.protocol)
+            for one, listener, group in zip(words, settings.listener, sockets.groups, strict=True)
             for sock in group
         ]
-        return _Process(site, again, make, notifier, sockets, lines).run()
+        with lines_beside(), open_trail(settings) as trail:
+            return _Process(site, again, make, notifier, sockets, trail, listening).run()
     finally:
         sockets.close()
         notifier.close()

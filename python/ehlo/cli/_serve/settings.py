@@ -288,7 +288,8 @@ class Log:
     """[log]: one line for each event."""
 
     format: str = key(one_of("text", "json"), "text", "of the lines: text or json")
-    file: str | None = key(PATH, None, "where they go (default: standard output)")
+    to: str = key(one_of("stdout", "stderr", "syslog"), "stdout", "where they go: stdout, stderr or syslog")
+    file: str | None = key(PATH, None, "a file instead; opened anew when it was moved, and at SIGHUP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

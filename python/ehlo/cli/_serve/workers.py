@@ -34,6 +34,8 @@ BEAT: Final = 5.0
 # Deaths within so many seconds after which the parent gives up.
 _WINDOW: Final = 60.0
 _DEATHS: Final = 5
+# Seconds that a worker has to start, at least.
+_START: Final = 60.0
 # Seconds beyond the deadline that a worker has to end.
 _GRACE: Final = 5.0
 
@@ -284,7 +286,8 @@ class _Parent:
                 self._due.remove(one)
                 self._start(one[1])
         for worker in self._workers:
-            stuck = worker.serves and not self._asked and now - worker.seen > self._plan.patience
+            patience = self._plan.patience if worker.serves else max(self._plan.patience, _START)
+            stuck = not self._asked and now - worker.seen > patience
             if (stuck or now > self._kill_at) and not worker.killed:
                 worker.killed = True
                 self._plan.complain(f"worker {worker.number} gives no sign of life; it is killed")

@@ -10,16 +10,33 @@ import re
 import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import ehlo
 from ehlo._server.session import Raw, SaslCancelledError
 from ehlo.compat.aiosmtpd._session import MISSING, AuthResult, Envelope, LoginPassword, Session
 
-__all__ = ["AuthMethod", "Authenticators", "auth_mechanism", "login_always_fail"]
+__all__ = [
+    "AuthCallbackType",
+    "AuthMechanismType",
+    "AuthMethod",
+    "AuthenticatorType",
+    "Authenticators",
+    "auth_mechanism",
+    "login_always_fail",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Challenge = Callable[[bytes], Awaitable[bytes]]
+
+AuthCallbackType: TypeAlias = Callable[[str, bytes, bytes], bool]
+"""What ``auth_callback`` is: it gets mechanism, login and password."""
+
+AuthenticatorType: TypeAlias = Callable[[Any, Session, Envelope, str, Any], AuthResult]
+"""What ``authenticator`` is: it gets server, session, envelope, mechanism and what the mechanism brought."""
+
+AuthMechanismType: TypeAlias = Callable[[Any, list[str]], Awaitable[Any]]
+"""What an ``auth_*`` method is: it gets the server, and the words behind AUTH."""
 
 VALID_AUTHMECH: Final = re.compile(r"[A-Z0-9_-]+\Z")
 SUCCESS: Final = "235 2.7.0 Authentication successful"

@@ -139,6 +139,7 @@ def room_for(
         on_expn=None,
         on_etrn=None,
         on_reset=None,
+        on_refused=None,
         on_disconnect=None,
     )
     rooms[key] = room = Server(plan, config, _LIMITS, tls, Networks(()), loop)

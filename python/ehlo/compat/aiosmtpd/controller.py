@@ -114,7 +114,7 @@ class BaseController(ABC):
         **SMTP_parameters: Any,  # noqa: N803
     ) -> None:
         self.handler = handler
-        self.loop = asyncio.new_event_loop() if loop is None else loop
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop() if loop is None else loop
         self.ssl_context = ssl_context
         self.SMTP_kwargs: dict[str, Any] = {}
         if "server_kwargs" in SMTP_parameters:
@@ -150,6 +150,13 @@ class BaseController(ABC):
     @abstractmethod
     def _create_server(self) -> Coroutine[Any, Any, asyncio.AbstractServer]:
         """Bind and listen, with ``_factory_invoker``."""
+
+    async def _open(self) -> None:
+        self.server_coro = self._create_server()
+        self.server = await self.server_coro
+
+    def _closed(self) -> None:
+        self.server = None
 
     def _cleanup(self) -> None:
         self._thread_exception = None
@@ -187,7 +194,7 @@ class BaseThreadedController(BaseController):
         **SMTP_parameters: Any,  # noqa: N803
     ) -> None:
         super().__init__(handler, loop, ssl_context=ssl_context, server_hostname=server_hostname, **SMTP_parameters)
-        self.ready_timeout = float(os.getenv("AIOSMTPD_CONTROLLER_TIMEOUT", ready_timeout))
+        self.ready_timeout: float = float(os.getenv("AIOSMTPD_CONTROLLER_TIMEOUT", ready_timeout))
 
     @abstractmethod
     def _trigger_server(self) -> None:
@@ -196,8 +203,7 @@ class BaseThreadedController(BaseController):
     def _run(self, ready_event: threading.Event) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.server_coro = self._create_server()
-            self.server = self.loop.run_until_complete(self.server_coro)
+            self.loop.run_until_complete(self._open())
         except Exception as exc:
             self._thread_exception = exc
             ready_event.set()
@@ -205,10 +211,11 @@ class BaseThreadedController(BaseController):
         self._listens()
         self.loop.call_soon(ready_event.set)
         self.loop.run_forever()
-        self.server.close()
+        if self.server is not None:
+            self.server.close()
         self.loop.run_until_complete(self._end_sessions())
         self.loop.close()
-        self.server = None
+        self._closed()
 
     async def _end_sessions(self) -> None:
         """Close what is still connected, and let the loop forget it."""
@@ -277,13 +284,12 @@ class BaseUnthreadedController(BaseController):
         **SMTP_parameters: Any,  # noqa: N803
     ) -> None:
         super().__init__(handler, loop, ssl_context=ssl_context, server_hostname=server_hostname, **SMTP_parameters)
-        self.ended = threading.Event()
+        self.ended: threading.Event = threading.Event()
 
     def begin(self) -> None:
         """Listen. The loop does not run yet: the program runs it."""
         asyncio.set_event_loop(self.loop)
-        self.server_coro = self._create_server()
-        self.server = self.loop.run_until_complete(self.server_coro)
+        self.loop.run_until_complete(self._open())
         self._listens()
 
     def _listens(self) -> None:
@@ -326,15 +332,15 @@ class InetMixin(BaseController):
     ) -> None:
         super().__init__(handler, loop, **kwargs)
         self._localhost = get_localhost()
-        self.hostname = self._localhost if hostname is None else hostname
-        self.port = port
+        self.hostname: str = self._localhost if hostname is None else hostname
+        self.port: int = port
 
     def _create_server(self) -> Coroutine[Any, Any, asyncio.AbstractServer]:
         return self.loop.create_server(self._factory_invoker, host=self.hostname, port=self.port, ssl=self.ssl_context)
 
     def _listens(self) -> None:
         if not self.port and isinstance(self.server, asyncio.Server):
-            self.port = self.server.sockets[0].getsockname()[1]
+            self.port = int(self.server.sockets[0].getsockname()[1])
 
     def _trigger_server(self) -> None:
         with ExitStack() as stack:
@@ -356,7 +362,7 @@ class UnixSocketMixin(BaseController):
         self, handler: Any, unix_socket: str | Path, loop: asyncio.AbstractEventLoop | None = None, **kwargs: Any
     ) -> None:
         super().__init__(handler, loop, **kwargs)
-        self.unix_socket = str(unix_socket)
+        self.unix_socket: str = str(unix_socket)
 
     def _create_server(self) -> Coroutine[Any, Any, asyncio.AbstractServer]:
         return self.loop.create_unix_server(self._factory_invoker, path=self.unix_socket, ssl=self.ssl_context)

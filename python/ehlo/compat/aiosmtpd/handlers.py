@@ -206,7 +206,7 @@ class AsyncMessage(MessageBase):
         self, message_class: type[EmailMessage] | None = None, *, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         super().__init__(message_class)
-        self.loop = loop or _get_or_new_eventloop()
+        self.loop: asyncio.AbstractEventLoop = loop or _get_or_new_eventloop()
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         await self.handle_message(self.prepare_message(session, envelope))
@@ -225,7 +225,7 @@ class Mailbox(Message):
     """
 
     def __init__(self, mail_dir: str | os.PathLike[str], message_class: type[EmailMessage] | None = None) -> None:
-        self.mailbox = mailbox.Maildir(os.fspath(mail_dir))
+        self.mailbox: mailbox.Maildir = mailbox.Maildir(os.fspath(mail_dir))
         self.mail_dir = mail_dir
         super().__init__(message_class)
 

@@ -108,7 +108,7 @@ class ProxyTLV(dict[str, Any]):
 
     def __init__(self, *args: Any, _tlv_loc: dict[str, int], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.tlv_loc = _tlv_loc
+        self.tlv_loc: dict[str, int] = _tlv_loc
 
     def __getattr__(self, name: str) -> Any:
         return self.get(name)

@@ -19,8 +19,16 @@ from ehlo._server.session import Raw
 from ehlo._types import Decision
 from ehlo.asyncio._server_connection import ServerProtocol
 from ehlo.compat.aiosmtpd import __version__, _get_or_new_eventloop
-from ehlo.compat.aiosmtpd._auth import Authenticators, AuthMethod, auth_mechanism, login_always_fail
+from ehlo.compat.aiosmtpd._auth import (
+    AuthCallbackType,
+    Authenticators,
+    AuthenticatorType,
+    AuthMechanismType,
+    auth_mechanism,
+    login_always_fail,
+)
 from ehlo.compat.aiosmtpd._commands import syntax
+from ehlo.compat.aiosmtpd._methods import CALL_LIMIT_DEFAULT, Methods
 from ehlo.compat.aiosmtpd._refusals import BEFORE_TLS, BOGUS_LIMIT, Refusals
 from ehlo.compat.aiosmtpd._room import room_for
 from ehlo.compat.aiosmtpd._session import MISSING, AuthResult, Envelope, LoginPassword, Session, TLSSetupException
@@ -28,9 +36,15 @@ from ehlo.compat.aiosmtpd._texts import address_text, reply_octets
 from ehlo.compat.aiosmtpd._transport import Driver, ProxyFront, Writer
 
 __all__ = [
+    "BOGUS_LIMIT",
+    "CALL_LIMIT_DEFAULT",
+    "DATA_SIZE_DEFAULT",
     "MISSING",
     "SMTP",
+    "AuthCallbackType",
+    "AuthMechanismType",
     "AuthResult",
+    "AuthenticatorType",
     "Envelope",
     "LoginPassword",
     "Session",
@@ -41,7 +55,6 @@ __all__ = [
 ]
 
 __ident__: Final = f"Python SMTP {__version__}"
-CALL_LIMIT_DEFAULT: Final = 20
 DATA_SIZE_DEFAULT: Final = 2**25
 log: Final = logging.getLogger("mail.log")
 
@@ -62,7 +75,7 @@ _REFUSED: Final = {
 _OWN: Final = "ehlo.compat.aiosmtpd."
 
 
-class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
+class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
     """One connection: a protocol for ``loop.create_server``. Arguments and attributes are aiosmtpd's.
 
     A subclass may have ``smtp_XFOO`` (a command of its own), override ``smtp_HELO``, ``smtp_EHLO``, ``smtp_NOOP``,
@@ -103,19 +116,19 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
         auth_required: bool = False,
         auth_require_tls: bool = True,
         auth_exclude_mechanism: Iterable[str] | None = None,
-        auth_callback: Callable[[str, bytes, bytes], bool] | None = None,
+        auth_callback: AuthCallbackType | None = None,
         command_call_limit: int | dict[str, int] | None = None,
-        authenticator: Callable[..., AuthResult] | None = None,
+        authenticator: AuthenticatorType | None = None,
         proxy_protocol_timeout: float | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.__ident__ = ident or __ident__
-        self.loop = loop or _get_or_new_eventloop()
+        self.loop: asyncio.AbstractEventLoop = loop or _get_or_new_eventloop()
         self.event_handler = handler
         self.data_size_limit = data_size_limit
         self.enable_SMTPUTF8 = enable_SMTPUTF8
         self._decode_data = decode_data
-        self.hostname = hostname or socket.getfqdn()
+        self.hostname: str = hostname or socket.getfqdn()
         self.tls_context = tls_context
         if tls_context is not None:
             if tls_context.verify_mode == ssl.CERT_REQUIRED:
@@ -125,7 +138,7 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
                 )
             elif tls_context.check_hostname:
                 log.warning("tls_context.check_hostname == True; this might cause client connection problems")
-        self.require_starttls = bool(tls_context and require_starttls)
+        self.require_starttls: bool = bool(tls_context and require_starttls)
         self._timeout_duration = timeout
         if auth_required and not auth_require_tls:
             warnings.warn("Requiring AUTH while not requiring TLS can lead to security vulnerabilities!", stacklevel=2)
@@ -142,7 +155,7 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
         self._auth_required = auth_required
         self._find_methods(handler, set(auth_exclude_mechanism or ()))
         self._set_call_limit(command_call_limit)
-        self.command_size_limits = dict(type(self).command_size_limits)
+        self.command_size_limits: dict[str, int] = dict(type(self).command_size_limits)
         self.session: Session | None = None
         self.envelope: Envelope | None = None
         self._tls_handshake_okay = True
@@ -153,59 +166,6 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
         self._transport: Any = None
         self._lost = False
         self._done: asyncio.Future[None] | None = None
-
-    def _find_methods(self, handler: Any, excluded: set[str]) -> None:
-        self._auth_methods: dict[str, AuthMethod] = {}
-        for owner in (self, handler):
-            for name in dir(owner):
-                if name.startswith("auth_"):
-                    method = getattr(owner, name)
-                    mechanism = getattr(
-                        method, "__auth_mechanism_name__", name.removeprefix("auth_").replace("__", "-")
-                    )
-                    self._auth_methods[mechanism] = AuthMethod(method, owner is self)
-        for mechanism in excluded:
-            self._auth_methods.pop(mechanism, None)
-        if log.isEnabledFor(logging.INFO):
-            known = sorted(self._auth_methods.items())
-            words = [name + "(builtin)" if found.is_builtin else name for name, found in known]
-            log.info("Available AUTH mechanisms: %s", " ".join(words))
-        self._handle_hooks: dict[str, Callable[..., Any]] = {
-            name.removeprefix("handle_"): getattr(handler, name) for name in dir(handler) if name.startswith("handle_")
-        }
-        self._smtp_methods: dict[str, Any] = {
-            name.removeprefix("smtp_"): getattr(self, name) for name in dir(type(self)) if name.startswith("smtp_")
-        }
-        self._ehlo_hook_ver: str | None = None
-        hook = self._handle_hooks.get("EHLO")
-        if hook is not None:
-            count = len(inspect.signature(hook).parameters)
-            if count not in (4, 5):
-                raise RuntimeError("Unsupported EHLO Hook")
-            self._ehlo_hook_ver = "old" if count == 4 else "new"
-            if count == 4:
-                warnings.warn(
-                    "Use the 5-argument handle_EHLO() hook instead of the 4-argument handle_EHLO() hook; "
-                    "support for the 4-argument handle_EHLO() hook will be removed in version 2.0",
-                    DeprecationWarning,
-                    stacklevel=3,
-                )
-
-    def _set_call_limit(self, limit: int | dict[str, int] | None) -> None:
-        self._call_budget: dict[str, int] | None = None
-        self._call_limit_default = CALL_LIMIT_DEFAULT
-        if limit is None:
-            return
-        if isinstance(limit, dict):
-            if not all(isinstance(value, int) for value in limit.values()):
-                raise TypeError("All command_call_limit values must be int")
-            self._call_limit_default = limit.get("*", CALL_LIMIT_DEFAULT)
-            self._call_budget = dict(limit)
-        elif isinstance(limit, int):
-            self._call_limit_default = limit
-            self._call_budget = {}
-        else:
-            raise TypeError("command_call_limit must be int or Dict[str, int]")
 
     # ---- life ----------------------------------------------------------------------------------------
 
@@ -236,6 +196,7 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._watching = self._watches()
         self._room = room_for(
             self.loop,
             hostname=self.hostname,
@@ -319,7 +280,6 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
         method = getattr(type(self), name, None)
         return method is not None and not method.__module__.startswith(_OWN)
 
-    @property
     def _watches(self) -> bool:
         """Whether the program may want to know the envelope before the content is there."""
         known = {"DATA", "EHLO", "HELO", "NOOP", "QUIT", "STARTTLS", "PROXY", "AUTH", "exception"}
@@ -333,7 +293,7 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
 
     def _decisions(self) -> frozenset[Decision]:
         decisions: set[Decision] = {"hello", "message", "command", "refusal", "vrfy"}
-        if self._watches:
+        if self._watching:
             decisions |= {"mail", "rcpt", "data"}
         if self._is_overridden("smtp_EXPN") or "EXPN" in self._handle_hooks or self._call_budget is not None:
             decisions.add("expn")
@@ -357,9 +317,10 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
             on_expn=self._on_expn,
             on_etrn=None,
             on_reset=None,
+            on_refused=None,
             on_disconnect=None,
             on_command=self._on_command,
-            on_refused=self._on_refused,
+            on_refusal=self._on_refusal,
             on_sasl=self._on_sasl,
         )
         plan.hostname = self._room._config.hostname
@@ -449,7 +410,7 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
 
     def _on_message(self, _: object, envelope: EngineEnvelope, content: bytes) -> Any:
         ours = self._e
-        if not self._watches:
+        if not self._watching:
             ours.mail_from = address_text(envelope.sender.path)
             ours.mail_options = envelope.sender.mail_parameters.upper().split()
             ours.smtp_utf8 = envelope.smtputf8
@@ -469,17 +430,26 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
         if "DATA" not in self._handle_hooks and not hasattr(self.event_handler, "process_message"):
             self._set_post_data_state()
             return Raw(b"250 OK\r\n" * times, accepted=True)
-        return self._perform(self._deliver, times)
+        return self._deliver(self._handle_hooks.get("DATA"), times)
 
-    async def _deliver(self, times: int) -> None:
+    async def _deliver(self, hook: Any, times: int) -> Raw:
+        """The handler's word on a message. Its exceptions are replies, too."""
         try:
-            status = await self._call_handler_hook("DATA")
-            if status is MISSING and "DATA" not in self._handle_hooks:
+            if hook is None:
                 status = await self._process_message()
+            else:
+                status = await hook(self, self.session, self.envelope)
+            status = "250 OK" if status is MISSING else status
+            octets = reply_octets(status, self.enable_SMTPUTF8)
+        except ConnectionResetError:
+            log.info("%r Connection lost during _handle_client()", self._s.peer)
+            self._end()
+            return Raw(b"", accepted=False)
+        except Exception as exc:
+            octets = reply_octets(await self._status_of(exc), self.enable_SMTPUTF8)
         finally:
             self._set_post_data_state()
-        for _ in range(times):
-            await self.push("250 OK" if status is MISSING else status)
+        return Raw(octets * times, accepted=octets[:1] in b"23")
 
     async def _process_message(self) -> Any:
         warnings.warn("Use handler.handle_DATA() instead of .process_message()", DeprecationWarning, stacklevel=2)
@@ -519,7 +489,7 @@ class SMTP(Refusals, Authenticators, ProxyFront, ServerProtocol):
             self.loop.call_soon(self._end)
         return said
 
-    def _on_refused(self, _: object, line: bytes, reply: Reply) -> Any:
+    def _on_refusal(self, _: object, line: bytes, reply: Reply) -> Any:
         word = line.partition(b" ")[0].upper().decode("ascii", "replace")
         over = self._over_limit(word) if word in self._smtp_methods else None
         if over is not None:

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Hashable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
-from django.core.mail.backends.smtp import EmailBackend as DjangosBackend
 
 from ehlo.compat.smtplib import SMTPConnectError
 from ehlo.contrib.django._kept import KeptSMTP, KeptSMTPS, Session, Shelf
 
 __all__ = ["EmailBackend"]
 
+if TYPE_CHECKING:  # Django has no types
+
+    class DjangosBackend:
+        """The names of Django's backend that are used here."""
+
+        host: str
+        port: int
+        username: str
+        password: str
+        use_tls: bool
+        use_ssl: bool
+        timeout: float | None
+        ssl_keyfile: str | None
+        ssl_certfile: str | None
+        ssl_context: ssl.SSLContext
+        connection: Any
+        _partial_connection: Any
+
+        def __init__(self, *args: Any, **options: Any) -> None: ...
+
+        def open(self) -> bool | None: ...
+
+        def _close_connection(self, connection: Any) -> None: ...
+
+else:
+    from django.core.mail.backends.smtp import EmailBackend as DjangosBackend
+
 _shelf: Final = Shelf()
 
 
-class EmailBackend(DjangosBackend):  # type: ignore[misc]
+class EmailBackend(DjangosBackend):
     """Django's SMTP backend with the engine of this package. Its arguments, settings and exceptions are Django's.
 
     A message goes out in as few round trips as the server allows. ``close`` keeps the connection for the next mail of
@@ -46,8 +73,7 @@ class EmailBackend(DjangosBackend):  # type: ignore[misc]
             if self.connection is not None:
                 self.connection.renew = self._renew_of(self.connection)
                 return True
-        opened: bool | None = super().open()
-        return opened
+        return super().open()
 
     def _close_connection(self, connection: Any) -> None:
         usable = connection is self.connection and isinstance(connection, Session) and connection.sock is not None

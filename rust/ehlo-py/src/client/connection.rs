@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ehlo::session::client::{self, Facts, NewMessage};
 use ehlo::syntax::command;
+use ehlo::syntax::options::Options;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString};
@@ -307,6 +308,19 @@ impl ClientConnection {
     ///     LocalProtocolError: if the node's name cannot be sent, and when the session is over.
     fn etrn(&mut self, node: String) -> PyResult<u64> {
         self.command(command::Command::Etrn(node.into()))
+    }
+
+    /// Queue a command as one line, such as "XFOO bar": NOOP, RSET, VRFY, EXPN, HELP, ETRN, or one that the engine
+    /// does not know. A 3yz asks for more, which none of these has: it ends the session.
+    ///
+    /// Raises:
+    ///     LocalProtocolError: if it is no command, one that the engine says itself (MAIL, DATA and others), and when
+    ///         the session is over.
+    #[pyo3(name = "command")]
+    fn command_line(&mut self, line: &str) -> PyResult<u64> {
+        let parsed = command::parse_command(line.as_bytes(), &Options::default());
+        let command = parsed.map_err(|error| misuse(format_args!("{line:?} is no command: {error}")))?;
+        self.command(command.into_owned())
     }
 
     /// Queue XCLIENT with these attributes, values not encoded (XCLIENT_README). The session begins anew after it.

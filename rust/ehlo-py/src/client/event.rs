@@ -96,7 +96,7 @@ impl Challenge {
 #[pyclass(frozen, module = "ehlo", weakref)]
 pub(crate) struct CommandReply {
     id: u64,
-    verb: Verb,
+    verb: Option<Verb>,
     reply: Option<ehlo::syntax::reply::Reply>,
 }
 
@@ -112,10 +112,10 @@ impl CommandReply {
         self.id
     }
 
-    /// Which it was, like "NOOP".
+    /// Which it was, like "NOOP"; None for a command that the engine does not know.
     #[getter]
-    fn verb<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        verb_name(py, self.verb)
+    fn verb<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        self.verb.map(|verb| verb_name(py, verb))
     }
 
     /// What the server said; None if the connection ended before.
@@ -125,7 +125,10 @@ impl CommandReply {
     }
 
     fn __repr__(&self) -> String {
-        format!("CommandReply({}, '{}')", self.id, self.verb.as_str())
+        match self.verb {
+            Some(verb) => format!("CommandReply({}, '{}')", self.id, verb.as_str()),
+            None => format!("CommandReply({}, None)", self.id),
+        }
     }
 }
 

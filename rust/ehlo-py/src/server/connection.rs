@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ehlo::session::{self, TlsFacts};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::buffer::{ReceiveBuffer, lend};
@@ -384,6 +384,19 @@ impl ServerConnection {
     #[getter]
     fn errors(&self) -> u64 {
         self.inner.errors()
+    }
+
+    /// Replies 4yz and 5yz so far, by the command that they answer: "connect" (in place of the greeting), "auth",
+    /// "mail", "rcpt", "content" (DATA, BDAT and what came with them) and "other".
+    #[getter]
+    fn refusals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let session::RefusalCounts { connect, auth, mail, rcpt, content, other } = self.inner.refusals();
+        let counts = PyDict::new(py);
+        let names = [("connect", connect), ("auth", auth), ("mail", mail), ("rcpt", rcpt)];
+        for (name, count) in names.into_iter().chain([("content", content), ("other", other)]) {
+            counts.set_item(name, count)?;
+        }
+        Ok(counts)
     }
 
     /// Commands received.

@@ -52,6 +52,10 @@ pub(crate) fn to_python(py: Python<'_>, event: session::ServerEvent<Collected>) 
             object(py, Xclient { attributes: Py::new(py, ClientAttributes(attributes))? })
         }
         ServerEvent::Disconnect(reason) => object(py, Disconnect { reason }),
+        ServerEvent::Refused { verb, argument, envelope, reply } => {
+            let envelope = envelope.map(LateEnvelope::new);
+            object(py, Refused { verb, argument, envelope, reply: Py::new(py, Reply(reply))? })
+        }
         ServerEvent::Reset => object(py, Reset),
         ServerEvent::Vrfy(argument) => object(py, Vrfy { argument }),
         ServerEvent::Expn(argument) => object(py, Expn { argument }),
@@ -668,6 +672,62 @@ inquiries! {
     Etrn {
         /// The name of the node, with its option character.
         argument
+    }
+}
+
+/// A reply 4yz or 5yz went out, whoever decided it (RFC 5321 4.2.1). No decision; with "refused" in `decisions`.
+///
+/// Example:
+///     >>> match event:
+///     ...     case ehlo.Refused("RCPT", argument, _, reply): print(argument, reply)
+#[pyclass(frozen, module = "ehlo", weakref)]
+pub(crate) struct Refused {
+    verb: Option<Verb>,
+    argument: String,
+    envelope: Option<LateEnvelope>,
+    reply: Py<Reply>,
+}
+
+#[pymethods]
+impl Refused {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) =
+        ("command", "argument", "envelope", "reply");
+
+    /// The command that it answers: "MAIL", "RCPT" and so on. None for a line that is no command, and where it
+    /// stands in place of the greeting.
+    #[getter]
+    fn command<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        self.verb.map(|verb| verb_name(py, verb))
+    }
+
+    /// The argument of the command as it came, where it cannot hold a secret; at most 1024 octets. After AUTH, the
+    /// mechanism alone.
+    #[getter]
+    fn argument(&self) -> &str {
+        &self.argument
+    }
+
+    /// The transaction so far, if one was open. In LMTP, after content, with the recipient that was refused.
+    #[getter]
+    fn envelope<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Envelope>>> {
+        self.envelope.as_ref().map(|envelope| envelope.get(py)).transpose()
+    }
+
+    /// The reply.
+    #[getter]
+    fn reply(&self) -> &Py<Reply> {
+        &self.reply
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let command = self.verb.map_or("None", Verb::as_str);
+        Ok(format!("Refused({command}, {:?}, {})", self.argument, self.reply.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.envelope.iter().try_for_each(|envelope| envelope.object.visit(&visit))
     }
 }
 

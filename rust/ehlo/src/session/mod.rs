@@ -12,7 +12,8 @@ pub mod server;
 
 pub use envelope::{Envelope, Recipient, Sender};
 pub use server::{
-    Abort, Content, ContentMode, Decisions, FutureRelease, InjectedInput, ServerConfig, ServerConfigError,
-    ServerConnection, ServerDisconnect, ServerEvent, ServerMisuse, ServerSettings, TextError, TlsFacts, TlsMode,
+    Abort, Content, ContentMode, Decisions, FutureRelease, InjectedInput, RefusalCounts, ServerConfig,
+    ServerConfigError, ServerConnection, ServerDisconnect, ServerEvent, ServerMisuse, ServerSettings, TextError,
+    TlsFacts, TlsMode,
 };
 pub use settings::TooSmall;

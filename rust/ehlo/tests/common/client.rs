@@ -6,6 +6,7 @@ use ehlo::session::Envelope;
 use ehlo::session::client::{
     ClientConfig, ClientConnection, ClientEvent, ClientSettings, Facts, MessageResult, NewMessage,
 };
+use ehlo::syntax::command::Verb;
 
 pub struct Peer {
     pub conn: ClientConnection,
@@ -150,8 +151,8 @@ pub fn describe(event: &ClientEvent) -> String {
         ClientEvent::StartTls => "start tls".into(),
         ClientEvent::Challenge { challenge, .. } => format!("challenge {}", challenge.escape_ascii()),
         ClientEvent::Reply { verb, reply, .. } => match reply {
-            Some(reply) => format!("{verb} {}", reply.code()),
-            None => format!("{verb} lost"),
+            Some(reply) => format!("{} {}", verb.map_or("unknown", Verb::as_str), reply.code()),
+            None => format!("{} lost", verb.map_or("unknown", Verb::as_str)),
         },
         ClientEvent::Result(result) => describe_result(result),
         ClientEvent::Unsolicited(reply) => format!("unsolicited {}", reply.code()),

@@ -61,6 +61,7 @@ pub fn all_decisions() -> Decisions {
         reset: true,
         command: false,
         refusal: false,
+        refused: true,
     }
 }
 
@@ -127,6 +128,7 @@ fn is_decision(event: &ServerEvent<Vec<u8>>) -> bool {
     !matches!(
         event,
         ServerEvent::Reset
+            | ServerEvent::Refused { .. }
             | ServerEvent::Disconnect(_)
             | ServerEvent::AuthCancelled
             | ServerEvent::BadProxy(_)

@@ -26,8 +26,8 @@ pub enum ClientEvent {
     Reply {
         /// Of the command.
         id: u64,
-        /// Which it was.
-        verb: Verb,
+        /// Which it was; `None` for one that is not known here.
+        verb: Option<Verb>,
         /// `None` if the connection ended before.
         reply: Option<Reply>,
     },

@@ -135,9 +135,10 @@ enum Expect {
     End,
     /// A RSET of our own.
     Reset,
+    /// `None`: a command that is not known here.
     Command {
         id: u64,
-        verb: Verb,
+        verb: Option<Verb>,
     },
 }
 
@@ -146,7 +147,7 @@ impl Expect {
     fn ends_group(&self) -> bool {
         match self {
             Self::Mail | Self::Rcpt | Self::Chunk { .. } | Self::End | Self::Reset => false,
-            Self::Command { verb, .. } => *verb != Verb::Rset,
+            Self::Command { verb, .. } => *verb != Some(Verb::Rset),
             Self::Greeting | Self::Hello(_) | Self::StartTls | Self::Auth { .. } | Self::Data => true,
         }
     }
@@ -298,7 +299,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// The peer sends no more.
     pub fn receive_eof(&mut self) {
-        let quit = matches!(self.expected.back(), Some(Expect::Command { verb: Verb::Quit, .. }));
+        let quit = matches!(self.expected.back(), Some(Expect::Command { verb: Some(Verb::Quit), .. }));
         self.disconnect(if quit { ClientDisconnect::Quit } else { ClientDisconnect::Eof });
     }
 
@@ -306,7 +307,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     pub fn receive_timeout(&mut self) {
         match (self.timeout(), self.expected.front()) {
             (None, _) => {}
-            (_, Some(Expect::Command { verb: Verb::Quit, .. })) => self.disconnect(ClientDisconnect::Quit),
+            (_, Some(Expect::Command { verb: Some(Verb::Quit), .. })) => self.disconnect(ClientDisconnect::Quit),
             _ => self.disconnect(ClientDisconnect::Timeout),
         }
     }
@@ -408,8 +409,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         Ok(())
     }
 
-    /// Queue a command: NOOP, RSET, VRFY, EXPN, HELP, ETRN, XCLIENT, XFORWARD. Gives its number, under which its reply
-    /// comes.
+    /// Queue a command: NOOP, RSET, VRFY, EXPN, HELP, ETRN, XCLIENT, XFORWARD, or one that is not known here. Gives its
+    /// number, under which its reply comes. A 3yz asks for more, which none of these has: it ends the session.
     ///
     /// # Errors
     /// If it cannot be written, is one of the engine's own, or the session is over.
@@ -424,7 +425,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 | Verb::Etrn
                 | Verb::Xclient
                 | Verb::Xforward,
-            ) => self.queue_command(command),
+            )
+            | None => self.queue_command(command),
             Some(Verb::Quit) => self.quit(),
             other => Err(ClientMisuse::EngineCommand(other)),
         }
@@ -527,8 +529,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 Expect::Data => settings.data_timeout,
                 Expect::Chunk { last: false } => settings.content_timeout,
                 Expect::Chunk { last: true } | Expect::End => settings.end_of_data_timeout,
-                Expect::Reset | Expect::Command { verb: Verb::Noop | Verb::Rset, .. } => settings.reset_timeout,
-                Expect::Command { verb: Verb::Quit, .. } => settings.quit_timeout,
+                Expect::Reset | Expect::Command { verb: Some(Verb::Noop | Verb::Rset), .. } => settings.reset_timeout,
+                Expect::Command { verb: Some(Verb::Quit), .. } => settings.quit_timeout,
                 Expect::StartTls | Expect::Auth { .. } | Expect::Command { .. } => settings.other_timeout,
             }),
             None => match &self.sending {

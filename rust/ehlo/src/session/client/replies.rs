@@ -62,7 +62,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             (Expect::Auth { id, held, blind }, Class::Intermediate) => self.on_challenge(id, held, blind, &reply),
             (Expect::Auth { id, .. }, class) => {
                 self.authenticated |= class == Class::Success;
-                self.events.push_back(ClientEvent::Reply { id, verb: Verb::Auth, reply: Some(reply.clone()) });
+                self.events.push_back(ClientEvent::Reply { id, verb: Some(Verb::Auth), reply: Some(reply.clone()) });
                 self.close_if(closing, reply);
             }
 
@@ -92,12 +92,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 }
             }
 
-            (Expect::Command { verb: Verb::Quit, id }, _) => {
-                self.events.push_back(ClientEvent::Reply { id, verb: Verb::Quit, reply: Some(reply) });
+            (Expect::Command { verb: Some(Verb::Quit), id }, _) => {
+                self.events.push_back(ClientEvent::Reply { id, verb: Some(Verb::Quit), reply: Some(reply) });
                 self.disconnect(ClientDisconnect::Quit);
             }
             (Expect::Command { id, verb }, class) => {
-                if verb == Verb::Xclient && class == Class::Success {
+                if verb == Some(Verb::Xclient) && class == Class::Success {
                     // The session begins anew, with a greeting (XCLIENT_README).
                     self.phase = Phase::Opening;
                     self.authenticated = false;
@@ -197,7 +197,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if matches!(expect, Expect::Mail | Expect::Rcpt)
             && let Some((id, verb)) = job.asked.pop_front()
         {
-            events.push_back(ClientEvent::Reply { id, verb, reply: Some((**reply).clone()) });
+            events.push_back(ClientEvent::Reply { id, verb: Some(verb), reply: Some((**reply).clone()) });
         }
         match expect {
             Expect::Mail => transaction.on_mail(Arc::clone(reply), job),
@@ -297,7 +297,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             return;
         }
         let challenged = match mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Challenged { id, .. } => Some((id, Verb::Auth)),
+            Phase::Challenged { id, .. } => Some((id, Some(Verb::Auth))),
             _ => None,
         };
         // A server that says 421 has not worked on the commands behind the one that it answers (C-CLI-16).
@@ -323,11 +323,11 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         }
         let outstanding = mem::take(&mut self.expected).into_iter().filter_map(|expect| match expect {
             Expect::Command { id, verb } => Some((id, verb)),
-            Expect::Auth { id, .. } => Some((id, Verb::Auth)),
+            Expect::Auth { id, .. } => Some((id, Some(Verb::Auth))),
             _ => None,
         });
         let queued = mem::take(&mut self.queue).into_iter().filter_map(|work| match work {
-            Work::Command { id, command } => command.verb().map(|verb| (id, verb)),
+            Work::Command { id, command } => Some((id, command.verb())),
             Work::Message(_) => None,
         });
         for (id, verb) in challenged.into_iter().chain(outstanding).chain(queued) {

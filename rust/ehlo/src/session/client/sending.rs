@@ -245,7 +245,11 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         {
             let reply = Arc::new(reply);
             if let Some((id, verb)) = self.jobs[at].refuse_pending(&reply) {
-                self.events.push_back(ClientEvent::Reply { id, verb, reply: Some(Arc::unwrap_or_clone(reply)) });
+                self.events.push_back(ClientEvent::Reply {
+                    id,
+                    verb: Some(verb),
+                    reply: Some(Arc::unwrap_or_clone(reply)),
+                });
             }
             transaction.sending = Sending::Waiting;
             return true;
@@ -528,7 +532,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     fn say_command(&mut self, id: u64, command: Command<'static>) {
-        let Some(verb) = command.verb() else { return };
+        let verb = command.verb();
         let start = self.output.len();
         let expect = match command {
             Command::Auth { mechanism, initial } => {

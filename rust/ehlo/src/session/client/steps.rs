@@ -67,6 +67,10 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// The reply to the oldest MAIL or RCPT that the program asked for; none comes if the session or the transaction ended.
     pub(super) fn unanswered(&mut self, asked: impl IntoIterator<Item = (u64, Verb)>) {
-        self.events.extend(asked.into_iter().map(|(id, verb)| ClientEvent::Reply { id, verb, reply: None }));
+        self.events.extend(asked.into_iter().map(|(id, verb)| ClientEvent::Reply {
+            id,
+            verb: Some(verb),
+            reply: None,
+        }));
     }
 }

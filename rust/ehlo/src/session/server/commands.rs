@@ -40,12 +40,17 @@ impl<C: Content> ServerConnection<C> {
         }
         self.refusing = self.settings().decisions.refusal;
         let basic = matches!(self.learnt.hello, Some((Verb::Helo, _)));
+        let keep = self.settings().decisions.refused;
         match parse_command(line, self.config.options(!basic, self.tls.is_some())) {
             Ok(command) => {
+                self.refused.begin(line, command.verb(), keep);
                 let state = mem::replace(&mut self.state, State::Closed);
                 self.state = self.on_command(state, command);
             }
-            Err(error) => self.on_bad_command(&error),
+            Err(error) => {
+                self.refused.begin(line, error.verb, keep);
+                self.on_bad_command(&error);
+            }
         }
         self.ask_refusal(line);
     }
@@ -53,7 +58,7 @@ impl<C: Content> ServerConnection<C> {
     /// Ask the program for its words, if a command was refused and it wants to be asked.
     pub(super) fn ask_refusal(&mut self, line: &[u8]) {
         self.refusing = false;
-        if let Some(reply) = self.refused.take() {
+        if let Some(reply) = self.refusal.take() {
             let before = Box::new(mem::replace(&mut self.state, State::Closed));
             self.events.push_back(ServerEvent::Refusal { line: line.to_vec(), reply: reply.clone() });
             self.state = State::Deciding(Decision::Refusal { reply, before });

@@ -43,6 +43,8 @@ pub struct Decisions {
     pub command: bool,
     /// The words for a command, or content, that the engine refuses.
     pub refusal: bool,
+    /// Not a decision but a notice: a reply 4yz or 5yz went out.
+    pub refused: bool,
 }
 
 /// What becomes of the content's octets.
@@ -110,8 +112,8 @@ macro_rules! server_settings {
         /// "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
         /// takes all others itself, without an event. "command" is for commands that the engine
         /// does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
-        /// refusal. "reset" is no decision: it asks for a notice when a
-        /// transaction was dropped.
+        /// refusal. Two are no decisions, but ask for notices: "reset" when a transaction was
+        /// dropped, "refused" when a reply 4yz or 5yz went out.
         decisions: Decisions = [words("['message']", Decisions { message: true, ..Decisions::default() })];
         /// The way of content: "collect" hands it over as a whole with the message,
         /// "stream" hands it over as it comes, "discard" counts it and drops it.

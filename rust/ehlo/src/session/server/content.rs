@@ -183,6 +183,7 @@ impl<C: Content> ServerConnection<C> {
         let Incoming { transaction, content, refusal, .. } = *incoming;
         let replies = self.replies_due(&transaction);
         if let Some(refusal) = refusal {
+            self.about = Some(transaction.envelope);
             if self.settings().decisions.refusal && !self.settings().lmtp {
                 return self.ask_content_refusal(&refusal);
             }

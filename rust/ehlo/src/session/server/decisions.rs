@@ -36,7 +36,7 @@ impl Spoken<'_> {
 
 impl<C: Content> ServerConnection<C> {
     pub(super) fn settle_decision(&mut self, spoken: Spoken<'_>) -> Result<(), ServerMisuse> {
-        if !self.events.is_empty() {
+        if self.is_asking() {
             return Err(ServerMisuse::NoDecision);
         }
         let State::Deciding(decision) = &self.state else { return Err(ServerMisuse::NoDecision) };
@@ -70,7 +70,12 @@ impl<C: Content> ServerConnection<C> {
         match spoken {
             Spoken::Nothing => self.say_canned(default),
             Spoken::Reply(reply) => self.say_reply(reply),
-            Spoken::Raw { octets, .. } => self.output.extend_from_slice(octets),
+            Spoken::Raw { octets, accepted } => {
+                if !accepted {
+                    self.note_octets(octets);
+                }
+                self.output.extend_from_slice(octets);
+            }
         }
     }
 
@@ -79,7 +84,12 @@ impl<C: Content> ServerConnection<C> {
         match spoken {
             Spoken::Nothing => {}
             Spoken::Reply(reply) => self.say_plain(reply),
-            Spoken::Raw { octets, .. } => self.output.extend_from_slice(octets),
+            Spoken::Raw { octets, accepted } => {
+                if !accepted {
+                    self.note_octets(octets);
+                }
+                self.output.extend_from_slice(octets);
+            }
         }
     }
 
@@ -174,6 +184,9 @@ impl<C: Content> ServerConnection<C> {
                 self.fail_chunk(State::InTransaction(transaction), size, last, answer)
             }
             (Decision::Message { transaction, .. }, Spoken::Raw { octets, accepted }) => {
+                if !accepted {
+                    self.note_octets(octets);
+                }
                 self.output.extend_from_slice(octets);
                 for _ in 0..self.replies_due(&transaction) {
                     self.count_message(accepted);
@@ -181,7 +194,11 @@ impl<C: Content> ServerConnection<C> {
                 State::Idle
             }
             (Decision::Message { transaction, answered }, spoken) => {
-                for _ in answered..self.replies_due(&transaction) {
+                let replies = answered..self.replies_due(&transaction);
+                if !yes {
+                    self.about = Some(transaction.envelope);
+                }
+                for _ in replies {
                     self.say_spoken(OK, spoken);
                     self.count_message(yes);
                 }

@@ -87,6 +87,17 @@ pub enum ServerEvent<C> {
         /// The engine's reply.
         reply: Reply,
     },
+    /// A reply 4yz or 5yz went out, whoever decided it. For [`super::Decisions::refused`] only.
+    Refused {
+        /// The command that it answers; `None` for a line that is no command, and for the connection itself.
+        verb: Option<Verb>,
+        /// The argument of the command, where it cannot hold a secret. After AUTH, the mechanism alone.
+        argument: String,
+        /// The transaction, if one was open. In LMTP, after content: the recipient that was refused.
+        envelope: Option<Envelope>,
+        /// The reply.
+        reply: Reply,
+    },
     /// A transaction was dropped by RSET or a new EHLO.
     Reset,
     /// *Decision.* STARTTLS (RFC 3207 4). Accept, send the output, do the handshake, then say

@@ -134,6 +134,7 @@ impl<C: Content> ServerConnection<C> {
                             used += consumed;
                             self.counts.commands += 1;
                             self.refusing = self.settings().decisions.refusal;
+                            self.refused.begin(b"", None, false);
                             self.wrong(LINE_TOO_LONG);
                             self.ask_refusal(b"");
                         }
@@ -151,13 +152,13 @@ impl<C: Content> ServerConnection<C> {
 
     /// End the session if the last step asked for it.
     pub(super) fn settle(&mut self) {
+        self.tell_refused();
         if let Some(reason) = self.ending.take() {
             self.finish(reason);
         } else if matches!(self.state, State::Authenticating | State::Idle | State::Refused(_))
             && let Some(reply) = self.leaving.take()
         {
-            self.say_reply(&reply);
-            self.ending = None;
+            self.write_reply(&reply);
             self.finish(ServerDisconnect::Shutdown);
         }
     }

@@ -13,6 +13,7 @@
 //! | `decisions.rs` | what an answer of the program does |
 //! | `content.rs` | content by DATA and by BDAT |
 //! | `state.rs`, `transaction.rs` | the state of a session, and the open transaction |
+//! | `refused.rs` | counts and events of refusals |
 //! | `replies.rs` | texts of replies, and counts that end a session |
 //! | `config.rs`, `event.rs`, `misuse.rs` | settings, events, errors of the program |
 
@@ -23,6 +24,7 @@ mod decisions;
 pub mod event;
 mod input;
 mod misuse;
+mod refused;
 mod replies;
 mod state;
 mod transaction;
@@ -41,10 +43,13 @@ pub use self::content::Content;
 use self::decisions::Spoken;
 pub use self::event::{Abort, ServerDisconnect, ServerEvent};
 pub use self::misuse::ServerMisuse;
+pub use self::refused::RefusalCounts;
+use self::refused::Refused;
 pub use self::replies::TextError;
 use self::replies::{AUTHENTICATED, INJECTED, SHUTDOWN, TIMEOUT, TIMEOUT_BARE_LF, TLS_TOO_WEAK};
 use self::state::{Counts, Decision, Learnt, Purpose, Refusal, State};
 use self::transaction::Transaction;
+use crate::session::envelope::Envelope;
 use crate::syntax::command::Verb;
 use crate::syntax::reply::Reply;
 use crate::syntax::xattr::Attributes;
@@ -109,7 +114,10 @@ pub struct ServerConnection<C: Content = Vec<u8>> {
     /// While a command is worked on whose refusal the program wants to be asked about.
     refusing: bool,
     /// The engine's reply to the command that is worked on, if it is refused and the program is to be asked.
-    refused: Option<Reply>,
+    refusal: Option<Reply>,
+    refused: Refused,
+    /// The transaction that the next refusal is about, where the state has it no more.
+    about: Option<Envelope>,
 }
 
 impl<C: Content> ServerConnection<C> {
@@ -133,7 +141,9 @@ impl<C: Content> ServerConnection<C> {
             counts: Counts::default(),
             proxy_octets: Vec::new(),
             refusing: false,
-            refused: None,
+            refusal: None,
+            refused: Refused::default(),
+            about: None,
             config,
         };
         connection.state = if connection.settings().proxy { State::Proxy } else { connection.begin() };
@@ -198,7 +208,7 @@ impl<C: Content> ServerConnection<C> {
             self.finish(ServerDisconnect::Timeout); // Nothing is said in the clear before TLS, nor before the header.
             return;
         }
-        self.say_canned(if self.scanner.bare_lf_pending() { TIMEOUT_BARE_LF } else { TIMEOUT });
+        self.write_canned(if self.scanner.bare_lf_pending() { TIMEOUT_BARE_LF } else { TIMEOUT });
         self.finish(ServerDisconnect::Timeout);
     }
 
@@ -241,7 +251,7 @@ impl<C: Content> ServerConnection<C> {
             return Err(ServerMisuse::NoDecision);
         };
         let expected = transaction.envelope.recipients.len() - answered;
-        if !self.events.is_empty() {
+        if self.is_asking() {
             return Err(ServerMisuse::NoDecision);
         }
         if replies.len() > expected {
@@ -250,7 +260,11 @@ impl<C: Content> ServerConnection<C> {
         if let Some(wrong) = replies.iter().find(|reply| reply.code() / 100 == 3) {
             return Err(ServerMisuse::WrongClass { expected: "2yz, 4yz or 5yz", code: wrong.code() });
         }
-        for reply in replies {
+        let first = *answered;
+        let envelope = transaction.envelope.clone();
+        for (reply, recipient) in replies.iter().zip(&envelope.recipients[first..]) {
+            self.about =
+                Some(Envelope { sender: Arc::clone(&envelope.sender), recipients: vec![Arc::clone(recipient)] });
             self.say_reply(reply);
             self.count_message(reply.code() < 300);
         }
@@ -302,7 +316,7 @@ impl<C: Content> ServerConnection<C> {
 
     fn expect_auth(&self) -> Result<(), ServerMisuse> {
         match &self.state {
-            State::Deciding(_) if !self.events.is_empty() => Err(ServerMisuse::NoDecision),
+            State::Deciding(_) if self.is_asking() => Err(ServerMisuse::NoDecision),
             State::Deciding(Decision::Auth) => Ok(()),
             State::Deciding(_) => Err(ServerMisuse::NotAuth),
             _ => Err(ServerMisuse::NoDecision),

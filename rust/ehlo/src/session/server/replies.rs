@@ -160,27 +160,41 @@ pub(super) fn render(settings: &ServerSettings) -> Result<Vec<Box<str>>, (String
 
 impl<C: Content> ServerConnection<C> {
     pub(super) fn say(&mut self, line: &str) {
+        self.note_line(line);
         self.output.extend_from_slice(line.as_bytes());
     }
 
     /// Say a reply of the table.
     pub(super) fn say_canned(&mut self, reply: Canned) {
+        let config = Arc::clone(&self.config);
+        self.say(reply.line(&config));
+    }
+
+    /// The same where no command is answered: it is no refusal.
+    pub(super) fn write_canned(&mut self, reply: Canned) {
         let Self { config, output, .. } = self;
         output.extend_from_slice(reply.line(config).as_bytes());
     }
 
     /// The program's reply, with the enhanced code that RFC 2034 4 asks for.
     pub(super) fn say_reply(&mut self, reply: &Reply) {
+        self.note_reply(reply);
+        self.write_reply(reply);
+        self.close_after(reply);
+    }
+
+    /// The same where no command is answered: it is no refusal.
+    pub(super) fn write_reply(&mut self, reply: &Reply) {
         if self.settings().enhanced_status_codes {
             reply.clone().or_generic_enhanced().write(&mut self.output);
         } else {
             reply.write(&mut self.output);
         }
-        self.close_after(reply);
     }
 
     /// A reply to the connection or to EHLO: no enhanced code there (RFC 2034 4).
     pub(super) fn say_plain(&mut self, reply: &Reply) {
+        self.note_reply(reply);
         reply.clone().without_enhanced().write(&mut self.output);
         self.close_after(reply);
     }
@@ -258,7 +272,7 @@ impl<C: Content> ServerConnection<C> {
             return;
         }
         match self.refusing.then(|| Reply::parse_text(line.trim_ascii_end())) {
-            Some(Ok(reply)) => self.refused = Some(reply),
+            Some(Ok(reply)) => self.refusal = Some(reply),
             _ => self.say(line),
         }
     }
@@ -295,7 +309,7 @@ impl<C: Content> ServerConnection<C> {
     pub(super) fn refuse_for_limit(&mut self, reply: Canned) {
         if self.count_refusal() {
             match self.refusing.then(|| Reply::parse_text(reply.line(&self.config).trim_ascii_end())) {
-                Some(Ok(reply)) => self.refused = Some(reply),
+                Some(Ok(reply)) => self.refusal = Some(reply),
                 _ => self.say_canned(reply),
             }
         }
