@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 ANSWERED = b"CHMRTLNBEU"
 
@@ -48,7 +49,7 @@ class ScriptedFilter:
             self.address = f"unix:{path}"
         self._threads = [threading.Thread(target=self._accept)]
 
-    def __enter__(self) -> ScriptedFilter:
+    def __enter__(self) -> Self:
         self._threads[0].start()
         return self
 
@@ -61,6 +62,10 @@ class ScriptedFilter:
             sock.close()
         for thread in self._threads:
             thread.join(20)
+
+    def note(self, kind: bytes, payload: bytes) -> None:
+        """A command came."""
+        self.heard.append((kind, payload))
 
     def kinds(self) -> bytes:
         return b"".join(kind for kind, _ in self.heard if kind != b"D")
@@ -91,7 +96,7 @@ class ScriptedFilter:
             while len(head := stream.read(4)) == 4:
                 frame_octets = stream.read(struct.unpack("!I", head)[0])
                 kind, payload = frame_octets[:1], frame_octets[1:]
-                self.heard.append((kind, payload))
+                self.note(kind, payload)
                 if kind in self.dies_at:
                     return
                 if kind == b"O":

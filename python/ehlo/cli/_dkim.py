@@ -31,17 +31,17 @@ def add_parser(commands: Any) -> None:
 
 def _keygen(arguments: argparse.Namespace) -> int:
     try:
-        from ehlo import dkim
+        from ehlo.dkim import Signer, generate_key, write_key, zone_lines
     except ModuleNotFoundError as exc:
         raise UsageError(f"keygen needs {exc.name}: pip install 'ehlo[dkim]'") from None
     path = arguments.out or f"{arguments.selector}.private"
     try:
-        key = dkim.generate_key(arguments.type, arguments.bits)
-        dkim.Signer(key, arguments.domain, arguments.selector)  # are they names that a signature can bear?
-        dkim.write_key(key, path)
+        key = generate_key(arguments.type, arguments.bits)
+        Signer(key, arguments.domain, arguments.selector)  # are they names that a signature can bear?
+        write_key(key, path)
     except LocalProtocolError as exc:
         raise UsageError(str(exc)) from None
     except OSError as exc:
         raise UsageError(f"{path}: {exc.strerror}") from None
-    print(dkim.zone_lines(key, arguments.domain, arguments.selector))
+    print(zone_lines(key, arguments.domain, arguments.selector))
     return 0

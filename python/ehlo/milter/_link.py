@@ -285,6 +285,9 @@ class Pool:
                 return
         except FilterDownError as exc:
             log.debug("filter %s: %s", self.milter, exc)
+        except BaseException:  # the server ends while this waits
+            await link.close()
+            raise
         await link.close()
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ import logging
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, TypeAlias
@@ -23,6 +24,7 @@ from ehlo._server.handler import Handler, method_of
 from ehlo._server.session import Answer, Method, Result, Session
 from ehlo._server.submission import submission_fields
 from ehlo._types import path_text
+from ehlo.dkim import remove_claims
 from ehlo.milter._conversation import Conversation, Discard, Outcome
 from ehlo.milter._link import Milter, Pool
 from ehlo.milter._message import HeaderReader, HeaderTooLargeError, MessageInHand, answers_for
@@ -38,7 +40,12 @@ _KEY: Final = "ehlo.milter"
 _DROPPED: Final = Reply(250, "2.0.0", "Ok")
 _TOO_LARGE: Final = Reply(552, "5.3.4", "The header section is too large")
 _NOT_HELD: Final = Reply(451, "4.7.1", "The message needs a review, try again later")
-_PASSED_ON: Final = ("on_auth", "on_vrfy", "on_expn", "on_etrn")
+_AR: Final = b"authentication-results"
+# All that no filter is asked about.
+_PASSED_ON: Final = (
+    *("on_auth", "on_sasl", "on_proxy", "on_command", "on_refusal", "on_error", "on_refused"),
+    *("on_vrfy", "on_expn", "on_etrn"),
+)
 
 
 class _State:
@@ -85,6 +92,8 @@ class Filters:
         handler: any object with methods of :class:`ehlo.Handler`.
         hold: takes messages that a filter wants kept back (quarantine), in the handler's place. Without it such a
             message is answered 451.
+        authserv_id: our name in Authentication-Results. Fields that come in with that name are removed before the first
+            filter sees them (RFC 8601 5). ``None``: nothing is removed.
         daemon_name: the macro ``{daemon_name}``, by which filters tell listeners apart.
         memory: octets of a body above which it is kept in a file.
         header_limit: octets of a header section above which the message is answered 552.
@@ -107,6 +116,7 @@ class Filters:
         handler: object,
         *,
         hold: Hold | None = None,
+        authserv_id: str | None = None,
         daemon_name: str = "smtp",
         memory: int = 1 << 20,
         header_limit: int = 1 << 20,
@@ -117,6 +127,7 @@ class Filters:
         self.config: object = getattr(handler, "config", None)
         self.reports_delivery: bool = getattr(handler, "reports_delivery", None) is True
         self._hold = hold
+        self._authserv_id = authserv_id
         self._daemon_name = daemon_name
         self._memory = memory
         self._header_limit = header_limit
@@ -184,8 +195,9 @@ class Filters:
             await self._call("on_disconnect", session, reason)
         finally:
             if isinstance(state, _State):
-                for conversation in state.conversations:
-                    await conversation.leave()
+                async with AsyncExitStack() as stack:  # all of them, though the first is cancelled
+                    for conversation in state.conversations:
+                        stack.push_async_callback(conversation.leave)
 
     # ---- the envelope ----------------------------------------------------------------------------
 
@@ -267,6 +279,7 @@ class Filters:
                     if piece is None:
                         return None
                 in_body = True
+                self._without_claims(reader)
                 self._complete(session, reader)
                 message.fields, message.separated = reader.fields, reader.separated
             if piece:
@@ -298,6 +311,13 @@ class Filters:
                 return outcome
             outcome = await conversation.body(piece)
         return outcome or await conversation.end(message, macros)
+
+    def _without_claims(self, reader: HeaderReader) -> None:
+        """Nobody but us says what we found."""
+        name = self._authserv_id
+        if name is not None:
+            fields = reader.fields
+            reader.fields = [one for one in fields if one.name.lower() != _AR or remove_claims(b"".join(one), name)]
 
     def _complete(self, session: Session, reader: HeaderReader) -> None:
         """In submission Date and Message-ID are added if they are missing, as elsewhere (RFC 6409 8.2, 8.3)."""

@@ -9,6 +9,9 @@ Example::
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ehlo._lazy import lazy
 from ehlo.mta import delivery_status, dns
 from ehlo.mta._channel import Limits as DeliveryLimits
 from ehlo.mta._clock import Clock, SystemClock
@@ -22,6 +25,9 @@ from ehlo.mta._spool import Changed, Entry, Selection, Spool, SpoolError, Suspen
 from ehlo.mta._sqlite_spool import SqliteSpool
 from ehlo.mta._tls_policy import TlsPolicy
 
+if TYPE_CHECKING:
+    from ehlo.milter.filters import Filters
+
 __all__ = [
     "Changed",
     "Clock",
@@ -29,6 +35,7 @@ __all__ = [
     "DeliveryLimits",
     "Entry",
     "Fail",
+    "Filters",
     "Hold",
     "JsonFormatter",
     "Lmtp",
@@ -54,3 +61,6 @@ __all__ = [
     "dns",
     "open_queue",
 ]
+
+if not TYPE_CHECKING:  # for a type checker any name would be there
+    __getattr__, __dir__ = lazy(__name__, {"Filters": "ehlo.milter.filters"})

@@ -27,6 +27,8 @@ from ehlo.mta.delivery_status import DeliveryStatus, explain
 
 __all__ = ["Queue", "RouteState"]
 
+# Seconds until a recipient is due that is about to be held.
+_NEVER: Final = 10 * 365 * 86400.0
 # RFC 5321 6.3: "a large rejection threshold, normally at least 100".
 _HOPS: Final = 100
 _LOOP: Final = ehlo.Reply(554, "5.4.6", "Too many hops: this message goes round in circles")
@@ -229,9 +231,14 @@ class Queue:
         await self._accept(message, rows, content, None)
         return message.ident
 
-    async def receive(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> ehlo.Reply:
+    async def receive(
+        self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes, *, hold: str | None = None
+    ) -> ehlo.Reply:
         """Queue a message that came in a session, with Received on top; gives the reply to it. What
         :class:`ehlo.mta.QueueHandler` calls.
+
+        Arguments:
+            hold: why the message waits until an administrator releases it; ``None``: it is delivered at once.
 
         Example::
 
@@ -243,10 +250,10 @@ class Queue:
         rows = [self._recipient(one, message) for one in envelope.recipients]
         content = session.received(envelope, ident=message.ident, now=_moment(message)) + content
         _measure(message, content)
-        return await self._answer(message, rows, content, session)
+        return await self._answer(message, rows, content, session, hold)
 
     async def receive_body(
-        self, session: ehlo.Session, envelope: ehlo.Envelope, body: AsyncIterator[bytes]
+        self, session: ehlo.Session, envelope: ehlo.Envelope, body: AsyncIterator[bytes], *, hold: str | None = None
     ) -> ehlo.Reply:
         """The same for a content that comes in pieces. What :class:`ehlo.mta.StreamingQueueHandler` calls.
 
@@ -280,7 +287,7 @@ class Queue:
         except BaseException:
             await stage.discard()
             raise
-        return await self._answer(message, rows, stage, session)
+        return await self._answer(message, rows, stage, session, hold)
 
     async def _write(self, stage: Stage, message: Message, octets: bytes) -> None:
         message.size += len(octets)
@@ -288,11 +295,19 @@ class Queue:
         await stage.write(octets)
 
     async def _answer(
-        self, message: Message, rows: list[Recipient], stored: bytes | Stage, session: ehlo.Session
+        self,
+        message: Message,
+        rows: list[Recipient],
+        stored: bytes | Stage,
+        session: ehlo.Session,
+        hold: str | None,
     ) -> ehlo.Reply:
         began = self._clock.monotonic()
         try:
-            await self._accept(message, rows, stored, session)
+            if hold is None:
+                await self._accept(message, rows, stored, session)
+            else:
+                await self._accept_held(message, rows, stored, session, hold)
         except OSError as exc:
             return self._not_stored(message, exc)
         self.counters.commit_seconds.add(self._clock.monotonic() - began)
@@ -311,6 +326,26 @@ class Queue:
     ) -> None:
         owned = not self._delivery.is_full
         await self.spool.accept(message, rows, stored, owned)
+        self._note_accepted(message, rows, session)
+        if owned:
+            self._delivery.begin(message, rows, stored if isinstance(stored, bytes) else None)
+        else:
+            self._delivery.wake()
+
+    async def _accept_held(
+        self, message: Message, rows: list[Recipient], stored: bytes | Stage, session: ehlo.Session, reason: str
+    ) -> None:
+        """Two steps. Between them the recipients are due so late that nobody tries them, even after a crash."""
+        for row in rows:
+            row.due = message.arrived + _NEVER
+        await self.spool.accept(message, rows, stored, False)
+        self._note_accepted(message, rows, session)
+        try:
+            await self.spool.hold(Selection(messages=[message.id]), reason)
+        except OSError as exc:  # it is stored, and nobody will try it: the client must not send it again
+            log.error(LogLine("not-held", message.ident, error=exc))
+
+    def _note_accepted(self, message: Message, rows: list[Recipient], session: ehlo.Session | None) -> None:
         self.counters.accepted += 1
         self.counters.octets += message.size
         if log.isEnabledFor(logging.INFO):
@@ -325,10 +360,6 @@ class Queue:
                     **({} if session is None else _facts(session)),
                 )
             )
-        if owned:
-            self._delivery.begin(message, rows, stored if isinstance(stored, bytes) else None)
-        else:
-            self._delivery.wake()
 
     # ---- administration --------------------------------------------------------------------------
 

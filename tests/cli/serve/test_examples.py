@@ -15,6 +15,7 @@ import pytest
 from test_serve import AS_ROOT
 
 import ehlo
+import ehlo.cli
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "examples" / "serve"
 FILES = sorted(path.name for path in FOLDER.glob("*.toml"))
@@ -32,6 +33,11 @@ def prepare(folder: Path, file: str) -> str:
         certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
         (folder / "key.pem").chmod(0o600)
         certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    if "ehlo dkim keygen" in text:
+        pytest.importorskip("cryptography")
+        for selector, kind in (("mail", "rsa"), ("ed", "ed25519")):
+            command = ["dkim", "keygen", "example.org", "--selector", selector, "--type", kind]
+            assert ehlo.cli.main([*command, "--out", str(folder / f"{selector}.private")]) == 0
     if "cat >password" in text:
         (folder / "password").write_text("secret\n")
         (folder / "password").chmod(0o600)
@@ -39,7 +45,7 @@ def prepare(folder: Path, file: str) -> str:
 
 
 def test_there_are_examples() -> None:
-    assert len(FILES) >= 6
+    assert len(FILES) >= 7
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -60,7 +66,7 @@ def test_it_starts(file: str, loop: str, tmp_path: Path) -> None:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(text.count("[[listener]]"))]
         assert all(line.startswith("ehlo serve: listening on ") for line in lines), process.communicate()
-        if file in ("queue.toml", "filter.toml"):
+        if file in ("queue.toml", "filter.toml", "milter.toml"):
             port = int(re.search(r":(\d+) \(", lines[0])[1])  # type: ignore[index]
             with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=20) as client:
                 client.sendmail("a@b.example", ["jane@example.org"], b"Subject: x\r\n\r\nhello\r\n")

@@ -19,6 +19,7 @@ from ehlo.cli._serve.check_machine import (
     check_readable,
     check_secret,
 )
+from ehlo.cli._serve.check_mail import check_filters, check_keys
 from ehlo.cli._serve.check_network import check_hops, check_name
 from ehlo.cli._serve.findings import Finding
 from ehlo.cli._serve.front import load_filter
@@ -63,8 +64,9 @@ def look(settings: Settings) -> Iterator[Finding]:
     except UsageError as exc:
         yield Finding("error", "settings", str(exc))
         ways: tuple[Way, ...] = ()
+        milters: tuple[Any, ...] = ()
     else:
-        ways = site.ways
+        ways, milters = site.ways, site.milters
         kinds = ", ".join(way.kind for way in ways)
         count = len(settings.listener)
         text = f"{count} listener{'' if count == 1 else 's'}; routes: {kinds}; all their files were read"
@@ -74,6 +76,8 @@ def look(settings: Settings) -> Iterator[Finding]:
     yield from _files(settings, account)
     yield from _stores(ways, account)
     yield from _queue(settings, account)
+    yield from check_keys(settings.dkim, account)
+    yield from check_filters(milters)
     yield from check_name(settings.hostname)
     yield from check_hops([(way.where, pool_options(way, settings.hostname)) for way in ways if way.is_hop])
 

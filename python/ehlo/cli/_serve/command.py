@@ -21,6 +21,7 @@ from ehlo.cli._serve.front import in_front, load_filter
 from ehlo.cli._serve.gate import COMMAND, Gate, WayOut
 from ehlo.cli._serve.guard import open_guard
 from ehlo.cli._serve.listeners import Served, new_config, served
+from ehlo.cli._serve.milters import filtered
 from ehlo.cli._serve.offers import Offers, ask_offers, offers_of
 from ehlo.cli._serve.pass_on import PassOn, pool_options
 from ehlo.cli._serve.routes import Hop, Way
@@ -189,17 +190,18 @@ class _ServeJob(Job):
             # Passwords of all worker processes together take half of the processors.
             threads = None if settings.run.workers == 1 else max(1, (os.cpu_count() or 1) // 2 // settings.run.workers)
             authenticator = None if site.users is None else tools.adapter.Authenticator(site.users, workers=threads)
-            gate = Gate(site, out, self._trail, authenticator)
+            gate = Gate(site, out, self._trail, authenticator, in_thread=tools.in_thread, filtered=bool(site.milters))
             await self._show(out, stack)
             guard = stack.enter_context(open_guard(settings))
             handler = in_front(guard, in_front(self._filter, gate))
             self._offered = await self._offers(tools)
             shared = ehlo.Connections()  # the limits are for all listeners together
             groups = self._host.sockets.groups
-            yield [
-                (handler, one.options(site, socks) | {"connections": shared})
-                for one, socks in zip(self._served(), groups, strict=True)
-            ]
+            wanted: list[Wanted] = []
+            for one, socks in zip(self._served(), groups, strict=True):
+                inside = await filtered(handler, one.listener, settings, site.milters, out.drop, stack)
+                wanted.append((inside, one.options(site, socks) | {"connections": shared}))
+            yield wanted
 
     def _served(self) -> list[Served]:
         """The listeners. Workers share the number of connections."""

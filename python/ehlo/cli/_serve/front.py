@@ -12,7 +12,7 @@ from typing import Any
 import ehlo
 from ehlo.cli._serve.settings import Settings
 
-__all__ = ["in_front", "load_filter"]
+__all__ = ["in_front", "load_filter", "value_of", "with_methods"]
 
 _METHODS = tuple(name for name in vars(ehlo.Handler) if name.startswith("on_"))
 # Here both are always told, and nothing is answered.
@@ -59,6 +59,12 @@ def in_front(first: object | None, then: object) -> object:
     return _Chain(found)
 
 
+def with_methods(handler: object, **methods: Callable[..., Any]) -> object:
+    """A handler with some methods in place of its own."""
+    own = {name: method for name in _METHODS if (method := _method(handler, name)) is not None}
+    return _Chain(own | methods)
+
+
 class _Chain:
     """A handler with just these methods."""
 
@@ -75,18 +81,19 @@ def _method(handler: object, name: str) -> Callable[..., Any] | None:
 
 def _both(one: Callable[..., Any], other: Callable[..., Any], name: str) -> Callable[..., Awaitable[Any]]:
     async def ask(session: ehlo.Session, *arguments: Any) -> Any:
-        answer = await _value(one(session, *arguments))
+        answer = await value_of(one(session, *arguments))
         if name in _NOTICES or answer is None:
-            return await _value(other(session, *arguments))
+            return await value_of(other(session, *arguments))
         if name in ("on_auth", "on_message") or not _is_positive(answer):
             return answer
-        second = await _value(other(session, *arguments))
+        second = await value_of(other(session, *arguments))
         return answer if second is None else second
 
     return ask
 
 
-async def _value(result: Any) -> Any:
+async def value_of(result: Any) -> Any:
+    """What a method of a handler gave, whether it had to wait or not."""
     return await result if inspect.isawaitable(result) else result
 
 

@@ -14,6 +14,7 @@ import dns.resolver
 import ehlo
 import ehlo.mta
 from ehlo.cli._receive import new_ident
+from ehlo.cli._serve.milters import HELD
 from ehlo.cli._serve.routes import Hop, Way, domain_key, find_way
 from ehlo.cli._serve.settings import parse_address
 from ehlo.cli._serve.site import Site, Target
@@ -110,7 +111,8 @@ class IntoQueue:
             return ehlo.Reply(250, "2.0.0", f"Taken as {ident}, and thrown away")
         # Who is named twice, by two aliases perhaps, gets one copy.
         recipients = list({str(one.recipient.path): one.recipient for one in reversed(targets)}.values())[::-1]
-        return await self.queue.receive(session, ehlo.Envelope(envelope.sender, recipients), content)
+        hold = session.state.get(HELD)
+        return await self.queue.receive(session, ehlo.Envelope(envelope.sender, recipients), content, hold=hold)
 
     def drop(self, session: ehlo.Session) -> None:
         """The transaction is over."""

@@ -13,7 +13,7 @@ from ehlo.cli._serve import settings as tables
 from ehlo.cli._serve.settings import Address, Settings, parse_address
 from ehlo.store import expand
 
-__all__ = ["Hop", "Kind", "Way", "check_routes", "domain_key", "find_way", "read_ways"]
+__all__ = ["Hop", "Kind", "Way", "check_routes", "domain_key", "find_way", "is_client_of", "networks_of", "read_ways"]
 
 Kind: TypeAlias = Literal["maildir", "mbox", "lmtp", "smtp", "mx", "discard", "hold", "fail"]
 
@@ -125,14 +125,7 @@ class Way:
             return True
         if session.identity is not None and self.for_users:
             return True
-        if session.peer is None:
-            return False
-        try:
-            address = ipaddress.ip_address(session.peer[0].partition("%")[0])
-        except ValueError:  # XCLIENT may name a client without an address
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self.networks)
+        return is_client_of(session, self.networks)
 
     def has(self, local_part: str, domain: str) -> bool:
         """Whether the recipient exists, as far as the file of recipients says. Postmaster does (RFC 5321 4.5.1)."""
@@ -144,6 +137,23 @@ class Way:
     def mailbox(self, path: ehlo.ForwardPath, domain: str) -> str:
         """The place of a recipient's mailbox."""
         return expand(self.place, path, domain=domain)
+
+
+def is_client_of(session: ehlo.Session, networks: Iterable[Any]) -> bool:
+    """Whether the client's address is in one of the networks."""
+    if session.peer is None:
+        return False
+    try:
+        address = ipaddress.ip_address(session.peer[0].partition("%")[0])
+    except ValueError:  # XCLIENT may name a client without an address
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in networks)
+
+
+def networks_of(senders: Iterable[str] | None) -> tuple[Any, ...]:
+    """The networks among the senders that a table names."""
+    return tuple(ipaddress.ip_network(one, strict=False) for one in senders or () if one not in ("users", "anybody"))
 
 
 def find_way(ways: Iterable[Way], domain: str, session: ehlo.Session | None) -> Way | None:
@@ -183,9 +193,7 @@ def _read(route: tables.Route, settings: Settings) -> Way:
     way = Way(route, kind)
     _read_place(way, rest, settings)
     _read_domains(way, settings)
-    way.networks = tuple(
-        ipaddress.ip_network(one, strict=False) for one in route.from_ or () if one not in ("users", "anybody")
-    )
+    way.networks = networks_of(route.from_)
     if (route.user is None) != (route.password_file is None):
         raise settings.error(f"{where}: user", "and password_file go together")
     if route.user is not None and route.password_file is not None:

@@ -44,7 +44,9 @@ __all__ = [
     "Address",
     "Aliases",
     "Auth",
+    "Dkim",
     "Filter",
+    "Handler",
     "Limits",
     "Listener",
     "Log",
@@ -132,6 +134,14 @@ def _rule(value: Any, source: Source) -> str:
     return "table:" + os.path.join(source.base, text[6:])
 
 
+def _milter(value: Any, source: Source) -> str:
+    kind, _, rest = TEXT.read(value, source).partition(":")
+    if kind not in ("unix", "local", "inet", "inet6") or not rest:
+        raise ValueError
+    return f"{kind}:{rest}" if kind.startswith("inet") else "unix:" + source.path(rest)
+
+
+_MILTER: Final = Kind('"unix:PATH" or "inet:HOST:PORT"', _milter)
 _NETWORKS: Final = Kind('a list of networks, like ["10.0.0.0/8", "fd00::/8"]', _networks)
 _SENDERS: Final = Kind('"users", "anybody" or a list of networks, like ["users", "10.0.0.0/8"]', _senders)
 _RULE: Final = Kind('"any", "own" or "table:FILE"', _rule)
@@ -145,6 +155,7 @@ class Top:
     """What stands above the first table."""
 
     hostname: str | None = key(TEXT, None, "name of this server (default: the machine's)")
+    authserv_id: str | None = key(TEXT, None, "our name in Authentication-Results (default: hostname)")
     loop: str = key(one_of(*LOOPS), "asyncio", "event loop: asyncio, uvloop or trio")
     deadline: float = key(SECONDS, 10.0, "seconds that open transactions have at the end")
     quiet: bool = key(FLAG, False, "no line for each message")
@@ -232,6 +243,40 @@ class Aliases:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
+    """[[filter]]: a program that looks at mail by the milter protocol. Each sees what those before it changed."""
+
+    milter: str = key(_MILTER, "", "unix:PATH or inet:HOST:PORT")
+    listeners: tuple[str, ...] | None = key(TEXTS, None, "only for these: protocols, or names (default: all)")
+    when_down: str = key(
+        one_of("tempfail", "accept"), "tempfail", "mail while it cannot be asked: tempfail (451) or accept"
+    )
+    connect_seconds: float = key(SECONDS, 10.0, "for the connection and the negotiation")
+    command_seconds: float = key(SECONDS, 30.0, "for an answer up to DATA")
+    content_seconds: float = key(SECONDS, 60.0, "for an answer from the header section on")
+    longest_seconds: float = key(SECONDS, 100.0, "for one answer, however often it says that it still works")
+    macros: dict[str, Any] = key(TABLE, None, 'names by stage, like { mail = ["i", "{auth_authen}"] }')
+    where: str = ""  # its name in errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dkim:
+    """[[dkim]]: a signature for mail from a domain, by its From field. Two tables of one domain: two signatures."""
+
+    domain: str = key(TEXT, "", "the domain of the From field, and of the signature")
+    selector: str = key(TEXT, "mail", "name of the key in DNS: SELECTOR._domainkey.DOMAIN")
+    key_file: str = key(
+        PATH, "", "private key, made by: ehlo dkim keygen DOMAIN; RSA or Ed25519; SIGHUP reads it again", name="key"
+    )
+    from_: tuple[str, ...] = key(
+        _SENDERS, ("users",), 'whose mail is signed: "users" or networks, as in [[route]]', name="from"
+    )
+    header: str = key(one_of("relaxed", "simple"), "relaxed", "canonical form of the fields")
+    body: str = key(one_of("relaxed", "simple"), "relaxed", "and of the body")
+    where: str = ""  # its name in errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
     """[handler]: a program's own rules, in front of all."""
 
     use: str | None = key(TEXT, None, "MODULE:CLASS of an ehlo.Handler; the folder of the file is searched first")
@@ -334,7 +379,7 @@ _TABLES: Final[dict[str, type]] = {
     "auth": Auth,
     "queue": Queue,
     "aliases": Aliases,
-    "handler": Filter,
+    "handler": Handler,
     "log": Log,
     "metrics": Metrics,
     "limits": Limits,
@@ -342,7 +387,7 @@ _TABLES: Final[dict[str, type]] = {
     "networks": Networks,
     "run": Run,
 }
-_LISTS: Final[dict[str, type]] = {"route": Route, "listener": Listener}
+_LISTS: Final[dict[str, type]] = {"route": Route, "filter": Filter, "dkim": Dkim, "listener": Listener}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,12 +397,14 @@ class Settings:
     Attributes:
         source: the file.
         hostname: of this server.
+        authserv_id: our name in Authentication-Results fields (RFC 8601 2.2).
         smtp: options of :class:`ehlo.ServerConfig` by name.
         queue: ``None``: mail is passed on while the client waits.
     """
 
     source: Source
     hostname: str
+    authserv_id: str
     loop: str
     deadline: float
     quiet: bool
@@ -367,7 +414,9 @@ class Settings:
     route: tuple[Route, ...] = ()
     aliases: Aliases = field(default_factory=Aliases)
     smtp: dict[str, Any] = field(default_factory=dict)
-    handler: Filter = field(default_factory=Filter)
+    handler: Handler = field(default_factory=Handler)
+    filter: tuple[Filter, ...] = ()
+    dkim: tuple[Dkim, ...] = ()
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
     limits: Limits = field(default_factory=Limits)
@@ -424,9 +473,11 @@ def read_settings(values: Mapping[str, Any], base: str, file: str | None = None)
     }
     for name, table in _LISTS.items():
         tables[name] = tuple(_list(table, values.get(name, []), name, source))
+    hostname = host_name(top.hostname, "hostname")
     settings = Settings(
         source=source,
-        hostname=host_name(top.hostname, "hostname"),
+        hostname=hostname,
+        authserv_id=top.authserv_id or hostname,
         loop=top.loop,
         deadline=top.deadline,
         quiet=top.quiet,

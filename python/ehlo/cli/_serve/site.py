@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import ehlo
 from ehlo.cli._receive import UsageError
+from ehlo.cli._serve import settings as tables
 from ehlo.cli._serve.aliases import Aliases
+from ehlo.cli._serve.milters import read_milters
 from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_way, read_ways
 from ehlo.cli._serve.settings import Settings
+from ehlo.cli._serve.signing import Signing
 from ehlo.cli._serve.users import read_users, reload_users
+
+if TYPE_CHECKING:
+    from ehlo.milter.filters import Milter
 
 __all__ = ["RefusedError", "Site", "Target"]
 
 # Tables and keys that count at the start only.
 _FIXED: Final = (
     "hostname",
+    "authserv_id",
     "loop",
     "deadline",
     "quiet",
     "queue",
     "smtp",
     "handler",
+    "filter",
     "log",
     "metrics",
     "rates",
@@ -70,6 +78,8 @@ class Site:
         mechanisms: those that are offered since the start.
         ways: the routes, in order.
         aliases: ``None`` without.
+        milters: the filters, each with its table.
+        signing: DKIM signatures.
         senders: addresses and ``@domain`` of each user, where the file says ``table:``.
     """
 
@@ -79,6 +89,8 @@ class Site:
     users: ehlo.Users | None = None
     ways: tuple[Way, ...] = ()
     aliases: Aliases | None = None
+    milters: tuple[tuple[tables.Filter, Milter], ...] = ()
+    signing: Signing = field(default_factory=Signing)
     senders: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
@@ -130,7 +142,7 @@ class Site:
         if self.tls is not None:
             load_certificate(self.tls, fresh.settings)
         self.settings, self.ways = fresh.settings, fresh.ways
-        self.aliases, self.senders = fresh.aliases, fresh.senders
+        self.aliases, self.senders, self.signing = fresh.aliases, fresh.senders, fresh.signing
         return left
 
     @property
@@ -144,6 +156,8 @@ class Site:
         if settings.auth.users is not None:
             self.users = read_users(settings.auth.users)
             self.mechanisms = tuple(self.users.mechanisms)
+        self.milters = read_milters(settings)
+        self.signing = Signing.read(settings)
         self.ways = read_ways(settings)
         check_routes(self.ways, settings)
         if settings.aliases.file is not None:
@@ -177,9 +191,17 @@ class Site:
         Raises:
             RefusedError: it is not taken.
         """
-        return self._of(recipient, session)
+        return self._of(recipient, session, expand=True)
 
-    def _of(self, recipient: ehlo.Recipient, session: ehlo.Session | None) -> list[Target]:
+    def targets_added(self, recipient: ehlo.Recipient) -> list[Target]:
+        """The same for a recipient that a filter added: by any route, whoever the client is.
+
+        Raises:
+            RefusedError: no route takes it.
+        """
+        return self._of(recipient, None, expand=True)
+
+    def _of(self, recipient: ehlo.Recipient, session: ehlo.Session | None, *, expand: bool = False) -> list[Target]:
         local, domain = self._parts(recipient)
         if not isinstance(recipient.path, ehlo.Address):
             recipient = _member(recipient, f"{local}@{domain}")
@@ -187,7 +209,7 @@ class Site:
         if way is None:
             raise RefusedError(_NO_ROUTE)
         aliases = self.aliases
-        if session is not None and aliases is not None and (way.domains is not None or way.is_store):
+        if expand and aliases is not None and (way.domains is not None or way.is_store):
             members = aliases.find(local, domain)
             if members is not None:
                 return [one for member in members for one in self._of(_member(recipient, member), None)]
