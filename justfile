@@ -41,6 +41,16 @@ lint-tools:
     print(*(line for line in extras["lint"] if not line.startswith("ehlo[")), sep="\n")' >target/lint-tools.txt
     .venv/bin/pip install --quiet --disable-pip-version-check -r target/lint-tools.txt
 
+# What builds the site
+[private]
+docs-tools:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ python }} -c 'import tomllib
+    extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]
+    print(*(line for line in extras["docs"] if not line.startswith("ehlo[")), sep="\n")' >target/docs-tools.txt
+    .venv/bin/pip install --quiet --disable-pip-version-check -r target/docs-tools.txt
+
 # The form of the Rust code
 [group('rust')]
 rust-format:
@@ -170,6 +180,13 @@ stubtest: lint-tools
 public-types: lint-tools
     # pyright asks the `python` of PATH where the packages are.
     PATH="$PWD/.venv/bin:$PATH" basedpyright --verifytypes ehlo --ignoreexternal
+
+# The site, in target/site: every page, link and anchor is checked, and a warning is an error. Of links to elsewhere only
+# the form is checked, so the build needs no network
+[group('release')]
+site: docs-tools
+    # The theme's advertisement for its successor would be a warning.
+    NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 # The sdist: complete, and what it builds can be imported
 [group('release')]
