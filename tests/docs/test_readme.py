@@ -1,4 +1,4 @@
-"""What the README shows, works."""
+"""What the README and the pages split from it show, works. docs/ has the pages; each block of Python is a test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import smtplib
 import socket
 import ssl
+from email.message import EmailMessage
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -18,13 +19,37 @@ import ehlo
 import ehlo.asyncio
 from ehlo.testing import SMTPServer
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-HANDLER, ON_TRIO, USERS, SENDING, SEND_MANY, TESTING, WITHOUT_IO = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (
+    "client",
+    "extensions",
+    "figures",
+    "limits",
+    "limits-and-timeouts",
+    "server",
+    "state-machine",
+    "strictness",
+    "testing",
+)
 
 
-def test_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
+def blocks(page: str) -> list[str]:
+    """The blocks of Python of a file, in their order."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+# Each block of each page has a test. A new block makes the unpacking fail, and needs a test of its own.
+SHORT_HANDLER, SHORT_SENDING, WITHOUT_LOOP, SHORT_TESTING = blocks("README.md")
+HANDLER, ON_TRIO, USERS, WITHOUT_IO = blocks("docs/server.md")
+SENDING, SEND_MANY = blocks("docs/client.md")
+(TESTING,) = blocks("docs/testing.md")
+
+
+@pytest.mark.parametrize("block", [HANDLER, SHORT_HANDLER])
+def test_the_handler(block: str, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {"__name__": "readme"}
-    exec(HANDLER, names)
+    exec(block, names)
     handler = names["Mailroom"]()  # type: ignore[operator]
 
     def send(port: int) -> dict[str, tuple[int, bytes]]:
@@ -62,7 +87,7 @@ def test_on_trio(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_users(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The README's code to the letter, but for the port."""
+    """The page's code to the letter, but for the port."""
     trustme = pytest.importorskip("trustme")
     ca = trustme.CA()
     client_tls = ssl.create_default_context()
@@ -129,7 +154,7 @@ def test_the_page_about_users(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_sending(backend: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's code to the letter, but for the place, and for who is trusted."""
+    """The page's code to the letter, but for the place, and for who is trusted."""
     trustme = pytest.importorskip("trustme")
     pytest.importorskip(backend)
     adapter = importlib.import_module(f"ehlo.{backend}")
@@ -176,11 +201,48 @@ def test_sending(backend: str, capsys: pytest.CaptureFixture[str], monkeypatch: 
         assert len(server.messages) == 4
 
 
+def test_short_sending(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's two blocks to the letter, but for the place, and for who is trusted."""
+    trustme = pytest.importorskip("trustme")
+    ca = trustme.CA()
+    ours, theirs = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.configure_trust(ours)
+    ca.issue_cert("smtp.example.org").configure_cert(theirs)
+
+    class Users(ehlo.Handler):
+        def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> bool:
+            return isinstance(credentials, ehlo.PasswordCredentials) and credentials.check("secret")
+
+    message = EmailMessage()
+    message["From"], message["To"] = "jane@example.org", "joe@example.net"
+    message.set_content("hello")
+    config = ehlo.ServerConfig("smtp.example.org", tls="starttls", auth=["PLAIN"], require_auth=True)
+    with SMTPServer(Users(), config=config, tls=theirs) as server:
+        for owner, name in ((ehlo.asyncio, "connect"), (ehlo, "send")):
+            real = getattr(owner, name)
+
+            def elsewhere(*given: Any, real: Any = real, **options: Any) -> Any:
+                *message, host, port = given
+                assert (host, port) == ("smtp.example.org", 587)
+                options |= {"ssl_context": ours, "server_hostname": host}
+                return real(*message, server.host, server.port, **options)
+
+            monkeypatch.setattr(owner, name, elsewhere)
+        names: dict[str, Any] = {}
+        exec(SHORT_SENDING, names)
+        asyncio.run(names["deliver"]([message, message]))
+        exec(WITHOUT_LOOP, names)
+        names["notify"](message)
+        assert len(server.messages) == 3
+    assert capsys.readouterr().out.count("250 2.0.0 OK") == 2
+
+
+@pytest.mark.parametrize("block", [TESTING, SHORT_TESTING])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_testing(backend: Literal["asyncio", "trio"]) -> None:
+def test_testing(backend: Literal["asyncio", "trio"], block: str) -> None:
     pytest.importorskip(backend)
     names: dict[str, Any] = {}
-    exec(TESTING, names)
+    exec(block, names)
     with SMTPServer(backend=backend) as server:
         names["test_mail_goes_out"](server)
 
@@ -200,6 +262,17 @@ def test_its_commands_are_single_lines_that_make_their_own_environment() -> None
         assert "\n" not in command
 
 
-def test_its_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (Path(__file__).resolve().parents[2] / link).exists(), link
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
+def test_its_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text(encoding="utf-8")):
+        assert (file.parent / link).exists(), link
+
+
+def test_other_pages_without_python_have_none() -> None:
+    for name in set(PAGES) - {"client", "server", "testing"}:
+        assert blocks(f"docs/{name}.md") == []

@@ -637,9 +637,9 @@ def test_check(place: Place, capsys: pytest.CaptureFixture[str], usage: Callable
     assert "--json goes with --check" in usage("serve", "--json")
 
 
-def test_the_settings_of_the_readme(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-    (settings,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+def test_the_whole_file_of_the_page(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/serve.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"## A whole file\n\n```toml\n(.*?)```", page, re.DOTALL)
     (place.path / "cert.pem").rename(place.path / "fullchain.pem")
     (place.path / "key.pem").rename(place.path / "privkey.pem")
     _, found = check(capsys, place.write(settings))

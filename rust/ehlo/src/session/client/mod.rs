@@ -67,6 +67,8 @@ mod plan;
 mod replies;
 mod sending;
 mod steps;
+#[cfg(test)]
+mod table;
 mod transaction;
 mod transcript;
 

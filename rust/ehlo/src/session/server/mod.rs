@@ -27,6 +27,8 @@ mod misuse;
 mod refused;
 mod replies;
 mod state;
+#[cfg(test)]
+mod table;
 mod transaction;
 
 use std::collections::VecDeque;
