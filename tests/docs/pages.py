@@ -1,0 +1,116 @@
+"""The code blocks of a page, and a world on loopback to run them in."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+import ehlo
+import ehlo.asyncio
+import ehlo.sync
+from ehlo.testing import SMTPServer
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+Backend = Literal["asyncio", "trio"]
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    """The code blocks of a page below docs/, in order."""
+    text = (DOCS / page).read_text("utf-8")
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", code, flags=re.MULTILINE) for indent, code in found]
+
+
+def names_of(page: str, backend: Backend = "asyncio") -> dict[str, Any]:
+    """All Python blocks of a page, run one after the other; gives the names that they made. For trio the adapter's name
+    is replaced: the adapters have the same names.
+    """
+    names: dict[str, Any] = {"__name__": "page"}
+    for at, code in enumerate(blocks(page)):
+        here = code.replace("ehlo.asyncio", "ehlo.trio") if backend == "trio" else code
+        exec(compile(here, f"{page}, block {at + 1}", "exec"), names)
+    return names
+
+
+def run(backend: Backend, function: Any, *arguments: Any) -> Any:
+    """An async function, on the loop of this name."""
+    loop = importlib.import_module(backend)
+    return loop.run(function(*arguments)) if backend == "asyncio" else loop.run(function, *arguments)
+
+
+class Everyone(ehlo.Handler):
+    """Accepts the password "secret" and the token of the pages, and keeps who came."""
+
+    def __init__(self) -> None:
+        self.logins: list[tuple[str, str]] = []
+
+    def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> bool | ehlo.Identity | None:
+        self.logins.append((credentials.mechanism, credentials.identity))
+        match credentials:
+            case ehlo.PasswordCredentials():
+                return credentials.check("secret")
+            case ehlo.TokenCredentials():
+                return ehlo.Identity("jane@gmail.com") if credentials.token == "ya29.a-token" else None
+        return None
+
+    def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> str | None:
+        return "550 5.1.1 no such user" if str(recipient.path).startswith("nobody@") else None
+
+
+class World:
+    """Where all connections of a page lead: one server on loopback, with TLS for every name that the pages use."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend) -> None:
+        trustme = pytest.importorskip("trustme")
+        ca = trustme.CA()
+        self.client_tls = ssl.create_default_context()
+        ca.configure_trust(self.client_tls)
+        certificate = ca.issue_cert("smtp.example.org", "smtp.gmail.com", "127.0.0.1")
+        certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+        certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        certificate.configure_cert(tls)
+        self.everyone = Everyone()
+        config = ehlo.ServerConfig("mx.example.org", tls="starttls", auth=["PLAIN", "OAUTHBEARER", "XOAUTH2"])
+        self.server = SMTPServer(self.everyone, config=config, tls=tls, backend=backend)
+        self.ports: list[int] = []
+        """Of the servers that pages started."""
+        self._patch(monkeypatch)
+
+    def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        modules = [ehlo.asyncio, ehlo.sync]
+        with contextlib.suppress(ImportError):
+            modules.append(importlib.import_module("ehlo.trio"))
+        for module in modules:
+            for name in ("connect", "Pool"):
+                monkeypatch.setattr(module, name, self._leading_here(getattr(module, name)))
+        monkeypatch.setattr(ehlo, "send", self._leading_here(ehlo.send, at=1))
+
+    def _leading_here(self, real: Any, at: int = 0) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            before, (host, port), behind = arguments[:at], arguments[at : at + 2], arguments[at + 2 :]
+            if port in {2525, 25, 465, 587}:
+                port = self.server.port
+                if options.get("tls"):
+                    options |= {"ssl_context": self.client_tls, "server_hostname": host}
+            return real(*before, "127.0.0.1", port, *behind, **options)
+
+        return call
+
+
+@contextlib.contextmanager
+def world(folder: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend = "asyncio") -> Iterator[World]:
+    """A :class:`World` that is running, with the current directory in ``folder``."""
+    monkeypatch.chdir(folder)
+    here = World(folder, monkeypatch, backend)
+    with here.server:
+        yield here
