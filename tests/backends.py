@@ -571,16 +571,13 @@ class MemoryLoop(asyncio.SelectorEventLoop):
     def __init__(self, memory: Memory) -> None:
         super().__init__()
         self.memory = memory
-        self.arriving: set[asyncio.Task[Any]] = set()
 
     def add_reader(self, fd: Any, callback: Callable[[Unpack[Given]], Any], *args: *Given) -> None:
         server = getattr(callback, "__self__", None)
         if isinstance(server, ehlo.asyncio.Server):
 
             def welcome(sock: socket.socket) -> None:
-                task = self.create_task(server._welcome(sock, ""))
-                self.arriving.add(task)
-                task.add_done_callback(self.arriving.discard)
+                server._welcome(sock, "")
 
             self.memory.open(fd, welcome)
         super().add_reader(fd, callback, *args)

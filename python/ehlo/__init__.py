@@ -1,5 +1,12 @@
-"""ehlo: an SMTP protocol core. The engine is Rust and does no I/O; :mod:`ehlo.asyncio`, :mod:`ehlo.trio` and
-:mod:`ehlo.sync` have sockets.
+"""An SMTP protocol core, and servers and clients around it.
+
+Begin here, with ``help()`` of one of them; ``help(ehlo)`` goes on with every class:
+
+- a server: ``ehlo.Handler`` (what you write), ``ehlo.asyncio.serve`` or ``ehlo.trio.serve``, ``ehlo.ServerConfig``;
+- sending: ``ehlo.send`` (one message, blocks), ``ehlo.sync.connect``, ``ehlo.asyncio.connect``, ``ehlo.trio.connect``;
+- errors of sending: ``ehlo.SMTPException`` and the classes below it;
+- an MTA: ``ehlo.mta``; mailboxes: ``ehlo.store``; filters: ``ehlo.milter``; tests: ``ehlo.testing``;
+- the protocol without I/O: ``ehlo.ServerConnection`` and ``ehlo.ClientConnection``, written in Rust.
 
 Example::
 

@@ -962,8 +962,11 @@ _BareNewlines: TypeAlias = Literal["reject", "normalize", "allow"]
 
 @final
 class ServerConfig:
-    """The settings of a server: what it offers, which decisions the program takes, and the limits. A config is checked
-    once and then frozen. One object serves all connections.
+    """The settings of a server. Most servers need few: `hostname`, `tls` and `auth`, and `submission=True` for
+    users or `lmtp=True` for LMTP. `max_message_size`, `max_recipients` and the other `max_…` are limits.
+    `serve` sets `decisions` and `content` by the methods of the handler.
+
+    A config is checked once and then frozen. One object serves all connections.
 
     Args:
         hostname: Our own name: a domain or an address literal (RFC 5321 4.3.1).

@@ -229,6 +229,24 @@ def test_xclient_of_a_trusted_client(backend: Backend) -> None:
     ]
 
 
+@pytest.mark.parametrize("before", [b"", b"XCLIENT ADDR=192.0.2.7 PORT=99\r\n"])
+def test_a_client_without_an_address_is_not_its_proxy(backend: Backend, before: bytes) -> None:
+    handler = See()
+
+    async def main() -> None:
+        async with await backend.serve(handler, config=XCLIENT, trusted=["127.0.0.1", "192.0.2.7"]) as server:
+            client = await backend.ready(server)
+            for line in filter(None, (before, b"XCLIENT ADDR=[UNAVAILABLE]\r\n")):
+                assert (await client.ask(line)).startswith("220 ")
+            assert "XCLIENT" not in await client.ask(b"EHLO c.example\r\n")
+            await client.send(MAIL + b"DATA\r\nhi\r\n.\r\n")
+            assert await client.codes(4) == ["250", "250", "354", "250"]
+
+    backend.run(main)
+    ((peer, _),) = handler.seen
+    assert peer == ("unknown", 0)
+
+
 @pytest.mark.parametrize("config", [XCLIENT, XFORWARD])
 def test_others_are_refused(backend: Backend, config: ehlo.ServerConfig) -> None:
     # S-PXY-13, S-PXY-18

@@ -69,3 +69,9 @@ def test_a_value_of_a_class_that_is_imported_late_can_be_pickled() -> None:
     octets = pickle.dumps(ehlo.Login("jane", "secret"))
     program = f"import pickle; print(pickle.loads({octets!r}).username)"
     assert printed(program) == "jane"
+
+
+def test_a_client_on_asyncio_leaves_the_server_out() -> None:
+    loaded = printed("import sys, ehlo.asyncio; ehlo.asyncio.connect; print(*sys.modules)").split()
+    assert "ehlo._client" in loaded
+    assert not {"ehlo._server", "ehlo._sasl", "ehlo._users"} & set(loaded)

@@ -35,8 +35,14 @@ __all__ = ["BaseClient"]
 class BaseClient:
     """A connected client: one SMTP or LMTP session. :func:`ehlo.asyncio.connect` makes one.
 
-    One task uses it at a time; another one that tries meanwhile gets a :class:`ehlo.LocalProtocolError`. A send that is
-    cancelled closes the connection: nobody can tell what the server has of it.
+    - ``send`` sends a message. ``send_many`` sends many in a pipeline. ``transaction`` sends step by step.
+    - ``close`` says QUIT; so does the end of ``async with``.
+    - A ``SenderLike`` is ``"a@b.example"``, ``""`` for the null reverse-path, an :class:`ehlo.Address`, or an
+      :class:`ehlo.Sender` with parameters. ``Recipients`` are one recipient or several: a text, an ``Address``, or an
+      :class:`ehlo.Recipient` with parameters.
+
+    One task uses a client at a time. Another one that tries meanwhile gets a :class:`ehlo.LocalProtocolError`. A send
+    that is cancelled closes the connection, because nobody can tell what the server has of the message.
 
     Example::
 

@@ -268,14 +268,14 @@ class ClientDriver:
             self.news = True
         if self.trace is not None:
             self.tell()
-        if self.news:
-            self.notify()
         if self.disconnect is not None and not self.closing:
             self.closing = True
             if self.tls is not None and self.tls.established and not self.lost:
                 self.tls.close()
                 self.write(self.tls.data_to_send())
             self.close()
+        if self.news:  # last: the connection may be closed by the time that who waits goes on
+            self.notify()
 
     def on_event(self, event: object) -> None:
         """Keep what the engine said."""

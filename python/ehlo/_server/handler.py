@@ -34,17 +34,26 @@ ContentMode: TypeAlias = Literal["collect", "stream", "discard"]
 
 
 class Handler:
-    """What a program decides. Override what you need: only that is asked for, all else the engine answers.
+    """What a program decides about a session. Make a subclass, and override a method for each of your decisions.
 
-    Each method may be plain or ``async``. ``None`` accepts, but not in ``on_auth``, where ``None`` refuses. A string or
-    :class:`ehlo.Reply` answers (:data:`Answer`). At the end of a message in LMTP a sequence answers, with one of them
-    for each accepted recipient, in order (RFC 2033 4.2).
-    An exception is logged with its traceback and answered ``451 4.3.0`` without its text. Calls of one session never
-    overlap, except that ``on_body`` runs while its content comes. If the connection is lost the running call is
-    cancelled. Subclassing is not needed: any object that has some of these methods will do. Without ``on_message``
-    and ``on_body`` a message is accepted and thrown away. An attribute ``config``, a :class:`ehlo.ServerConfig`, is
-    what ``serve`` uses where it is given none. An attribute ``reports_delivery = True`` says that the notifications
-    that clients ask for are sent (RFC 3461): ``serve`` then offers DSN, unless the config says ``dsn=False``.
+    Each handler has ``on_message``, which gets a whole message, or ``on_body``, which gets it in pieces. The most used
+    others are, in the order of a session: ``on_connect``, ``on_hello``, ``on_auth``, ``on_mail``, ``on_rcpt`` and
+    ``on_disconnect``. Without a method, the engine decides.
+
+    A method is ``def`` or ``async def``. It returns an :data:`Answer`:
+
+    - ``None`` accepts. Only in ``on_auth`` it refuses.
+    - A string like ``"550 5.1.1 no such user"``, or a :class:`ehlo.Reply`, is sent.
+    - At the end of a message in LMTP, a sequence has one of them for each accepted recipient (RFC 2033 4.2).
+
+    :data:`Result` in the signatures below is an ``Answer``, or an awaitable of one.
+
+    An exception is logged with its traceback, and answered ``451 4.3.0``. Calls of one session never overlap, except
+    that ``on_body`` runs while its content comes. If the connection is lost, the running call is cancelled.
+
+    Two attributes count. ``config``, a :class:`ehlo.ServerConfig`, is used where ``serve`` is given none.
+    ``reports_delivery = True`` says that the notifications which clients ask for are sent: ``serve`` then offers DSN
+    (RFC 3461). A subclass is not needed: any object with some of these methods will do.
 
     Example::
 

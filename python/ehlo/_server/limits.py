@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Final
 
 from ehlo._errors import LocalProtocolError
@@ -96,10 +97,15 @@ class Limits:
         """
         if self.max_connections_per_network is None:
             return None
-        address = _address(host)
-        if address is None or (address.is_loopback and not self.limit_loopback):
-            return None
-        return _network(address, self.ipv4_prefix, self.ipv6_prefix)
+        return _counted_network(host, self.ipv4_prefix, self.ipv6_prefix, self.limit_loopback)
+
+
+@lru_cache(maxsize=1024)  # a client comes again, and to read its address costs as much as to accept its connection
+def _counted_network(host: str, ipv4_prefix: int, ipv6_prefix: int, limit_loopback: bool) -> str | None:
+    address = _address(host)
+    if address is None or (address.is_loopback and not limit_loopback):
+        return None
+    return _network(address, ipv4_prefix, ipv6_prefix)
 
 
 def network_of(host: str, *, ipv4_prefix: int = 32, ipv6_prefix: int = 64) -> str | None:

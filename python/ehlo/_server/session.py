@@ -26,6 +26,8 @@ Method: TypeAlias = Callable[..., Result] | None
 """A method of a handler; ``None`` where the handler has none."""
 
 
+# As Postfix writes it.
+_UNKNOWN: Final = ("unknown", 0)
 # Family and transport of version 2 (PROXY protocol 2.2) in the words of version 1.
 _FAMILIES: Final = {0x11: "TCP4", 0x21: "TCP6", 0x31: "UNIX"}
 
@@ -121,8 +123,11 @@ class Session:
     @property
     def peer(self) -> tuple[str, int] | None:
         """``(address, port)`` of the client, ``None`` on a Unix socket. XCLIENT and a PROXY header have the last word
-        on it; the port is 0 where they do not know it.
+        on it; the port is 0 where they do not know it. ``("unknown", 0)``: XCLIENT said that the address is not known.
         """
+        xclient = self._conn.xclient
+        if xclient is not None and "ADDR" in xclient.unavailable:
+            return _UNKNOWN  # what is allowed to the proxy's address is not allowed to this client
         address = self._conn.client_address
         return self._peer if address is None else (address[0], address[1] or 0)
 

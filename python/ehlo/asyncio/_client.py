@@ -13,6 +13,7 @@ from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo.asyncio._client_connection import ClientProtocol
 from ehlo.asyncio._dial import connected
 from ehlo.asyncio._loop import in_thread
+from ehlo.asyncio._transport import SocketTransport, is_watched
 
 __all__ = ["Client", "connect", "dial"]
 
@@ -57,7 +58,12 @@ async def dial(opening: Opening) -> ClientProtocol:
                 if sock is None:
                     assert opening.host is not None
                     sock = await connected(opening.host, opening.port, opening.source_address)
-                _, link = await loop.create_connection(factory, sock=sock)
+                if is_watched(loop):
+                    sock.setblocking(False)
+                    link = ClientProtocol(loop, opening)
+                    SocketTransport(loop, sock, link).begin()
+                else:
+                    _, link = await loop.create_connection(factory, sock=sock)
     except OSError as exc:
         opening.failed(exc)
     return link

@@ -17,6 +17,7 @@ from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
 from ehlo._sockets import no_delay
 from ehlo.asyncio._loop import buffer_of
+from ehlo.asyncio._transport import SocketTransport
 
 __all__ = ["ClientProtocol"]
 
@@ -34,7 +35,7 @@ _DONE: Final[Any] = _Done()
 class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
     """One connection. Private: :func:`connect` makes them."""
 
-    __slots__ = ("_backlog", "_closed", "_loop", "_timer", "_transport", "_view", "_waiter", "write")
+    __slots__ = ("_backlog", "_closed", "_hurried", "_loop", "_timer", "_transport", "_view", "_waiter", "write")
 
     _transport: asyncio.Transport
 
@@ -43,9 +44,10 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         self._loop = loop
         self._view = self.buffer.view
         self._backlog = 0
+        self._hurried = False  # the timer fires no later than quit_timeout
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._closed: asyncio.Future[None] = loop.create_future()
+        self._closed: asyncio.Future[None] | None = None  # for those who wait for it
 
     # ---- asyncio's side --------------------------------------------------------------------------
 
@@ -87,7 +89,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         self.gone()
-        if not self._closed.done():
+        if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
     def _read_rest(self) -> None:
@@ -101,7 +103,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
     # ---- for ClientDriver ------------------------------------------------------------------------
 
     def writelines(self, pieces: Sequence[bytes]) -> None:
-        if not isinstance(self._loop, asyncio.BaseEventLoop):
+        if isinstance(self._transport, SocketTransport) or not isinstance(self._loop, asyncio.BaseEventLoop):
             self._transport.writelines(pieces)
             return
         for piece in pieces:  # asyncio's own joins them (3.11), or forgets to pause us (3.12)
@@ -132,17 +134,22 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
             self._waiter.set_result(None)
 
     def hurry(self) -> None:
+        self._hurried = True
         self._arm(min(self.opening.tick, self.opening.config.quit_timeout))
 
     def close(self) -> None:
         self._transport.close()
-        if not self.lost:
-            self._arm(self.opening.config.quit_timeout)  # to take what is left
+        if not (self.lost or self._hurried):
+            self.hurry()  # to take what is left
 
     def drop(self) -> None:
         self._transport.abort()
 
     async def wait_closed(self) -> None:
+        if self.lost:
+            return
+        if self._closed is None:
+            self._closed = self._loop.create_future()
         await asyncio.shield(self._closed)
 
     # ---- time ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ehlo._server.trust import Networks
 from ehlo._types import Wakeup
 from ehlo.asyncio._loop import buffer_of
 from ehlo.asyncio._server_connection import ServerProtocol
+from ehlo.asyncio._transport import SocketTransport, is_watched
 
 __all__ = ["Server", "serve"]
 
@@ -58,6 +59,7 @@ class Server(Listener[ServerProtocol]):
         self._tasks: set[asyncio.Task[None]] = set()
         # Where the loop cannot watch sockets (Windows), it has to accept by itself.
         self._reads = not hasattr(asyncio, "ProactorEventLoop") or not isinstance(loop, asyncio.ProactorEventLoop)
+        self._watched = is_watched(loop)
         self._resting: asyncio.TimerHandle | None = None
         self._listeners: list[asyncio.Server] = []
         self._closer: asyncio.Task[None] | None = None
@@ -121,16 +123,18 @@ class Server(Listener[ServerProtocol]):
                 self._resting = self._loop.call_later(self._cannot_accept(exc), self._go_on_accepting)
                 return
             sock.setblocking(False)
-            task = self._loop.create_task(self._welcome(sock, peername))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._welcome(sock, peername)
 
-    def _go_on_accepting(self) -> None:
-        self._resting = None
-        for sock in self._sockets:
-            self._loop.add_reader(sock, self._accept, sock)
+    def _welcome(self, sock: socket.socket, peername: Any) -> None:
+        if self._watched:
+            SocketTransport(self._loop, sock, ServerProtocol(self, peername), peername).begin()
+            return
+        task = self._loop.create_task(self._hand_over(sock, peername))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _welcome(self, sock: socket.socket, peername: Any) -> None:
+    async def _hand_over(self, sock: socket.socket, peername: Any) -> None:
+        """Let the loop make a transport of its own."""
         try:
             await self._loop.connect_accepted_socket(partial(ServerProtocol, self, peername), sock)
         except OSError:  # the client is gone
@@ -138,6 +142,11 @@ class Server(Listener[ServerProtocol]):
         except BaseException:
             sock.close()
             raise
+
+    def _go_on_accepting(self) -> None:
+        self._resting = None
+        for sock in self._sockets:
+            self._loop.add_reader(sock, self._accept, sock)
 
 
 async def serve(

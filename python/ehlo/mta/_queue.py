@@ -74,7 +74,14 @@ class RouteState:
 
 
 class Queue:
-    """A durable queue: :func:`ehlo.mta.open_queue` makes one.
+    """A durable queue: :func:`ehlo.mta.open_queue` makes one, and needs ``hostname`` and ``route``.
+
+    - ``route(recipient)`` is your function: it gives the way of a recipient, such as ``ehlo.mta.Mx()``.
+    - ``submit`` puts a message in. A server does so by :class:`ehlo.mta.QueueHandler`, with ``server_config()``.
+    - ``run`` delivers until it is cancelled, or until ``drain`` has ended it.
+    - ``retry``, ``fail``, ``suspend`` and ``resume`` are for administrators; ``ehlo queue`` does the same.
+
+    docs/mta.md has a table of the settings.
 
     Attributes:
         hostname: of this server.
@@ -88,7 +95,6 @@ class Queue:
             await queue.run()
     """
 
-    # docs/mta.md has a table of the settings.
     def __init__(
         self,
         spool: Spool,

@@ -97,8 +97,8 @@ fn work_off(connection: &mut ServerConnection, seen: &mut Seen, streamed: &mut V
                 | ServerEvent::ContentAborted(_)
                 | ServerEvent::ContentStart(_)
                 | ServerEvent::Disconnect(_)
-            | ServerEvent::AuthCancelled
-            | ServerEvent::BadProxy(_)
+                | ServerEvent::AuthCancelled
+                | ServerEvent::BadProxy(_)
                 | ServerEvent::Reset
                 | ServerEvent::Xclient(_)
         );

@@ -125,6 +125,8 @@ def test_the_first_route_that_matches_counts(folder: Path) -> None:
     assert where(site, user, "x@other.example") == "x@other.example by mx"
     assert where(site, inside, "x@other.example") == "550 5.7.1 No mail for that domain here"
     assert where(site, inside, "x@far.example") == "x@far.example by smtp"
+    unknown = Client(address="unknown")  # XCLIENT ADDR=[UNAVAILABLE]
+    assert where(site, unknown, "x@far.example") == "550 5.7.1 No mail for that domain here"
 
 
 def test_reload_reads_files_again(folder: Path) -> None:

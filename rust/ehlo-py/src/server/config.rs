@@ -9,8 +9,11 @@ use crate::settings::{Setting, config_class};
 
 ehlo::server_settings!(config_class {
     ServerConfig of session::ServerConfig, ServerSettings;
-    /// The settings of a server: what it offers, which decisions the program takes, and the limits. A config is checked
-    /// once and then frozen. One object serves all connections.
+    /// The settings of a server. Most servers need few: `hostname`, `tls` and `auth`, and `submission=True` for
+    /// users or `lmtp=True` for LMTP. `max_message_size`, `max_recipients` and the other `max_…` are limits.
+    /// `serve` sets `decisions` and `content` by the methods of the handler.
+    ///
+    /// A config is checked once and then frozen. One object serves all connections.
     args
     /// Raises:
     ///     ValueError: a word that is not known, or settings that make no server.

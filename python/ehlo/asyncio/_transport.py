@@ -1,0 +1,292 @@
+"""A transport over a connected socket that the event loop only watches (``add_reader``): :class:`SocketTransport`.
+
+The transports of asyncio take several turns of the loop, a task and a future until a connection is there. This one is
+there at once, and it reads straight into the buffer that all connections share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ehlo._sockets import send_lines
+
+__all__ = ["SocketTransport", "is_watched"]
+
+# Octets that wait for the system, above which the protocol is told to pause, and at which to go on.
+_HIGH: Final = 65536
+_LOW: Final = 16384
+
+
+def is_watched(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a loop is one for which :class:`SocketTransport` is made. uvloop is none: there, ``add_reader`` says
+    nothing when the peer resets the connection. The loop of Windows (``ProactorEventLoop``) has no ``add_reader``.
+
+    Example::
+
+        if is_watched(asyncio.get_running_loop()): ...
+    """
+    return isinstance(loop, asyncio.SelectorEventLoop)
+
+
+class SocketTransport(asyncio.Transport):
+    """Moves octets between a connected socket, which does not block, and a protocol. The socket is closed in the end.
+
+    Arguments:
+        loop: a loop for which :func:`is_watched` is true.
+        sock: the socket. It belongs to the transport from here on.
+        protocol: its ``get_buffer`` gives the same buffer each time.
+        peername: the address of the peer, where it is known.
+
+    Example::
+
+        SocketTransport(loop, sock, protocol).begin()
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_closing",
+        "_ended",
+        "_eof",
+        "_fd",
+        "_full",
+        "_loop",
+        "_lost",
+        "_peername",
+        "_protocol",
+        "_reading",
+        "_recv_into",
+        "_send",
+        "_sock",
+        "_sockname",
+        "_view",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: asyncio.BufferedProtocol,
+        peername: Any = None,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._send = sock.send
+        self._recv_into = sock.recv_into
+        self._protocol: asyncio.BufferedProtocol | None = protocol
+        self._view = protocol.get_buffer(-1)
+        self._peername = peername
+        self._backlog: deque[memoryview] = deque()
+        self._waiting = 0  # octets of the backlog
+        self._full = False  # the protocol was told to pause
+        self._reading = False
+        self._ended = False  # the peer sends no more
+        self._eof = 0  # 1: to be sent behind the backlog; 2: sent
+        self._closing = False
+        self._lost = False
+        try:
+            self._sockname = sock.getsockname()
+        except OSError:
+            self._sockname = None
+
+    def begin(self) -> None:
+        """Tell the protocol that it is connected, then read."""
+        assert self._protocol is not None
+        self._protocol.connection_made(self)
+        self.resume_reading()
+
+    # ---- facts -----------------------------------------------------------------------------------
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        match name:
+            case "socket":
+                return self._sock
+            case "sockname":
+                return self._sockname
+            case "peername":
+                if self._peername is None:
+                    try:
+                        self._peername = self._sock.getpeername()
+                    except OSError:  # the peer is gone
+                        return default
+                return self._peername
+            case _:
+                return default
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return self._waiting
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def resume_reading(self) -> None:
+        if not (self._reading or self._ended or self._closing):
+            self._reading = True
+            self._loop.add_reader(self._fd, self._on_readable)
+
+    def _on_readable(self) -> None:
+        try:
+            count = self._recv_into(self._view)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._break(exc)
+            return
+        protocol = self._protocol
+        if protocol is None:
+            return
+        try:
+            if count:
+                protocol.buffer_updated(count)
+            else:
+                self._ended = True
+                self.pause_reading()
+                if not protocol.eof_received():
+                    self.close()
+        except Exception as exc:
+            self._loop.call_exception_handler(
+                {"message": "a protocol failed", "exception": exc, "transport": self, "protocol": protocol}
+            )
+            self._break(exc)
+
+    # ---- writing ---------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._lost or not data:
+            return
+        if not self._backlog:
+            try:
+                sent = self._send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as exc:
+                self._break(exc)
+                return
+            if sent == len(data):
+                return
+            self._loop.add_writer(self._fd, self._on_writable)
+            self._keep(memoryview(data)[sent:])
+        else:
+            self._keep(memoryview(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        pieces = tuple(list_of_data)
+        if self._lost or not pieces:
+            return
+        sent = 0
+        if not self._backlog:
+            try:
+                sent = send_lines(self._sock, pieces)  # type: ignore[arg-type]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as exc:
+                self._break(exc)
+                return
+            if sent == sum(map(len, pieces)):
+                return
+            self._loop.add_writer(self._fd, self._on_writable)
+        for piece in pieces:
+            if sent < len(piece):
+                self._keep(memoryview(piece)[sent:])
+            sent = max(sent - len(piece), 0)
+
+    def _keep(self, rest: memoryview) -> None:
+        """The system takes no more at the moment."""
+        self._backlog.append(rest)
+        self._waiting += len(rest)
+        if self._waiting > _HIGH and not self._full and self._protocol is not None:
+            self._full = True
+            self._protocol.pause_writing()
+
+    def _on_writable(self) -> None:
+        backlog = self._backlog
+        try:
+            while backlog:
+                octets = backlog[0]
+                sent = self._send(octets)
+                self._waiting -= sent
+                if sent != len(octets):
+                    backlog[0] = octets[sent:]
+                    break
+                backlog.popleft()
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as exc:
+            self._break(exc)
+            return
+        if not backlog:
+            self._loop.remove_writer(self._fd)
+        if self._full and self._waiting <= _LOW and self._protocol is not None:
+            self._full = False
+            self._protocol.resume_writing()
+        if not self._backlog and not self._lost:
+            if self._closing:
+                self._lose(None)
+            elif self._eof == 1:
+                self._shut()
+
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def write_eof(self) -> None:
+        if self._eof or self._closing:
+            return
+        self._eof = 1
+        if not self._backlog:
+            self._shut()
+
+    def _shut(self) -> None:
+        self._eof = 2
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self.pause_reading()
+        self._closing = True
+        if not self._backlog:
+            self._lose(None)
+
+    def abort(self) -> None:
+        self._break(None)
+
+    def _break(self, exc: Exception | None) -> None:
+        """Close now; what is not sent is lost."""
+        if self._lost:
+            return
+        if self._backlog:
+            self._backlog.clear()
+            self._waiting = 0
+            self._loop.remove_writer(self._fd)
+        self.pause_reading()
+        self._closing = True
+        self._lose(exc)
+
+    def _lose(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._loop.call_soon(self._end, exc)
+
+    def _end(self, exc: Exception | None) -> None:
+        protocol, self._protocol = self._protocol, None
+        try:
+            if protocol is not None:
+                protocol.connection_lost(exc)
+        finally:
+            self._sock.close()

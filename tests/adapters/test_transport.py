@@ -1,0 +1,191 @@
+"""``SocketTransport``: asyncio's own kind of transport, as far as the adapters use it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from ehlo.asyncio._transport import SocketTransport
+
+MUCH = b"x" * 1_000_000
+
+
+class Protocol(asyncio.BufferedProtocol):
+    def __init__(self, stays: bool = False, fails: bool = False) -> None:
+        self.buffer = memoryview(bytearray(65536))
+        self.said: list[str] = []
+        self.octets = b""
+        self.stays = stays
+        self.fails = fails
+        self.ended = asyncio.Event()
+        self.came = asyncio.Event()
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.buffer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.said.append("made")
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.fails:
+            raise ZeroDivisionError
+        self.octets += self.buffer[:nbytes]
+        self.came.set()
+
+    def eof_received(self) -> bool:
+        self.said.append("eof")
+        self.ended.set()
+        return self.stays
+
+    def pause_writing(self) -> None:
+        self.said.append("pause")
+
+    def resume_writing(self) -> None:
+        self.said.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.said.append("lost")
+        self.lost.set_result(exc)
+
+
+Test = Callable[[SocketTransport, Protocol, socket.socket], Coroutine[Any, Any, None]]
+
+
+def on_a_pair(test: Test, *, stays: bool = False, fails: bool = False) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        protocol = Protocol(stays, fails)
+        transport = SocketTransport(asyncio.get_running_loop(), ours, protocol)
+        transport.begin()
+        with theirs:
+            await asyncio.wait_for(test(transport, protocol, theirs), 20)
+            transport.abort()
+            await protocol.lost
+        assert ours.fileno() == -1
+        assert protocol.said[0] == "made"
+        assert protocol.said.count("lost") == 1
+
+    asyncio.run(main(), debug=False)
+
+
+async def read_all(sock: socket.socket) -> bytes:
+    octets = b""
+    while part := await asyncio.get_running_loop().sock_recv(sock, 1_000_000):
+        octets += part
+    return octets
+
+
+@pytest.mark.parametrize("end", ["close", "write_eof"])
+@pytest.mark.parametrize("lines", [False, True])
+def test_all_is_sent_before_the_end(end: str, lines: bool) -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        if lines:
+            transport.writelines([b"first", MUCH])
+            transport.writelines([b"and", b"last"])
+        else:
+            transport.write(b"first")
+            transport.write(MUCH)
+            transport.write(b"andlast")
+        assert protocol.said == ["made", "pause"]
+        assert transport.get_write_buffer_size() > 0
+        getattr(transport, end)()
+        getattr(transport, end)()
+        assert await read_all(theirs) == b"first" + MUCH + b"andlast"
+        assert transport.get_write_buffer_size() == 0
+        assert protocol.said[:3] == ["made", "pause", "resume"]
+        if end == "close":
+            assert await protocol.lost is None
+            transport.write(b"nobody gets this")
+            transport.writelines([b"nor", b"this"])
+
+    on_a_pair(test)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_the_end_of_the_input_is_told_once(stays: bool) -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        theirs.sendall(b"octets")
+        theirs.shutdown(socket.SHUT_WR)
+        await protocol.ended.wait()
+        assert protocol.octets == b"octets"
+        transport.resume_reading()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert protocol.said.count("eof") == 1
+        assert transport.is_closing() is not stays
+        if stays:
+            transport.write(b"answer")
+            assert await asyncio.get_running_loop().sock_recv(theirs, 10) == b"answer"
+
+    on_a_pair(test, stays=stays)
+
+
+def test_reading_is_paused() -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        assert transport.is_reading()
+        transport.pause_reading()
+        transport.pause_reading()
+        theirs.sendall(b"octets")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert protocol.octets == b""
+        transport.resume_reading()
+        await protocol.came.wait()
+        assert protocol.octets == b"octets"
+
+    on_a_pair(test)
+
+
+def test_an_aborted_transport_forgets_what_it_holds() -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        transport.write(MUCH)
+        transport.abort()
+        transport.abort()
+        transport.close()
+        assert transport.get_write_buffer_size() == 0
+        assert await protocol.lost is None
+
+    on_a_pair(test)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_peer_that_is_gone(held: bool) -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        transport.pause_reading()
+        if held:
+            transport.write(MUCH)
+        theirs.close()
+        if not held:
+            transport.write(b"octets")
+        assert isinstance(await protocol.lost, BrokenPipeError | ConnectionResetError)
+
+    on_a_pair(test)
+
+
+def test_a_protocol_that_fails_loses_its_connection() -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        said: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+        theirs.sendall(b"octets")
+        assert isinstance(await protocol.lost, ZeroDivisionError)
+        assert [context["message"] for context in said] == ["a protocol failed"]
+
+    on_a_pair(test, fails=True)
+
+
+def test_what_is_told_of_the_socket() -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        assert transport.get_extra_info("socket").fileno() >= 0
+        assert transport.get_extra_info("sockname") == ""
+        assert transport.get_extra_info("peername") == ""
+        assert transport.get_extra_info("ssl_object") is None
+        assert transport.can_write_eof()
+
+    on_a_pair(test)
