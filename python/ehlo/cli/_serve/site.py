@@ -179,6 +179,28 @@ class Site:
         """
         return self._of(recipient, session)
 
+    def notice_recipients(self, sender: str) -> list[str]:
+        """Who gets a notification for this sender: as for all mail to that address, aliases, tags and the files of
+        recipients count. Nobody does where the address does not exist here."""
+        recipient = ehlo.Recipient(sender)
+        local, domain = self._parts(recipient)
+        way = find_way((way for way in self.ways if way.kind != "fail"), domain, None)
+        if way is None:
+            return [sender]  # it is anywhere
+        members = None
+        if self.aliases is not None and (way.domains is not None or way.is_store):
+            members = self.aliases.find(local, domain)
+        found: list[str] = []
+        for one in (recipient,) if members is None else (_member(recipient, member) for member in members):
+            try:
+                targets = self._of(one, None)
+            except RefusedError as exc:
+                if exc.reply is _NO_ROUTE:
+                    found.append(str(one.path))
+                continue
+            found += [str(target.recipient.path) for target in targets if target.way.kind != "discard"]
+        return list(dict.fromkeys(found))
+
     def _of(self, recipient: ehlo.Recipient, session: ehlo.Session | None) -> list[Target]:
         local, domain = self._parts(recipient)
         if not isinstance(recipient.path, ehlo.Address):
