@@ -9,7 +9,7 @@ from typing import Final
 import ehlo
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.aliases import Aliases
-from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_way, read_ways
+from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_way, local_key, read_ways
 from ehlo.cli._serve.settings import Settings
 from ehlo.cli._serve.users import read_users, reload_users
 
@@ -281,7 +281,7 @@ def _read_senders(path: str) -> dict[str, frozenset[str]]:
         if not colon or not user.strip() or not all("@" in one for one in addresses):
             raise UsageError(f"{path} line {number}: a line is USER: ADDRESS, @DOMAIN")
         pairs = (one.rpartition("@") for one in addresses)
-        mine = {f"{local.lower()}@{domain_key(domain)}" for local, _, domain in pairs}
+        mine = {f"{local_key(local)}@{domain_key(domain)}" for local, _, domain in pairs}
         found[user.strip()] = found.get(user.strip(), frozenset()) | mine
     return found
 
