@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -69,10 +69,16 @@ class Notifier:
     Attributes:
         hostname: of this server.
         text: makes the part for people out of the status; by default :func:`ehlo.mta.delivery_status.explain`.
+        readers: gives the mailboxes that a notification for a sender goes to; ``None``: to the sender as it is.
     """
 
     hostname: str
     text: Callable[[DeliveryStatus], str] = explain
+    readers: Callable[[str], Sequence[str]] | None = None
+
+    def recipients(self, sender: str) -> Sequence[str]:
+        """The mailboxes that a notification for this sender goes to; none: there is nobody to tell."""
+        return (sender,) if self.readers is None else self.readers(sender)
 
     def returns_all(self, message: Message, notice: Notice) -> bool:
         """Whether the whole message goes back: not unless it failed, not where the sender asked for its header only

@@ -111,6 +111,7 @@ class Queue:
         route_limits: Callable[[str], Limits | None] = lambda name: None,
         postmaster: str | None = None,
         notice_text: Callable[[DeliveryStatus], str] = explain,
+        notice_recipients: Callable[[str], Sequence[str]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.hostname = hostname
@@ -132,7 +133,7 @@ class Queue:
             spool,
             router,
             RetrySchedule() if schedule is None else schedule,
-            Notifier(hostname, notice_text),
+            Notifier(hostname, notice_text, notice_recipients),
             self._clock,
             self.counters,
             limits,

@@ -153,6 +153,11 @@ class Settler:
             if self._postmaster is None or any(o.recipient.path == self._postmaster for o in notice.outcomes):
                 return None
             to = self._postmaster
+        readers = self._notifier.recipients(to)
+        if not readers:
+            self._counters.double_bounces += 1
+            log.warning(LogLine("double-bounce", message.ident, to=to, reason="nobody here has this address"))
+            return None
         if isinstance(content, bytes):
             original = content
         else:
@@ -172,7 +177,7 @@ class Settler:
             smtputf8=not (to.isascii() and head.isascii()),
         )
         log.info(LogLine("notified", message.ident, kind=notice.action, to=to, notice=report.ident))
-        return report, [Recipient(self._spool.new_id(), to, due=now)], octets
+        return report, [Recipient(self._spool.new_id(), one, due=now) for one in readers], octets
 
     def store(
         self, message: Message, outcomes: list[Outcome], notices: list[NewMessage], then: Then | None = None

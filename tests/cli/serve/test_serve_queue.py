@@ -223,3 +223,37 @@ def test_servers_on_unix_sockets_with_a_password(loop: str, tmp_path: Path) -> N
                     await until(partial(lambda n: len(relay.got) == len(agent.got) == n, number))
 
     run(loop, main)
+
+
+class Nobody(ehlo.Handler):
+    """A server that knows nobody."""
+
+    def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> str:
+        return "550 5.1.1 no"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("sender", "mailbox"), [("info@example.org", "jane"), ("jane+tag@example.org", "jane"), ("no@example.org", None)]
+)
+def test_a_bounce_goes_where_mail_to_the_sender_goes(
+    loop: str, sender: str, mailbox: str | None, tmp_path: Path
+) -> None:
+    # It must not lie in a mailbox that nobody reads: behind an alias, with a tag, or of nobody at all.
+    (tmp_path / "aliases").write_text("info: jane\n")
+    (tmp_path / "recipients").write_text("jane\n")
+    with SMTPServer(Nobody()) as far:
+        local = tables()["route"][0] | {"recipients": "recipients"}
+        hop = {"domains": ["far.example"], "to": f"smtp:127.0.0.1:{far.port}"}
+        values = tables(route=[local, hop], aliases={"file": "aliases"})
+
+        async def main() -> None:
+            async with site(loop, values, str(tmp_path)) as (port,), await connect(loop, port) as client:
+                (reply,) = (await tell(client, sender, ["x@far.example"])).values()
+                assert reply.code == 250
+                (reply,) = (await tell(client, "jane@example.org", ["x@far.example"])).values()
+                assert reply.code == 250
+                await until(lambda: len(kept(tmp_path, "jane")) == (1 if mailbox is None else 2))
+
+        run(loop, main)
+    assert [folder.name for folder in (tmp_path / "mail").iterdir()] == ["jane"]

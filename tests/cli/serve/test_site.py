@@ -129,6 +129,20 @@ def test_the_first_route_that_matches_counts(folder: Path) -> None:
     assert where(site, unknown, "x@far.example") == "550 5.7.1 No mail for that domain here"
 
 
+def test_quoted_local_parts_in_files(folder: Path) -> None:
+    # The quotes are no part of a local part (RFC 5321 4.1.2).
+    (folder / "aliases").write_text(
+        '"press office": jane\n"all hands"@example.org: "j. doe"@far.example\n"info": jane\n'
+    )
+    (folder / "recipients").write_text('jane\n"joe doe"@example.org\n"ann doe"\n')
+    site = opened(folder)
+    for name in ('"press office"', '"Press\\ Office"', '"press office+x"', "info"):
+        assert where(site, Client(), f"{name}@example.org") == "jane@example.org by maildir"
+    assert where(site, Client(), '"all hands"@example.org') == '"j. doe"@far.example by smtp'
+    assert where(site, Client(), '"joe doe"@example.org') == '"joe doe"@example.org by maildir'
+    assert where(site, Client(), '"ann doe"@example.org') == '"ann doe"@example.org by maildir'
+
+
 def test_reload_reads_files_again(folder: Path) -> None:
     site = opened(folder)
     (folder / "recipients").write_text("jim\njane\n")
@@ -149,6 +163,8 @@ def test_reload_reads_files_again(folder: Path) -> None:
         ({"route": [{"to": "mbox:inbox", "from": "users"}]}, "would swallow the mail of users"),
         ({"route": ROUTES[:4]}, "none takes the mail of users to other domains"),
         ({"route": [{"to": "mx"}]}, "would relay for everybody"),
+        ({"route": [{"to": "mx", "from": ["users", "0.0.0.0/0"]}]}, "would relay for everybody"),
+        ({"route": [{"to": "mx", "from": ["users", "::/1", "8000::/1"]}]}, "would relay for everybody"),
         ({"route": [ROUTES[5], ROUTES[0]]}, "are two ways for one domain, and the queue knows the domain alone"),
         ({"route": [{"to": "mx", "from": "user"}]}, 'from is "users", "anybody" or a list of networks'),
         ({"queue": {"path": "spool", "paht": "x"}}, "queue.paht is no setting: did you mean path?"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import ehlo
 from ehlo.cli._receive import UsageError
-from ehlo.cli._serve.routes import domain_key
+from ehlo.cli._serve.routes import domain_key, local_key
 
 __all__ = ["Aliases"]
 
@@ -47,7 +47,7 @@ class Aliases:
             local, at, domain = name.rpartition("@")
             for one in (domain,) if at else self.domains:
                 found = tuple(dict.fromkeys(self._expand(local if at else name, one, ())))
-                self._found[local if at else name, one] = found
+                self._found[local_key(local if at else name), one] = found
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -122,6 +122,8 @@ class Aliases:
             self._key(target, where)
         self._targets[key] = targets
         self._lines[key] = number
+        local, at, domain = key.rpartition("@")
+        self._lines.setdefault(f"{local_key(local)}@{domain}" if at else local_key(domain), number)
 
     def _key(self, name: str, where: str) -> str:
         local, at, domain = name.rpartition("@")

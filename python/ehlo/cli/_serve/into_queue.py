@@ -207,6 +207,7 @@ def queue_options(site: Site) -> dict[str, Any]:
         "route": queue_route(site),
         "tls": table.tls,
         "postmaster": table.postmaster,
+        "notice_recipients": site.notice_recipients,
         "schedule": ehlo.mta.RetrySchedule(
             lifetime=table.lifetime_days * 86400.0,
             null_lifetime=min(table.lifetime_days, 1.0) * 86400.0,

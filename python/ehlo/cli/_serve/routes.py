@@ -13,7 +13,18 @@ from ehlo.cli._serve import settings as tables
 from ehlo.cli._serve.settings import Address, Settings, parse_address
 from ehlo.store import expand
 
-__all__ = ["Hop", "Kind", "Way", "check_routes", "domain_key", "find_way", "is_client_of", "networks_of", "read_ways"]
+__all__ = [
+    "Hop",
+    "Kind",
+    "Way",
+    "check_routes",
+    "domain_key",
+    "find_way",
+    "is_client_of",
+    "local_key",
+    "networks_of",
+    "read_ways",
+]
 
 Kind: TypeAlias = Literal["maildir", "mbox", "lmtp", "smtp", "mx", "discard", "hold", "fail"]
 
@@ -43,6 +54,18 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
 def domain_key(domain: str) -> str:
     """A domain in the one form that is compared: A-labels, lower case."""
     return (ehlo.domain_to_ascii(domain) or domain).lower()
+
+
+def local_key(local_part: str) -> str:
+    """A local part of a file in the one form that is compared: without its quotes (RFC 5321 4.1.2), lower case."""
+    if local_part.startswith('"'):
+        try:
+            path = ehlo.Recipient(f"{local_part}@localhost").path
+        except ehlo.EhloError:  # it is none, and matches nothing
+            return local_part.lower()
+        if isinstance(path, ehlo.Address):
+            return path.local_part.lower()
+    return local_part.lower()
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +121,12 @@ class Way:
     def is_open(self) -> bool:
         """Whether everybody may send there."""
         return self.table.from_ is None or self.table.from_ == ("anybody",)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether everybody may send there, or every client of IPv4 or of IPv6."""
+        ranges = (ipaddress.collapse_addresses(n for n in self.networks if n.version == version) for version in (4, 6))
+        return self.is_open or any(network.prefixlen == 0 for range_ in ranges for network in range_)
 
     @property
     def for_users(self) -> bool:
@@ -259,7 +288,7 @@ def _read_recipients(path: str, where: str) -> frozenset[str]:
         name = line.strip()
         if name and not name.startswith("#"):
             local, at, domain = name.rpartition("@")
-            found.add(f"{local.lower()}@{domain_key(domain)}" if at else name.lower())
+            found.add(f"{local_key(local)}@{domain_key(domain)}" if at else local_key(name))
     return frozenset(found)
 
 
@@ -301,7 +330,7 @@ def _check_way(way: Way, settings: Settings, strangers: bool) -> None:
         raise settings.error(f"{way.where}: to", f"{way.kind!r} needs a queue: add [queue] with path")
     if settings.queue is not None and way.table.bare_newlines != "normalize":
         raise settings.error(f"{way.where}: bare_newlines", "has no meaning with a queue, which normalizes")
-    if way.kind in ("smtp", "mx") and way.domains is None and way.is_open and strangers:
+    if way.kind in ("smtp", "mx") and way.domains is None and way.takes_all and strangers:
         raise settings.error(
             way.where,
             "would relay for everybody; name the domains you take mail for (domains, or --domain), or say who may send "

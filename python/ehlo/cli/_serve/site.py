@@ -11,7 +11,7 @@ from ehlo.cli._receive import UsageError
 from ehlo.cli._serve import settings as tables
 from ehlo.cli._serve.aliases import Aliases
 from ehlo.cli._serve.milters import read_milters
-from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_way, read_ways
+from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_way, local_key, read_ways
 from ehlo.cli._serve.settings import Settings
 from ehlo.cli._serve.signing import Signing
 from ehlo.cli._serve.users import read_users, reload_users
@@ -201,6 +201,28 @@ class Site:
         """
         return self._of(recipient, None, expand=True)
 
+    def notice_recipients(self, sender: str) -> list[str]:
+        """Who gets a notification for this sender: as for all mail to that address, aliases, tags and the files of
+        recipients count. Nobody does where the address does not exist here."""
+        recipient = ehlo.Recipient(sender)
+        local, domain = self._parts(recipient)
+        way = find_way((way for way in self.ways if way.kind != "fail"), domain, None)
+        if way is None:
+            return [sender]  # it is anywhere
+        members = None
+        if self.aliases is not None and (way.domains is not None or way.is_store):
+            members = self.aliases.find(local, domain)
+        found: list[str] = []
+        for one in (recipient,) if members is None else (_member(recipient, member) for member in members):
+            try:
+                targets = self._of(one, None)
+            except RefusedError as exc:
+                if exc.reply is _NO_ROUTE:
+                    found.append(str(one.path))
+                continue
+            found += [str(target.recipient.path) for target in targets if target.way.kind != "discard"]
+        return list(dict.fromkeys(found))
+
     def _of(self, recipient: ehlo.Recipient, session: ehlo.Session | None, *, expand: bool = False) -> list[Target]:
         local, domain = self._parts(recipient)
         if not isinstance(recipient.path, ehlo.Address):
@@ -281,7 +303,7 @@ def _read_senders(path: str) -> dict[str, frozenset[str]]:
         if not colon or not user.strip() or not all("@" in one for one in addresses):
             raise UsageError(f"{path} line {number}: a line is USER: ADDRESS, @DOMAIN")
         pairs = (one.rpartition("@") for one in addresses)
-        mine = {f"{local.lower()}@{domain_key(domain)}" for local, _, domain in pairs}
+        mine = {f"{local_key(local)}@{domain_key(domain)}" for local, _, domain in pairs}
         found[user.strip()] = found.get(user.strip(), frozenset()) | mine
     return found
 
