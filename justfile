@@ -186,7 +186,7 @@ public-types: lint-tools
 [group('release')]
 site: docs-tools
     # The theme's advertisement for its successor would be a warning.
-    NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+    NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 # The sdist: complete, and what it builds can be imported
 [group('release')]

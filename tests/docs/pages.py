@@ -54,7 +54,7 @@ class Everyone(ehlo.Handler):
         self.logins: list[tuple[str, str]] = []
 
     def on_auth(self, session: ehlo.Session, credentials: ehlo.Credentials) -> bool | ehlo.Identity | None:
-        self.logins.append((credentials.mechanism, str(getattr(credentials, "username", None))))
+        self.logins.append((credentials.mechanism, credentials.identity))
         match credentials:
             case ehlo.PasswordCredentials():
                 return credentials.check("secret")

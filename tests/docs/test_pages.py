@@ -221,7 +221,7 @@ def test_an_lmtp_agent(tmp_path: Path) -> None:
     assert len(list((path / "example.org/jane/new").iterdir())) == 1
 
 
-def test_a_filter(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filter(backend: Backend) -> None:
     pytest.importorskip("anyio")
     names = names_of("how-to/filter.md")
 
@@ -302,9 +302,7 @@ def test_a_proxy(backend: Backend) -> None:
     assert seen == ["127.0.0.1"] * 3
 
 
-def test_the_servers_of_proxy_and_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("anyio")
-
+def test_the_server_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     class Plain(ehlo.Handler):
         def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
             return None

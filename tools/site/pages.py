@@ -2,7 +2,7 @@
 
 - The files of the root that people read become pages under project/.
 - reference/commands.md gets the help of every command, by running it.
-- Nothing is loaded from elsewhere.
+- A page that loads something from elsewhere fails the build.
 - A link from a page to a file outside of the site becomes plain text, if the file exists. If not, the build fails.
 """
 
@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
-from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,13 +43,11 @@ LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])+)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```.*?^```|<!--.*?-->)$", re.MULTILINE | re.DOTALL)
 
 
-@event_priority(-100)  # after the plugin "offline"
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Takes the script that the search needs in a folder from the site, and not from elsewhere."""
-    config.extra_javascript[:] = [
-        "assets/iframe-worker.js" if "iframe-worker" in str(one) else one for one in config.extra_javascript
-    ]
-    return config
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Fails if a page would load something from elsewhere."""
+    if found := re.search(r'<(?:script|link rel="stylesheet"|img|iframe)\b[^>]*(?:src|href)="https?://[^"]*', output):
+        raise PluginError(f"{page.file.src_uri} loads {found[0]}")
+    return output
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
