@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -328,21 +329,22 @@ def test_the_statements_of_the_version_before_run_on_this_schema(where: str, que
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a folder is made read-only for another user, by root")
-def test_a_folder_that_may_only_be_read(tmp_path: Path) -> None:
+def test_a_folder_that_may_only_be_read() -> None:
+    # Not below tmp_path: pytest keeps its folders from all other users, and another run may do so at any time.
+    with tempfile.TemporaryDirectory() as path:
+        look_at_a_folder_that_may_only_be_read(Path(path))
+
+
+def look_at_a_folder_that_may_only_be_read(folder: Path) -> None:
     async def make() -> str:
-        async with SqliteSpool(tmp_path / "spool", reserve=0) as one:
+        async with SqliteSpool(folder / "spool", reserve=0) as one:
             about = Message(one.new_id(), "a@b.example", time.time(), 4)
             await one.accept(about, [Recipient(one.new_id(), "c@d.example")], b"text", False)
             return about.ident
 
     ident = anyio.run(make)
-    for path in (tmp_path, *tmp_path.rglob("*")):
+    for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    folder = tmp_path
-    while folder != folder.parent:
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(0o711)
-        folder = folder.parent
 
     def as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
         # Another user may not read this installation: so all is imported before.
@@ -351,7 +353,7 @@ def test_a_folder_that_may_only_be_read(tmp_path: Path) -> None:
         script = f"import {modules}; {setting}; sys.exit(ehlo.cli.main({['queue', *words]!r}))"
         return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
-    queue = str(tmp_path / "spool")
+    queue = str(folder / "spool")
     listed = as_nobody("list", "--queue", queue)
     assert listed.stderr == ""
     assert listed.stdout.split()[0] == ident
