@@ -1085,7 +1085,10 @@ def test_a_bad_server_ends_in_a_clear_exception(backend: Backend, name: str, byt
         with pytest.raises(ehlo.EhloError) as caught:
             await send_to(backend, slow if byte_by_byte else script)
         error = caught.value
-        assert type(error) in (expected if isinstance(expected, tuple) else (expected,))
+        kinds = expected if isinstance(expected, tuple) else (expected,)
+        if name == "says_421_unasked" and backend.name == "sync":
+            kinds += (ehlo.SMTPSenderRefused,)  # the client is in a thread: it may have said MAIL before the 421 came
+        assert type(error) in kinds
         assert isinstance(error, ehlo.SMTPException)
         assert "\n" not in str(error)
         assert "hello" not in error.transcript, "content is in no transcript"
