@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,21 @@ async def finish(spool: Any, about: Message, outcomes: list[Outcome]) -> None:
     assert errors == [None]
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "small"
+@contextmanager
+def file_system(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no file system may be mounted here")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    with file_system(tmp_path / "small", "4m") as folder:
+        yield folder
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="root mounts a small file system")
@@ -76,23 +80,25 @@ def test_a_full_file_system_loses_nothing_and_empties(loop: str, small: Path, oc
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="root mounts a small file system")
-def test_what_ends_makes_room_on_a_full_file_system(loop: str, small: Path) -> None:
-    async def main() -> None:
-        async with SqliteSpool(small / "spool", reserve=1_000_000) as spool:
+@pytest.mark.parametrize("octets", [100_000, 300_000])  # in a row, whose place in the database is used again; in a file
+def test_what_ends_makes_room_on_a_full_file_system(loop: str, tmp_path: Path, octets: int) -> None:
+    async def main(folder: Path) -> None:
+        async with SqliteSpool(folder, reserve=24_000_000) as spool:
             number = 0
-            while spool.refusal(300_000) is None:
-                about = Message(spool.new_id(), "a@b.example", NOW, 300_000)
+            while spool.refusal(octets) is None:
+                about = Message(spool.new_id(), "a@b.example", NOW, octets)
                 row = Recipient(spool.new_id(), "c@d.example", due=NOW)
-                await spool.accept(about, [row], b"x" * 300_000, False)
+                await spool.accept(about, [row], b"x" * octets, False)
                 spool._seen = (float("-inf"), 0)  # look at the disk again
                 number += 1
-            assert number >= 2
-            for message, rows in await spool.claim(NOW, 100):
+            assert number >= 50
+            for message, rows in await spool.claim(NOW, 1000):
                 await finish(spool, message, [Outcome(row, "relayed", OK) for row in rows])
             spool._seen = (float("-inf"), 0)
-            assert spool.refusal(300_000) is None
+            assert spool.refusal(octets) is None
 
-    run(loop, main)
+    with file_system(tmp_path / "small", "56m") as folder:
+        run(loop, lambda: main(folder / "spool"))
 
 
 def test_a_large_content_streams_in_and_out_in_little_memory(loop: str, make: Callable[[], Any]) -> None:

@@ -172,7 +172,9 @@ class SqliteSpool(ThreadedSpool):
         return self._seen[1]
 
     def _has_room(self, octets: int) -> bool:
-        return self._free() - 2 * octets >= self._reserve
+        # A database never gives room back to the disk, so the room in it counts. A large content is a file of its own.
+        inside = self._sqlite.reusable if octets <= ROW else 0
+        return self._free() + inside - 2 * octets >= self._reserve
 
     async def stage(self) -> Stage:
         """See :meth:`ehlo.mta._model.Storage.stage`."""

@@ -64,6 +64,9 @@ class SqliteStore:
         if administers:
             self.owner = 2
         self._connection: sqlite3.Connection
+        self._page = 4096
+        # Octets of the file that are free in it: new rows go there before the file grows.
+        self.reusable = 0
 
     def open(self) -> int:
         """Open it. What an earlier process owned is ready again: an index finds it, so the backlog is not read."""
@@ -85,6 +88,8 @@ class SqliteStore:
             self._migrate()
             run("UPDATE recipient SET owner = 0 WHERE owner > 0")
             run("DELETE FROM dead_route")
+            self._page = int(run("PRAGMA page_size").fetchone()[0])
+            self._look_at_pages()
             return int(run("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
         except BaseException:
             self._connection.close()
@@ -166,9 +171,13 @@ class SqliteStore:
                     "UPDATE recipient SET owner = 0, due = ?, route = ? WHERE message = ? AND id = ? AND owner = ?"
                 )
                 many(statement, batch.postponed)
+        self._look_at_pages()
         if unneeded:
             self._remove_contents(unneeded)
         return without
+
+    def _look_at_pages(self) -> None:
+        self.reusable = self._page * int(self._connection.execute("PRAGMA freelist_count").fetchone()[0])
 
     def claim(self, now: float, limit: int) -> Claimed:
         """See :meth:`ehlo.mta._store.Store.claim`."""
