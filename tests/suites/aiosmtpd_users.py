@@ -13,6 +13,8 @@ import sys
 import venv
 from pathlib import Path
 
+import ehlo
+
 __all__ = ["run"]
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +92,12 @@ def run(name: str, exclusions: dict[str, str]) -> tuple[int, dict[str, int]] | N
     if folder is None:
         return None
     site = next((room / "lib").glob("python*/site-packages"))
-    (site / "ehlo.pth").write_text(f"{ROOT / 'python'}\n")
+    # Only ehlo itself is let in, from where it is installed: the packages beside it are not those of this suite.
+    only = room / "only-ehlo"
+    only.mkdir(exist_ok=True)
+    (only / "ehlo").unlink(missing_ok=True)
+    (only / "ehlo").symlink_to(Path(ehlo.__file__).parent)
+    (site / "ehlo.pth").write_text(f"{only}\n")
     alias = site / "aiosmtpd"
     alias.mkdir(exist_ok=True)
     (alias / "__init__.py").write_text(ALIAS)

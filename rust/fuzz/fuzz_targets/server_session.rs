@@ -57,6 +57,7 @@ fn config(setup: u8, more: u8) -> ServerConfig {
         reset: all,
         command: all,
         refusal: all,
+        refused: all,
     };
     ServerConfig::new(settings).expect("good settings")
 }
