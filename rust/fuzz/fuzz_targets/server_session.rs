@@ -100,6 +100,7 @@ fn work_off(connection: &mut ServerConnection, seen: &mut Seen, streamed: &mut V
                 | ServerEvent::Disconnect(_)
                 | ServerEvent::AuthCancelled
                 | ServerEvent::BadProxy(_)
+                | ServerEvent::Refused { .. }
                 | ServerEvent::Reset
                 | ServerEvent::Xclient(_)
         );
