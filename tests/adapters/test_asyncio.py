@@ -182,7 +182,8 @@ def test_the_first_address_that_answers(backend: Asyncio, monkeypatch: pytest.Mo
                 while await backend.cancel_at(number, moment, connect):
                     number += 1
                     await backend.until(lambda: descriptors() == sockets)
-                assert number > 1
+                # An eager task may find the way without a single wait.
+                assert number > 1 or backend.name == "asyncio-eager"
             addresses[:] = [closed, closed]
             with pytest.raises(ConnectionRefusedError):
                 await connect()
