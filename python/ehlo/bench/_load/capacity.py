@@ -12,15 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ehlo.bench._load.histogram import enough_for
-from ehlo.bench._load.outcome import outcome
+from ehlo.bench._load.outcome import late_messages, outcome
 from ehlo.bench._load.plan import LoadPlan
 from ehlo.bench._load.run import LoadRun
-from ehlo.bench._load.tally import Tally
 from ehlo.bench._machine import SCHEMA, machine
 
 __all__ = ["CapacityPlan", "CapacityRun"]
 
-_LAG: Final = 10_000  # microseconds: a tool that is later than that has measured itself
 _SHORT: Final = 0.9  # of the rate that was asked for: a server that takes less does not bear it
 
 
@@ -141,7 +139,7 @@ class CapacityRun:
             "cpu_of_a_core": report["cpu"]["of_a_core"],
             "passed": not why,
             "why": why,
-            "tool": self._tool_was_late(tally),
+            "tool": late_messages(tally) > 0,
         }
         self._steps.append(step)
         if self._on_step is not None:
@@ -166,11 +164,6 @@ class CapacityRun:
         if report["rate"]["messages"] < _SHORT * rate:
             return f"it took {report['rate']['messages']:,.0f} messages/s, and its queue grew"
         return ""
-
-    def _tool_was_late(self, tally: Tally) -> bool:
-        lag = tally.phases.get("lag", {})
-        late = sum(count for took, count in lag.items() if took > _LAG)
-        return late * 1000 > sum(lag.values())
 
     def _warnings(self) -> list[str]:
         found = []

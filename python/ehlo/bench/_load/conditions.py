@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ehlo.bench._load.outcome import not_accepted
 from ehlo.bench._load.phases import PHASES
 
 __all__ = ["Condition", "parse_condition"]
@@ -71,13 +72,11 @@ class Condition:
         if self.phase:
             figures = report["phases"].get(self.phase)
             return None if figures is None else float(figures[self.figure])
-        counted = report["messages"]
-        bad = counted["partly"] + counted["refused"] + counted["failed"] + counted["unsent"]
-        whole = counted["accepted"] + bad
+        accepted, bad = report["messages"]["accepted"], not_accepted(report)
         values = {
             "rate": report["rate"]["messages"],
-            "accepted": counted["accepted"],
-            "not-accepted": bad / max(1, whole) if self.share else bad,
+            "accepted": accepted,
+            "not-accepted": bad / max(1, accepted + bad) if self.share else bad,
             "errors": sum(report["errors"].values()),
             "cpu": report["cpu"]["of_a_core"],
         }

@@ -12,8 +12,9 @@ from ehlo.bench._load.plan import LoadPlan
 from ehlo.bench._load.tally import SERIES, Tally
 from ehlo.bench._machine import SCHEMA, machine
 
-__all__ = ["complete", "outcome", "warnings_of"]
+__all__ = ["complete", "late_messages", "not_accepted", "outcome", "warnings_of"]
 
+_LATE: Final = 10_000  # microseconds: a tool that is later than that has measured itself
 _BUSY: Final = 0.9  # of a core: above it, the tool itself is what was measured
 
 
@@ -71,6 +72,30 @@ def _latency(counts: Counts | None) -> dict[str, int]:
     return dict(zip(("p50", "p99", "max"), percentiles_of(counts, (50.0, 99.0, 100.0)), strict=True))
 
 
+def not_accepted(report: dict[str, Any]) -> int:
+    """How many messages of a report were not accepted for all of their recipients, those that were never begun among
+    them.
+
+    Example::
+
+        not_accepted(outcome(plan, tally))
+    """
+    counted = report["messages"]
+    return int(counted["partly"] + counted["refused"] + counted["failed"] + counted["unsent"])
+
+
+def late_messages(tally: Tally) -> int:
+    """How many messages the tool itself began too late, in the open loop; 0 if that is less than one in a thousand.
+
+    Example::
+
+        late_messages(tally)
+    """
+    lag = tally.phases.get("lag", {})
+    late = sum(count for took, count in lag.items() if took > _LATE)
+    return late if late * 1000 > sum(lag.values()) else 0
+
+
 def complete(tally: Tally) -> bool:
     """Whether every message that was asked for was accepted, for every recipient.
 
@@ -106,9 +131,7 @@ def warnings_of(plan: LoadPlan, tally: Tally) -> list[str]:
             f"{tally.unsent} messages were due and never begun: the server cannot bear this rate, and the latencies "
             f"would be higher with them"
         )
-    lag = tally.phases.get("lag", {})
-    late = sum(count for took, count in lag.items() if took > 10_000)
-    if late * 1000 > sum(lag.values()):
+    if late := late_messages(tally):
         found.append(
             f"the tool itself was more than 10 ms late for {late} messages; it is counted in their latency: "
             f"add --workers, or give it a core of its own"

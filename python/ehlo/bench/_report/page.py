@@ -9,6 +9,7 @@ from string import Template
 from typing import Any, Final
 
 from ehlo.bench._load.histogram import told_percentile
+from ehlo.bench._load.outcome import not_accepted
 from ehlo.bench._report.plots import bars, lines_by_percentile, lines_over_time, time_label
 from ehlo.bench._report.settings import settings_of
 
@@ -118,7 +119,7 @@ def _load(report: dict[str, Any]) -> str:
         ("messages/s", f"{report['rate']['messages']:,.0f}"),
         ("octets/s", f"{report['rate']['octets']:,.0f}"),
         ("accepted", f"{counted['accepted']:,}"),
-        ("not accepted", f"{counted['partly'] + counted['refused'] + counted['failed'] + counted['unsent']:,}"),
+        ("not accepted", f"{not_accepted(report):,}"),
         ("this tool, of a core", f"{report['cpu']['of_a_core']:.0%}"),
         (f"{plan['connections']} connections", loop),
     ]

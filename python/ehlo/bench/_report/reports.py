@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ehlo.bench._load.outcome import not_accepted
 from ehlo.bench._machine import SCHEMA
 from ehlo.bench._report.plots import time_label
 from ehlo.bench._report.settings import differences
@@ -40,8 +41,7 @@ def _figures(report: dict[str, Any]) -> dict[str, tuple[float, str]]:
     found: dict[str, tuple[float, str]] = {}
     if tool == "ehlo bench load":
         found["messages/s"] = (report["rate"]["messages"], f"{report['rate']['messages']:,.1f}")
-        counted = report["messages"]
-        bad = counted["partly"] + counted["refused"] + counted["failed"] + counted["unsent"]
+        bad = not_accepted(report)
         found["not accepted"] = (bad, str(bad))
         for phase, figures in report["phases"].items():
             for name in ("p50", "p99", "max"):
