@@ -71,8 +71,10 @@ def condition(value: str) -> Condition:
 
 def time(value: str) -> float:
     """A time with its unit, in microseconds."""
+    from ehlo.bench._load.conditions import MICROSECONDS
+
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)", value)
-    microseconds = 0.0 if found is None else float(found[1]) * {"us": 1.0, "ms": 1e3, "s": 1e6}[found[2]]
+    microseconds = 0.0 if found is None else float(found[1]) * MICROSECONDS[found[2]]
     if microseconds <= 0:
         raise argparse.ArgumentTypeError(f"a time as 200ms or 1.5s, not {value!r}")
     return microseconds

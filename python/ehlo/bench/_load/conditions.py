@@ -11,7 +11,7 @@ from typing import Any, Final
 from ehlo.bench._load.outcome import not_accepted
 from ehlo.bench._load.phases import PHASES
 
-__all__ = ["Condition", "parse_condition"]
+__all__ = ["MICROSECONDS", "Condition", "parse_condition"]
 
 _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     ">": operator.gt,
@@ -21,7 +21,8 @@ _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
 }
 _TIMES: Final = ("min", "mean", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 _COUNTS: Final = ("rate", "accepted", "not-accepted", "errors", "cpu")
-_MICROSECONDS: Final = {"us": 1.0, "ms": 1e3, "s": 1e6}
+MICROSECONDS: Final = {"us": 1.0, "ms": 1e3, "s": 1e6}
+"""The units that a time may have."""
 _WORDS: Final = re.compile(
     r"\s*(?:(?P<phase>[a-z]+)\.)?(?P<figure>[a-z][a-z0-9.-]*)\s*(?P<operator>>=|<=|>|<)"
     r"\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>us|ms|s|%)?\s*"
@@ -108,9 +109,9 @@ def parse_condition(text: str) -> Condition:
         phase = phase or "message"
         if phase not in PHASES:
             raise ValueError(f"{text!r}: {phase!r} is no phase; the phases are {', '.join(PHASES)}")
-        if unit not in _MICROSECONDS:
+        if unit not in MICROSECONDS:
             raise ValueError(f"{text!r}: a time needs one of the units us, ms and s")
-        return Condition(text, phase, figure, _OPERATORS[found["operator"]], number * _MICROSECONDS[unit], False)
+        return Condition(text, phase, figure, _OPERATORS[found["operator"]], number * MICROSECONDS[unit], False)
     if figure not in _COUNTS or phase:
         raise ValueError(f"{text!r}: {figure!r} is no figure; the figures are {', '.join(_TIMES + _COUNTS)}")
     if unit not in (None, "%") or (unit == "%" and figure not in ("not-accepted", "cpu")):
