@@ -176,9 +176,9 @@ def _route_of(way: Way) -> ehlo.mta.Route:
     tls: Any = table.tls if way.kind == "mx" else way.tls
     match way.kind:
         case "maildir":
-            return ehlo.mta.Maildir(way.place, **_mailbox(way))
+            return ehlo.mta.Maildir(way.place, **way.mailbox_options)
         case "mbox":
-            return ehlo.mta.Mbox(way.place, **_mailbox(way))
+            return ehlo.mta.Mbox(way.place, **way.mailbox_options)
         case "lmtp":
             return ehlo.mta.Lmtp(str(address), tls=tls, auth=way.auth)
         case "smtp":
@@ -187,15 +187,6 @@ def _route_of(way: Way) -> ehlo.mta.Route:
             return ehlo.mta.Hold(f"by {way.where} of the settings")
         case _:
             return ehlo.mta.Mx(port=table.port, tls=tls)
-
-
-def _mailbox(way: Way) -> dict[str, Any]:
-    table = way.table
-    return {
-        "mode": int(table.mode, 8),
-        "recipient_field": None if table.recipient_field == "none" else table.recipient_field,
-        "follow_symlink": table.follow_symlink,
-    }
 
 
 def queue_options(site: Site) -> dict[str, Any]:

@@ -322,17 +322,10 @@ def open_store(way: Way, place: str) -> Store:
     Raises:
         OSError: it cannot be written to.
     """
-    table = way.table
-    field_name: Any = None if table.recipient_field == "none" else table.recipient_field
-    options: dict[str, Any] = {
-        "mode": int(table.mode, 8),
-        "recipient_field": field_name,
-        "follow_symlink": table.follow_symlink,
-    }
     if way.kind == "maildir":
-        return Maildir(place, parents=True, **options)
+        return Maildir(place, parents=True, **way.mailbox_options)
     os.makedirs(os.path.dirname(place) or ".", 0o700, exist_ok=True)
-    return Mbox(place, **options)
+    return Mbox(place, **way.mailbox_options)
 
 
 _STATE: Final = "ehlo serve: passing on"

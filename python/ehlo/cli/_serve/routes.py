@@ -163,6 +163,17 @@ class Way:
         local = local_part.lower()
         return not self.recipients.isdisjoint((f"{local}@{domain}", local, f"@{domain}"))
 
+    @property
+    def mailbox_options(self) -> dict[str, Any]:
+        """What the keys for mailboxes say, as options of :class:`ehlo.store.Maildir` and :class:`ehlo.mta.Maildir`, and
+        of both kinds of mbox."""
+        table = self.table
+        return {
+            "mode": int(table.mode, 8),
+            "recipient_field": None if table.recipient_field == "none" else table.recipient_field,
+            "follow_symlink": table.follow_symlink,
+        }
+
     def mailbox(self, path: ehlo.ForwardPath, domain: str) -> str:
         """The place of a recipient's mailbox."""
         return expand(self.place, path, domain=domain)
