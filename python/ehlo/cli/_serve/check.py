@@ -8,7 +8,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.check_machine import (
@@ -24,7 +24,7 @@ from ehlo.cli._serve.check_network import check_hops, check_name
 from ehlo.cli._serve.findings import Finding
 from ehlo.cli._serve.front import load_filter
 from ehlo.cli._serve.listeners import served
-from ehlo.cli._serve.offers import Offers
+from ehlo.cli._serve.offers import NO_OFFERS
 from ehlo.cli._serve.pass_on import pool_options
 from ehlo.cli._serve.privileges import Account, as_account
 from ehlo.cli._serve.routes import Way
@@ -33,8 +33,6 @@ from ehlo.cli._serve.settings import Settings
 from ehlo.cli._serve.site import Site
 
 __all__ = ["check_place", "look"]
-
-_OFFERS: Final = Offers(dsn=False, binarymime=False, smtputf8=False)
 
 
 def look(settings: Settings) -> Iterator[Finding]:
@@ -60,7 +58,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     try:
         load_filter(settings)
         site = Site.open(settings)
-        served(site, _OFFERS)
+        served(site, NO_OFFERS)
     except UsageError as exc:
         yield Finding("error", "settings", str(exc))
         ways: tuple[Way, ...] = ()

@@ -22,7 +22,7 @@ from ehlo.cli._serve.gate import COMMAND, Gate, WayOut
 from ehlo.cli._serve.guard import open_guard
 from ehlo.cli._serve.listeners import Served, new_config, served
 from ehlo.cli._serve.milters import filtered
-from ehlo.cli._serve.offers import Offers, ask_offers, offers_of
+from ehlo.cli._serve.offers import NO_OFFERS, Offers, ask_offers, offers_of
 from ehlo.cli._serve.pass_on import PassOn, pool_options
 from ehlo.cli._serve.routes import Hop, Way
 from ehlo.cli._serve.running import Host, of_worker, places_of, reload_site, run_site
@@ -177,7 +177,7 @@ class _ServeJob(Job):
         self._trail = host.trail
         self._filter = load_filter(site.settings)
         self._servers: Sequence[Server[Any]] = ()
-        self._offered = Offers(dsn=False, binarymime=False, smtputf8=False)
+        self._offered = NO_OFFERS
         self.reload = self._reload
         self.beat = host.beat
 
@@ -298,7 +298,7 @@ def _check(site: Site) -> None:
             kind: Any = way.kind
             check_place(kind, way.place, follow_symlink=way.table.follow_symlink)
     # What is offered comes later: here it is only looked at whether the listeners make sense.
-    served(site, Offers(dsn=False, binarymime=False, smtputf8=False))
+    served(site, NO_OFFERS)
 
 
 def _needs_mta(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import ehlo
 from ehlo.cli._serve.routes import Way
 
-__all__ = ["Offers", "ask_offers", "offers_of"]
+__all__ = ["NO_OFFERS", "Offers", "ask_offers", "offers_of"]
 
 Ask = Callable[[Way], Awaitable[ehlo.Capabilities]]
 
@@ -47,6 +47,10 @@ class Offers:
             "smtputf8": self.smtputf8,
             "requiretls": self.requiretls and has_tls,
         }
+
+
+NO_OFFERS: Final = Offers(dsn=False, binarymime=False, smtputf8=False)
+"""Before the next hops were asked: enough to see whether the listeners make sense."""
 
 
 async def ask_offers(

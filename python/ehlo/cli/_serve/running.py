@@ -18,7 +18,7 @@ from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import Job, run_job
 from ehlo.cli._serve.gate import COMMAND
 from ehlo.cli._serve.listeners import served
-from ehlo.cli._serve.offers import Offers
+from ehlo.cli._serve.offers import NO_OFFERS
 from ehlo.cli._serve.privileges import Account, as_account, become, find_account, needs_account
 from ehlo.cli._serve.settings import Settings, parse_address
 from ehlo.cli._serve.site import Site
@@ -43,7 +43,6 @@ CUT: Final = 3
 """Exit status: it ended as it was asked to, but transactions were cut."""
 # Where modules are.
 _PYTHON: Final = (os.path.dirname(os.__file__), os.path.dirname(ehlo.__file__))
-_NOTHING: Final = Offers(dsn=False, binarymime=False, smtputf8=False)
 
 
 def _do_nothing() -> None:
@@ -292,7 +291,7 @@ def run_site(site: Site, again: Callable[[], Settings], make: Callable[[Site, Ho
         UsageError: it cannot be done.
     """
     settings = site.settings
-    words = [one.words for one in served(site, _NOTHING)]
+    words = [one.words for one in served(site, NO_OFFERS)]
     check_run(settings)
     account = account_of(settings)
     check_python(account)
