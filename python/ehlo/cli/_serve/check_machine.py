@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from ehlo._tls import Tls
 from ehlo.cli._receive import UsageError
+from ehlo.cli._receive import where as where_text
 from ehlo.cli._serve.findings import Finding
 from ehlo.cli._serve.privileges import Account, as_account
 from ehlo.cli._serve.sockets import Place, open_sockets
@@ -51,9 +52,7 @@ def check_places(places: Sequence[Place], hostname: str) -> Iterator[Finding]:
 
 
 def _where(place: Place) -> str:
-    if place.path is not None:
-        return place.path
-    return f"[{place.host}]:{place.port}" if ":" in place.host else f"{place.host}:{place.port}"
+    return where_text((place.host, place.port) if place.path is None else place.path)
 
 
 def _try(place: Place, hostname: str) -> Finding:
