@@ -172,6 +172,21 @@ def test_c_que_08_a_dead_route_is_left_alone_and_no_attempt_is_counted(loop: str
     run(loop, main)
 
 
+def test_contents_for_a_suspended_route_count_only_while_they_are_in_memory(loop: str) -> None:
+    async def main() -> None:
+        limits = DeliveryLimits(backlog=1)
+        async with relaying(Sink(), limits=limits) as (queue, spool, _):
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await until(lambda: not spool.rows)
+            await queue.suspend(queue.routes[0].name, 3600, "maintenance")
+            for number in range(5):
+                await queue.submit(("a@b.example", [f"c{number}@d.example"]), CONTENT)
+            assert queue.counters.attempts["postponed"] == 4
+            assert queue._delivery.octets == len(CONTENT)  # that of the one that waits here
+
+    run(loop, main)
+
+
 def test_s_que_20_an_administrator_suspends_and_resumes(loop: str) -> None:
     async def main() -> None:
         sink = Sink()

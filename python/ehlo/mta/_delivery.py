@@ -427,8 +427,7 @@ class Delivery:
             outcome.seconds = seconds
         worker.link = handed.link
         channel.done(job)
-        if type(job.content) is bytes:
-            self.octets -= job.message.size
+        self._let_go(job)
         if handed.is_alive:
             if channel.suspended_until:
                 log.info(LogLine("resumed", route=channel.name))
@@ -443,11 +442,15 @@ class Delivery:
         else:
             await self._settler.judge(job.message, handed.outcomes, content)
 
+    def _let_go(self, job: Job) -> None:
+        """The octets of a job are not in memory any more."""
+        if type(job.content) is bytes:
+            self.octets -= job.message.size
+
     def _forget(self, channel: Channel, job: Job) -> None:
         """Another node has it now, or will have it."""
         channel.done(job)
-        if type(job.content) is bytes:
-            self.octets -= job.message.size
+        self._let_go(job)
         self.active -= len(job.recipients)
         log.warning(LogLine("not-owned", job.message.ident, recipients=len(job.recipients)))
 
@@ -498,13 +501,12 @@ class Delivery:
     def return_backlog(self, channel: Channel) -> None:
         """Give what waits for a suspended route back to the spool, but for a few."""
         for job in channel.give_back(max(1, self._limits.backlog)):
-            if type(job.content) is bytes:
-                self.octets -= job.message.size
             self._postpone(channel, job)
         self.wake()
 
     def _postpone(self, channel: Channel, job: Job) -> None:
         """No attempt, since the route is suspended; none is counted. What is too old by then fails."""
+        self._let_go(job)
         now = self._clock.time()
         due = now + max(0.0, channel.suspended_until - self._clock.monotonic())
         end = self._settler.schedule.expires(job.message.arrived, null_sender=not job.message.sender)
