@@ -93,7 +93,7 @@ class Delivery:
             counters,
             limits,
             postmaster,
-            begin=lambda message, recipients, content: self.begin(message, recipients, content),
+            begin=self.begin,
             left=self._leave,
             calm=self._calm,
         )
@@ -226,12 +226,11 @@ class Delivery:
             content: its octets, if they are at hand.
             is_retry: it was tried before.
         """
-        self.active += len(recipients)
         tasks = self._tasks
         if tasks is None:
             self._early.append((message, recipients, content, is_retry))
-            self.active -= len(recipients)
             return
+        self.active += len(recipients)
         if content is not None and self.octets + message.size > self._limits.octets:
             content = None
         if len(recipients) == 1:
