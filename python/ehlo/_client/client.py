@@ -1,28 +1,28 @@
 """The methods that a program calls to send mail, without I/O, event loop and clock.
 
 A backend has two classes of its own: a :class:`ehlo._client.driver.ClientDriver` moves octets and keeps the time, and a
-:class:`BaseClient` runs tasks. Everything that a program calls stands here. It awaits two methods of the driver only,
-``progress`` and ``wait_closed``.
+:class:`BaseClient` runs tasks. Everything that a program calls stands here; what works behind it is
+:class:`ehlo._client.session.ClientSession`. Both await two methods of the driver only, ``progress`` and
+``wait_closed``.
 
 No protocol decision is made here either: what is sent when is the engine's.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ehlo._client.auth import authenticate
-from ehlo._client.link import Link
 from ehlo._client.message import Letter, SendableMessage
 from ehlo._client.paths import RecipientLike, Recipients, SenderLike, is_plain, naming_address
 from ehlo._client.send_many import Item, SendMany
+from ehlo._client.session import ClientSession
 from ehlo._client.transaction import Transaction
 from ehlo._client.xclient import passed_on, tell_client
 from ehlo._core import NULL, Capabilities, ClientAttributes, ClientConfig, ClientConnection, Reply, SendResult
-from ehlo._errors import LocalProtocolError, SMTPException
-from ehlo._types import Wakeup
+from ehlo._errors import LocalProtocolError
 
 if TYPE_CHECKING:  # what a program does not use, it does not pay for at its start
     import ssl
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # what a program does not use, it does not pay for at its sta
 __all__ = ["BaseClient"]
 
 
-class BaseClient:
+class BaseClient(ClientSession):
     """A connected client: one SMTP or LMTP session. :func:`ehlo.asyncio.connect` makes one.
 
     - ``send`` sends a message. ``send_many`` sends many in a pipeline. ``transaction`` sends step by step.
@@ -50,24 +50,7 @@ class BaseClient:
             await client.send(b"Subject: hi\\r\\n\\r\\nhi\\r\\n", sender="a@b.example", recipients=["c@d.example"])
     """
 
-    __slots__ = ("__weakref__", "_again", "_busy", "_link", "_open")
-
-    def __init__(self, open_link: Callable[[], Awaitable[Link]] | None, link: Link) -> None:
-        self._open = open_link
-        self._link = link
-        self._busy: str | None = None
-        # What was done to the session, to be done again to a new one (C-CLI-21).
-        self._again: list[Callable[[Link], Awaitable[object]]] = []
-
-    # ---- what the backend provides ---------------------------------------------------------------
-
-    _make_event: Callable[[], Wakeup]
-
-    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]:
-        """Start ``function(*args)`` as a background task, and return a callable that cancels it. ``function`` must not
-        raise.
-        """
-        raise NotImplementedError
+    __slots__ = ()
 
     # ---- facts -----------------------------------------------------------------------------------
 
@@ -519,92 +502,6 @@ class BaseClient:
             await self.close()
 
     # ---- the engine room -------------------------------------------------------------------------
-
-    def _in_use(self) -> LocalProtocolError:
-        return LocalProtocolError(
-            f"{self._busy} of another task is still going on: one task uses a connection at a time; "
-            "open several, or use a Pool"
-        )
-
-    async def _deliver(self, letter: Letter) -> SendResult:
-        """One message, on further connections too where the server limits their transactions."""
-        if self._link.limited and self._open is not None and self._link.conn.mail_left == 0:
-            await self._reopen()
-        result = await self._attempt(letter)
-        return await self._complete(letter, result) if result.failure == "mailmax" else result
-
-    async def _attempt(self, letter: Letter) -> SendResult:
-        """One message on this connection."""
-        link = self._link
-        if link.disconnect is not None:
-            raise link.error()
-        number = letter.queue(link.conn)
-        results = link.results
-        try:
-            if letter.source is None:
-                while not results:
-                    await link.progress()
-            else:
-                link.sources[number] = letter.source
-                while not results:
-                    await link.feed()
-                    await link.progress()
-        except BaseException as exc:
-            await link.give_up(exc)
-            raise
-        link.served = True
-        result = results.popleft()
-        if letter.source is not None and (error := await link.settle(result)) is not None:
-            raise error
-        return result
-
-    async def _complete(self, letter: Letter, result: SendResult) -> SendResult:
-        """The server takes no more transactions on this connection (RFC 9422 4.1): the rest goes over new ones
-        (C-CLI-21).
-        """
-        while result.failure == "mailmax" and self._open is not None and letter.can_repeat:
-            rest: list[RecipientLike] = [one.recipient for one in result.recipients if one.stage is None]
-            fresh = self._link.conn.closed or self._link.conn.mail_left == 0
-            try:
-                if fresh:
-                    await self._reopen()
-                again = await self._attempt(letter.only(rest))
-            except SMTPException:
-                if result.accepted:
-                    break  # what some have must be told
-                raise
-            if fresh and again.failure == "mailmax" and not any(one.reply is not None for one in again.recipients):
-                break  # not one transaction on a new connection
-            result = result.completed_by(again)
-        return result
-
-    async def _reopen(self) -> None:
-        assert self._open is not None
-        link = self._link
-        if not link.conn.closed:
-            await link.quit()
-        await link.wait_closed()
-        self._link = link = await self._open()
-        try:
-            for rite in self._again:
-                await rite(link)
-        except BaseException:
-            link.abort()
-            raise
-
-    def _free_link(self) -> Link:
-        if self._busy is not None:
-            raise self._in_use()
-        link = self._link
-        if link.disconnect is not None:
-            raise link.error()
-        return link
-
-    def _begin(self, name: str) -> Link:
-        """To be ended by ``self._busy = None``."""
-        link = self._free_link()
-        self._busy = name
-        return link
 
     async def _command(self, name: str, command: Callable[..., int], *arguments: str) -> Reply:
         link = self._begin(name)

@@ -1,51 +1,27 @@
 """Many messages over one connection, without a wait between them: :class:`SendMany` (RFC 2920 3.1).
 
-It takes items while there is room in the window, gives each to the engine, and hands out the results in order. Its
-client is known by an interface, :class:`ManySender`.
+It takes items while there is room in the window, gives each to the engine, and hands out the results in order.
 """
 
 from __future__ import annotations
 
 import types
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from typing import Any, Protocol, TypeAlias
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from ehlo._client.link import Link
 from ehlo._client.message import Letter, SendableMessage
 from ehlo._client.paths import Recipients, SenderLike, is_plain, naming_address
-from ehlo._core import ClientConfig, SendResult
+from ehlo._client.session import ClientSession
+from ehlo._core import SendResult
 from ehlo._errors import LocalProtocolError
 from ehlo._types import Wakeup
 
-__all__ = ["Item", "ManySender", "SendMany"]
+__all__ = ["Item", "SendMany"]
 
 Item: TypeAlias = tuple[SendableMessage, SenderLike | None, Recipients | None]
 """What ``send_many`` takes: a message, its sender, its recipients."""
-
-
-class ManySender(Protocol):
-    """The client whose connection :class:`SendMany` uses. :class:`ehlo._client.client.BaseClient` is one; there all of
-    this is explained.
-    """
-
-    _link: Link
-    _busy: str | None
-    _open: Callable[[], Awaitable[Link]] | None
-
-    @property
-    def config(self) -> ClientConfig: ...
-
-    @property
-    def _make_event(self) -> Callable[[], Wakeup]: ...
-
-    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Callable[[], object]: ...
-
-    def _free_link(self) -> Link: ...
-
-    async def _reopen(self) -> None: ...
-
-    async def _complete(self, letter: Letter, result: SendResult) -> SendResult: ...
 
 
 class SendMany:
@@ -79,7 +55,7 @@ class SendMany:
 
     def __init__(
         self,
-        client: ManySender,
+        client: ClientSession,
         items: Iterable[Item] | AsyncIterable[Item],
         utf8_header: bool | None,
         refuse_invalid: bool,
@@ -185,7 +161,7 @@ class SendMany:
     def _start(self) -> None:
         client = self._client
         client._free_link()
-        self._window = client.config.window
+        self._window = client._link.conn.config.window
         items = self._items
         if isinstance(items, AsyncIterable):
             pump = _Pump(client)
@@ -313,7 +289,7 @@ class _Pump:
 
     stop: Callable[[], object]
 
-    def __init__(self, client: ManySender) -> None:
+    def __init__(self, client: ClientSession) -> None:
         self._client = client
         self._pulled: deque[Item] = deque()
         self._room: Wakeup | None = None
@@ -338,7 +314,7 @@ class _Pump:
             async for item in items:
                 self._pulled.append(item)
                 client._link.wake()
-                while len(self._pulled) >= client.config.window:
+                while len(self._pulled) >= client._link.conn.config.window:
                     self._room = client._make_event()
                     await self._room.wait()
         except Exception as exc:

@@ -1,37 +1,20 @@
-"""A transaction step by step: MAIL, then recipients as the program likes, then the content: :class:`Transaction`.
-
-Its client is known by an interface, :class:`TransactionClient`.
-"""
+"""A transaction step by step: MAIL, then recipients as the program likes, then the content: :class:`Transaction`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Protocol, Self, overload
+from typing import Self, overload
 
 from ehlo._client.link import Link
 from ehlo._client.message import SendableMessage, content_of
 from ehlo._client.outcomes import sender_error
 from ehlo._client.paths import RecipientLike, SenderLike, ascii_path, naming_address
+from ehlo._client.session import ClientSession
 from ehlo._core import Capabilities, Reply, SendResult
 from ehlo._errors import LocalProtocolError, SMTPException
 
-__all__ = ["Transaction", "TransactionClient"]
-
-
-class TransactionClient(Protocol):
-    """The client whose connection :class:`Transaction` uses. :class:`ehlo._client.client.BaseClient` is one; there all
-    of this is explained.
-    """
-
-    _link: Link
-    _busy: str | None
-    _open: Callable[[], Awaitable[Link]] | None
-
-    def _begin(self, name: str) -> Link: ...
-
-    async def _reopen(self) -> None: ...
+__all__ = ["Transaction"]
 
 
 class Transaction:
@@ -50,7 +33,7 @@ class Transaction:
 
     def __init__(
         self,
-        client: TransactionClient,
+        client: ClientSession,
         sender: SenderLike,
         size: int | None,
         eight_bit: bool | None,
@@ -81,12 +64,10 @@ class Transaction:
         if self._link is not None:
             raise LocalProtocolError("a transaction is begun once: ask the client for another one")
         client = self._client
-        link = client._begin("a transaction")
+        client._begin("a transaction")
         try:
-            if link.limited and client._open is not None and link.conn.mail_left == 0:
-                await client._reopen()  # RFC 9422 4.1
-                link = client._link
-            self._link = link
+            await client._make_room()
+            self._link = link = client._link
             try:
                 self._number = link.conn.mail(
                     self.sender, size=self._size, eight_bit=self._eight_bit, utf8_header=self._utf8_header
