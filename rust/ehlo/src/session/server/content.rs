@@ -210,7 +210,7 @@ impl<C: Content> ServerConnection<C> {
 
     /// Ask the program for its words about content that the engine does not take.
     fn ask_content_refusal(&mut self, refusal: &Refusal) -> State<C> {
-        let Some(reply) = refusal.reply(&self.config) else {
+        let Some(Ok(reply)) = refusal.canned().map(|canned| canned.reply(&self.config)) else {
             self.say_refusal(refusal);
             return State::Idle;
         };

@@ -70,12 +70,7 @@ impl<C: Content> ServerConnection<C> {
         match spoken {
             Spoken::Nothing => self.say_canned(default),
             Spoken::Reply(reply) => self.say_reply(reply),
-            Spoken::Raw { octets, accepted } => {
-                if !accepted {
-                    self.note_octets(octets);
-                }
-                self.output.extend_from_slice(octets);
-            }
+            Spoken::Raw { octets, accepted } => self.say_raw(octets, accepted),
         }
     }
 
@@ -84,12 +79,7 @@ impl<C: Content> ServerConnection<C> {
         match spoken {
             Spoken::Nothing => {}
             Spoken::Reply(reply) => self.say_plain(reply),
-            Spoken::Raw { octets, accepted } => {
-                if !accepted {
-                    self.note_octets(octets);
-                }
-                self.output.extend_from_slice(octets);
-            }
+            Spoken::Raw { octets, accepted } => self.say_raw(octets, accepted),
         }
     }
 
@@ -184,10 +174,7 @@ impl<C: Content> ServerConnection<C> {
                 self.fail_chunk(State::InTransaction(transaction), size, last, answer)
             }
             (Decision::Message { transaction, .. }, Spoken::Raw { octets, accepted }) => {
-                if !accepted {
-                    self.note_octets(octets);
-                }
-                self.output.extend_from_slice(octets);
+                self.say_raw(octets, accepted);
                 for _ in 0..self.replies_due(&transaction) {
                     self.count_message(accepted);
                 }

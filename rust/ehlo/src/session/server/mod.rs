@@ -263,10 +263,12 @@ impl<C: Content> ServerConnection<C> {
             return Err(ServerMisuse::WrongClass { expected: "2yz, 4yz or 5yz", code: wrong.code() });
         }
         let first = *answered;
-        let envelope = transaction.envelope.clone();
-        for (reply, recipient) in replies.iter().zip(&envelope.recipients[first..]) {
-            self.about =
-                Some(Envelope { sender: Arc::clone(&envelope.sender), recipients: vec![Arc::clone(recipient)] });
+        let told = self.settings().decisions.refused.then(|| transaction.envelope.clone());
+        for (reply, index) in replies.iter().zip(first..) {
+            self.about = told.as_ref().map(|envelope| Envelope {
+                sender: Arc::clone(&envelope.sender),
+                recipients: vec![Arc::clone(&envelope.recipients[index])],
+            });
             self.say_reply(reply);
             self.count_message(reply.code() < 300);
         }
@@ -502,7 +504,7 @@ impl<C: Content> ServerConnection<C> {
         }
         self.leaving = Some(match reply {
             Some(reply) => reply,
-            None => match Reply::parse_text(SHUTDOWN.line(&self.config).trim_ascii_end()) {
+            None => match SHUTDOWN.reply(&self.config) {
                 Ok(reply) => reply,
                 Err(_) => return Err(ServerMisuse::ShutdownCode),
             },

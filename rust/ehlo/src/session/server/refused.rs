@@ -5,6 +5,7 @@ use std::mem;
 use super::ServerConnection;
 use super::content::Content;
 use super::event::ServerEvent;
+use super::replies::{is_refusal, reply_of};
 use crate::session::envelope::Envelope;
 use crate::syntax::command::Verb;
 use crate::syntax::reply::Reply;
@@ -71,21 +72,16 @@ impl Refused {
 }
 
 impl<C: Content> ServerConnection<C> {
-    /// A canned line goes out.
+    /// A line goes out.
     pub(super) fn note_line(&mut self, line: &str) {
-        if matches!(line.as_bytes().first(), Some(b'4' | b'5')) {
+        if is_refusal(line) {
             self.count_refused();
             if self.settings().decisions.refused
-                && let Ok(reply) = Reply::parse_text(line.trim_ascii_end())
+                && let Ok(reply) = reply_of(line)
             {
                 self.note(reply);
             }
         }
-    }
-
-    /// A refusal goes out in octets that the program made.
-    pub(super) fn note_octets(&mut self, octets: &[u8]) {
-        self.note_line(&String::from_utf8_lossy(octets));
     }
 
     /// A reply goes out.

@@ -7,7 +7,7 @@ use super::config::{ServerConfig, ServerSettings, TlsMode};
 use super::content::Content;
 use super::event::ServerDisconnect;
 use super::state::{Answer, Refusal, State};
-use crate::syntax::reply::{MAX_LINE, Reply};
+use crate::syntax::reply::{MAX_LINE, Reply, ReplyError};
 
 /// A reply that the engine makes by itself. It is the index of a row below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,16 @@ impl Canned {
     /// The octets that `config` makes of it, with its CRLF.
     pub(super) fn line(self, config: &ServerConfig) -> &str {
         config.replies.get(self.0).map_or("", |line| line)
+    }
+
+    /// The same as a reply.
+    pub(super) fn reply(self, config: &ServerConfig) -> Result<Reply, ReplyError> {
+        reply_of(self.line(config))
+    }
+
+    /// Whether it is a 4yz or 5yz. No text of a program changes the code.
+    fn is_refusal(self) -> bool {
+        ROWS.get(self.0).is_some_and(|(_, status, _)| is_refusal(status))
     }
 }
 
@@ -97,18 +107,27 @@ canned! {
     WRONG_PROTOCOL: "wrong_protocol", "421 4.7.0 {} ", "This port speaks SMTP";
 }
 
+/// Whether a line of a reply has a code 4yz or 5yz.
+pub(super) fn is_refusal(line: &str) -> bool {
+    matches!(line.as_bytes().first(), Some(b'4' | b'5'))
+}
+
+/// The reply that is one line, with its CRLF.
+pub(super) fn reply_of(line: &str) -> Result<Reply, ReplyError> {
+    Reply::parse_text(line.trim_ascii_end())
+}
+
 impl Refusal {
-    /// The reply that says so.
-    pub(super) fn reply(&self, config: &ServerConfig) -> Option<Reply> {
-        let canned = match self {
+    /// The reply of the table that says so; `None`: the program has given its own.
+    pub(super) fn canned(&self) -> Option<Canned> {
+        Some(match self {
             Self::BareNewline => BARE_NEWLINE,
             Self::EightBit => UNDECLARED_8BIT,
             Self::LongLine => LONG_LINE,
             Self::Nul => NUL_OCTET,
             Self::Program(_) => return None,
             Self::TooBig => TOO_BIG,
-        };
-        Reply::parse_text(canned.line(config).trim_ascii_end()).ok()
+        })
     }
 }
 
@@ -166,8 +185,19 @@ impl<C: Content> ServerConnection<C> {
 
     /// Say a reply of the table.
     pub(super) fn say_canned(&mut self, reply: Canned) {
-        let config = Arc::clone(&self.config);
-        self.say(reply.line(&config));
+        if reply.is_refusal() {
+            let config = Arc::clone(&self.config);
+            self.note_line(reply.line(&config));
+        }
+        self.write_canned(reply);
+    }
+
+    /// Octets of the program go out as they are.
+    pub(super) fn say_raw(&mut self, octets: &[u8], accepted: bool) {
+        if !accepted {
+            self.note_line(&String::from_utf8_lossy(octets));
+        }
+        self.output.extend_from_slice(octets);
     }
 
     /// The same where no command is answered: it is no refusal.
@@ -207,13 +237,10 @@ impl<C: Content> ServerConnection<C> {
     }
 
     pub(super) fn say_refusal(&mut self, refusal: &Refusal) {
-        match refusal {
-            Refusal::BareNewline => self.say_canned(BARE_NEWLINE),
-            Refusal::EightBit => self.say_canned(UNDECLARED_8BIT),
-            Refusal::LongLine => self.say_canned(LONG_LINE),
-            Refusal::Nul => self.say_canned(NUL_OCTET),
-            Refusal::Program(reply) => self.say_reply(reply),
-            Refusal::TooBig => self.say_canned(TOO_BIG),
+        match (refusal, refusal.canned()) {
+            (_, Some(reply)) => self.say_canned(reply),
+            (Refusal::Program(reply), None) => self.say_reply(reply),
+            (_, None) => {}
         }
     }
 
@@ -266,12 +293,16 @@ impl<C: Content> ServerConnection<C> {
         self.wrong_line(reply.line(&config));
     }
 
-    /// The same with a reply that is not in the table. If the program asked for refusals, it is asked first.
+    /// The same with a reply that is not in the table.
     pub(super) fn wrong_line(&mut self, line: &str) {
-        if !self.count_error() {
-            return;
+        if self.count_error() {
+            self.ask_or_say(line);
         }
-        match self.refusing.then(|| Reply::parse_text(line.trim_ascii_end())) {
+    }
+
+    /// Refuse a command. If the program asked for refusals, it is asked first.
+    fn ask_or_say(&mut self, line: &str) {
+        match self.refusing.then(|| reply_of(line)) {
             Some(Ok(reply)) => self.refusal = Some(reply),
             _ => self.say(line),
         }
@@ -308,10 +339,8 @@ impl<C: Content> ServerConnection<C> {
     /// Refuse a command because of a limit. A client that goes on all the same makes errors (S-SES-42).
     pub(super) fn refuse_for_limit(&mut self, reply: Canned) {
         if self.count_refusal() {
-            match self.refusing.then(|| Reply::parse_text(reply.line(&self.config).trim_ascii_end())) {
-                Some(Ok(reply)) => self.refusal = Some(reply),
-                _ => self.say_canned(reply),
-            }
+            let config = Arc::clone(&self.config);
+            self.ask_or_say(reply.line(&config));
         }
     }
 
