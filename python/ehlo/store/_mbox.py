@@ -19,7 +19,7 @@ from ehlo._core import Envelope
 from ehlo.store._content import MboxContent, final_fields, mbox_sender
 from ehlo.store._files import checked_mode, link_refused, make_directory, set_mode, sync_directory, write_all
 from ehlo.store._mbox_locks import DotLock, can_lock, lock_record, turn_of
-from ehlo.store._mbox_repair import missing_line_ends
+from ehlo.store._mbox_repair import Places, missing_line_ends, places_of
 from ehlo.store._store import RecipientField
 
 __all__ = ["Mbox"]
@@ -123,15 +123,15 @@ class Mbox:
     def _append(self, spool: IO[bytes]) -> str:
         """Append what the spool holds, and return when it is on the disk."""
         give_up = time.monotonic() + self._lock_timeout
+        places = places_of(_pieces(spool))
         with self._my_turn(give_up):
             while True:
                 path = self._real()
-                with self._locked(path, give_up) as fd:
+                with self._locked(path, places, give_up) as fd:
                     size = os.fstat(fd).st_size
                     try:
-                        spool.seek(0)
                         write_all(fd, missing_line_ends(fd, size))
-                        while piece := spool.read(_PIECE):
+                        for piece in _pieces(spool):
                             write_all(fd, piece)
                         os.fsync(fd)
                         if size == 0:  # it may be new
@@ -153,11 +153,11 @@ class Mbox:
             self._turn.lock.release()
 
     @contextlib.contextmanager
-    def _locked(self, path: str, give_up: float) -> Iterator[int]:
+    def _locked(self, path: str, places: Places, give_up: float) -> Iterator[int]:
         """The file, open and locked."""
         wait = 0.002
         while True:
-            dot = DotLock(path)
+            dot = DotLock(path, places)
             with contextlib.closing(_File(self._open(path))) as file:
                 if lock_record(file.fd) and dot.take(file.fd):
                     try:
@@ -254,6 +254,12 @@ class _File:
 
 def _spool() -> IO[bytes]:
     return tempfile.SpooledTemporaryFile(_IN_MEMORY)
+
+
+def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
+    spool.seek(0)
+    while piece := spool.read(_PIECE):
+        yield piece
 
 
 def _is_at(path: str, fd: int) -> bool:

@@ -13,7 +13,7 @@ import weakref
 from typing import Final
 
 from ehlo.store._files import write_all
-from ehlo.store._mbox_repair import journal_for, journal_of, undo
+from ehlo.store._mbox_repair import LONGEST_JOURNAL, Places, journal_for, journal_of, undo
 
 try:
     import fcntl
@@ -84,11 +84,13 @@ class DotLock:
 
     Arguments:
         path: the mbox file; not a symbolic link.
+        places: of the message that is to be appended.
     """
 
-    __slots__ = ("_fd", "_name")
+    __slots__ = ("_fd", "_name", "_places")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, places: Places) -> None:
+        self._places = places
         self._name = path + ".lock"
         self._fd: int | None = None
 
@@ -118,7 +120,7 @@ class DotLock:
 
     def _make(self, mbox: int) -> bool:
         """Make the lock under another name first, then link it: so it appears whole, locked and with its journal."""
-        journal = journal_for(mbox)
+        journal = journal_for(mbox, self._places)
         before = self._name + ".ehlo"
         with contextlib.suppress(FileNotFoundError):  # of a process that died here; we hold the record lock of the mbox
             os.unlink(before)
@@ -150,7 +152,7 @@ class DotLock:
             return True
         fd = self._open_found(found)
         try:
-            journal = None if fd is None else journal_of(os.read(fd, 1024))
+            journal = None if fd is None else journal_of(os.read(fd, LONGEST_JOURNAL))
             if fd is not None and journal is not None and journal.is_of_this_host:
                 if not lock_record(fd):
                     return False
