@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import socket
 import statistics
 import subprocess
@@ -21,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
+
+from ehlo.bench._compare.own_postfix import own_postfix
 
 SERVER: Final = """
 import sys, ehlo
@@ -47,42 +48,13 @@ else:
     asyncio.run(main())
 """
 
-MAIN_CF: Final = """\
-compatibility_level = 3.6
-config_directory = {base}/etc
-queue_directory = {base}/queue
-data_directory = {base}/data
-maillog_file = {base}/mail.log
-maillog_file_prefixes = {base}
-myhostname = relay.example
-mydestination =
-local_recipient_maps =
-alias_maps =
-alias_database =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-smtpd_peername_lookup = no
-default_transport = discard
-max_use = 1000000
-max_idle = 1h
-milter_default_action = tempfail
-"""
-
-MASTER_CF: Final = """\
-127.0.0.1:{plain} inet n - n - - smtpd
-127.0.0.1:{filtered} inet n - n - - smtpd -o smtpd_milters=unix:{filter}
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-discard unix - - n - - discard
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
-"""
+POSTFIX: Final = {
+    "default_transport": "discard",
+    "smtpd_peername_lookup": "no",
+    "max_use": 1000000,
+    "max_idle": "1h",
+    "milter_default_action": "tempfail",
+}
 
 
 def on_cpu(pids: list[int]) -> float:
@@ -93,13 +65,6 @@ def on_cpu(pids: list[int]) -> float:
             with contextlib.suppress(OSError):
                 total += int(task.read_text().split()[0])
     return total / 1e9
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now."""
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(sock.getsockname()[1]) for sock in socks]
 
 
 def until(true: Callable[[], object]) -> None:
@@ -125,24 +90,9 @@ def opendkim(base: Path) -> Iterator[Path]:
             process.kill()
 
 
-@contextlib.contextmanager
-def postfix(base: Path, filter_path: Path) -> Iterator[tuple[list[int], Callable[[], list[int]]]]:
-    """Its ports, and what gives its processes."""
-    for name in ("etc", "queue", "data"):
-        (base / name).mkdir()
-    shutil.chown(base / "data", "postfix")
-    plain, filtered = free_ports(2)
-    (base / "etc/main.cf").write_text(MAIN_CF.format(base=base))
-    (base / "etc/master.cf").write_text(MASTER_CF.format(plain=plain, filtered=filtered, filter=filter_path))
-    subprocess.run(["postfix", "-c", base / "etc", "start"], check=True, capture_output=True)
-    try:
-        master = int((base / "queue/pid/master.pid").read_text())
-        yield (
-            [plain, filtered],
-            lambda: [int(one) for one in Path(f"/proc/{master}/task/{master}/children").read_text().split()],
-        )
-    finally:
-        subprocess.run(["postfix", "-c", base / "etc", "stop"], check=True, capture_output=True)
+def children(pid: int) -> list[int]:
+    """The processes that this one has started."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def send(port: int, content: bytes, count: int) -> float:
@@ -191,10 +141,11 @@ def main() -> None:
         stack.callback(ours.kill)
         assert ours.stdout is not None
         our_ports = [int(port) for port in ours.stdout.readline().split()]
-        their_ports, their_pids = stack.enter_context(postfix(base, path))
+        listeners = ["", f"-o smtpd_milters=unix:{path}"]
+        relay = stack.enter_context(own_postfix(base, POSTFIX, listeners=listeners))
         servers: list[tuple[str, list[int], Callable[[], list[int]]]] = [
             ("ehlo", our_ports, lambda: [ours.pid]),
-            ("Postfix", their_ports, their_pids),
+            ("Postfix", relay.ports, lambda: children(relay.master)),
         ]
         for number in range(-1, arguments.rounds):
             for name, ports, pids in servers[:: 1 if number % 2 else -1]:

@@ -28,8 +28,9 @@ import ehlo
 import ehlo.asyncio
 import ehlo.cli
 from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, SinkRun, contents, parse_size, run_load
+from ehlo.bench._compare.own_postfix import OwnPostfix
 from ehlo.bench._load.histogram import histogram, percentiles_of, quantise, summary
-from programs import PATIENCE, Postfix, await_port, free_port, postfix, program, wait_until
+from programs import PATIENCE, await_port, free_port, postfix, program, wait_until
 from slow_server import delaying, slow_server, usual
 
 
@@ -191,7 +192,7 @@ REFUSED = {"nobody0@example.org": "550 5.1.1 no such user", "spam0@example.org":
 
 
 @contextmanager
-def relaying() -> Iterator[tuple[Postfix, SimpleQueue[int], dict[str, Any]]]:
+def relaying() -> Iterator[tuple[OwnPostfix, SimpleQueue[int], dict[str, Any]]]:
     """A Postfix that relays to a sink of ours; the messages that the sink has, told now and then; its report when it
     is over.
     """
@@ -208,7 +209,7 @@ def relaying() -> Iterator[tuple[Postfix, SimpleQueue[int], dict[str, Any]]]:
         thread.join(PATIENCE)
 
 
-def commands_of(server: Postfix, connections: int) -> Counter[str]:
+def commands_of(server: OwnPostfix, connections: int) -> Counter[str]:
     """What Postfix counted of each command that it accepted, and under "!" of each that it refused."""
     wait_until(lambda: len(server.lines(": disconnect from ")) == connections)
     told: Counter[str] = Counter()

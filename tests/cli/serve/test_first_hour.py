@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 from test_serve import AS_ROOT
 
+from ehlo.bench._compare.own_postfix import OwnPostfix
 from ehlo.testing import SMTPServer
-from programs import Postfix, free_port, postfix, program, run, wait_until
+from programs import free_port, postfix, program, run, wait_until
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "first-hour.md"
 BLOCK = re.compile(
@@ -174,7 +175,7 @@ def read_in_mutt(hour: Hour, command: str) -> str:
     return re.sub(r"\x1b[\[(][0-9;?]*[A-Za-z]", "", shown.decode(errors="replace"))
 
 
-def from_postfix(hour: Hour, inward: Postfix) -> None:
+def from_postfix(hour: Hour, inward: OwnPostfix) -> None:
     """A Postfix with our two domains in its transport table brings a message."""
     server = f"127.0.0.1:{inward.port}"
     header = ("--header", "Subject: by Postfix")

@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from ehlo.bench._compare.own_postfix import find_postfix, own_postfix
 from ehlo.bench._compare.peers import pin
 
 __all__ = ["RELAYS", "Relayed", "measure", "relays_here"]
@@ -29,45 +29,13 @@ RELAYS: Final = ("postfix", "ehlo-sqlite", "ehlo-postgres")
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _PATIENCE: Final = 60.0
 _PROGRAMS: Final = "ehlo.bench._compare.relay_programs"
-_SERVICES: Final = """\
-postlog unix-dgram n - n - 1 postlogd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-error unix - - n - - error
-retry unix - - n - - error
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-proxymap unix - - n - - proxymap
-tlsmgr unix - - n 1000? 1 tlsmgr
-"""
-_MAIN: Final = """\
-compatibility_level=3.6
-queue_directory={folder}/spool
-data_directory={folder}/data
-myhostname=mx.example
-mydestination=
-relayhost=[127.0.0.1]:{sink}
-inet_interfaces=127.0.0.1
-inet_protocols=ipv4
-mynetworks=127.0.0.0/8
-smtpd_recipient_restrictions=permit_mynetworks,reject
-alias_maps=
-local_recipient_maps=
-smtp_tls_security_level=none
-smtpd_tls_security_level=none
-smtputf8_enable=no
-maillog_file={folder}/log
-maillog_file_prefixes={folder}
-smtpd_client_connection_count_limit=0
-default_process_limit=100
-disable_dns_lookups=yes
-"""
+# One client has many connections, and each may have a process of the relay.
+_POSTFIX: Final = {
+    "smtpd_recipient_restrictions": "permit_mynetworks, reject",
+    "smtpd_client_connection_count_limit": 0,
+    "default_process_limit": 100,
+    "smtputf8_enable": "no",
+}
 
 
 def relays_here() -> list[str]:
@@ -79,7 +47,7 @@ def relays_here() -> list[str]:
     """
     is_root = os.geteuid() == 0
     here = {
-        "postfix": is_root and _program("postfix") is not None,
+        "postfix": find_postfix() is not None,
         "ehlo-sqlite": _has("anyio"),
         "ehlo-postgres": _has("anyio") and _has("psycopg") and _postgres() is not None and (not is_root or _setpriv()),
     }
@@ -197,38 +165,17 @@ def _relay(name: str, folder: Path, sink: int, cpus: set[int] | None) -> Iterato
     """A relay; gives its port, and the processes whose trees make it up."""
     with contextlib.ExitStack() as stack:
         if name == "postfix":
-            yield stack.enter_context(_started_postfix(folder, sink, cpus))
+            settings = {**_POSTFIX, "relayhost": f"[127.0.0.1]:{sink}"}
+            server = stack.enter_context(own_postfix(folder, settings, cpus=cpus))
+            yield server.port, [server.master]
             return
         roots = []
         where = str(folder / "spool")
         if name == "ehlo-postgres":
-            where, server = stack.enter_context(_started_postgres(cpus))
-            roots.append(server)
+            where, postgres = stack.enter_context(_started_postgres(cpus))
+            roots.append(postgres)
         port, relay = stack.enter_context(_python(folder / "relay.log", cpus, "relay", where, str(sink)))
         yield port, [relay, *roots]
-
-
-@contextlib.contextmanager
-def _started_postfix(folder: Path, sink: int, cpus: set[int] | None) -> Iterator[tuple[int, list[int]]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    for part in ("etc", "spool", "data"):
-        (folder / part).mkdir()
-    shutil.chown(folder / "data", "postfix")
-    (folder / "etc/main.cf").write_text(_MAIN.format(folder=folder, sink=sink))
-    (folder / "etc/master.cf").write_text(f"127.0.0.1:{port} inet n - n - - smtpd\n{_SERVICES}")
-
-    def run(verb: str) -> None:
-        command = [_program("postfix") or "postfix", "-c", str(folder / "etc"), verb]
-        subprocess.run(command, capture_output=True, preexec_fn=pin(cpus), timeout=60, check=False)
-
-    run("start")
-    try:
-        _await(port)
-        yield port, [int((folder / "spool/pid/master.pid").read_text())]
-    finally:
-        run("stop")
 
 
 @contextlib.contextmanager
@@ -263,18 +210,6 @@ def _started_postgres(cpus: set[int] | None) -> Iterator[tuple[str, int]]:
         finally:
             server.send_signal(signal.SIGINT)
             server.wait()
-
-
-def _await(port: int) -> None:
-    end = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
 
 
 def _cpu(roots: list[int]) -> float:

@@ -1,0 +1,160 @@
+"""A Postfix of our own on loopback: in a folder, with its own queue and log. Root must start it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from ehlo.bench._compare.peers import pin
+
+__all__ = ["OwnPostfix", "find_postfix", "own_postfix"]
+
+_PATIENCE: Final = 60.0
+_PLACES: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+_SETTINGS: Final = """\
+compatibility_level = 3.6
+config_directory = {folder}/etc
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+maillog_file = {folder}/postfix.log
+maillog_file_prefixes = {folder}
+myhostname = relay.example
+mydestination =
+local_recipient_maps =
+alias_maps =
+alias_database =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+disable_dns_lookups = yes
+smtp_tls_security_level = none
+smtpd_tls_security_level = none
+"""
+# A service that gets no work starts no process.
+_SERVICES: Final = """\
+anvil     unix  - - n -     1 anvil
+bounce    unix  - - n -     0 bounce
+cleanup   unix  n - n -     0 cleanup
+defer     unix  - - n -     0 bounce
+discard   unix  - - n -     - discard
+error     unix  - - n -     - error
+flush     unix  n - n 1000? 0 flush
+postlog   unix-dgram n - n - 1 postlogd
+proxymap  unix  - - n -     - proxymap
+qmgr      unix  n - n 300   1 qmgr
+relay     unix  - - n -     - smtp
+retry     unix  - - n -     - error
+rewrite   unix  - - n -     - trivial-rewrite
+scache    unix  - - n -     1 scache
+showq     unix  n - n -     - showq
+smtp      unix  - - n -     - smtp
+tlsmgr    unix  - - n 1000? 1 tlsmgr
+trace     unix  - - n -     0 bounce
+verify    unix  - - n -     1 verify
+"""
+
+
+@dataclass(frozen=True)
+class OwnPostfix:
+    """A Postfix that runs.
+
+    Attributes:
+        ports: where it listens, one for each listener.
+        log: the file of its log.
+        master: the process id of its first process, the parent of all others.
+    """
+
+    ports: list[int]
+    log: Path
+    master: int
+
+    @property
+    def port(self) -> int:
+        """The first of its ports."""
+        return self.ports[0]
+
+    def lines(self, part: str) -> list[str]:
+        """The lines of its log that hold this text."""
+        return [line for line in self.log.read_text(errors="replace").splitlines() if part in line]
+
+
+def find_postfix() -> str | None:
+    """Where the command ``postfix`` is; ``None`` if it is not installed, or if we are not root and cannot start it.
+
+    Example::
+
+        find_postfix()  # "/usr/sbin/postfix"
+    """
+    return shutil.which("postfix", path=_PLACES) if os.geteuid() == 0 else None
+
+
+@contextlib.contextmanager
+def own_postfix(
+    folder: Path,
+    settings: Mapping[str, object] = MappingProxyType({}),
+    *,
+    listeners: Sequence[str] = ("",),
+    cpus: set[int] | None = None,
+) -> Iterator[OwnPostfix]:
+    """Start a Postfix, and stop it at the end.
+
+    Args:
+        folder: keeps all that is its own. Postfix' own user must be able to enter it.
+        settings: lines of ``main.cf``, besides ours.
+        listeners: options of each port's ``smtpd``, such as ``-o smtpd_milters=unix:/run/filter``.
+        cpus: the processors that it may use; ``None``: all.
+
+    Raises:
+        OSError: it is not installed, we are not root, or it does not start.
+
+    Example::
+
+        with own_postfix(folder, {"default_transport": "discard"}) as server:
+            socket.create_connection(("127.0.0.1", server.port))
+    """
+    command = find_postfix()
+    if command is None:
+        raise OSError("Postfix is not installed, or we are not root")
+    for name in ("etc", "queue", "data"):
+        (folder / name).mkdir(exist_ok=True)
+    shutil.chown(folder / "data", "postfix")
+    ports = _free_ports(len(listeners))
+    own = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    (folder / "etc/main.cf").write_text(_SETTINGS.format(folder=folder) + own)
+    ours = (
+        f"127.0.0.1:{port} inet n - n - - smtpd {options}\n" for port, options in zip(ports, listeners, strict=True)
+    )
+    (folder / "etc/master.cf").write_text("".join(ours) + _SERVICES)
+
+    def run(verb: str) -> None:
+        done = subprocess.run(
+            [command, "-c", folder / "etc", verb],
+            capture_output=True,
+            preexec_fn=pin(cpus),
+            timeout=_PATIENCE,
+            check=False,
+        )
+        if done.returncode:
+            raise OSError(f"postfix {verb}: {(done.stdout + done.stderr).decode(errors='replace')}")
+
+    run("start")
+    try:
+        master = int((folder / "queue/pid/master.pid").read_text())
+        yield OwnPostfix(ports, folder / "postfix.log", master)
+    finally:
+        run("stop")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody has now: Postfix cannot tell which ones it got."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
