@@ -5,6 +5,7 @@ page says.
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import smtplib
 import socket
@@ -84,12 +85,14 @@ def codes(port: int, row: Row) -> list[str]:
             sock.sendall(command)
             assert reply()[0] in "23"
         sock.sendall(row.octets)
-        sock.sendall(b"QUIT\r\n")
-        sock.shutdown(socket.SHUT_WR)
         found = []
-        while (line := replies.readline()) and not line.startswith(b"221 2.0.0"):
-            if line[3:4] == b" ":
-                found.append(line[:3].decode())
+        # A server that hangs up before it has read our QUIT resets the connection, behind its replies.
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            sock.sendall(b"QUIT\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            while (line := replies.readline()) and not line.startswith(b"221 2.0.0"):
+                if line[3:4] == b" ":
+                    found.append(line[:3].decode())
         return found
 
 
