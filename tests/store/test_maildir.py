@@ -188,3 +188,46 @@ def test_no_descriptor_is_left_open(tmp_path: pathlib.Path) -> None:
         store.begin(envelope()).abort()
     after = len(os.listdir("/proc/self/fd")) if before else 0
     assert after == before
+
+
+# ---- a delivery that may have happened before ----------------------------------------------------
+
+
+def attempt(store: Maildir, content: bytes = MESSAGE, *, again: bool = False) -> pathlib.Path:
+    with store.begin(envelope(), name="1700000000.M7R8", again=again) as delivery:
+        delivery.write(content)
+        return pathlib.Path(delivery.commit())
+
+
+def test_a_second_attempt_finds_the_file_of_the_first(tmp_path: pathlib.Path) -> None:
+    store = Maildir(tmp_path / "box")
+    first = attempt(store)
+    assert first.name.startswith("1700000000.M7R8.")
+    assert attempt(store) == first
+    for flags in ("", ":2,", ":2,FS", ";2,S"):
+        moved = first.parents[1] / "cur" / (first.name + flags)
+        first.rename(moved)
+        assert attempt(store, again=True) == moved
+        moved.rename(first)
+    assert names(tmp_path / "box" / "new") == [first.name]
+    assert names(tmp_path / "box" / "tmp") == []
+
+
+def test_another_message_of_the_same_name_stays(tmp_path: pathlib.Path) -> None:
+    # two queues may give one name to two messages
+    store = Maildir(tmp_path / "box")
+    first, second = attempt(store), attempt(store, MESSAGE + b"more\r\n", again=True)
+    longer = first.with_name(f"{first.name}x")
+    first.rename(first.parents[1] / "cur" / longer.name)
+    third = attempt(store, again=True)
+    assert len({first.name, second.name, longer.name, third.name}) == 3
+    assert third == first
+    assert len(in_maildir(tmp_path / "box")) == 2
+
+
+def test_a_name_has_its_form(tmp_path: pathlib.Path) -> None:
+    store = Maildir(tmp_path / "box")
+    for name in ("", "1700000000", "x.M7", "1.", "1.M/7", "1.M:2,S", "1.M7.host"):
+        with pytest.raises(ehlo.LocalProtocolError, match="SECONDS"):
+            store.begin(envelope(), name=name)
+    assert names(tmp_path / "box" / "tmp") == []

@@ -3,14 +3,13 @@ torn. FAULTS A12, A13."""
 
 from __future__ import annotations
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
-PROGRAM = os.path.join(os.path.dirname(__file__), "kill_points.py")
+from killing import run_alone
+
+PROGRAM = pathlib.Path(__file__).with_name("store_kills.py")
 # Programs that take the record lock of fcntl alone: one of another sender, and one that delivers the same message.
 STRANGERS = {
     "nobody": b"",
@@ -19,18 +18,10 @@ STRANGERS = {
 }
 
 
-def run(test: str, folder: pathlib.Path, *arguments: str) -> list[int]:
-    """The numbers of the cases."""
-    command = [sys.executable, PROGRAM, test, str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [int(number) for number in done.stdout.split()]
-
-
 @pytest.mark.parametrize("octets", [1, 300_000])
 @pytest.mark.parametrize("kind", ["Maildir", "Mbox"])
 def test_a_kill_at_each_call(tmp_path: pathlib.Path, kind: str, octets: int) -> None:
-    calls, _ = run("each_call", tmp_path, kind, str(octets), "once")
+    calls, _ = run_alone(PROGRAM, "each_call", tmp_path, kind, octets, "once")
     assert calls > 20
 
 
@@ -38,7 +29,7 @@ def test_a_kill_at_each_call(tmp_path: pathlib.Path, kind: str, octets: int) -> 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["Maildir", "Mbox"])
 def test_a_kill_at_each_call_of_the_repair(tmp_path: pathlib.Path, kind: str) -> None:
-    _, pairs = run("each_call", tmp_path, kind, "100", "twice")
+    _, pairs = run_alone(PROGRAM, "each_call", tmp_path, kind, 100, "twice")
     assert pairs > 400
 
 
@@ -46,7 +37,7 @@ def test_a_kill_at_each_call_of_the_repair(tmp_path: pathlib.Path, kind: str) ->
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_a_kill_behind_each_octet_of_an_mbox(tmp_path: pathlib.Path, stranger: str, step: int) -> None:
     # What is torn is cut off, also where a line "From " of the message is quoted. Another program's mail stays.
-    (octets,) = run("each_octet", tmp_path, STRANGERS[stranger].hex(), str(step))
+    (octets,) = run_alone(PROGRAM, "each_octet", tmp_path, STRANGERS[stranger].hex(), step)
     assert octets > 150
 
 

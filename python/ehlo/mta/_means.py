@@ -145,14 +145,11 @@ class ToMailbox:
         self, message: Message, recipients: list[Recipient], content: Content, link: Link | None, now: float
     ) -> Handed:
         """See :meth:`Means.hand_over`."""
-        sender = ehlo.Sender(message.sender)
-        return Handed([await self._deliver(one, sender, content) for one in recipients])
+        return Handed([await self._deliver(message, one, content) for one in recipients])
 
-    async def _deliver(self, recipient: Recipient, sender: ehlo.Sender, content: Content) -> Outcome:
-        to = ehlo.Recipient(recipient.path)
-        envelope = cast(ehlo.Envelope, _Envelope(sender, (to,)))
+    async def _deliver(self, message: Message, recipient: Recipient, content: Content) -> Outcome:
         try:
-            delivery = await anyio.to_thread.run_sync(self._begin, self._route.folder(to), envelope)
+            delivery = await anyio.to_thread.run_sync(self._begin, message, recipient)
             try:
                 if isinstance(content, bytes):
                     await anyio.to_thread.run_sync(delivery.write, content)
@@ -166,13 +163,22 @@ class ToMailbox:
             return Outcome(recipient, "deferred", ehlo.Reply(451, "4.3.0", f"The mailbox: {exc.strerror or exc}"))
         return Outcome(recipient, "delivered", ehlo.Reply(250, "2.0.0", "Delivered to the mailbox"))
 
-    def _begin(self, folder: str, envelope: ehlo.Envelope) -> store.Delivery:
+    def _begin(self, message: Message, recipient: Recipient) -> store.Delivery:
+        to = ehlo.Recipient(recipient.path)
+        envelope = cast(ehlo.Envelope, _Envelope(ehlo.Sender(message.sender), (to,)))
+        folder = self._route.folder(to)
         box = self._stores.get(folder)
         if box is None:
             if len(self._stores) >= _STORES:
                 self._stores.clear()
             box = self._stores[folder] = self._open(folder)
-        return box.begin(envelope)
+        if not isinstance(box, store.Maildir):
+            return box.begin(envelope)
+        # A process may die when the message is in the mailbox, and before the journal says so. So the next attempt must
+        # know its file again.
+        seconds, part = divmod(message.arrived, 1)
+        name = f"{seconds:.0f}.M{part * 1e6:06.0f}Q{message.id:x}R{recipient.id:x}"
+        return box.begin(envelope, name=name, again=recipient.crashes > 0)
 
     def _open(self, place: str) -> store.Store:
         route = self._route

@@ -10,12 +10,13 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
 from ehlo._core import Envelope
+from ehlo._errors import LocalProtocolError
 from ehlo.store._content import FileContent, final_fields
 from ehlo.store._files import checked_mode, make_directory, open_directory, set_mode, sync_names, write_all
 from ehlo.store._store import RecipientField
@@ -26,6 +27,7 @@ _TMP_SECONDS: Final = 36 * 3600.0  # as the Maildir text says
 _CLEAN_SECONDS: Final = 3600.0
 _PARTS: Final = ("tmp", "new", "cur")
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_NAME: Final = re.compile("[0-9]+[.][A-Za-z0-9_]{1,100}")
 _counter: Final = itertools.count(1)  # next() is atomic
 
 
@@ -100,19 +102,46 @@ class Maildir:
                 delivery.write(chunk)
             return delivery.commit()
 
-    def begin(self, envelope: Envelope, *, fields: bytes = b"", now: datetime | None = None) -> MaildirDelivery:
-        """See :meth:`Store.begin`."""
+    def begin(
+        self,
+        envelope: Envelope,
+        *,
+        fields: bytes = b"",
+        now: datetime | None = None,
+        name: str | None = None,
+        again: bool = False,
+    ) -> MaildirDelivery:
+        """See :meth:`Store.begin`. A queue that repeats what a crash may have interrupted gives two arguments more.
+
+        Arguments:
+            name: the name of the file without the host: ``SECONDS.UNIQUE``. It is the same for each attempt of one
+                delivery, and belongs to nothing else. When a file of this name and size is in ``new`` already,
+                ``commit`` keeps that one, and gives its path.
+            again: an attempt before this one may have delivered the message, and a reader may have moved it: ``commit``
+                looks into ``cur``, too. That reads all names there.
+
+        Raises:
+            OSError: see :meth:`Store.begin`.
+            LocalProtocolError: ``name`` has another form.
+
+        Example::
+
+            with store.begin(envelope, name="1700000000.M7R8", again=True) as delivery: ...
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            raise LocalProtocolError(f"name must be SECONDS.UNIQUE, with letters, digits and _, not {name!r}")
         if time.monotonic() - self._cleaned > _CLEAN_SECONDS:
             self._cleaned = time.monotonic()
             self.clean()
         content = FileContent(final_fields(envelope, fields, self._recipient_field))
         with contextlib.ExitStack() as stack:
             folders = stack.enter_context(self._open())
-            name = self._name()
-            fd = os.open(name, _FLAGS, self._mode, dir_fd=folders.tmp)
+            own = self._name()
+            fd = os.open(own, _FLAGS, self._mode, dir_fd=folders.tmp)
             stack.callback(os.close, fd)
             set_mode(fd, self._mode)
-            return MaildirDelivery(self._path, folders, name, fd, content, stack.pop_all())
+            final = None if name is None else f"{name}.{self._host}"
+            return MaildirDelivery(self._path, folders, own, fd, content, stack.pop_all(), final, again)
 
     def clean(self) -> int:
         """Remove files in ``tmp`` that nobody has read or written for 36 hours; give their number.
@@ -163,7 +192,15 @@ class MaildirDelivery:
     """One message on its way into a Maildir: see :class:`Delivery`."""
 
     def __init__(
-        self, path: str, folders: _Folders, name: str, fd: int, content: FileContent, stack: contextlib.ExitStack
+        self,
+        path: str,
+        folders: _Folders,
+        name: str,
+        fd: int,
+        content: FileContent,
+        stack: contextlib.ExitStack,
+        final: str | None,
+        again: bool,
     ) -> None:
         self._path = path
         self._folders = folders
@@ -171,6 +208,8 @@ class MaildirDelivery:
         self._fd = fd
         self._content = content
         self._stack = stack
+        self._final = final
+        self._again = again
         self._open = True
 
     def write(self, chunk: bytes) -> None:
@@ -182,8 +221,15 @@ class MaildirDelivery:
         tmp, new, name = self._folders.tmp, self._folders.new, self._name
         try:
             write_all(self._fd, self._content.finish())
+            if self._final is not None:
+                there = _size(new, self._final)
+                if (found := self._delivered_before(self._final, there)) is not None:
+                    self.abort()
+                    return found
+                if there is None:  # else it is another message: nothing is put in its place
+                    name = self._final
             os.fsync(self._fd)
-            os.rename(name, name, src_dir_fd=tmp, dst_dir_fd=new)
+            os.rename(self._name, name, src_dir_fd=tmp, dst_dir_fd=new)
             try:
                 sync_names(new)
             except BaseException:
@@ -195,6 +241,26 @@ class MaildirDelivery:
         self._open = False
         self._stack.close()
         return os.path.join(self._path, "new", name)
+
+    def _delivered_before(self, name: str, there: int | None) -> str | None:
+        """The path of the file that an earlier attempt has made; ``None`` without one. Its name is on the disk then.
+
+        Arguments:
+            there: the size of the file in ``new``; ``None`` without one.
+        """
+        size = os.fstat(self._fd).st_size
+        if there == size:
+            sync_names(self._folders.new)
+            return os.path.join(self._path, "new", name)
+        if not self._again:
+            return None
+        with self._folders.open_cur() as cur:
+            for one in os.listdir(cur):
+                # A reader puts its flags behind ":", or behind another character where a name cannot have that.
+                if one.startswith(name) and not one[len(name) :][:1].isalnum() and _size(cur, one) == size:
+                    sync_names(cur)
+                    return os.path.join(self._path, "cur", one)
+        return None
 
     def abort(self) -> None:
         """See :meth:`Delivery.abort`."""
@@ -224,15 +290,33 @@ class _Folders:
             stack.callback(os.close, self.tmp)
             self.new: int = open_directory("new", follow_symlink=follow_symlink, dir_fd=self.root)
             stack.callback(os.close, self.new)
-            # Readers move mail into cur; a Maildir without it is not whole.
-            os.close(open_directory("cur", follow_symlink=follow_symlink, dir_fd=self.root))
+            self._follow = follow_symlink
+            with self.open_cur():  # readers move mail there; a Maildir without it is not whole
+                pass
             self._stack = stack.pop_all()
+
+    @contextlib.contextmanager
+    def open_cur(self) -> Iterator[int]:
+        """The directory ``cur``, open meanwhile."""
+        fd = open_directory("cur", follow_symlink=self._follow, dir_fd=self.root)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+
+def _size(folder: int, name: str) -> int | None:
+    """Of a file in an open directory; ``None`` without one."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None
 
 
 def _host_part() -> str:

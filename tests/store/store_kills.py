@@ -1,100 +1,28 @@
 """A process that is killed at each of its system calls in turn, for the tests of what a kill leaves behind.
 
-A test runs this file as a program of its own, because it forks. The calls are counted where Python makes them. A kill
-falls before a call. A write that is killed has written a part of its octets, as Linux does it.
+A test runs this file as a program of its own, because it forks.
 """
 
 from __future__ import annotations
 
-import fcntl
 import mailbox
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-sys.path.insert(0, os.path.dirname(__file__))
 
 from boxes import NOW, envelope, in_maildir
 
 from ehlo.store import Maildir, Mbox
+from killing import killed
 
 SEPARATOR = b"From x@y Tue Nov 24 03:00:00 2026"
 # What a reader may take for the beginning of a message, in the middle of one: quoted, twice quoted, inside a line.
 LINES = (b"first", SEPARATOR, b">" + SEPARATOR, b"a letter From him at 10:30 in 2024", b"From here", b">", b"last")
-CALLS = (
-    "chmod",
-    "fchmod",
-    "fstat",
-    "fsync",
-    "ftruncate",
-    "link",
-    "listdir",
-    "lstat",
-    "mkdir",
-    "open",
-    "pread",
-    "read",
-    "readlink",
-    "rename",
-    "stat",
-    "unlink",
-    "write",
-    "close",
-)
 
 
 def message(subject: str, pad: int = 1) -> bytes:
     return b"Subject: %s\r\n\r\n%s\r\n" % (subject.encode(), b"\r\n".join([*LINES, b"x" * pad]))
-
-
-class Killer:
-    """Counts the calls; the one with the number ``at`` is never made. With ``tear`` the numbers do not count: the kill
-    falls into the first write of a message to an mbox, when so many octets are written."""
-
-    def __init__(self, at: int, tear: int | None) -> None:
-        self.left = at
-        self.tear = tear
-
-    def install(self) -> None:
-        for name in CALLS:
-            setattr(os, name, self.wrapped(name, getattr(os, name)))
-        fcntl.fcntl = self.wrapped("fcntl", fcntl.fcntl)
-
-    def wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            if self.tear is not None:
-                is_last = name == "write" and args[1][:5] == b"From "
-            else:
-                self.left -= 1
-                is_last = self.left == 0
-            if is_last:
-                if name == "write":
-                    fd, octets = args
-                    real(fd, octets[: len(octets) // 2 if self.tear is None else self.tear])
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **options)
-
-        return call
-
-
-def killed(act: Callable[[], object], at: int, tear: int | None = None) -> bool:
-    """Whether a process that acts was killed at its call of this number. If not, it made fewer calls."""
-    child = os.fork()
-    if child == 0:
-        Killer(at, tear).install()
-        try:
-            act()
-        except BaseException as exc:
-            sys.excepthook(type(exc), exc, exc.__traceback__)
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), status
-    return status == signal.SIGKILL
 
 
 def read(kind: type[Maildir] | type[Mbox], box: Path) -> list[bytes]:
@@ -182,7 +110,7 @@ def each_octet(folder: Path, stranger: bytes, step: int) -> None:
         for left in folder.iterdir():
             left.unlink()
         box.write_bytes(first)
-        assert killed(lambda: Mbox(box).deliver(envelope_, message("2"), now=NOW), 0, tear)
+        assert killed(lambda: Mbox(box).deliver(envelope_, message("2"), now=NOW), 0, tear=tear, begins=b"From ")
         with box.open("ab") as file:
             file.write(stranger)
         torn = box.read_bytes()

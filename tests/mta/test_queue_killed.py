@@ -1,0 +1,63 @@
+"""A queue before a Maildir that is killed at each of its calls, and started again: nothing is lost, nothing is there
+twice."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from kit import CONTENT, FakeClock, until
+
+from ehlo.mta import Maildir, SqliteSpool, open_queue
+from ehlo.mta._model import Message, Recipient
+from killing import run_alone
+from loops import run
+
+PROGRAM = Path(__file__).with_name("queue_kills.py")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("reader", ["reader", "nobody"])
+def test_a_maildir_behind_a_queue_has_each_message_once(tmp_path: Path, reader: str) -> None:
+    (kills,) = run_alone(PROGRAM, tmp_path, reader, 1)
+    print(kills, "kills")
+    assert kills > 100
+
+
+@pytest.mark.parametrize("reader", ["reader", "nobody"])
+def test_some_of_these_kills(tmp_path: Path, reader: str) -> None:
+    (kills,) = run_alone(PROGRAM, tmp_path, reader, 23)
+    assert kills > 5
+
+
+def test_what_was_on_its_way_is_delivered_at_once_after_a_restart(loop: str, tmp_path: Path) -> None:
+    """The clock stands still: what a killed process owned is due, whether or not its attempt had begun."""
+
+    async def main() -> None:
+        clock, killed, last = FakeClock(), tmp_path / "killed", 81
+
+        async def first_life() -> None:
+            async with SqliteSpool(tmp_path / "spool", reserve=0, clock=clock) as spool:
+                for number in range(last):
+                    about = Message(spool.new_id(), "a@b.example", clock.time(), len(CONTENT))
+                    to = Recipient(spool.new_id(), f"{number}@d.example", due=clock.time())
+                    await spool.accept(about, [to], CONTENT, owned=True)
+                    if number % 2:
+                        spool.begun(about, [to])
+                shutil.copytree(tmp_path / "spool", killed, ignore=shutil.ignore_patterns("changed"))
+
+        await first_life()
+        route = Maildir(tmp_path / "mail")
+        spool = SqliteSpool(killed, reserve=0, clock=clock)
+        settings: dict[str, Any] = {"hostname": "mx.example", "route": lambda to: route, "clock": clock}
+        async with open_queue(spool, **settings) as queue, anyio.create_task_group() as group:
+            group.start_soon(queue.run)
+            await until(lambda: queue.counters.attempts["delivered"] == last)
+            group.cancel_scope.cancel()
+        assert len(list((tmp_path / "mail/new").iterdir())) == last
+
+    run(loop, main)
