@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
+from pages import DOCS, tool
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw_states", ROOT / "tools/draw_states.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-DRAW = load()
+DRAW = tool("draw_states")
 
 
 @pytest.mark.parametrize("machine", DRAW.MACHINES)
@@ -38,4 +23,4 @@ def test_the_drawing_has_every_state(machine: str) -> None:
 
 
 def test_the_page_has_the_tables() -> None:
-    assert DRAW.page() == (ROOT / "docs/state-machine.md").read_text(encoding="utf-8")
+    assert DRAW.page() == (DOCS / "state-machine.md").read_text(encoding="utf-8")

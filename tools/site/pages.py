@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import posixpath
 import re
@@ -21,23 +22,13 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
+from ehlo.cli import _parser
+
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = {
     "project/architecture.md": "ARCHITECTURE.md",
     "project/contributing.md": "CONTRIBUTING.md",
     "project/changes.md": "CHANGELOG.md",
-}
-COMMANDS = {
-    "sink": [],
-    "serve": [],
-    "send": [],
-    "user": ["add", "passwd", "list", "remove"],
-    "queue": [
-        *("list", "show", "why", "cat", "summary", "hold", "release", "retry", "redirect", "fail", "drop"),
-        *("suspend", "resume", "suspensions", "nodes", "verify", "migrate"),
-    ],
-    "dkim": ["keygen"],
-    "bench": ["load", "capacity", "sink", "core", "compare", "report"],
 }
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])+)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```.*?^```|<!--.*?-->)$", re.MULTILINE | re.DOTALL)
@@ -101,11 +92,17 @@ def check_external(target: str, source: str) -> None:
 def commands() -> str:
     """The page of all commands: the text of each --help."""
     page = ["# Commands", "", "This page has the help of every command, as the command prints it.", ""]
-    for name, verbs in COMMANDS.items():
+    for name, verbs in commands_below(_parser()).items():
         page += [f"## ehlo {name}", "", "```text", run(name), "```", ""]
-        for verb in verbs:
+        for verb in commands_below(verbs):
             page += [f"### ehlo {name} {verb}", "", "```text", run(name, verb), "```", ""]
     return "\n".join(page)
+
+
+def commands_below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands of a command, by their names."""
+    found = [one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    return dict(found[0]) if found else {}
 
 
 def run(*words: str) -> str:

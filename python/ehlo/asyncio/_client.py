@@ -91,7 +91,8 @@ def connect(host: str | None = None, port: int | None = None, **options: Unpack[
         handshake_timeout: seconds until TLS must be established; by default 60.
         auth: a :class:`ehlo.Login`, or user name and password, to say AUTH with as soon as the hello is done (RFC
             4954).
-        proxy: the :class:`ehlo.ProxyHeader` to send first, before TLS too; ``proxy_version`` is 2 by default, or 1.
+        proxy: the :class:`ehlo.ProxyHeader` to send first, before TLS too.
+        proxy_version: of that header: 2 by default, or 1.
         connect_timeout: seconds until TCP must be connected, by default 30; ``None``: as long as the system tries.
         trace: called with the new lines of the dialogue as they come, without content and secrets.
 

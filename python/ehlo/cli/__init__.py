@@ -23,6 +23,21 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def _parser() -> Parser:
+    """All commands with their options. The site and its tests read it, too."""
+    parser = Parser(prog="ehlo", description="An SMTP protocol core's tools.")
+    parser.add_argument("--version", action="version", version=f"ehlo {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
+    _sink.add_parser(commands)
+    _serve.add_parser(commands)
+    _send.add_parser(commands)
+    _bench.add_parser(commands)
+    _dkim.add_parser(commands)
+    _queue.add_parser(commands)
+    _user.add_parser(commands)
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -36,17 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         ehlo.cli.main(["sink", "--port", "2525", "--discard"])
     """
-    parser = Parser(prog="ehlo", description="An SMTP protocol core's tools.")
-    parser.add_argument("--version", action="version", version=f"ehlo {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
-    _sink.add_parser(commands)
-    _serve.add_parser(commands)
-    _send.add_parser(commands)
-    _bench.add_parser(commands)
-    _dkim.add_parser(commands)
-    _queue.add_parser(commands)
-    _user.add_parser(commands)
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     arguments.command_line = shlex.join(["ehlo", *(sys.argv[1:] if argv is None else argv)])
     try:
         return int(arguments.run(arguments))

@@ -57,7 +57,8 @@ def add_parser(commands: Any) -> None:
     ):
         add(name, run, text).add_argument("id", type=_ident, help="the queue id, as the log and the 250 reply have it")
     summary = add("summary", _summary, "count recipients in groups")
-    summary.add_argument("--by", choices=["route", "domain", "sender", "age", "reply", "state"], default="route")
+    counted = ["route", "domain", "sender", "age", "reply", "state"]
+    summary.add_argument("--by", choices=counted, default="route", help="what is counted (default: route)")
     _add_filters(summary)
 
     hold = _add_change(add("hold", _hold, "make no attempt until it is released"))
@@ -68,7 +69,10 @@ def add_parser(commands: Any) -> None:
     redirect.add_argument("--to", required=True, metavar="ADDRESS", help="the new recipient")
     _add_change(redirect)
     fail = _add_change(add("fail", _fail, "end recipients; their senders get a bounce"))
-    fail.add_argument("--with", dest="ending", metavar="REPLY", default="550 5.7.0 Ended by an administrator")
+    ending = "550 5.7.0 Ended by an administrator"
+    fail.add_argument(
+        "--with", dest="ending", metavar="REPLY", default=ending, help=f"the reply in the bounce (default: {ending})"
+    )
     fail.add_argument("--hostname", default=socket.getfqdn(), help="the name in the bounce (default: this machine's)")
     _add_change(add("drop", _drop, "forget recipients; nobody is told"))
 
@@ -92,7 +96,7 @@ def _add_filters(parser: argparse.ArgumentParser, limit: int | None = None) -> N
     parser.add_argument("--recipient", help="the forward-path")
     parser.add_argument("--domain", help="of the forward-path")
     parser.add_argument("--route", help="the name of the route of the last attempt")
-    parser.add_argument("--state", choices=["ready", "owned", "held"])
+    parser.add_argument("--state", choices=["ready", "owned", "held"], help="due at a time, being delivered, or held")
     parser.add_argument("--older", type=_seconds, metavar="TIME", help="arrived longer ago than this: 90s 30m 4h 2d")
     parser.add_argument("--reply", help="a part of the last reply")
     parser.add_argument("--limit", type=_positive, default=limit, metavar="N", help="no more than so many recipients")

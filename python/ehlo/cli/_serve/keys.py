@@ -11,6 +11,7 @@ A table is a frozen dataclass. Each of its keys is one line, made by :func:`key`
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import textwrap
@@ -41,6 +42,7 @@ __all__ = [
     "keys_of",
     "one_of",
     "read_table",
+    "shown",
     "wrapped",
 ]
 
@@ -192,9 +194,8 @@ def help_of(table: type, name: str) -> list[str]:
     """The lines of the help for a table."""
     lines = [f"  {name}"] if name else []
     for name_in_file, one in keys_of(table).items():
-        default = one.default
-        shown = "" if default in (None, (), "") else f" (default: {_shown(default)})"
-        lines.append(wrapped(f"{name_in_file}: {one.metadata['help']}{shown}"))
+        default = shown(one.default)
+        lines.append(wrapped(f"{name_in_file}: {one.metadata['help']}{f' (default: {default})' if default else ''}"))
     return lines
 
 
@@ -203,5 +204,16 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="      ")
 
 
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+def shown(default: Any) -> str:
+    """A default as the file would have it; "" if there is none."""
+    match default:
+        case None | () | "":
+            return ""
+        case bool():
+            return str(default).lower()
+        case float():
+            return f"{default:g}"
+        case tuple():
+            return json.dumps(default)
+        case _:
+            return str(default)

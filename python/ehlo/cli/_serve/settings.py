@@ -40,7 +40,9 @@ from ehlo.cli._serve.keys import (
 )
 
 __all__ = [
+    "LISTS",
     "PROTOCOLS",
+    "TABLES",
     "Address",
     "Aliases",
     "Auth",
@@ -374,7 +376,7 @@ class Listener:
 
 
 # Each table of the file. What is a list in it is written as [[name]].
-_TABLES: Final[dict[str, type]] = {
+TABLES: Final[dict[str, type]] = {
     "tls": Tls,
     "auth": Auth,
     "queue": Queue,
@@ -387,7 +389,7 @@ _TABLES: Final[dict[str, type]] = {
     "networks": Networks,
     "run": Run,
 }
-_LISTS: Final[dict[str, type]] = {"route": Route, "filter": Filter, "dkim": Dkim, "listener": Listener}
+LISTS: Final[dict[str, type]] = {"route": Route, "filter": Filter, "dkim": Dkim, "listener": Listener}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,15 +465,15 @@ def read_settings(values: Mapping[str, Any], base: str, file: str | None = None)
     if "deliver" in values:
         raise source.error("deliver", "is no table any more: each way of mail is a [[route]], see ehlo serve --help")
     top_names = keys_of(Top)
-    known = (*top_names, *_TABLES, *_LISTS, "smtp")
+    known = (*top_names, *TABLES, *LISTS, "smtp")
     for name in values:
         if name not in known:
             raise source.error(name, f"is no setting: {nearest(name, known)}")
     top = read_table(Top, {name: values[name] for name in values if name in top_names}, "", source)
     tables: dict[str, Any] = {
-        name: read_table(table, values[name], name, source) for name, table in _TABLES.items() if name in values
+        name: read_table(table, values[name], name, source) for name, table in TABLES.items() if name in values
     }
-    for name, table in _LISTS.items():
+    for name, table in LISTS.items():
         tables[name] = tuple(_list(table, values.get(name, []), name, source))
     hostname = host_name(top.hostname, "hostname")
     settings = Settings(
@@ -589,7 +591,7 @@ def _check_listener(settings: Settings, listener: Listener) -> None:
 def settings_help() -> str:
     """All tables and keys, for ``ehlo serve --help``."""
     lines = help_of(Top, "")
-    for name, table in {**_TABLES, **_LISTS}.items():
-        lines += help_of(table, f"[[{name}]]" if name in _LISTS else f"[{name}]")
+    for name, table in {**TABLES, **LISTS}.items():
+        lines += help_of(table, f"[[{name}]]" if name in LISTS else f"[{name}]")
     lines += ["  [smtp]", wrapped(f"every option of the engine: {', '.join(engine_options())}")]
     return "\n".join(lines)
