@@ -15,6 +15,12 @@ from ehlo.cli._serve import settings
 from ehlo.cli._serve.keys import keys_of, shown
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/serve.md"
+MORE = {
+    "log": "[The log](log.md) says more.",
+    "metrics": "[The log](log.md#figures) says more.",
+    "rates": "[Users](users.md#how-much-a-user-may-send) says more.",
+    "networks": "[Users](users.md#how-much-a-user-may-send) says more.",
+}
 HEADING = "## Every table and key\n"
 SMTP = """\
 The options of `ehlo.ServerConfig`. [Limits and timeouts](limits-and-timeouts.md), [Strictness](strictness.md)
@@ -26,7 +32,7 @@ def section() -> str:
     lines = ["", "`ehlo serve --help` prints the same list. A key without a default can be left out.", ""]
     lines += ["### Above the first table", "", *table(settings.Top)]
     for name, one in settings.TABLES.items():
-        lines += ["", f"### `[{name}]`", "", *table(one)]
+        lines += ["", f"### `[{name}]`", "", *([MORE[name], ""] if name in MORE else []), *table(one)]
     for name, one in settings.LISTS.items():
         lines += ["", f"### `[[{name}]]`", "", *table(one)]
     options = ", ".join(f"`{name}`" for name in engine_options())
