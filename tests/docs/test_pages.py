@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -331,6 +332,59 @@ def test_threads(here: World) -> None:
     assert names["send_all"]([MESSAGE] * 5) == [True] * 5
     assert names["send_now"](MESSAGE).all_accepted
     assert len(here.server.messages) == 7
+
+
+def test_many_messages(here: World) -> None:
+    send_all = names_of("how-to/many-messages.md")["send_all"]
+    people = [("Jane", "jane@example.net"), ("Nobody", "nobody@example.net"), ("Joe", "joe@example.net")]
+    assert send_all(people) == [("nobody@example.net", "550 5.1.1 no such user")]
+    assert [one.message["Subject"] for one in here.server.messages] == ["News for Jane", "News for Joe"]
+
+
+def test_rate_limits(backend: Backend) -> None:
+    handler = names_of("how-to/rate-limits.md")["Submission"]()
+    handler.rates = ehlo.RateLimit(1)
+    with SMTPServer(handler, backend=backend) as server:
+        assert send(server.port, "joe@example.net") == {}
+        with pytest.raises(smtplib.SMTPSenderRefused, match="too many messages"):
+            send(server.port, "joe@example.net")
+
+
+def test_dovecot(backend: Backend, tmp_path: Path) -> None:
+    pytest.importorskip("anyio")
+    names = names_of("how-to/dovecot.md", backend)
+    assert str(names["route"](ehlo.Recipient("a@b.example")).where) == "unix:/run/dovecot/lmtp"
+
+    class Dovecot(ehlo.Handler):
+        config = ehlo.ServerConfig("mail.example.org", lmtp=True)
+
+        def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> list[str]:
+            return ["250 2.0.0 Saved", "452 4.2.2 Mailbox full"]
+
+    path = str(tmp_path / "lmtp")
+
+    async def deliver() -> dict[str, str]:
+        answers: dict[str, str] = await names["deliver"](
+            MESSAGE, "a@example.net", ["jane@example.org", "full@example.org"], path
+        )
+        return answers
+
+    async def main() -> dict[str, str]:
+        if backend == "asyncio":
+            async with await ehlo.asyncio.serve(Dovecot(), path=path):
+                return await deliver()
+        trio = importlib.import_module("trio")
+        serve = partial(importlib.import_module("ehlo.trio").serve, Dovecot(), path=path)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve)
+            answers = await deliver()
+            nursery.cancel_scope.cancel()
+        return answers
+
+    assert run(backend, main) == {
+        "jane@example.org": "250 2.0.0 Saved",
+        "full@example.org": "452 4.2.2 Mailbox full",
+    }
 
 
 # ---- all others: they run by themselves --------------------------------------------------------------
