@@ -187,6 +187,7 @@ public-types: lint-tools
 site: docs-tools
     # The theme's advertisement for its successor would be a warning.
     NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+    if command -v node >/dev/null; then node tools/site/search.js target/site; else echo 'without node the search is not tested'; fi
 
 # The sdist: complete, and what it builds can be imported
 [group('release')]
