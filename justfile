@@ -147,7 +147,7 @@ python-coverage: lint-tools
 # The tests of smtplib, aiosmtplib, Django, aiosmtpd and its users against the shapes of ehlo.compat and ehlo.contrib
 [group('tests')]
 suites:
-    for name in smtplib aiosmtplib django aiosmtpd smtpdfix pytest-localserver mailrise; do {{ python }} tests/suites/run.py "$name"; done
+    for name in smtplib aiosmtplib aiosmtplib-server django django-server django-both aiosmtpd smtpdfix pytest-localserver mailrise; do {{ python }} tests/suites/run.py "$name"; done
 
 # Lints and form of the Python code
 [group('python')]

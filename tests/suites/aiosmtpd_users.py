@@ -56,6 +56,11 @@ SUITES: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("pytest", "pytest-timeout", "werkzeug", "requests"),
         "tests/test_smtp.py",
     ),
+    "aiosmtplib-server": (
+        "aiosmtplib==5.1.3",
+        ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "trustme"),
+        "tests",
+    ),
     "mailrise": ("mailrise", ("pytest", "pytest-asyncio", "pytest-timeout", "apprise<1.9.4", "pyyaml"), "tests"),
 }
 
@@ -67,9 +72,8 @@ def _pip(python: Path, *arguments: str) -> bool:
 def _fetched(python: Path, name: str, requirement: str) -> Path | None:
     """The folder of the source distribution; ``None`` if it cannot be fetched."""
     archives = FETCHED / f"{name}-archive"
-    if not archives.exists() and not _pip(
-        python, "download", "--no-deps", "--no-binary", ":all:", "--dest", str(archives), requirement
-    ):
+    wanted = ("download", "--no-deps", "--no-binary", ":all:", "--dest", str(archives), requirement)
+    if not any(archives.glob("*.tar.gz")) and not _pip(python, *wanted):
         return None
     folder = FETCHED / f"{name}-users"
     if not folder.exists():
@@ -108,9 +112,6 @@ def run(name: str, exclusions: dict[str, str]) -> tuple[int, dict[str, int]] | N
             shutil.copytree(folder / "aiosmtpd" / part, alias / part, dirs_exist_ok=True)
         (alias / "tests/test_main.py").unlink()  # the command line, which is not ours
         work = site
-    if name == "smtpdfix":  # its own STARTTLS for Python 3.11: the engine does STARTTLS
-        source = folder / "smtpdfix/smtp.py"
-        source.write_text(source.read_text().replace("def smtp_STARTTLS", "def _their_starttls"))
     if (folder / "src").exists():
         (site / "theirs.pth").write_text(f"{folder / 'src'}\n")
     report = FETCHED / f"{name}-ways.json"
@@ -118,7 +119,7 @@ def run(name: str, exclusions: dict[str, str]) -> tuple[int, dict[str, int]] | N
     command = [str(python), "-m", "pytest", "-q", "-p", "ehlo_counts", "-p", "no:cacheprovider", "-p", "no:ehlo"]
     command += ["-c", "/dev/null", "--rootdir", str(work), "--timeout", "30", "-W", "ignore", tests]
     command += [f"--deselect={test}" for test in exclusions]
-    if name in ("smtpdfix", "mailrise"):
+    if name in ("aiosmtplib-server", "smtpdfix", "mailrise"):
         command += ["-o", "asyncio_mode=auto"]
     code = subprocess.run(command, cwd=work, env={"PATH": "/usr/bin:/bin", "EHLO_WAYS": str(report)}).returncode
     return code, json.loads(report.read_text()) if report.exists() else {}

@@ -6,9 +6,12 @@ NAME is one of:
   smtplib.
 - ``django``: Django's ``tests/mail``, from the source distribution of the version that is installed. The backend is
   :class:`ehlo.contrib.django.EmailBackend`.
+- ``django-server``: the same tests with Django's own backend. :mod:`ehlo.compat.aiosmtpd` stands in for aiosmtpd,
+  which is their server. ``django-both``: our backend and our server.
 - ``aiosmtplib``: aiosmtplib's tests, likewise. :mod:`ehlo.compat.aiosmtplib` stands in for it.
 - ``aiosmtpd``, ``smtpdfix``, ``pytest-localserver``, ``mailrise``: aiosmtpd's tests, and those of three of its users.
   :mod:`ehlo.compat.aiosmtpd` stands in for aiosmtpd, in a process and an environment of its own.
+- ``aiosmtplib-server``: aiosmtplib's tests with aiosmtplib itself, likewise: their server is aiosmtpd.
 
 The source distributions are fetched by pip into ``target/suites``. Where that fails, the suite is skipped, and the
 command ends with 0. At the end stands how many messages went through the engine, and why others did not.
@@ -103,18 +106,34 @@ def _flat(tests: unittest.TestSuite) -> Iterator[unittest.TestCase]:
             yield test
 
 
-def run_django() -> int | None:
+def count_server() -> None:
+    """Count the messages that :mod:`ehlo.compat.aiosmtpd` took."""
+    kind: Any = importlib.import_module("ehlo.compat.aiosmtpd.smtp").SMTP
+    real = kind._on_message
+
+    def on_message(self: Any, *arguments: Any) -> Any:
+        ways["messages to our server"] += 1
+        return real(self, *arguments)
+
+    kind._on_message = on_message
+
+
+def run_django(suite: str, *, backend: bool, server: bool) -> int | None:
     folder = fetched("django")
     if folder is None:
         return None
-    stand_in("smtplib")
-    count_smtplib()
+    if server:
+        stand_in("aiosmtpd")
+        count_server()
+    if backend:
+        stand_in("smtplib")
+        count_smtplib()
+        theirs: Any = importlib.import_module("django.core.mail.backends.smtp")
+        theirs.EmailBackend = importlib.import_module("ehlo.contrib.django").EmailBackend
     os.chdir(folder / "tests")
     sys.path.insert(0, ".")
-    theirs: Any = importlib.import_module("django.core.mail.backends.smtp")
-    theirs.EmailBackend = importlib.import_module("ehlo.contrib.django").EmailBackend
     sys.argv = ["runtests.py", "mail", "--parallel=1"]
-    for name in EXCLUSIONS["django"]:
+    for name in EXCLUSIONS[suite]:
         sys.argv += ["-k", f"not {name}"]
     try:
         runpy.run_path("runtests.py", run_name="__main__")
@@ -169,7 +188,9 @@ def run_aiosmtpd_user(name: str) -> int | None:
 
 SUITES: dict[str, Callable[[], int | None]] = {
     "smtplib": run_smtplib,
-    "django": run_django,
+    "django": partial(run_django, "django", backend=True, server=False),
+    "django-server": partial(run_django, "django-server", backend=False, server=True),
+    "django-both": partial(run_django, "django-both", backend=True, server=True),
     "aiosmtplib": run_aiosmtplib,
     **{name: partial(run_aiosmtpd_user, name) for name in aiosmtpd_users.SUITES},
 }

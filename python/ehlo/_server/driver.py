@@ -273,6 +273,8 @@ class ServerDriver(Authentication):
     # ---- events ----------------------------------------------------------------------------------
 
     def _starttls(self, event: StartTls) -> Call | None:
+        if self._plan.on_starttls is not None:
+            return self._notify(self._plan.on_starttls, self.session)
         self.conn.accept()
         return None
 

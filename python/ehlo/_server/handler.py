@@ -334,6 +334,7 @@ class HandlerPlan:
         hostname: the name this server gives itself.
         complete: what is done to a whole content before ``on_message`` gets it.
         failures: handler calls that raised, counted by the driver.
+        on_starttls: what answers STARTTLS in a shape of another library; no method of a handler has this name.
 
     Example::
 
@@ -363,6 +364,7 @@ class HandlerPlan:
     on_error: Method = None
     on_proxy: Method = None
     on_sasl: Callable[..., Any] | None = None
+    on_starttls: Method = None  # it answers by itself
     hostname: str = field(default="localhost", init=False)
     complete: Callable[[bytes], bytes] | None = field(default=None, init=False)
     failures: int = field(default=0, init=False)

@@ -2,7 +2,7 @@
 
 :mod:`ehlo.compat.smtplib`, :mod:`ehlo.compat.aiosmtplib` and :mod:`ehlo.compat.aiosmtpd` are for programs that were
 written for those. Each has the names, arguments, return values and exceptions of its library, and is written anew.
-Where the import of a client is in somebody else's code, :func:`stand_in` changes what it gets.
+Where the import is in somebody else's code, :func:`stand_in` changes what it gets.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Final, Literal
 __all__ = ["stand_in"]
 
 # Where the names of a library's own modules are.
-_PARTS: Final = {
+_PARTS: Final[dict[str, dict[str, str]]] = {
     "smtplib": {},
+    "aiosmtpd": {part: f"aiosmtpd.{part}" for part in ("smtp", "controller", "handlers", "lmtp", "proxy_protocol")},
     "aiosmtplib": {
         "api": "aiosmtplib",
         "auth": "_aiosmtplib_commands",
@@ -32,9 +33,9 @@ _PARTS: Final = {
 }
 
 
-def stand_in(name: Literal["smtplib", "aiosmtplib"]) -> ModuleType:
-    """From here on, ``import smtplib`` or ``import aiosmtplib`` gives our shape, in this whole process. Call it before
-    the package that imports the library is imported.
+def stand_in(name: Literal["smtplib", "aiosmtplib", "aiosmtpd"]) -> ModuleType:
+    """From here on, ``import smtplib``, ``import aiosmtplib`` or ``import aiosmtpd`` gives our shape, in this whole
+    process. Call it before the package that imports the library is imported.
 
     Arguments:
         name: of the library.

@@ -289,16 +289,6 @@ class Commands:
             result[name] = value if equals else True
         return result
 
-    @syntax("DATA")
-    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
-        """DATA (RFC 5321 4.1.1.4). The engine reads the content; this method is here for HELP."""
-        raise NotImplementedError("the engine reads the content: override handle_DATA of the handler")
-
-    @syntax("STARTTLS", when="tls_context")
-    async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
-        """STARTTLS (RFC 3207). The engine does it; this method is here for HELP."""
-        raise NotImplementedError("the engine does STARTTLS: give tls_context=")
-
     @syntax("AUTH <mechanism>")
     async def smtp_AUTH(self, arg: str | None) -> None:  # noqa: N802
         """AUTH (RFC 4954). The engine reads it; this method is here for HELP."""

@@ -12,7 +12,7 @@ from ehlo._server.adapter import Adapter
 from ehlo._server.driver import ServerDriver
 from ehlo._server.handler import HandlerPlan
 from ehlo.asyncio._server_connection import ServerProtocol
-from ehlo.compat.aiosmtpd._session import MISSING
+from ehlo.compat.aiosmtpd._session import MISSING, TLSSetupException
 from ehlo.compat.aiosmtpd.proxy_protocol import ProxyData, read_header
 
 __all__ = ["Driver", "ProxyFront", "Writer"]
@@ -24,6 +24,14 @@ class Writer:
     """The end of a connection that is written to, as an :class:`asyncio.StreamWriter` has it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        return self.transport
+
+    @_transport.setter
+    def _transport(self, transport: asyncio.Transport) -> None:
         self.transport = transport
 
     def write(self, data: bytes) -> None:
@@ -64,16 +72,20 @@ class Driver(ServerDriver):
             return
         server._begin_session()
         server._s.ssl = {"ssl_object": tls, "peercert": certificate}
+        server._tls_protocol = tls
         hook = server._handle_hooks.get("STARTTLS")
         server._tls_handshake_okay = hook is None or bool(hook(server, server.session, server.envelope))
         if server._tls_handshake_okay:
             super().tls_established(tls, channel_bindings=channel_bindings, certificate=certificate)
         else:  # RFC 3207 4.1
             self.conn.tls_established(too_weak=True)
+        server._handshake_over()
 
     def tls_failed(self, reason: object) -> None:
         super().tls_failed(reason)
         server: Any = self._server
+        if server._handshake_over(TLSSetupException(reason)):
+            return
         task = server.loop.create_task(server._tls_failure(reason))
         server._room._tasks.add(task)
         task.add_done_callback(server._room._tasks.discard)

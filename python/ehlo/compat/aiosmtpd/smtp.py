@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
 from ehlo._core import Envelope as EngineEnvelope
@@ -19,6 +19,7 @@ from ehlo._server.session import Raw
 from ehlo._types import Decision
 from ehlo.asyncio._server_connection import ServerProtocol
 from ehlo.compat.aiosmtpd import __version__, _get_or_new_eventloop
+from ehlo.compat.aiosmtpd._around import Around, Reader, reads_by_itself
 from ehlo.compat.aiosmtpd._auth import (
     AuthCallbackType,
     Authenticators,
@@ -29,9 +30,18 @@ from ehlo.compat.aiosmtpd._auth import (
 )
 from ehlo.compat.aiosmtpd._commands import syntax
 from ehlo.compat.aiosmtpd._methods import CALL_LIMIT_DEFAULT, Methods
+from ehlo.compat.aiosmtpd._pushing import Pushing
 from ehlo.compat.aiosmtpd._refusals import BEFORE_TLS, BOGUS_LIMIT, Refusals
 from ehlo.compat.aiosmtpd._room import room_for
-from ehlo.compat.aiosmtpd._session import MISSING, AuthResult, Envelope, LoginPassword, Session, TLSSetupException
+from ehlo.compat.aiosmtpd._session import (
+    MISSING,
+    AuthResult,
+    Envelope,
+    LoginPassword,
+    Session,
+    TLSSetupException,
+    _Missing,  # noqa: F401  (programs annotate with it)
+)
 from ehlo.compat.aiosmtpd._texts import address_text, reply_octets
 from ehlo.compat.aiosmtpd._transport import Driver, ProxyFront, Writer
 
@@ -60,27 +70,27 @@ log: Final = logging.getLogger("mail.log")
 
 # What cannot be kept, and the way of this package.
 _REFUSED: Final = {
-    "smtp_DATA": "the engine reads the content. Write handle_DATA of the handler; for content that comes in pieces "
-    "write ehlo.Handler.on_body and serve it by ehlo.asyncio.serve",
-    "smtp_STARTTLS": "the engine and the adapter do STARTTLS. Give tls_context=, and write handle_STARTTLS of the "
-    "handler; session.ssl has the facts of TLS",
     "smtp_AUTH": "the engine reads AUTH. Write auth_* methods, an authenticator, or handle_AUTH of the handler; "
     "ehlo.Handler.on_sasl is the native way",
     "connection_made": "the adapter owns the transport. Override _create_session, or write ehlo.Handler.on_connect",
     "data_received": "the engine reads all octets. Write smtp_* methods, or ehlo.Handler.on_command",
     "buffer_updated": "the engine reads all octets. Write smtp_* methods, or ehlo.Handler.on_command",
     "get_buffer": "the engine reads all octets. Write smtp_* methods, or ehlo.Handler.on_command",
-    "_handle_client": "the engine has no loop over lines. Write smtp_* methods, or ehlo.Handler.on_command",
 }
+_READS: Final = (
+    "the engine reads the content. Call super().smtp_DATA(arg), or write handle_DATA of the handler; for content that "
+    "comes in pieces write ehlo.Handler.on_body and serve it by ehlo.asyncio.serve"
+)
 _OWN: Final = "ehlo.compat.aiosmtpd."
 
 
-class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
+class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, ServerProtocol):
     """One connection: a protocol for ``loop.create_server``. Arguments and attributes are aiosmtpd's.
 
     A subclass may have ``smtp_XFOO`` (a command of its own), override ``smtp_HELO``, ``smtp_EHLO``, ``smtp_NOOP``,
     ``smtp_HELP``, ``smtp_QUIT``, ``smtp_RSET``, ``smtp_VRFY``, ``smtp_EXPN``, ``smtp_MAIL`` and ``smtp_RCPT``, and
-    have ``auth_*`` methods. The engine has judged a command before its method is called.
+    have ``auth_*`` methods. The engine has judged a command before its method is called. An override of
+    ``smtp_STARTTLS``, ``smtp_DATA`` or ``_handle_client`` calls ``super()``, or says no.
 
     Raises:
         TypeError: when a class is made that overrides what cannot be kept; the message names the native way.
@@ -97,7 +107,8 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith(_OWN):
             return
-        for name, way in _REFUSED.items():
+        refused = _REFUSED | {"smtp_DATA": _READS} if reads_by_itself(vars(cls).get("smtp_DATA")) else _REFUSED
+        for name, way in refused.items():
             if name in vars(cls):
                 raise TypeError(f"{cls.__name__}.{name}: ehlo.compat.aiosmtpd cannot keep this, since {way}")
 
@@ -160,8 +171,6 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         self.envelope: Envelope | None = None
         self._tls_handshake_okay = True
         self._bogus_budget = BOGUS_LIMIT
-        self._pushed: list[bytes] | None = None
-        self._last_code = 0
         self._leaving = False
         self._transport: Any = None
         self._lost = False
@@ -182,8 +191,17 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
 
     @property
     def transport(self) -> asyncio.Transport | None:
-        """The transport while the client is connected. Closing it ends the session."""
+        """The transport while the client is connected. Closing it ends the session.
+
+        A method that makes TLS itself sets it (see ``smtp_STARTTLS``).
+        """
+        if self._pushed:  # what was said goes out before what is done to the transport
+            self._flush(self._pushed)
         return None if self._lost else self._transport
+
+    @transport.setter
+    def transport(self, transport: Any) -> None:
+        self._writer.transport = transport
 
     @property
     def max_command_size_limit(self) -> int:
@@ -195,8 +213,12 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         return name if isinstance(name, tuple | str | bytes) else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._own_handshake:
+            self.transport = transport
+            return
         self._transport = transport
-        self._watching = self._watches()
+        self._tells_all = self._is_overridden("_call_handler_hook") or self._is_overridden("push")
+        self._watching = self._tells_all or self._watches()
         self._room = room_for(
             self.loop,
             hostname=self.hostname,
@@ -219,13 +241,21 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         ServerProtocol.__init__(self, self._room)
         self._transport = transport
         self._write = self._transport.write
-        self._writer = Writer(self._transport)
+        self._reader, self._writer = Reader(), Writer(self._transport)
         self._begin_session()
         log.info("Peer: %r", self._s.peer)
+        if self._is_overridden("_handle_client"):
+            self._around_client()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """The engine's session begins: with the PROXY header, or with the greeting."""
+        self._begun = True
         if self._proxy_timeout is not None:
             self._await_proxy(self._proxy_timeout)
         else:
-            ServerProtocol.connection_made(self, transport)
+            ServerProtocol.connection_made(self, self._transport)
 
     def _begin_session(self) -> None:
         self.envelope = self._create_envelope()
@@ -239,6 +269,7 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         self._lost = True
         log.info("%r connection lost", self._s.peer)
         self._writer.close()
+        self._end_around()
         self._finish()
         ServerProtocol.connection_lost(self, exc)
 
@@ -247,7 +278,7 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         self._finish()
 
     def eof_received(self) -> bool:
-        return ServerProtocol.eof_received(self) and self._s.ssl is None
+        return self._begun and ServerProtocol.eof_received(self) and self._s.ssl is None
 
     def data_received(self, data: bytes) -> None:
         """Octets came otherwise than from the transport: in a test."""
@@ -257,7 +288,9 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         self._advance()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self._proxy_is_awaited or not self._octets_of_proxy(bytes(self._view[:nbytes])):
+        if self._own_handshake:
+            self._take_early(bytes(self._view[:nbytes]))
+        elif not self._proxy_is_awaited or not self._octets_of_proxy(bytes(self._view[:nbytes])):
             ServerProtocol.buffer_updated(self, nbytes)
 
     @property
@@ -265,6 +298,7 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         """Done when the session is over."""
         if self._done is None:
             self._done = self.loop.create_future()
+            self._done.add_done_callback(lambda done: self._end() if done.cancelled() else None)
         return self._done
 
     def _finish(self) -> None:
@@ -311,7 +345,7 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
             on_mail=self._on_mail if watches else None,
             on_rcpt=self._on_rcpt if watches else None,
             on_data=self._on_data if watches else None,
-            on_message=self._on_message,
+            on_message=self._on_message_around if self._is_overridden("smtp_DATA") else self._on_message,
             on_body=None,
             on_vrfy=self._on_vrfy,
             on_expn=self._on_expn,
@@ -322,6 +356,7 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
             on_command=self._on_command,
             on_refusal=self._on_refusal,
             on_sasl=self._on_sasl,
+            on_starttls=self._on_starttls if self._is_overridden("smtp_STARTTLS") else None,
         )
         plan.hostname = self._room._config.hostname
         return plan
@@ -355,12 +390,13 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
             self._writer.close()
             self._finish()
 
-    def _call(self, command: str, arg: str | None, hooked: bool = True) -> Awaitable[Raw] | Raw | None:
+    def _call(self, command: str, arg: str | None) -> Awaitable[Raw] | Raw | None:
         """The answer of a method that is overridden, or that has a hook; ``None`` if nobody has a word on it."""
         over = self._over_limit(command)
         if over is not None:
             return over
-        if not self._is_overridden(f"smtp_{command}") and not (hooked and command in self._handle_hooks):
+        asked = self._tells_all or self._is_overridden(f"smtp_{command}") or command in self._handle_hooks
+        if not asked:
             return None
         return self._perform(self._smtp_methods[command], arg)
 
@@ -406,7 +442,8 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
     def _on_data(self, _: object, envelope: EngineEnvelope) -> Any:
         if not self._e.rcpt_tos:
             return Raw(b"503 Error: need RCPT command\r\n", accepted=False)
-        return self._over_limit("DATA")
+        over = self._over_limit("DATA")
+        return self._data_around() if over is None and self._is_overridden("smtp_DATA") else over
 
     def _on_message(self, _: object, envelope: EngineEnvelope, content: bytes) -> Any:
         ours = self._e
@@ -427,6 +464,8 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
                 return Raw(b"500 Error: strict ASCII mode\r\n" * times, accepted=False)
         else:
             ours.content = content
+        if self._tells_all:
+            return self._deliver_all(times)
         if "DATA" not in self._handle_hooks and not hasattr(self.event_handler, "process_message"):
             self._set_post_data_state()
             return Raw(b"250 OK\r\n" * times, accepted=True)
@@ -450,6 +489,19 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
         finally:
             self._set_post_data_state()
         return Raw(octets * times, accepted=octets[:1] in b"23")
+
+    async def _deliver_all(self, times: int) -> Raw:
+        """The same for a program that overrides ``push`` or ``_call_handler_hook``: these see all."""
+        try:
+            return await self._perform(self._say_of_content, times)
+        finally:
+            self._set_post_data_state()
+
+    async def _say_of_content(self, times: int) -> None:
+        by_hook = "DATA" in self._handle_hooks or not hasattr(self.event_handler, "process_message")
+        status = await (self._call_handler_hook("DATA") if by_hook else self._process_message())
+        for _ in range(times):
+            await self.push("250 OK" if status is MISSING else status)
 
     async def _process_message(self) -> Any:
         warnings.warn("Use handler.handle_DATA() instead of .process_message()", DeprecationWarning, stacklevel=2)
@@ -505,77 +557,9 @@ class SMTP(Methods, Refusals, Authenticators, ProxyFront, ServerProtocol):
             return self._goodbye(status)
         if not line:
             self._set_post_data_state()
+            self._content_over()
         return Raw(reply_octets(status, self.enable_SMTPUTF8), accepted=False)
 
     def _on_sasl(self, _: object, mechanism: str, initial: bytes | None, challenge: Any) -> Any:
         self._over = self._over_limit("AUTH")
         return self._over or self._authenticate_client(mechanism, initial, challenge)
-
-    # ---- pushing -------------------------------------------------------------------------------------
-
-    async def _perform(self, action: Callable[..., Awaitable[None]], *args: Any) -> Raw:
-        """Call a method that pushes its replies. They are the answer to the command."""
-        pushed: list[bytes] = []
-        self._pushed = pushed
-        self._last_code = 0
-        try:
-            try:
-                await action(*args)
-            except (asyncio.CancelledError, ConnectionResetError):
-                raise
-            except Exception as exc:
-                await self.push(await self._status_of(exc))
-        except ConnectionResetError:
-            log.info("%r Connection lost during _handle_client()", self._s.peer)
-            self._end()
-        finally:
-            self._pushed = None
-        return Raw(b"".join(pushed), accepted=self._last_code in (2, 3))
-
-    async def push(self, status: str | bytes) -> None:
-        """Send one reply line, without its CRLF. Inside a command's method it is sent with the others, soon.
-
-        Raises:
-            TypeError: it is neither text nor octets.
-        """
-        octets = reply_octets(status, self.enable_SMTPUTF8)
-        self._last_code = octets[0] - 0x30
-        if self._pushed is None:
-            self._send_pushed([octets])
-            return
-        self._pushed.append(octets)
-        self.loop.call_soon(self._flush, self._pushed)
-
-    def _flush(self, pushed: list[bytes]) -> None:
-        """The method that pushed these waits for something else, and the client need not wait with it."""
-        if pushed and self._pushed is pushed:
-            lines = pushed[:]
-            pushed.clear()
-            self._send_pushed(lines)
-
-    def _send_pushed(self, lines: list[bytes]) -> None:
-        if not self._lost:
-            self._send(self._conn.data_to_send() + b"".join(lines))
-
-    async def handle_exception(self, error: Exception) -> str:
-        """The reply when a method raised: what the handler's ``handle_exception`` says."""
-        hook = getattr(self.event_handler, "handle_exception", None)
-        if hook is not None:
-            status: str = await hook(error)
-            return status
-        log.exception("%r SMTP session exception", self._s.peer)
-        return f"500 Error: ({type(error).__name__}) {error}"
-
-    async def _status_of(self, error: Exception) -> str:
-        try:
-            status = await self.handle_exception(error)
-        except Exception as another:
-            log.exception("%r Exception in handle_exception()", self._s.peer)
-            try:
-                status = f"500 Error: ({type(another).__name__}) {another}"
-            except Exception:  # it cannot even be printed
-                return "500 Error: Cannot describe error"
-        return " ".join(status.splitlines())
-
-    async def _tls_failure(self, cause: object) -> None:
-        await self._status_of(TLSSetupException(cause))

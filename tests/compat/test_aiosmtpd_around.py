@@ -1,0 +1,300 @@
+"""``ehlo.compat.aiosmtpd``: methods of a program around what the engine does itself."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from ehlo.compat.aiosmtpd.controller import Controller
+from ehlo.compat.aiosmtpd.handlers import Sink
+from ehlo.compat.aiosmtpd.lmtp import LMTP
+from ehlo.compat.aiosmtpd.smtp import SMTP, TLSSetupException
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+@contextmanager
+def serving(kind: type[SMTP], handler: Any = None, **options: Any) -> Iterator[int]:
+    """The port of a server that makes a protocol of this class for each connection."""
+
+    class Mine(Controller):
+        def factory(self) -> Any:
+            return kind(self.handler, **self.SMTP_kwargs)
+
+    controller = Mine(handler or Sink(), "127.0.0.1", 0, **options)
+    controller.start()
+    try:
+        yield controller.port
+    finally:
+        controller.stop()
+
+
+@contextmanager
+def connected(port: int) -> Iterator[tuple[socket.socket, Any]]:
+    with socket.create_connection(("127.0.0.1", port)) as sock, sock.makefile("rb") as file:
+        yield sock, file
+
+
+def secured(port: int, context: ssl.SSLContext) -> smtplib.SMTP:
+    """A client inside TLS."""
+    client = smtplib.SMTP("127.0.0.1", port)
+    assert client.starttls(context=context)[0] == 220
+    return client
+
+
+class OwnHandshake(SMTP):
+    """As smtpdfix does it."""
+
+    async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+        await self.push("220 Ready to start TLS")
+        try:
+            transport: Any = await self.loop.start_tls(
+                self.transport,  # type: ignore[arg-type]
+                self,
+                self.tls_context,
+                server_side=True,
+            )
+        except Exception as exc:
+            raise TLSSetupException from exc
+        self._reader._transport = transport
+        self._writer._transport = transport
+        self._tls_protocol = transport.get_protocol()
+
+
+# ---- STARTTLS ------------------------------------------------------------------------------------
+
+
+def test_starttls_by_super_returns_when_there_is_tls(tls: Contexts) -> None:
+    seen: list[object] = []
+
+    class Mine(SMTP):
+        async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+            seen.append(self._s.ssl)
+            await super().smtp_STARTTLS(arg)
+            await asyncio.sleep(0)
+            seen.append(self._s.ssl is not None and self._s.host_name is None)
+
+    with serving(Mine, tls_context=tls[0]) as port, secured(port, tls[1]) as client:
+        assert client.sendmail("a@b.example", "c@d.example", "hi") == {}
+    assert seen == [None, True]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_program_hears_of_a_handshake_that_failed(tls: Contexts, own: bool) -> None:
+    seen: list[object] = []
+
+    class Told:
+        async def handle_exception(self, error: Exception) -> str:
+            seen.append(type(error))
+            return "500 nobody reads this"
+
+    class Super(SMTP):
+        async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+            await super().smtp_STARTTLS(arg)
+
+    with serving(OwnHandshake if own else Super, Told(), tls_context=tls[0]) as port, connected(port) as (sock, file):
+        sock.sendall(b"EHLO c\r\n")
+        while not file.readline().startswith(b"250 "):
+            pass
+        sock.sendall(b"STARTTLS\r\n")
+        assert file.readline().startswith(b"220 ")
+        sock.sendall(b"this is no handshake\r\n")
+        assert b"500" not in file.read()
+    assert seen == [TLSSetupException]
+
+
+def test_a_handshake_of_the_programs_own(tls: Contexts) -> None:
+    with serving(OwnHandshake, tls_context=tls[0], require_starttls=True) as port:
+        with secured(port, tls[1]) as client:
+            assert "starttls" not in client.esmtp_features
+            assert client.sendmail("a@b.example", "c@d.example", "hi") == {}
+        with smtplib.SMTP("127.0.0.1", port) as client:
+            client.ehlo()
+            assert client.docmd("MAIL FROM:<a@b.example>")[0] == 530
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_octets_in_the_clear_behind_starttls_have_no_effect(tls: Contexts, own: bool) -> None:
+    # S-TLS-04, RFC 3207 4.2
+    class Super(SMTP):
+        async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+            await super().smtp_STARTTLS(arg)
+
+    with serving(OwnHandshake if own else Super, tls_context=tls[0]) as port, connected(port) as (sock, file):
+        sock.sendall(b"EHLO c\r\nSTARTTLS\r\nNOOP\r\n")
+        replies = file.read()
+    assert b"\r\n220 " not in replies
+    assert replies.count(b"\r\n250 ") == 1
+
+
+def test_octets_in_the_clear_while_a_program_gets_ready_end_the_session(tls: Contexts) -> None:
+    # S-TLS-04: they come behind the 220, and before the handshake has begun.
+    class Slow(SMTP):
+        async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+            await self.push("220 Ready to start TLS")
+            await self._handler_coroutine
+
+    with serving(Slow, tls_context=tls[0]) as port, connected(port) as (sock, file):
+        sock.sendall(b"EHLO c\r\n")
+        while not file.readline().startswith(b"250 "):
+            pass
+        sock.sendall(b"STARTTLS\r\n")
+        assert file.readline().startswith(b"220 ")
+        sock.sendall(b"MAIL FROM:<a@b.example>\r\n")
+        with suppress(ConnectionResetError):
+            assert file.read() == b""
+
+
+def test_starttls_may_be_refused(tls: Contexts) -> None:
+    class Mine(SMTP):
+        async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+            await self.push("454 not today")
+
+    with serving(Mine, tls_context=tls[0]) as port, smtplib.SMTP("127.0.0.1", port) as client:
+        client.ehlo()
+        assert client.docmd("STARTTLS") == (454, b"not today")
+        assert client.sendmail("a@b.example", "c@d.example", "hi") == {}
+
+
+# ---- DATA ----------------------------------------------------------------------------------------
+
+
+def test_data_by_super_returns_when_the_content_has_its_reply() -> None:
+    seen: list[str] = []
+
+    class Mine(SMTP):
+        async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+            seen.append("before")
+            await super().smtp_DATA(arg)
+            await asyncio.sleep(0)
+            seen.append("after")
+
+    class Keeps:
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+            seen.append(envelope.content.decode())
+            return "250 kept"
+
+    with serving(Mine, Keeps()) as port, smtplib.SMTP("127.0.0.1", port) as client:
+        for _ in range(2):
+            assert client.sendmail("a@b.example", "c@d.example", "hi") == {}
+    assert seen == ["before", "hi\r\n", "after"] * 2
+
+
+def test_data_may_be_refused() -> None:
+    class Mine(SMTP):
+        async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+            await self.push("451 not today")
+
+    with serving(Mine) as port, smtplib.SMTP("127.0.0.1", port) as client:
+        for _ in range(2):
+            with pytest.raises(smtplib.SMTPDataError, match="not today"):
+                client.sendmail("a@b.example", "c@d.example", "hi")
+            client.rset()
+
+
+def test_data_around_content_that_is_too_large() -> None:
+    over: list[bool] = []
+
+    class Mine(SMTP):
+        async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+            await super().smtp_DATA(arg)
+            over.append(True)
+
+    with serving(Mine, data_size_limit=10) as port, smtplib.SMTP("127.0.0.1", port) as client:
+        client.helo()
+        client.mail("a@b.example")
+        client.rcpt("c@d.example")
+        assert client.data("more than ten octets")[0] == 552
+        assert client.noop()[0] == 250
+    assert over == [True]
+
+
+def test_data_around_a_client_that_leaves() -> None:
+    ended = threading.Event()
+
+    class Mine(SMTP):
+        async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+            try:
+                await super().smtp_DATA(arg)
+            finally:
+                ended.set()
+
+    with serving(Mine) as port, connected(port) as (sock, file):
+        sock.sendall(b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nhi")
+        while not file.readline().startswith(b"354"):
+            pass
+        sock.shutdown(socket.SHUT_WR)
+        file.read()
+        assert ended.wait(10)
+
+
+def test_data_that_reads_by_itself_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(TypeError, match=r"Mine\.smtp_DATA: .*on_body"):
+
+        class Mine(SMTP):
+            async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+                await self._reader.readuntil()
+
+
+# ---- the session ---------------------------------------------------------------------------------
+
+
+def test_a_session_around_the_engines() -> None:
+    began, over = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Mine(SMTP):
+        async def _handle_client(self) -> None:
+            began.release()
+            await super()._handle_client()
+            over.release()
+
+    with serving(Mine) as port:
+        with smtplib.SMTP("127.0.0.1", port) as client:
+            assert client.sendmail("a@b.example", "c@d.example", "hi") == {}
+        for _ in range(2):  # the controller connects once, too
+            assert began.acquire(timeout=10)
+            assert over.acquire(timeout=10)
+
+
+def test_a_session_that_never_begins() -> None:
+    class Mine(SMTP):
+        async def _handle_client(self) -> None:
+            await self.push("554 no mail here")
+
+    with serving(Mine) as port, connected(port) as (sock, file):
+        sock.sendall(b"EHLO c\r\n")
+        assert file.readline() == b"554 no mail here\r\n"
+
+
+def test_what_was_pushed_goes_out_before_the_transport_is_closed() -> None:
+    class Mine(SMTP):
+        async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: N802
+            await self.push("421 come back later")
+            assert self.transport is not None
+            self.transport.close()
+
+    with serving(Mine) as port, connected(port) as (sock, file):
+        sock.sendall(b"NOOP\r\n")
+        assert file.read().endswith(b"421 come back later\r\n")
+
+
+def test_an_overridden_push_sees_every_reply_of_the_program() -> None:
+    said: list[Any] = []
+
+    class Mine(LMTP):
+        async def push(self, status: str | bytes) -> None:
+            said.append(status)
+            await super().push(status)
+
+    with serving(Mine) as port, connected(port) as (sock, file):
+        sock.sendall(b"LHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n")
+        assert file.read().endswith(b"250 OK\r\n250 OK\r\n221 Bye\r\n")
+    assert said[-6:] == ["250 OK"] * 5 + ["221 Bye"]
