@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import signal
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -13,6 +18,7 @@ import pytest
 
 import ehlo
 from backends import CONFIG, MAIL, Backend, Keep, descriptors
+from ehlo._hooks import by_signal
 
 HELLO = b"EHLO client.example\r\n"
 
@@ -137,15 +143,20 @@ async def talk(backend: Backend, server: Any, hook: str) -> list[str]:
     return codes
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit, type("Own", (BaseException,), {})]
+)
 @pytest.mark.parametrize("kind", ["at once", "later"])
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_handler_raises(backend: Backend, hook: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_raises(
+    backend: Backend, hook: str, kind: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     def now() -> None:
-        raise RuntimeError("secret")
+        raise error("secret")
 
     async def later() -> None:
         await backend.turn()
-        raise RuntimeError("secret")
+        raise error("secret")
 
     async def main() -> None:
         handler = handler_of(hook, now if kind == "at once" else later)
@@ -157,9 +168,93 @@ def test_a_handler_raises(backend: Backend, hook: str, kind: str, caplog: pytest
             await backend.until(lambda: not server.connections and backend.tasks() == tasks)
             assert server.statistics.handler_failures == 1
 
-    with caplog.at_level(logging.ERROR, "ehlo"):
+    with caplog.at_level(logging.ERROR, "ehlo"), signal_handler(signal.SIGINT, lambda number, frame: None):
         backend.run(main)
-    assert "RuntimeError: secret" in caplog.text
+    assert f"{error.__name__}: secret" in caplog.text
+
+
+INTERRUPTED = """
+import os, signal, socket, sys, threading
+import ehlo
+
+loop, kind = sys.argv[1:]
+
+class Mine(ehlo.Handler):
+    def on_message(self, session, envelope, content):
+        return "550 5.7.1 no"
+
+    def now(self, *args):
+        for _ in range(2):  # asyncio.run takes the first one for a cancellation of the program
+            signal.raise_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGINT)
+
+    async def on_mail(self, session, sender):
+        self.now()
+
+if kind == "at once":
+    Mine.on_mail = Mine.now
+if kind == "SIGTERM":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+
+def visit(port):
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"EHLO x.example\\r\\nMAIL FROM:<a@b.example>\\r\\n")
+        while sock.recv(1000):
+            pass
+
+async def serve(adapter):
+    async with await adapter.serve(Mine(), port=0) as server:
+        threading.Thread(target=visit, args=(server.port,), daemon=True).start()
+        await server.serve_forever()
+
+if loop == "trio":
+    import trio, ehlo.trio
+    async def main():
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(ehlo.trio.serve, Mine())
+            threading.Thread(target=visit, args=(server.port,), daemon=True).start()
+    trio.run(main)
+else:
+    import asyncio, ehlo.asyncio
+    if loop == "uvloop":
+        import uvloop as module
+    else:
+        module = asyncio
+    with asyncio.Runner(loop_factory=module.new_event_loop) as runner:
+        runner.run(serve(ehlo.asyncio))
+"""
+
+
+@pytest.mark.parametrize("kind", ["at once", "later", "SIGTERM"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_a_signal_while_a_handler_runs_ends_the_server(loop: str, kind: str) -> None:
+    # Python runs the handler of a signal wherever the main thread is. Its exception is not the hook's failure.
+    pytest.importorskip(loop)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, loop, kind], timeout=60, capture_output=True, text=True, check=False
+    )
+    if kind == "SIGTERM":
+        assert done.returncode == 7 or "SystemExit: 7" in done.stderr  # trio puts it into a group
+    else:
+        assert "KeyboardInterrupt" in done.stderr
+    assert done.returncode
+
+
+def test_an_interrupt_counts_as_ctrl_c_where_python_handles_it() -> None:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert by_signal(KeyboardInterrupt())
+    assert by_signal(BaseExceptionGroup("", [SystemExit(), KeyboardInterrupt()]))
+    assert not by_signal(SystemExit())
+    with ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(by_signal, KeyboardInterrupt()).result()
+
+
+@contextlib.contextmanager
+def signal_handler(number: signal.Signals, handler: Callable[[int, Any], object]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook != "on_disconnect"])

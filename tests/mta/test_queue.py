@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from kit import CONTENT, Sink, connect, relaying, running, serving, until
 from memory_spool import MemorySpool
@@ -346,6 +347,65 @@ def test_s_que_16_a_route_that_raises_is_a_crash_too(loop: str) -> None:
                 await until(lambda: queue.counters.crashes == 2 * attempt + 2 and "owned" not in spool.states())  # noqa: B023
                 clock.move(3000)
             assert spool.states() == ["held", "held"]
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("kind", ["at once", "later"])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_s_que_16_whatever_a_route_raises_ends_nothing_else(loop: str, kind: str, error: type[BaseException]) -> None:
+    async def main() -> None:
+        sink = Sink()
+
+        def route(recipient: ehlo.Recipient) -> SmartHost:
+            if "bad" in str(recipient.path):
+                raise error
+            return SmartHost("127.0.0.1", server.port, tls="off")
+
+        async def later(recipient: ehlo.Recipient) -> SmartHost:
+            await anyio.lowlevel.checkpoint()
+            return route(recipient)
+
+        async with serving(sink) as server, running(route if kind == "at once" else later) as (queue, spool, clock):
+            for recipients in (["bad@d.example"], ["bad@d.example", "good@d.example"]):
+                await queue.submit(("a@b.example", recipients), CONTENT)
+            for attempt in range(3):
+                await until(lambda: queue.counters.crashes == 2 * attempt + 2 and "owned" not in spool.states())  # noqa: B023
+                clock.move(3000)
+            assert spool.states() == ["held", "held"]
+        assert len(sink.got) == 1
+
+    # trio sets a handler of its own for SIGINT, and so does asyncio.run: an interrupt of the program's is told apart.
+    run(loop, main)
+
+
+def test_s_que_16_limits_of_a_route_that_raise_are_those_of_all_routes(loop: str) -> None:
+    async def main() -> None:
+        sink = Sink()
+
+        def limits(name: str) -> DeliveryLimits:
+            raise SystemExit
+
+        async with relaying(sink, route_limits=limits) as (queue, spool, _):
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await until(lambda: spool.ended)
+        assert len(sink.got) == 1
+
+    run(loop, main)
+
+
+def test_s_que_16_a_text_that_raises_holds_what_it_was_to_tell(loop: str) -> None:
+    def text(status: object) -> str:
+        raise SystemExit
+
+    async def main() -> None:
+        async with running(lambda recipient: Fail("550 5.1.1 no"), notice_text=text) as (
+            queue,
+            spool,
+            _,
+        ):
+            await queue.submit(("a@b.example", ["c@d.example"]), CONTENT)
+            await until(lambda: "held" in spool.states())
 
     run(loop, main)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import Auth, AuthCancelled, AuthResponse, Reply, ServerConnection
 from ehlo._errors import LocalProtocolError
+from ehlo._hooks import by_signal
 from ehlo._sasl.credentials import Identity, Verdict
 from ehlo._sasl.server import Accept, Ask, Refuse, SaslContext, Send, ServerExchange, Step, judge_own
 from ehlo._server.adapter import Adapter
@@ -61,7 +62,9 @@ class Authentication(Rescue):
             own = OwnMechanism(self._send_challenge, self.make_event)
             try:
                 result = self._plan.on_sasl(self.session, event.mechanism, event.initial_response, own.challenge)
-            except Exception as exc:
+            except BaseException as exc:
+                if by_signal(exc):
+                    raise
                 self._log_failure(self._plan.on_sasl, exc)
                 result = AUTH_FAILED
             if is_awaitable(result):
@@ -172,7 +175,9 @@ class Authentication(Rescue):
         result: Any
         try:
             result = method(self.session, step.credentials)
-        except Exception as exc:
+        except BaseException as exc:
+            if by_signal(exc):
+                raise
             self._log_failure(method, exc)
             result = AUTH_FAILED
         if is_awaitable(result):

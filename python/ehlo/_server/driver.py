@@ -47,6 +47,7 @@ from ehlo._core import (
     Xclient,
 )
 from ehlo._errors import LocalProtocolError
+from ehlo._hooks import by_signal, is_cancellation
 from ehlo._sasl.server import ServerExchange
 from ehlo._server.adapter import GONE, Adapter
 from ehlo._server.answers import AUTH_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
@@ -364,7 +365,9 @@ class ServerDriver(Authentication):
         self._body = body = Body(self, len(envelope.recipients))
         try:
             result = method(self.session, envelope, body)
-        except Exception as exc:
+        except BaseException as exc:
+            if by_signal(exc):
+                raise
             rescue = self._rescue(method, exc)
             if is_awaitable(rescue):
                 body._call = call = Call(self, _BODY, self._plan.on_error, rescue)
@@ -412,7 +415,9 @@ class ServerDriver(Authentication):
             return None
         try:
             result = method(*args)
-        except Exception as exc:
+        except BaseException as exc:
+            if by_signal(exc):
+                raise
             rescue = self._rescue(method, exc)
             if is_awaitable(rescue):
                 return self._wait_for(_DECISION, self._plan.on_error, rescue, recipients)
@@ -431,7 +436,9 @@ class ServerDriver(Authentication):
             return None
         try:
             result = method(*args)
-        except Exception as exc:
+        except BaseException as exc:
+            if by_signal(exc):
+                raise
             self._log_failure(method, exc)
             return None
         if is_awaitable(result):
@@ -513,7 +520,8 @@ class ServerDriver(Authentication):
             else:
                 self.resume_call(call, rescue)
             return
-        if isinstance(exc, Exception) or not self._lost:  # a call cancelled because the client left is no failure
+        # A call that is cancelled or closed because the client left is no failure.
+        if not (self._lost and (is_cancellation(exc) or isinstance(exc, GeneratorExit))):
             self._log_failure(call._method, exc)
         in_auth = call._kind is _AUTH or call._kind is _SASL
         self.resume_call(call, AUTH_FAILED if in_auth else self._failed(call._method))

@@ -174,7 +174,8 @@ class Handler:
 
     def on_error(self, session: Session, exception: Exception) -> Result:
         """Another method raised, and the client waits for its answer. ``None`` is ``451 4.3.0``; a 4yz or 5yz answer is
-        sent. With this method the exception is not logged. Methods of AUTH are not asked about: they answer 454.
+        sent. With this method the exception is not logged. Methods of AUTH are not asked about: they answer 454. Nor is
+        it asked about an exception that is no ``Exception``, such as ``SystemExit``: that is logged and answered 451.
 
         Example::
 

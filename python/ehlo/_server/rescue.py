@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ehlo._core import Reply
+from ehlo._hooks import by_signal
 from ehlo._server.answers import CONNECT_FAILED, FAILED, Body, Call, Caller, CallKind
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.session import Method, Result, Session
@@ -30,16 +31,21 @@ class Rescue:
         @property
         def session(self) -> Session: ...
 
-    def _rescue(self, method: Method, exc: Exception) -> Result:
-        """What the client hears of a method that raised: the word of ``on_error``, if the handler has it."""
+    def _rescue(self, method: Method, exc: BaseException) -> Result:
+        """What the client hears of a method that raised: the word of ``on_error``, if the handler has it.
+
+        ``on_error`` takes an ``Exception``. What is none, such as ``SystemExit``, is logged and answered without it.
+        """
         on_error = self._plan.on_error
-        if on_error is None or method is on_error:
+        if on_error is None or method is on_error or not isinstance(exc, Exception):
             self._log_failure(method, exc)
             return self._failed(method)
         self._plan.failures += 1
         try:
             result = on_error(self.session, exc)
-        except Exception as another:
+        except BaseException as another:
+            if by_signal(another):
+                raise
             self._log_failure(on_error, another)
             return self._failed(method)
         return self._failed(method) if result is None else result

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from ehlo._core import ServerConfig
+from ehlo._hooks import by_signal, is_torn_down
 from ehlo._server.answers import Call
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
@@ -165,7 +166,9 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
     async def _run(self, call: Call) -> None:
         try:
             result = await call.awaitable
-        except (Exception, asyncio.CancelledError) as exc:
+        except BaseException as exc:
+            if by_signal(exc) or is_torn_down(exc):
+                raise
             call.fail(exc)
         else:
             call.resume(result)

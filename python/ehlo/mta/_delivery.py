@@ -9,6 +9,7 @@ from typing import Any, Final
 import anyio
 
 import ehlo
+from ehlo._hooks import await_hook, call_hook
 from ehlo.mta._channel import Channel, Job, Limits
 from ehlo.mta._clock import Clock
 from ehlo.mta._events import Counters, LogLine, log
@@ -269,7 +270,7 @@ class Delivery:
     def _channel(self, found: Destination) -> Channel:
         channel = self.channels.get(found.key)
         if channel is None:
-            limits = self._limits_of(found.name) or self._limits
+            limits = self._limits_for(found.name)
             busiest = [one.octets for one in self.channels.values() if one.workers]
             self.channels[found.key] = channel = Channel(found.key, found.name, found.means, limits)
             channel.octets = min(busiest, default=0)
@@ -279,6 +280,14 @@ class Delivery:
         else:
             channel.means = found.means
         return channel
+
+    def _limits_for(self, name: str) -> Limits:
+        try:
+            return call_hook(self._limits_of, name) or self._limits
+        except Exception as exc:  # mail goes on with the limits of all routes
+            self._counters.crashes += 1
+            log.error(LogLine("crashed", route=name), exc_info=exc)
+            return self._limits
 
     # ---- from routes to connections --------------------------------------------------------------
 
@@ -416,7 +425,9 @@ class Delivery:
             if content is None:
                 content = await self._spool.read(job.message)
             self._spool.begun(job.message, job.recipients)
-            handed = await channel.means.hand_over(job.message, job.recipients, content, link, self._clock.monotonic())
+            now = self._clock.monotonic()
+            # A login's token comes from a function of the program, and this call may ask for one.
+            handed = await await_hook(channel.means.hand_over(job.message, job.recipients, content, link, now))
         except Exception as exc:
             if link is not None:
                 link.client.abort()

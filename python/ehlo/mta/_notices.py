@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from ehlo._hooks import call_hook
 from ehlo.mta._model import Message, Outcome
 from ehlo.mta.delivery_status import (
     MAX_RETURNED,
@@ -78,7 +79,7 @@ class Notifier:
 
     def recipients(self, sender: str) -> Sequence[str]:
         """The mailboxes that a notification for this sender goes to; none: there is nobody to tell."""
-        return (sender,) if self.readers is None else self.readers(sender)
+        return (sender,) if self.readers is None else call_hook(self.readers, sender)
 
     def returns_all(self, message: Message, notice: Notice) -> bool:
         """Whether the whole message goes back: not unless it failed, not where the sender asked for its header only
@@ -118,7 +119,7 @@ class Notifier:
             now=date,
             full=self.returns_all(message, notice),
             smtputf8=message.smtputf8,
-            text=self.text(status),
+            text=call_hook(self.text, status),
         )
 
     def _status(self, message: Message, action: Action, one: Outcome, now: float, until: float) -> RecipientStatus:

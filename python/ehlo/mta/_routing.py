@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import ehlo
+from ehlo._hooks import await_hook, call_hook
 from ehlo.mta import dns
 from ehlo.mta._channel import Limits
 from ehlo.mta._clock import Clock
@@ -90,7 +91,7 @@ class Router:
         if self._is_async:
             return None
         envelope = ehlo.Recipient(recipient.path)
-        route = self._route(envelope)
+        route = call_hook(self._route, envelope)
         if hasattr(route, "__await__"):
             self._is_async = True
             if inspect.iscoroutine(route):
@@ -106,8 +107,8 @@ class Router:
             Exception: what the program's functions raise.
         """
         envelope = ehlo.Recipient(recipient.path)
-        given = self._route(envelope)
-        route = await given if isinstance(given, Awaitable) else given
+        given = call_hook(self._route, envelope)
+        route = await await_hook(given) if isinstance(given, Awaitable) else given
         known = self._known(message, recipient, envelope, route)
         if known is not None:
             return known
@@ -195,10 +196,10 @@ class Router:
         return hop.seconds, Destination(key, f"mx:{','.join(names)}", means)
 
     async def _policy(self, route: Mx, domain: str) -> TlsPolicy:
-        given = route.tls
-        if given is None:
-            asked = self._tls(domain) if callable(self._tls) else self._tls
-            given = await asked if isinstance(asked, Awaitable) else asked
+        if route.tls is not None:
+            return route.tls if isinstance(route.tls, TlsPolicy) else TlsPolicy(route.tls)
+        asked = call_hook(self._tls, domain) if callable(self._tls) else self._tls
+        given = await await_hook(asked) if isinstance(asked, Awaitable) else asked
         return given if isinstance(given, TlsPolicy) else TlsPolicy(given)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import trio
 from trio.lowlevel import current_task, wait_readable, wait_writable
 
+from ehlo._hooks import by_signal, is_torn_down
 from ehlo._server.answers import Call
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
@@ -182,13 +183,13 @@ class ServerTask(Connection):
             with scope:
                 try:
                     result = await call.awaitable
-                except Exception as exc:
-                    call.fail(exc)
                 except BaseException as exc:
-                    if not scope.cancel_called:  # it comes from further out
+                    goes_on = _what_goes_on(exc)
+                    if goes_on is not None and not scope.cancel_called:  # it comes from further out
                         self._cancelled()
                     call.fail(exc)
-                    raise
+                    if goes_on is not None:
+                        raise goes_on from exc.__cause__
                 else:
                     call.resume(result)
         finally:
@@ -222,3 +223,12 @@ class ServerTask(Connection):
     def _abort(self) -> None:
         self._gone("the server cut the connection")
         self._poke()
+
+
+def _what_goes_on(exc: BaseException) -> BaseException | None:
+    """What of a handler's exception is not the handler's failure alone: a cancellation, or the work of a signal."""
+    if by_signal(exc) or is_torn_down(exc):
+        return exc
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(trio.Cancelled)
+    return exc if isinstance(exc, trio.Cancelled) else None

@@ -37,7 +37,7 @@ def load_filter(settings: Settings) -> object | None:
     try:
         made: object = getattr(importlib.import_module(module_name), name)(**(settings.handler.options or {}))
         ehlo.decisions_of(made)
-    except Exception as exc:  # it is the program's own code: whatever it raises is the reason
+    except (Exception, SystemExit) as exc:  # it is the program's own code: whatever it raises is the reason
         raise settings.error("handler.use", f"{use}: {type(exc).__name__}: {exc}") from exc
     if _method(made, "on_body") is not None:
         raise settings.error("handler.use", f"{use}: has on_body; a filter looks at the whole content in on_message")
