@@ -815,10 +815,12 @@ class ProxyHeader:
     Args:
         source, destination: address and port of the client and of what it reached; the paths as bytes for a Unix
             socket; None for both when they are not known, or the connection is the proxy's own.
+        unknown: there is a client, and the proxy cannot name it (UNKNOWN in version 1, UNSPEC in version 2). Without it
+            a header without addresses says that the connection is the proxy's own (LOCAL).
         tlvs: type and value of each, for version 2; a CRC32C (type 3) gets the right value when it is written.
 
     Raises:
-        ValueError: if an address is no IP address, or the two are of different families.
+        ValueError: if an address is no IP address, the two are of different families, or an unknown client has one.
 
     Example:
         >>> ehlo.ProxyHeader(("192.0.2.1", 56324), ("198.51.100.1", 25)).to_bytes(version=1)
@@ -830,11 +832,15 @@ class ProxyHeader:
         source: tuple[str, int] | bytes | None = None,
         destination: tuple[str, int] | bytes | None = None,
         *,
+        unknown: bool = False,
         tlvs: Iterable[tuple[int, Buffer]] = (),
     ) -> ProxyHeader: ...
     @property
     def source(self) -> tuple[str, int] | bytes | None:
-        """The client: address and port, the path of a Unix socket as bytes, or None when the real peer counts."""
+        """The client: address and port, the path of a Unix socket as bytes, or None."""
+    @property
+    def unknown(self) -> bool:
+        """Whether there is a client that the proxy cannot name. It must not be taken for the proxy."""
     @property
     def destination(self) -> tuple[str, int] | bytes | None:
         """What the client reached, as `source`."""

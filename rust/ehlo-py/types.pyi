@@ -224,9 +224,11 @@ class ProxyHeader:
         source: tuple[str, int] | bytes | None,
         destination: tuple[str, int] | bytes | None,
         *,
+        unknown: bool,
         tlvs: Iterable[tuple[int, Buffer]],
     ) -> ProxyHeader: ...
     source: tuple[str, int] | bytes | None
+    unknown: bool
     destination: tuple[str, int] | bytes | None
     tlvs: tuple[tuple[int, bytes], ...]
     alpn: bytes | None

@@ -22,6 +22,13 @@ XCLIENT = CONFIG.replace(xclient=["NAME", "ADDR", "PORT", "DESTADDR", "DESTPORT"
 XFORWARD = CONFIG.replace(xforward=["NAME", "ADDR"])
 LOOPBACK = ["127.0.0.1"]
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 25\r\n"
+# Of clients that have no address.
+NAMELESS = [
+    b"PROXY UNKNOWN\r\n",
+    b"PROXY UNKNOWN 127.0.0.1 127.0.0.1 1 25\r\n",
+    ehlo.ProxyHeader(unknown=True).to_bytes(2),
+    ehlo.ProxyHeader(b"/client", b"/server").to_bytes(2),
+]
 
 
 class See(Keep):
@@ -84,15 +91,33 @@ def test_the_proxied_client_is_the_peer(backend: Backend) -> None:
                 client = await backend.connect(server)
                 await client.send(header + b"EHLO c.example\r\n" + MAIL + b"DATA\r\nhi\r\n.\r\nQUIT\r\n")
                 assert await client.codes(7) == ["220", "250", "250", "250", "354", "250", "221"]
-            client = await backend.connect(server)
-            await client.send(b"PROXY UNKNOWN\r\nEHLO c.example\r\n" + MAIL + b"DATA\r\nhi\r\n.\r\nQUIT\r\n")
-            assert await client.rest()
+            for header in (*NAMELESS, ehlo.ProxyHeader().to_bytes(2)):
+                client = await backend.connect(server)
+                await client.send(header + b"EHLO c.example\r\n" + MAIL + b"DATA\r\nhi\r\n.\r\nQUIT\r\n")
+                assert await client.rest()
 
     backend.run(main)
-    first, second, unknown = handler.seen
+    first, second, *nameless, local = handler.seen
     assert first == (("192.0.2.7", 56324), ("198.51.100.1", 25))
     assert second == (("2001:db8::7", 1), ("2001:db8::25", 25))
-    assert unknown[0][0] == unknown[1][0] == "127.0.0.1"  # S-PXY-05: the real peer stands
+    assert [peer for peer, _ in nameless] == [("unknown", 0)] * 4  # S-PXY-05: it has no right of the proxy's address
+    assert local[0][0] == "127.0.0.1"  # S-PXY-07, LOCAL: the connection is the proxy's own
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_client_that_the_proxy_cannot_name_is_not_trusted(backend: Backend, number: int) -> None:
+    # S-PXY-05, S-PXY-13: the proxy is trusted, and may use XCLIENT. A client behind it may not.
+    async def main() -> None:
+        config = XCLIENT.replace(proxy=True)
+        async with await backend.serve(See(), config=config, trusted=LOOPBACK) as server:
+            client = await backend.connect(server)
+            await client.send(NAMELESS[number] + b"XCLIENT ADDR=127.0.0.1\r\n")
+            assert await client.codes(2) == ["220", "550"]
+            client = await backend.connect(server)
+            await client.send(ehlo.ProxyHeader().to_bytes(2) + b"XCLIENT ADDR=192.0.2.1\r\n")
+            assert await client.codes(2) == ["220", "220"]
+
+    backend.run(main)
 
 
 def test_a_proxy_on_a_unix_socket(backend: Backend, tmp_path: Path) -> None:
@@ -106,7 +131,7 @@ def test_a_proxy_on_a_unix_socket(backend: Backend, tmp_path: Path) -> None:
                 assert (await client.rest()).startswith(b"220 ")
 
     backend.run(main)
-    assert handler.seen == [(("192.0.2.7", 56324), ("198.51.100.1", 25)), (None, "/server")]
+    assert handler.seen == [(("192.0.2.7", 56324), ("198.51.100.1", 25)), (("unknown", 0), "/server")]
 
 
 def test_others_are_closed_without_a_word(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:

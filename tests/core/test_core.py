@@ -1138,6 +1138,13 @@ def test_c_pxy_12_proxy_headers_are_written_and_read() -> None:
             assert (read.is_tls, read.tls_version, read.tls_cipher) == (True, "TLSv1.3", "AES")
             assert read.tls_common_name is None  # no certificate, says the bit field
     assert ehlo.ProxyHeader().to_bytes(1) == b"PROXY UNKNOWN\r\n"
+    unknown = ehlo.ProxyHeader(unknown=True)
+    assert repr(unknown) == "ProxyHeader(None, None, unknown=True)"
+    for version in (1, 2):
+        assert (ehlo.parse_proxy(unknown.to_bytes(version)) or pytest.fail("more?"))[0] == unknown
+    assert not (ehlo.parse_proxy(ehlo.ProxyHeader().to_bytes(2)) or pytest.fail("more?"))[0].unknown
+    with pytest.raises(ValueError, match="no address"):
+        ehlo.ProxyHeader(("::1", 1), ("::2", 2), unknown=True)
     assert repr(ehlo.ProxyHeader(("::1", 1), ("::2", 2))) == "ProxyHeader(('::1', 1), ('::2', 2))"
     for wrong in [(("x", 1), ("y", 2)), (("192.0.2.1", 1), ("::1", 2)), (("192.0.2.1", 1), None)]:
         with pytest.raises(ValueError, match=r"\w"):

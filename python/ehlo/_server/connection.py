@@ -16,6 +16,7 @@ from ehlo._server.answers import Call
 from ehlo._server.deadlines import Deadlines
 from ehlo._server.driver import ServerDriver
 from ehlo._server.owner import Owner
+from ehlo._server.session import hides_client
 from ehlo._sockets import address_of
 from ehlo._tls import Tls, reason_of
 from ehlo._types import ServerEvent, Wakeup
@@ -239,10 +240,14 @@ class Connection(Deadlines):
     def _judge_proxy(self, header: ProxyHeader) -> Reply | None:
         """The client is known by now: what was decided by the address of the proxy is decided again (S-PXY-11)."""
         server, source = self._server, header.source
-        if source is not None and server._fronted:
-            self._conn.trusted = isinstance(source, tuple) and source[0] in server._trusted
-        client = self.peer() if source is None else source if isinstance(source, tuple) else None
-        return server._admit_client(self, client)
+        if hides_client(header):
+            self._conn.trusted = False
+            return server._admit_client(self, None)
+        if not isinstance(source, tuple):  # LOCAL: the proxy itself
+            return server._admit_client(self, self.peer())
+        if server._fronted:
+            self._conn.trusted = source[0] in server._trusted
+        return server._admit_client(self, source)
 
     def _judge_xclient(self, said: ClientAttributes) -> bool:
         """Trust is judged anew by the new address (S-PXY-16). A client whose address is not to be known has none."""

@@ -13,7 +13,7 @@ from ehlo._errors import EhloError
 from ehlo._server.trace_fields import received
 from ehlo._tls import cipher_suite
 
-__all__ = ["Answer", "ContentAbortedError", "Method", "Raw", "Result", "SaslCancelledError", "Session"]
+__all__ = ["Answer", "ContentAbortedError", "Method", "Raw", "Result", "SaslCancelledError", "Session", "hides_client"]
 
 Answer: TypeAlias = str | Reply | Sequence[str | Reply | None] | None
 """What a handler says: ``None`` accepts; a :class:`ehlo.Reply` or a string like ``"550 5.1.1 no such user"`` is
@@ -30,6 +30,14 @@ Method: TypeAlias = Callable[..., Result] | None
 _UNKNOWN: Final = ("unknown", 0)
 # Family and transport of version 2 (PROXY protocol 2.2) in the words of version 1.
 _FAMILIES: Final = {0x11: "TCP4", 0x21: "TCP6", 0x31: "UNIX"}
+
+
+def hides_client(header: ProxyHeader) -> bool:
+    """Whether there is a client behind the proxy whose address nobody knows: UNKNOWN, UNSPEC, or the path of a Unix
+    socket. The PROXY protocol lets the proxy's own address stand for it (2.1, 2.2). We do not: such a client would
+    have all that is allowed to the proxy, which often is 127.0.0.1.
+    """
+    return header.unknown or isinstance(header.source, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +131,19 @@ class Session:
     @property
     def peer(self) -> tuple[str, int] | None:
         """``(address, port)`` of the client, ``None`` on a Unix socket. XCLIENT and a PROXY header have the last word
-        on it; the port is 0 where they do not know it. ``("unknown", 0)``: XCLIENT said that the address is not known.
+        on it; the port is 0 where they do not know it. ``("unknown", 0)``: XCLIENT said that the address is not known,
+        or the PROXY header did (UNKNOWN, UNSPEC, or the path of a Unix socket). LOCAL says that the connection is the
+        proxy's own: then the proxy's address stands.
         """
-        xclient = self._conn.xclient
+        # What is allowed to the proxy's address is not allowed to a client that it cannot name.
+        conn = self._conn
+        xclient = conn.xclient
         if xclient is not None and "ADDR" in xclient.unavailable:
-            return _UNKNOWN  # what is allowed to the proxy's address is not allowed to this client
-        address = self._conn.client_address
-        return self._peer if address is None else (address[0], address[1] or 0)
+            return _UNKNOWN
+        address = conn.client_address
+        if address is not None:
+            return address[0], address[1] or 0
+        return _UNKNOWN if conn.proxy is not None and hides_client(conn.proxy) else self._peer
 
     @property
     def local(self) -> tuple[str, int] | str | None:

@@ -163,6 +163,7 @@ class Filters:
             return answer
         state = self._state(session)
         address, port = session.peer or (None, 0)
+        address = None if address == "unknown" else address  # a front could not name the client
         name = _client_name(session)
         macros = state.macros()
         for conversation in state.conversations:
@@ -401,7 +402,8 @@ def _client_name(session: Session) -> str:
     told = session.xclient
     if told is not None and told.name:
         return told.name
-    return f"[{session.peer[0]}]" if session.peer else "localhost"
+    address = session.peer[0] if session.peer else "localhost"
+    return address if address in ("localhost", "unknown") else f"[{address}]"
 
 
 def _session_macros(session: Session, daemon_name: str) -> dict[str, str]:

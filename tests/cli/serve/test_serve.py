@@ -320,6 +320,43 @@ def test_a_proxy_in_front(place: Place) -> None:
     assert b"([192.0.2.7])" in delivered(place.path / "box")[0]
 
 
+NAMELESS = {
+    "UNKNOWN": b"PROXY UNKNOWN\r\n",
+    "UNSPEC": ehlo.ProxyHeader(unknown=True).to_bytes(2),
+    "UNIX": ehlo.ProxyHeader(b"/client", b"/server").to_bytes(2),
+}
+
+
+def test_a_proxy_is_no_open_relay(place: Place) -> None:
+    # The proxy has the address of those who may relay. A client that it cannot name does not.
+    settings = """
+    hostname = "mx.example"
+    [[route]]
+    domains = ["d.example"]
+    to = "maildir:box"
+    [[route]]
+    from = ["127.0.0.0/8"]
+    to = "discard"
+    [[listener]]
+    port = 0
+    proxy = true
+    xclient = true
+    trusted = ["127.0.0.0/8"]
+    """
+    local = ehlo.ProxyHeader().to_bytes(2)
+    with serve(place.write(settings)) as server:
+        for header in (*NAMELESS.values(), local):
+            with socket.create_connection(("127.0.0.1", server.ports[0]), 20) as sock, sock.makefile("rb") as file:
+                sock.sendall(
+                    header + b"EHLO c.example\r\nXCLIENT ADDR=127.0.0.1\r\nEHLO c.example\r\nMAIL FROM:<a@b>\r\n"
+                )
+                sock.sendall(b"RCPT TO:<c@far.example>\r\nQUIT\r\n")
+                codes = [line[:3] for line in file.read().splitlines() if line[3:4] == b" "]
+            trusted = [b"220", b"250", b"220", b"250", b"250", b"250", b"221"]
+            nameless = [b"220", b"250", b"550", b"250", b"250", b"550", b"221"]
+            assert codes == (trusted if header is local else nameless)
+
+
 # ---- the next hop --------------------------------------------------------------------------------
 
 

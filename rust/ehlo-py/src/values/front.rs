@@ -19,10 +19,12 @@ use crate::error::{RemoteProtocolError, misuse};
 /// Args:
 ///     source, destination: address and port of the client and of what it reached; the paths as bytes for a Unix
 ///         socket; None for both when they are not known, or the connection is the proxy's own.
+///     unknown: there is a client, and the proxy cannot name it (UNKNOWN in version 1, UNSPEC in version 2). Without it
+///         a header without addresses says that the connection is the proxy's own (LOCAL).
 ///     tlvs: type and value of each, for version 2; a CRC32C (type 3) gets the right value when it is written.
 ///
 /// Raises:
-///     ValueError: if an address is no IP address, or the two are of different families.
+///     ValueError: if an address is no IP address, the two are of different families, or an unknown client has one.
 ///
 /// Example:
 ///     >>> ehlo.ProxyHeader(("192.0.2.1", 56324), ("198.51.100.1", 25)).to_bytes(version=1)
@@ -34,11 +36,12 @@ pub(crate) struct ProxyHeader(pub(crate) Arc<proxy::ProxyHeader>);
 #[pymethods]
 impl ProxyHeader {
     #[new]
-    #[pyo3(signature = (source = None, destination = None, *, tlvs = None),
-           text_signature = "(source=None, destination=None, *, tlvs=())")]
+    #[pyo3(signature = (source = None, destination = None, *, unknown = false, tlvs = None),
+           text_signature = "(source=None, destination=None, *, unknown=False, tlvs=())")]
     fn new(
         source: Option<&Bound<'_, PyAny>>,
         destination: Option<&Bound<'_, PyAny>>,
+        unknown: bool,
         tlvs: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let endpoints = match (source, destination) {
@@ -46,6 +49,9 @@ impl ProxyHeader {
             (Some(source), Some(destination)) => Some(endpoints(source, destination)?),
             _ => return Err(PyValueError::new_err("source and destination are given both, or neither")),
         };
+        if unknown && endpoints.is_some() {
+            return Err(PyValueError::new_err("a client that is not known has no address"));
+        }
         let mut list = Vec::new();
         if let Some(tlvs) = tlvs {
             for tlv in tlvs.try_iter()? {
@@ -53,10 +59,10 @@ impl ProxyHeader {
                 list.push((kind, lend(&value, <[u8]>::to_vec)?));
             }
         }
-        Ok(Self(Arc::new(proxy::ProxyHeader { endpoints, tlvs: list })))
+        Ok(Self(Arc::new(proxy::ProxyHeader { endpoints, unknown, tlvs: list })))
     }
 
-    /// The client: address and port, the path of a Unix socket as bytes, or None when the real peer counts.
+    /// The client: address and port, the path of a Unix socket as bytes, or None.
     #[getter]
     fn source<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &self.0.endpoints {
@@ -64,6 +70,12 @@ impl ProxyHeader {
             Some(Endpoints::Tcp { source, .. }) => pair(py, source).map(Some),
             Some(Endpoints::Unix { source, .. }) => Ok(Some(PyBytes::new(py, source).into_any())),
         }
+    }
+
+    /// Whether there is a client that the proxy cannot name. It must not be taken for the proxy.
+    #[getter]
+    fn unknown(&self) -> bool {
+        self.0.unknown
     }
 
     /// What the client reached, as `source`.
@@ -154,7 +166,8 @@ impl ProxyHeader {
             Some(value) => value.repr().map(|text| text.to_string()),
             None => Ok("None".into()),
         };
-        Ok(format!("ProxyHeader({}, {})", repr(self.source(py)?)?, repr(self.destination(py)?)?))
+        let more = if self.0.unknown { ", unknown=True" } else { "" };
+        Ok(format!("ProxyHeader({}, {}{more})", repr(self.source(py)?)?, repr(self.destination(py)?)?))
     }
 }
 

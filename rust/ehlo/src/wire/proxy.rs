@@ -102,8 +102,11 @@ pub enum Endpoints {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// `None` for UNKNOWN, LOCAL and UNSPEC: the connection's own endpoints stand (2.1, 2.2).
+    /// `None` for UNKNOWN, LOCAL and UNSPEC (2.1, 2.2).
     pub endpoints: Option<Endpoints>,
+    /// A client is behind the proxy, and the proxy cannot name it: UNKNOWN in version 1, UNSPEC in version 2. It is
+    /// false for LOCAL: such a connection is the proxy's own, and its own endpoints stand.
+    pub unknown: bool,
     /// Each TLV of version 2 but NOOP, type and value as they came, in order (2.2).
     pub tlvs: Vec<(u8, Vec<u8>)>,
 }
@@ -251,14 +254,14 @@ impl ProxyHeader {
         });
     }
 
-    /// Writes version 2 (2.2). Without endpoints it is LOCAL. A CRC32C among the TLVs gets the right value.
+    /// Writes version 2 (2.2). Without endpoints it is LOCAL, or UNSPEC if the client is `unknown`. A CRC32C among the TLVs gets the right value.
     ///
     /// # Errors
     /// If a TLV, a path or the whole is too long, or the endpoints are of two families; then nothing is written.
     pub fn write_v2(&self, out: &mut Vec<u8>) -> Result<(), ProxyError> {
         let mut block = Vec::new();
         let (command, family) = match &self.endpoints {
-            None => (0x20, 0x00),
+            None => (if self.unknown { 0x21 } else { 0x20 }, 0x00),
             Some(Endpoints::Tcp { source, destination }) => {
                 let family = match (source.ip(), destination.ip()) {
                     (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -327,7 +330,7 @@ fn parse_v1(input: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyError> {
     let words = line.strip_prefix(V1_START).ok_or(ProxyError::Syntax)?;
     let length = lf + 1;
     if words == b"UNKNOWN" || words.starts_with(b"UNKNOWN ") {
-        return Ok(Some((ProxyHeader::default(), length)));
+        return Ok(Some((ProxyHeader { unknown: true, ..ProxyHeader::default() }, length)));
     }
     let text = str::from_utf8(words).map_err(|_| ProxyError::Syntax)?;
     let mut words = text.split(' ');
@@ -344,7 +347,8 @@ fn parse_v1(input: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyError> {
     };
     let source = SocketAddr::new(address(source)?, source_port);
     let destination = SocketAddr::new(address(destination)?, destination_port);
-    let header = ProxyHeader { endpoints: Some(Endpoints::Tcp { source, destination }), tlvs: Vec::new() };
+    let endpoints = Some(Endpoints::Tcp { source, destination });
+    let header = ProxyHeader { endpoints, ..ProxyHeader::default() };
     Ok(Some((header, length)))
 }
 
@@ -388,12 +392,12 @@ fn parse_v2(input: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyError> {
     let length = V2_FIXED + size;
     // LOCAL: "discard the protocol block including the family"; UNSPEC: the block's form is not known.
     if local || family == 0 {
-        return Ok(Some((ProxyHeader::default(), length)));
+        return Ok(Some((ProxyHeader { unknown: !local, ..ProxyHeader::default() }, length)));
     }
     let (endpoints, tlvs) = block.split_at(addresses);
     let endpoints = endpoints_of(family, endpoints).ok_or(ProxyError::TooShort)?;
     let tlvs = read_tlvs(&input[..length], tlvs)?;
-    Ok(Some((ProxyHeader { endpoints: Some(endpoints), tlvs }, length)))
+    Ok(Some((ProxyHeader { endpoints: Some(endpoints), tlvs, ..ProxyHeader::default() }, length)))
 }
 
 fn endpoints_of(family: u8, block: &[u8]) -> Option<Endpoints> {
