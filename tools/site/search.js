@@ -28,7 +28,7 @@ const FIRST = {
   "DKIM": "filters.html",
   "scan with rspamd": "filters.html",
   "smuggling": "explanation/smuggling.html",
-  "ServerConfig": "reference/ehlo.html",
+  "ServerConfig": "limits-and-timeouts.html",
 };
 
 const site = process.argv[2];
