@@ -47,7 +47,7 @@ from ehlo._core import (
     Xclient,
 )
 from ehlo._errors import LocalProtocolError
-from ehlo._hooks import by_signal, is_cancellation
+from ehlo._hooks import by_signal, is_cancellation, is_torn_down
 from ehlo._sasl.server import ServerExchange
 from ehlo._server.adapter import GONE, Adapter
 from ehlo._server.answers import AUTH_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
@@ -521,7 +521,7 @@ class ServerDriver(Authentication):
                 self.resume_call(call, rescue)
             return
         # A call that is cancelled or closed because the client left is no failure.
-        if not (self._lost and (is_cancellation(exc) or isinstance(exc, GeneratorExit))):
+        if not (self._lost and (is_cancellation(exc) or is_torn_down(exc))):
             self._log_failure(call._method, exc)
         in_auth = call._kind is _AUTH or call._kind is _SASL
         self.resume_call(call, AUTH_FAILED if in_auth else self._failed(call._method))
