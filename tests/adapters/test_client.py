@@ -1086,8 +1086,9 @@ def test_a_bad_server_ends_in_a_clear_exception(backend: Backend, name: str, byt
             await send_to(backend, slow if byte_by_byte else script)
         error = caught.value
         kinds = expected if isinstance(expected, tuple) else (expected,)
-        if name == "says_421_unasked" and backend.name == "sync":
-            kinds += (ehlo.SMTPSenderRefused,)  # the client is in a thread: it may have said MAIL before the 421 came
+        if name == "says_421_unasked" and (byte_by_byte or backend.name == "sync"):
+            # In a thread, or with a 421 in several packets, the client may have said MAIL before the 421 is there.
+            kinds += (ehlo.SMTPSenderRefused,)
         assert type(error) in kinds
         assert isinstance(error, ehlo.SMTPException)
         assert "\n" not in str(error)
