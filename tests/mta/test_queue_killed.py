@@ -4,6 +4,8 @@ twice."""
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ehlo.mta import Maildir, SqliteSpool, open_queue
 from ehlo.mta._model import Message, Recipient
 from killing import run_alone
 from loops import run
+from programs import program
 
 PROGRAM = Path(__file__).with_name("queue_kills.py")
 
@@ -61,3 +64,41 @@ def test_what_was_on_its_way_is_delivered_at_once_after_a_restart(loop: str, tmp
         assert len(list((tmp_path / "mail/new").iterdir())) == last
 
     run(loop, main)
+
+
+CLAIM = """
+import sys, anyio
+from ehlo.mta import SqliteSpool
+from ehlo.mta._model import Message, Recipient
+
+async def main():
+    async with SqliteSpool(sys.argv[1], reserve=0) as spool:
+        async def accept():
+            about = Message(spool.new_id(), "a@b.example", 0.0, 4)
+            await spool.accept(about, [Recipient(spool.new_id(), "c@d.example")], b"text", owned=False)
+        for _ in range(3):
+            await accept()
+        print("claims", file=sys.stderr, flush=True)
+        for _ in range(3):
+            assert len(await spool.claim(1.0, 1)) == 1
+        print("an accept", file=sys.stderr, flush=True)
+        await accept()
+        print("end", file=sys.stderr, flush=True)
+
+anyio.run(main)
+"""
+
+
+def test_a_claim_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    """An accept does. What is owned is ready again after a power cut, so a claim needs no flush."""
+    strace = program("strace")
+    command = [strace, "-f", "-e", "trace=write,fsync,fdatasync", "-e", "signal=none", "-o", str(tmp_path / "trace")]
+    done = subprocess.run([*command, sys.executable, "-c", CLAIM, tmp_path / "spool"], capture_output=True, check=False)
+    if b"ptrace" in done.stderr.lower():
+        pytest.skip("no process can be traced here")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "trace").read_text().splitlines()
+    marks = [next(at for at, line in enumerate(lines) if mark in line) for mark in ('"claims', '"an accept', '"end')]
+    claims, accept = lines[marks[0] : marks[1]], lines[marks[1] : marks[2]]
+    assert [line for line in claims if "sync(" in line] == []
+    assert [line for line in accept if "sync(" in line]
