@@ -1,4 +1,4 @@
-"""A file system that is really full, memory that stays bounded, and a clock that jumps."""
+"""A file system that is really full, memory that stays bounded, a clock that jumps, and large groups."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from ehlo.mta._ids import IdMaker
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._spool import Selection, SpoolError
 from ehlo.mta._sqlite_spool import SqliteSpool
+from ehlo.mta._sqlite_store import SqliteStore
+from ehlo.mta._store import Accept, Finish
 from loops import run
 
 NOW = 1_700_000_000.0
@@ -172,3 +174,26 @@ def test_ids_of_two_slots_differ() -> None:
     first, second = IdMaker(clock.time, 1), IdMaker(clock.time, 2)
     made = {maker() for maker in (first, second) for _ in range(5000)}
     assert len(made) == 10_000
+
+
+def test_a_group_takes_few_statements(tmp_path: Path) -> None:
+    # each step of a statement gives the interpreter's lock away
+    store = SqliteStore(tmp_path / "queue.db", lambda names: None, False)
+    store.open()
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    messages = [Message(1 + number, "a@b.example", NOW, 4) for number in range(120)]
+    recipients = [Recipient(1, "c@d.example"), Recipient(2, "e@d.example")]
+    for one in messages:
+        one.recipients = 2
+    store.write([Accept(one, recipients, b"text", True, NOW, lambda *_: None) for one in messages], False)
+    assert len(statements) < 20
+    assert store._connection.execute("SELECT count(*), sum(owner) FROM recipient").fetchall() == [(240, 240)]
+    assert store.body(120) == b"text"
+    statements.clear()
+    outcomes = [Outcome(one, "relayed", OK) for one in recipients]
+    store.write([Finish(one, outcomes, [], NOW, lambda *_: None) for one in messages], False)
+    assert len(statements) < 20
+    for table in ("message", "recipient", "body"):
+        assert store._connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    store.close()

@@ -6,8 +6,9 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ehlo.mta import _selection as sql
 from ehlo.mta._batch import Batch, left_out
@@ -20,6 +21,22 @@ from ehlo.mta._store import Claimed, Database, Write
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
+
+# Rows of one statement. Each step of a statement gives the interpreter's lock away and takes it back, which costs more
+# than a row does. There is a statement for each number of rows, and SQLite's are kept.
+_ROWS: Final = 50
+_TABLES: Final = (("recipient", "message"), ("message", "id"), ("body", "message"))
+
+
+@cache
+def _insert(table: str, columns: int, rows: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)}"
+
+
+@cache
+def _delete(table: str, column: str, rows: int) -> str:
+    return f"DELETE FROM {table} WHERE {column} IN ({', '.join('?' * rows)})"
 
 
 class _Sqlite:
@@ -71,7 +88,7 @@ class SqliteStore:
     def open(self) -> int:
         """Open it. What an earlier process owned is ready again: an index finds it, so the backlog is not read."""
         self._connection = sqlite3.connect(
-            self._path, isolation_level=None, cached_statements=256, check_same_thread=False, timeout=30
+            self._path, isolation_level=None, cached_statements=512, check_same_thread=False, timeout=30
         )
         try:
             run = self._connection.execute
@@ -144,18 +161,13 @@ class SqliteStore:
                 group = [one for one in group if one not in without]
             batch = Batch(group, self.owner, READY if self._administers else self.owner)
             unneeded = [one.stored for one in batch.whole if one.stored]
-            if batch.messages:
-                many("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", batch.messages)
-                many(
-                    f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    batch.recipients,
-                )
-                many("INSERT INTO body VALUES (?, ?)", batch.bodies)
-            if batch.whole:
-                numbers = [(one.id,) for one in batch.whole]
-                many("DELETE FROM recipient WHERE message = ?", numbers)
-                many("DELETE FROM message WHERE id = ?", numbers)
-                many("DELETE FROM body WHERE message = ?", numbers)
+            self._insert("message", batch.messages)
+            self._insert(f"recipient ({RECIPIENT_COLUMNS})", batch.recipients)
+            self._insert("body", batch.bodies)
+            for at in range(0, len(batch.whole), _ROWS):
+                numbers = [one.id for one in batch.whole[at : at + _ROWS]]
+                for table, column in _TABLES:
+                    self._connection.execute(_delete(table, column, len(numbers)), numbers)
             if batch.ended:
                 unneeded += sql.dropped(_Sqlite(self._connection), batch.ended, also_owned=True)
             if batch.changed:
@@ -175,6 +187,11 @@ class SqliteStore:
         if unneeded:
             self._remove_contents(unneeded)
         return without
+
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+        for at in range(0, len(rows), _ROWS):
+            page = rows[at : at + _ROWS]
+            self._connection.execute(_insert(table, len(page[0]), len(page)), [value for row in page for value in row])
 
     def _look_at_pages(self) -> None:
         self.reusable = self._page * int(self._connection.execute("PRAGMA freelist_count").fetchone()[0])
@@ -217,7 +234,7 @@ class SqliteStore:
         """See :meth:`ehlo.mta._store.Store.remove`."""
         numbers = [(one.id,) for one in messages]
         with self._transaction():
-            for table, column in (("recipient", "message"), ("message", "id"), ("body", "message")):
+            for table, column in _TABLES:
                 self._connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", numbers)
         self._remove_contents([one.stored for one in messages if one.stored])
 
