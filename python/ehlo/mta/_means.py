@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -149,19 +149,27 @@ class ToMailbox:
 
     async def _deliver(self, message: Message, recipient: Recipient, content: Content) -> Outcome:
         try:
-            delivery = await anyio.to_thread.run_sync(self._begin, message, recipient)
-            try:
-                if isinstance(content, bytes):
-                    await anyio.to_thread.run_sync(delivery.write, content)
-                else:
-                    async for chunk in content():
-                        await anyio.to_thread.run_sync(delivery.write, chunk)
-                await anyio.to_thread.run_sync(delivery.commit)
-            finally:
-                delivery.abort()  # without effect behind the commit
+            if isinstance(content, bytes):
+                await anyio.to_thread.run_sync(self._deliver_whole, message, recipient, content)
+            else:
+                await self._deliver_chunks(message, recipient, content())
         except OSError as exc:
             return Outcome(recipient, "deferred", ehlo.Reply(451, "4.3.0", f"The mailbox: {exc.strerror or exc}"))
         return Outcome(recipient, "delivered", ehlo.Reply(250, "2.0.0", "Delivered to the mailbox"))
+
+    def _deliver_whole(self, message: Message, recipient: Recipient, content: bytes) -> None:
+        with self._begin(message, recipient) as delivery:
+            delivery.write(content)
+            delivery.commit()
+
+    async def _deliver_chunks(self, message: Message, recipient: Recipient, chunks: AsyncIterator[bytes]) -> None:
+        delivery = await anyio.to_thread.run_sync(self._begin, message, recipient)
+        try:
+            async for chunk in chunks:
+                await anyio.to_thread.run_sync(delivery.write, chunk)
+            await anyio.to_thread.run_sync(delivery.commit)
+        finally:
+            delivery.abort()  # without effect behind the commit
 
     def _begin(self, message: Message, recipient: Recipient) -> store.Delivery:
         to = ehlo.Recipient(recipient.path)
