@@ -1,4 +1,5 @@
-"""Instructions of the engines for one message, counted by callgrind: what the machine does meanwhile does not matter.
+"""Instructions of the engines for one message, and of the adapters for one connection, counted by callgrind: what the
+machine does meanwhile does not matter.
 
     python benches/instructions.py             # count
     python benches/instructions.py --check     # and compare with instructions.json beside this file
@@ -6,7 +7,7 @@
 
 Each figure is the difference of a long and a short run, so start-up is left out. With ``--check`` the exit status is 1
 if a figure has grown by more than ``--tolerance``. Another compiler, interpreter or processor counts differently: where
-one of them is not the file's, that is said and nothing fails. It takes half a minute, and a release build.
+one of them is not the file's, that is said and nothing fails. It takes a minute, and a release build.
 """
 
 from __future__ import annotations
@@ -33,13 +34,22 @@ CASES = {
     "client, lock-step, 1 KiB": "client_session(1024, N, False)",
     "client, pipelined, 1 KiB": "client_session(1024, N, True)",
     "client, pipelined, 100 KiB": "client_session(102400, N, True)",
+    "server, a connection, asyncio": "server_connections('asyncio', N)",
+    "server, a connection, uvloop": "server_connections('uvloop', N)",
+    "server, a connection, trio": "server_connections('trio', N)",
+    "client, a connection, asyncio": "client_connections('asyncio', N)",
+    "client, a connection, uvloop": "client_connections('uvloop', N)",
+    "client, a connection, trio": "client_connections('trio', N)",
+    "client, a connection, sync": "client_connections('sync', N)",
 }
 SHORT, LONG = 50, 250
+FOLDER = Path(__file__).parent.parent
 # All cases run in one process, since its start is most of the time. Valgrind writes down what it has counted whenever
 # this function of the C library is called, which nobody else calls.
 MARK = "getpgid"
 PROGRAM = f"""
 import os
+from benches.connections import client_connections, server_connections
 from ehlo.bench._core import client_session, server_session
 for case in [{", ".join(f"lambda N: {case}" for case in CASES.values())}]:
     case(2)()  # what is made once
@@ -62,7 +72,7 @@ def count() -> dict[str, int]:
             [*VALGRIND, f"--callgrind-out-file={out}", sys.executable, "-c", PROGRAM],
             capture_output=True,
             text=True,
-            env=os.environ | {"PYTHONHASHSEED": "0"},
+            env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(FOLDER)},
         )
         if done.returncode:
             raise SystemExit(f"valgrind failed:\n{done.stderr[-2000:]}")

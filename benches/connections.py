@@ -1,0 +1,150 @@
+"""A connection for each message, on every event loop: what is counted by ``instructions.py``.
+
+Each case has one side of ehlo in this process. The other side is plain sockets in a process of its own, which nobody
+counts: ``python -m benches.connections send PORT CONNECTIONS`` or ``… take``. One connection follows the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from socket import create_connection, create_server, socket
+from typing import Any
+
+import ehlo
+from benches import plain
+from benches.contents import of_size
+
+__all__ = ["client_connections", "server_connections"]
+
+CONTENT = of_size(1024)
+WIRE = plain.stuff(CONTENT)
+NAME = ehlo.ClientConfig(plain.CLIENT_NAME)
+TURNS = (
+    f"EHLO {plain.CLIENT_NAME}\r\n".encode("ascii"),
+    f"MAIL FROM:<{plain.SENDER}>\r\nRCPT TO:<{plain.RECIPIENT}>\r\nDATA\r\n".encode("ascii"),
+    WIRE,
+    b"QUIT\r\n",
+)
+FOLDER = Path(__file__).parent.parent
+
+
+def server_connections(loop: str, connections: int) -> Callable[[], None]:
+    """A server on "asyncio", "uvloop" or "trio", to which so many clients send 1 KiB each, one after the other."""
+    config = ehlo.ServerConfig("mx.example.org", content="discard")
+    return partial(_run, loop, partial(_serve, loop, config, connections))
+
+
+def client_connections(loop: str, connections: int) -> Callable[[], None]:
+    """The same from the side of a client; it may be "sync", too."""
+
+    def alone() -> None:
+        send = importlib.import_module("ehlo.sync").send
+        with _taking() as port:
+            for _ in range(connections):
+                send(CONTENT, "127.0.0.1", port, plain.SENDER, [plain.RECIPIENT], config=NAME)
+
+    def on_loop() -> None:
+        with _taking() as port:
+            _run(loop, partial(_send, loop, port, connections))
+
+    return alone if loop == "sync" else on_loop
+
+
+def _run(loop: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    if loop == "asyncio":
+        asyncio.run(main())
+    elif loop == "uvloop":
+        importlib.import_module("uvloop").run(main())
+    else:
+        importlib.import_module("trio").run(main)
+
+
+async def _serve(loop: str, config: ehlo.ServerConfig, connections: int) -> None:
+    def peer(port: int) -> None:
+        subprocess.run(_command("send", port, connections), check=True, cwd=FOLDER)
+
+    if loop != "trio":
+        adapter = importlib.import_module("ehlo.asyncio")
+        async with await adapter.serve(ehlo.Handler(), config=config) as server:
+            await asyncio.to_thread(peer, server.port)
+        return
+    trio, adapter = importlib.import_module("trio"), importlib.import_module("ehlo.trio")
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(adapter.serve, ehlo.Handler(), config=config))
+        await trio.to_thread.run_sync(peer, server.port)
+        await server.close()
+
+
+async def _send(loop: str, port: int, connections: int) -> None:
+    connect = importlib.import_module("ehlo.trio" if loop == "trio" else "ehlo.asyncio").connect
+    for _ in range(connections):
+        async with connect("127.0.0.1", port, config=NAME) as client:
+            await client.send(CONTENT, plain.SENDER, [plain.RECIPIENT])
+
+
+# ---- the other side ----------------------------------------------------------------------------------
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "benches.connections", *map(str, arguments)]
+
+
+@contextlib.contextmanager
+def _taking() -> Iterator[int]:
+    """The port of a plain server in a process of its own."""
+    with create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        process = subprocess.Popen(_command("take", listener.fileno()), pass_fds=[listener.fileno()], cwd=FOLDER)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _send_plainly(port: int, connections: int) -> None:
+    for _ in range(connections):
+        with create_connection(("127.0.0.1", port)) as sock:
+            answer = sock.recv(4096)
+            for octets in TURNS:
+                if answer[:1] not in b"23":
+                    raise SystemExit(answer)
+                sock.sendall(octets)
+                answer = _replies(sock, 3 if octets is TURNS[1] else 1)
+            sock.recv(1)  # until the server closes
+
+
+def _replies(sock: socket, count: int) -> bytes:
+    """Read so many replies; the last one begins with this code."""
+    octets = b""
+    while received := sock.recv(4096):
+        octets += received
+        lines = octets.splitlines()
+        if octets.endswith(b"\r\n") and sum(line[3:4] == b" " for line in lines) == count:
+            return lines[-1]
+    raise SystemExit("the server closed the connection")
+
+
+def _take_plainly(descriptor: int) -> None:
+    with socket(fileno=descriptor) as listener:
+        while True:
+            sock, _ = listener.accept()
+            with sock:
+                server = plain.Server()
+                sock.sendall(plain.GREETING)
+                while octets := sock.recv(65536):
+                    sock.sendall(server.receive(octets))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "send":
+        _send_plainly(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        _take_plainly(int(sys.argv[2]))
