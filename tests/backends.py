@@ -594,9 +594,9 @@ class OverMemory(Backend):
         module = importlib.import_module(f"ehlo.{self.library}._client")
         real = module.connected
 
-        async def connected(host: str, port: int, source: Any) -> socket.socket:
+        async def connected(host: str, port: int, source: Any, seconds: Any) -> socket.socket:
             await self.turn()
-            return self.memory.connect((host, port)) or await real(host, port, source)
+            return self.memory.connect((host, port)) or await real(host, port, source, seconds)
 
         return mock.patch.object(module, "connected", connected)
 

@@ -150,7 +150,7 @@ def test_why_no_address_answers(backend: Asyncio, monkeypatch: pytest.MonkeyPatc
         raise info[4]
 
     found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", error) for error in errors]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+    monkeypatch.setattr("ehlo.asyncio._dial.numeric", lambda host, port: found)
     monkeypatch.setattr("ehlo.asyncio._dial._attempt", attempt)
 
     async def main() -> None:
@@ -166,7 +166,7 @@ def test_the_first_address_that_answers(backend: Asyncio, monkeypatch: pytest.Mo
         closed = probe.getsockname()
     addresses: list[Any] = []
     kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [(*kind, address) for address in addresses])
+    monkeypatch.setattr("ehlo.asyncio._dial.numeric", lambda host, port: [(*kind, address) for address in addresses])
 
     async def connect() -> None:
         (await connected("mx.example", 25, None)).close()

@@ -15,6 +15,7 @@ import pytest
 import ehlo
 from authority import Authority
 from backends import CONFIG, MAIL, Backend, Keep
+from ehlo._sockets import accepted
 
 # ---- FAULTS A1 -----------------------------------------------------------------------------------
 
@@ -265,16 +266,17 @@ def test_faults_b10_no_descriptor_for_one_more(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line and a counter; nothing is accepted for a moment, and then it goes on."""
-    real, left = socket.socket.accept, [3]
+    module = f"ehlo.{backend.library}._server"
+    left = [3]
 
-    def accept(self: socket.socket) -> Any:
+    def accept(listener: socket.socket) -> Any:
         if left[0]:
             left[0] -= 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return real(self)
+        return accepted(listener)
 
     monkeypatch.setattr("ehlo._server.listener._FULL_WAIT", 0.001)
-    monkeypatch.setattr(socket.socket, "accept", accept)
+    monkeypatch.setattr(f"{module}.accepted", accept)
 
     async def main() -> None:
         async with await backend.serve(Keep(), config=CONFIG) as server:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from ehlo._client.options import Opening, hostname_of
+from ehlo._client.options import Opening
 from ehlo._client.outcomes import ConnectionFault, connection_error, message_error
 from ehlo._client.paths import SenderLike
 from ehlo._client.source import Source
@@ -160,13 +160,14 @@ class ClientDriver:
 
     # ---- life ------------------------------------------------------------------------------------
 
-    def start(self, sockname: object) -> None:
-        """The transport is connected. The PROXY header goes out first, in clear (C-PXY-12, PROXY protocol 2)."""
+    def start(self, sockname: Callable[[], object]) -> None:
+        """The transport is connected. The PROXY header goes out first, in clear (C-PXY-12, PROXY protocol 2).
+
+        Arguments:
+            sockname: gives our address; asked only where that is the name we say.
+        """
         opening = self.opening
-        config = opening.config
-        if opening.fqdn is not None:
-            config = config.replace(hostname=hostname_of(opening.fqdn, sockname))
-        self.conn = ClientConnection(config)
+        self.conn = ClientConnection(opening.named_config(sockname))
         self.send, self.sendlines = self.write, self.writelines
         if opening.proxy:
             self.write(opening.proxy)

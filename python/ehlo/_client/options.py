@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypedDict
 
 from ehlo._core import ClientConfig, ProxyHeader
@@ -134,16 +135,18 @@ class Opening:
             host = _checked_host(host)
         if port is not None and not 0 < port <= 65535:
             raise LocalProtocolError(f"connect: port must be 1 to 65535, not {port}")
-        config = ClientConfig() if config is None else config
+        config = _DEFAULT if config is None else config
         self.tls = config.tls if tls is None else tls
         if self.tls not in _POLICIES:
             raise LocalProtocolError(
                 f"connect: tls is one of {', '.join(_POLICIES)}, not {self.tls!r}; a context is given as ssl_context"
             )
         # Implicit TLS is there before the engine says a word.
-        config = config.replace(tls="off" if self.tls == "implicit" else self.tls)
+        wanted = "off" if self.tls == "implicit" else self.tls
+        if config.tls != wanted:
+            config = config.replace(tls=wanted)
         # This machine's own name is asked for when it is needed.
-        self.fqdn: str | None = None if hostname is not None or config.hostname != "localhost" else ""
+        self.fqdn: str | None = None if hostname is not None or config.hostname != "localhost" else _own_name or ""
         self.config: ClientConfig = config if hostname is None else config.replace(hostname=hostname)
         self.host: str | None = host
         # LMTP has no port of its own; 25 it must not be (RFC 2033 5).
@@ -201,13 +204,24 @@ class Opening:
                 :class:`TimeoutError` when that is over.
         """
         global _own_name
-        if self.fqdn is not None:
+        if self.fqdn == "":
             if _own_name is None:
                 try:
                     _own_name = await in_thread(socket.getfqdn)
                 except TimeoutError:
                     return  # the next connection asks again
             self.fqdn = _own_name
+
+    def named_config(self, sockname: Callable[[], object]) -> ClientConfig:
+        """The config with the name that the client says in its hello (C-CLI-05, RFC 5321 4.1.4).
+
+        Arguments:
+            sockname: ``getsockname`` of the connected socket.
+        """
+        if self.fqdn is None:
+            return self.config
+        address = sockname()
+        return _named(self.config, self.fqdn, (address[0], 0) if isinstance(address, tuple) else None)
 
     def failed(self, exc: Exception) -> NoReturn:
         """Raise what the program is to be told of a system's error, or of ``connect_timeout``."""
@@ -225,8 +239,11 @@ class Opening:
 
 
 _own_name: str | None = None
+_DEFAULT: Final = ClientConfig()
 
 
+# What follows is asked again for each connection, and most programs connect to few hosts.
+@lru_cache(maxsize=256)
 def _checked_host(host: str) -> str:
     """``host`` in ASCII, if it can be a name or an address at all (RFC 1035 2.3.4)."""
     name = domain_to_ascii(host)
@@ -260,6 +277,11 @@ def _check_tls(context: ssl.SSLContext | None, server_hostname: str | None) -> N
         raise LocalProtocolError(f"connect: TLS cannot begin with these arguments: {reason_of(exc)}") from exc
 
 
+@lru_cache(maxsize=64)
+def _named(config: ClientConfig, fqdn: str, address: tuple[str, int] | None) -> ClientConfig:
+    return config.replace(hostname=hostname_of(fqdn, address))
+
+
 def hostname_of(fqdn: str, address: object) -> str:
     """What a client calls itself: its domain name, or the literal of its own address where it has none (C-CLI-05,
     RFC 5321 4.1.4).
@@ -284,6 +306,7 @@ def hostname_of(fqdn: str, address: object) -> str:
     return "localhost"
 
 
+@lru_cache(maxsize=64)
 def tick_of(config: ClientConfig) -> float:
     """Seconds between two looks of a timer at a connection, so that none of the config's timers is missed.
 

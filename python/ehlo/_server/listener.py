@@ -27,7 +27,7 @@ from ehlo._server.limits import Connections, Limits, Statistics
 from ehlo._server.prepend import prepend_fields
 from ehlo._server.submission import submission_fields
 from ehlo._server.trust import Networks
-from ehlo._sockets import address_of, is_unix
+from ehlo._sockets import address_of, is_unix, no_delay
 from ehlo._types import Wakeup
 
 __all__ = ["Listener", "make_server", "open_server"]
@@ -469,6 +469,8 @@ async def open_server(
         server._inode = inode_of(server._path)
     else:
         server._sockets = await _bind(getaddrinfo, host, port, reuse_port)
+    for sock in server._sockets:
+        no_delay(sock)
     server._addresses = tuple(address_of(sock.getsockname()) for sock in server._sockets)
     return server
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Unpack
 
 from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
 from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
+from ehlo._sockets import no_delay
 from ehlo.asyncio._client_connection import ClientProtocol
 from ehlo.asyncio._dial import connected
 from ehlo.asyncio._loop import in_thread
@@ -44,26 +46,26 @@ async def dial(opening: Opening) -> ClientProtocol:
         link = await dial(Opening("127.0.0.1", 2525))
     """
     loop = asyncio.get_running_loop()
-
-    def factory() -> ClientProtocol:
-        return ClientProtocol(loop, opening)
-
     try:
-        async with asyncio.timeout(opening.connect_timeout):
-            await opening.learn_own_name(lambda function: asyncio.wait_for(in_thread(function), NAME_SECONDS))
-            if opening.path is not None:
-                _, link = await loop.create_unix_connection(factory, opening.path)
-            else:
-                sock = opening.sock
-                if sock is None:
-                    assert opening.host is not None
-                    sock = await connected(opening.host, opening.port, opening.source_address)
-                if is_watched(loop):
-                    sock.setblocking(False)
-                    link = ClientProtocol(loop, opening)
-                    SocketTransport(loop, sock, link).begin()
-                else:
-                    _, link = await loop.create_connection(factory, sock=sock)
+        if opening.fqdn == "":
+            async with asyncio.timeout(opening.connect_timeout):
+                await opening.learn_own_name(lambda function: asyncio.wait_for(in_thread(function), NAME_SECONDS))
+        if opening.path is not None:
+            async with asyncio.timeout(opening.connect_timeout):
+                _, link = await loop.create_unix_connection(partial(ClientProtocol, loop, opening), opening.path)
+            return link
+        sock = opening.sock
+        if sock is None:
+            assert opening.host is not None
+            sock = await connected(opening.host, opening.port, opening.source_address, opening.connect_timeout)
+        else:
+            sock.setblocking(False)
+        if is_watched(loop):
+            no_delay(sock)  # the transports of a loop see to it themselves
+            link = ClientProtocol(loop, opening)
+            SocketTransport(loop, sock, link).begin()
+        else:
+            _, link = await loop.create_connection(partial(ClientProtocol, loop, opening), sock=sock)
     except OSError as exc:
         opening.failed(exc)
     return link

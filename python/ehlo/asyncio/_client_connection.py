@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Iterator, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
-from ehlo._sockets import no_delay
 from ehlo.asyncio._loop import buffer_of
 from ehlo.asyncio._transport import SocketTransport
 
@@ -54,8 +54,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self.write = self._transport.write
-        no_delay(transport.get_extra_info("socket"))
-        self.start(transport.get_extra_info("sockname"))
+        self.start(partial(transport.get_extra_info, "sockname"))
         self._arm(self.opening.tick)
 
     def get_buffer(self, sizehint: int) -> memoryview:

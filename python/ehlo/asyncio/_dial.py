@@ -7,39 +7,50 @@ cancelled it forgets a socket that is connected already: the server would keep a
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
-import sys
-from typing import Any, Final
+from typing import Any
 
-from ehlo._sockets import NEXT_ADDRESS, first_reason, in_turn
+from ehlo._sockets import NEXT_ADDRESS, begin, first_reason, in_turn, numeric
 
 __all__ = ["connected"]
 
-# What a connect that needs time says.
-_BEGUN: Final = frozenset((errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK))
 
+async def connected(
+    host: str, port: int, source: tuple[str, int] | None, seconds: float | None = None
+) -> socket.socket:
+    """A socket that does not block, connected to the first address of ``host`` that answers (RFC 8305).
 
-async def connected(host: str, port: int, source: tuple[str, int] | None) -> socket.socket:
-    """A socket that is connected to the first address of ``host`` that answers (RFC 8305).
+    Arguments:
+        host, port: of the server.
+        source: the address and port to connect from.
+        seconds: it may take so long; ``None``: as long as the system tries.
 
     Raises:
-        OSError: none does: why the first did not that there is a way to.
+        TimeoutError: they are over.
+        OSError: no address answers: why the first did not that there is a way to.
 
     Example::
 
-        sock = await connected("mx.example", 25, None)
+        sock = await connected("mx.example", 25, None, 30.0)
     """
-    loop = asyncio.get_running_loop()
-    try:
-        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric)
-    except socket.gaierror:  # a name: that takes a thread, and time
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = in_turn(found, source)
+    addresses = in_turn(numeric(host, port), source)
+    if len(addresses) == 1:
+        begun, done = begin(addresses[0], source)
+        if done:  # the usual case on this machine: no timer, no turn of the loop
+            return begun
+        async with asyncio.timeout(seconds):
+            return await _finish(begun, addresses[0])
+    async with asyncio.timeout(seconds):
+        if not addresses:  # a name: that takes a thread, and time
+            loop = asyncio.get_running_loop()
+            addresses = in_turn(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), source)
+        return await _first_of(addresses, source)
+
+
+async def _first_of(addresses: list[Any], source: tuple[str, int] | None) -> socket.socket:
     if len(addresses) == 1:
         return await _attempt(addresses[0], source)
+    loop = asyncio.get_running_loop()
     # A port of ours cannot be used twice at once.
     patience = NEXT_ADDRESS if source is None or not source[1] else None
     left = iter(addresses)
@@ -65,34 +76,14 @@ async def connected(host: str, port: int, source: tuple[str, int] | None) -> soc
 
 
 async def _attempt(info: Any, source: tuple[str, int] | None) -> socket.socket:
-    family, kind, proto, _, address = info
-    sock = socket.socket(family, kind, proto)
+    sock, done = begin(info, source)
+    return sock if done else await _finish(sock, info)
+
+
+async def _finish(sock: socket.socket, info: Any) -> socket.socket:
     try:
-        sock.setblocking(False)
-        if source is not None:
-            sock.bind(source)
-        if not _connects_at_once(sock, address):
-            await asyncio.get_running_loop().sock_connect(sock, address)
+        await asyncio.get_running_loop().sock_connect(sock, info[4])
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def _connects_at_once(sock: socket.socket, address: Any) -> bool:
-    """Begin to connect. True if the connection is there already: to this machine it needs no wait, and a wait takes
-    two turns of the loop. Linux tells so when it is asked a second time.
-
-    Raises:
-        OSError: nobody listens there, or there is no way to it.
-    """
-    if sys.platform != "linux":  # elsewhere a second question is an error
-        return False
-    code = sock.connect_ex(address)
-    if code == errno.EINPROGRESS:
-        code = sock.connect_ex(address)
-    if code in _BEGUN:
-        return False
-    if code:
-        raise OSError(code, os.strerror(code))
-    return True

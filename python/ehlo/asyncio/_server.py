@@ -18,6 +18,7 @@ from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
 from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
+from ehlo._sockets import accepted
 from ehlo._types import Wakeup
 from ehlo.asyncio._loop import buffer_of
 from ehlo.asyncio._server_connection import ServerProtocol
@@ -114,7 +115,7 @@ class Server(Listener[ServerProtocol]):
         """
         for _ in range(_ACCEPTS):
             try:
-                sock, peername = listener.accept()
+                sock, peername = accepted(listener)
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as exc:
@@ -122,7 +123,6 @@ class Server(Listener[ServerProtocol]):
                     self._loop.remove_reader(one)
                 self._resting = self._loop.call_later(self._cannot_accept(exc), self._go_on_accepting)
                 return
-            sock.setblocking(False)
             self._welcome(sock, peername)
 
     def _welcome(self, sock: socket.socket, peername: Any) -> None:

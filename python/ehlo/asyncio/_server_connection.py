@@ -19,7 +19,6 @@ from ehlo._hooks import by_signal, is_torn_down
 from ehlo._server.answers import Call
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
-from ehlo._sockets import no_delay
 from ehlo.asyncio._loop import spawn
 
 __all__ = ["AsyncioOwner", "ServerProtocol"]
@@ -75,9 +74,6 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
             self._write(refusal)
             self._transport.close()
             return
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            no_delay(sock)
         self._open()
         if self._transport_tls is not None:
             self._driver.tls_established(self._transport_tls)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ehlo._sockets import send_lines
@@ -32,6 +32,13 @@ def is_watched(loop: asyncio.AbstractEventLoop) -> bool:
     return isinstance(loop, asyncio.SelectorEventLoop)
 
 
+def _asked(name: Callable[[], Any]) -> Any:
+    try:
+        return name()
+    except OSError:  # the peer is gone, or the socket
+        return None
+
+
 class SocketTransport(asyncio.Transport):
     """Moves octets between a connected socket, which does not block, and a protocol. The socket is closed in the end.
 
@@ -51,6 +58,7 @@ class SocketTransport(asyncio.Transport):
         "_closing",
         "_ended",
         "_eof",
+        "_fault",
         "_fd",
         "_full",
         "_loop",
@@ -62,6 +70,7 @@ class SocketTransport(asyncio.Transport):
         "_send",
         "_sock",
         "_sockname",
+        "_turning",
         "_view",
         "_waiting",
     )
@@ -89,10 +98,9 @@ class SocketTransport(asyncio.Transport):
         self._eof = 0  # 1: to be sent behind the backlog; 2: sent
         self._closing = False
         self._lost = False
-        try:
-            self._sockname = sock.getsockname()
-        except OSError:
-            self._sockname = None
+        self._fault: Exception | None = None  # why it was lost
+        self._turning = False  # what was read is being handled: the end waits until that is done
+        self._sockname: Any = None
 
     def begin(self) -> None:
         """Tell the protocol that it is connected, then read."""
@@ -107,14 +115,13 @@ class SocketTransport(asyncio.Transport):
             case "socket":
                 return self._sock
             case "sockname":
-                return self._sockname
+                if self._sockname is None:
+                    self._sockname = _asked(self._sock.getsockname)
+                return default if self._sockname is None else self._sockname
             case "peername":
                 if self._peername is None:
-                    try:
-                        self._peername = self._sock.getpeername()
-                    except OSError:  # the peer is gone
-                        return default
-                return self._peername
+                    self._peername = _asked(self._sock.getpeername)
+                return default if self._peername is None else self._peername
             case _:
                 return default
 
@@ -153,6 +160,7 @@ class SocketTransport(asyncio.Transport):
         protocol = self._protocol
         if protocol is None:
             return
+        self._turning = True
         try:
             if count:
                 protocol.buffer_updated(count)
@@ -166,6 +174,10 @@ class SocketTransport(asyncio.Transport):
                 {"message": "a protocol failed", "exception": exc, "transport": self, "protocol": protocol}
             )
             self._break(exc)
+        finally:
+            self._turning = False
+        if self._lost:  # no turn of the loop lies between
+            self._end()
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -281,12 +293,14 @@ class SocketTransport(asyncio.Transport):
 
     def _lose(self, exc: Exception | None) -> None:
         self._lost = True
-        self._loop.call_soon(self._end, exc)
+        self._fault = exc
+        if not self._turning:  # who called is not done yet
+            self._loop.call_soon(self._end)
 
-    def _end(self, exc: Exception | None) -> None:
+    def _end(self) -> None:
         protocol, self._protocol = self._protocol, None
         try:
             if protocol is not None:
-                protocol.connection_lost(exc)
+                protocol.connection_lost(self._fault)
         finally:
             self._sock.close()

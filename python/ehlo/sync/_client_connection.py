@@ -96,7 +96,7 @@ class ClientSocket(ClientDriver):
         self._poller.register(sock.fileno(), _READABLE)
         self._poll = self._poller.poll
         self._unsent = b""
-        self.start(sock.getsockname())
+        self.start(sock.getsockname)
 
     # ---- octets ----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
-from ehlo._sockets import NEXT_ADDRESS, first_reason, in_turn
+from ehlo._sockets import NEXT_ADDRESS, first_reason, in_turn, numeric
 from ehlo.sync._run import in_thread
 
 __all__ = ["connected", "connected_unix", "left"]
@@ -84,11 +84,8 @@ def connected(host: str, port: int, source: tuple[str, int] | None, limit: float
 
 
 def _addresses(host: str, port: int, limit: float | None) -> list[Any]:
-    try:
-        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric)
-    except socket.gaierror:  # a name
-        pass
+    if found := numeric(host, port):
+        return found
 
     def look_up() -> list[Any]:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

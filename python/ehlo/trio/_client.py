@@ -60,19 +60,23 @@ async def dial(opening: Opening) -> ClientSocket:
 
         link = await dial(Opening("127.0.0.1", 2525))
     """
+    seconds = inf if opening.connect_timeout is None else opening.connect_timeout
     try:
-        with trio.fail_after(inf if opening.connect_timeout is None else opening.connect_timeout):
-            await opening.learn_own_name(_in_thread)
-            if opening.path is not None:
+        if opening.fqdn == "":
+            with trio.fail_after(seconds):
+                await opening.learn_own_name(_in_thread)
+        if opening.path is not None:
+            with trio.fail_after(seconds):
                 sock = plain(await trio.open_unix_socket(opening.path))
-            elif opening.sock is not None:
-                sock = opening.sock
-            else:
-                assert opening.host is not None
-                sock = await connected(opening.host, opening.port, opening.source_address)
+            sock.setblocking(False)
+        elif opening.sock is not None:
+            sock = opening.sock
+            sock.setblocking(False)
+        else:
+            assert opening.host is not None
+            sock = await connected(opening.host, opening.port, opening.source_address, seconds)
     except (trio.TooSlowError, OSError) as exc:
         opening.failed(exc)
-    sock.setblocking(False)
     no_delay(sock)
     return ClientSocket(sock, opening)
 

@@ -39,7 +39,7 @@ class ClientSocket(ClientDriver):
         self._scope = trio.CancelScope()
         self._socket = sock
         self._unsent = b""
-        self.start(sock.getsockname())
+        self.start(sock.getsockname)
 
     # ---- octets ----------------------------------------------------------------------------------
 

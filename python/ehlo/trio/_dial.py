@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from math import inf
 
 import trio
+from trio.lowlevel import wait_writable
+
+from ehlo._sockets import begin, numeric
 
 __all__ = ["connected", "plain"]
 
@@ -19,20 +24,47 @@ def plain(stream: trio.SocketStream) -> socket.socket:
     return socket.socket(fileno=stream.socket.detach())
 
 
-async def connected(host: str, port: int, source: tuple[str, int] | None) -> socket.socket:
-    """A socket that is connected to the first address of ``host`` that answers (RFC 8305).
+async def connected(host: str, port: int, source: tuple[str, int] | None, seconds: float = inf) -> socket.socket:
+    """A socket that does not block, connected to the first address of ``host`` that answers (RFC 8305).
+
+    Arguments:
+        host, port: of the server.
+        source: the address and port to connect from.
+        seconds: it may take so long; :data:`math.inf`: as long as the system tries.
 
     Raises:
-        OSError: none does.
+        trio.TooSlowError: they are over.
+        OSError: no address answers.
 
     Example::
 
-        sock = await connected("mx.example", 25, None)
+        sock = await connected("mx.example", 25, None, 30.0)
     """
+    found = numeric(host, port)
+    if len(found) == 1:
+        sock, done = begin(found[0], source)
+        if not done:
+            with trio.fail_after(seconds):
+                await _finish(sock)
+        return sock
     address, own_port = source or (None, 0)
-    if own_port:
-        return await _from_port(host, port, source)
-    return plain(await trio.open_tcp_stream(host, port, local_address=address))
+    with trio.fail_after(seconds):
+        if own_port:
+            sock = await _from_port(host, port, source)
+        else:
+            sock = plain(await trio.open_tcp_stream(host, port, local_address=address))
+    sock.setblocking(False)
+    return sock
+
+
+async def _finish(sock: socket.socket) -> None:
+    try:
+        await wait_writable(sock)
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        sock.close()
+        raise
 
 
 async def _from_port(host: str, port: int, source: tuple[str, int] | None) -> socket.socket:

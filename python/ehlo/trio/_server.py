@@ -18,7 +18,7 @@ from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
 from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
-from ehlo._sockets import no_delay
+from ehlo._sockets import accepted
 from ehlo._types import Wakeup
 from ehlo.trio._server_connection import ServerTask
 
@@ -90,7 +90,7 @@ class Server(Listener[ServerTask]):
         while self._accepting:
             try:
                 await wait_readable(listener)
-                sock, peername = listener.accept()
+                sock, peername = accepted(listener)
             except trio.ClosedResourceError:
                 return
             except (BlockingIOError, InterruptedError, ConnectionError):
@@ -101,7 +101,6 @@ class Server(Listener[ServerTask]):
             self._welcome(sock, peername)
 
     def _welcome(self, sock: socket.socket, peername: Any) -> None:
-        sock.setblocking(False)
         connection = ServerTask(self, sock, peername)
         refusal = self._admit(connection)
         if refusal is not None:
@@ -109,7 +108,6 @@ class Server(Listener[ServerTask]):
                 sock.send(refusal)
             sock.close()
             return
-        no_delay(sock)
         connection._open()
         self._nursery.start_soon(connection.run)
 
