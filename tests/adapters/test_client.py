@@ -1243,9 +1243,9 @@ def test_c_cli_32_an_upload_that_moves_does_not_time_out(backend: Backend) -> No
             link = client._link
             await backend.until(lambda: link.held and link.conn.timeout == 100.0)
             link.seen -= 1000  # nothing was read for long,
-            if hasattr(link, "_on_timer"):
+            if hasattr(link, "on_time"):
                 link._backlog += 1  # and the kernel took octets since the last look
-                link._on_timer()
+                link.on_time()
                 assert not client.is_closed
             go_on.set()
             assert (await task).all_accepted
@@ -1261,8 +1261,8 @@ def test_an_idle_connection_does_not_time_out(backend: Backend) -> None:
         ):
             assert (await client.noop()).code == 250
             client._link.seen -= 1000  # as if that was long ago
-            if hasattr(client._link, "_on_timer"):
-                client._link._on_timer()
+            if hasattr(client._link, "on_time"):
+                client._link.on_time()
             assert not client.is_closed
             assert (await client.send(CONTENT, A, B)).all_accepted
 

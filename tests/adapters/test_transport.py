@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ehlo.asyncio._transport import SocketTransport
+from ehlo.asyncio._watch import LoopWatch, watch_of_loop
 
 MUCH = b"x" * 1_000_000
 
@@ -57,12 +58,15 @@ Test = Callable[[SocketTransport, Protocol, socket.socket], Coroutine[Any, Any, 
 
 
 def on_a_pair(test: Test, *, stays: bool = False, fails: bool = False) -> None:
-    async def main() -> None:
+    """On every kind of loop, and where there is no epoll, too."""
+
+    async def main(watch_of: Callable[[asyncio.AbstractEventLoop], Any]) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         protocol = Protocol(stays, fails)
-        transport = SocketTransport(asyncio.get_running_loop(), ours, protocol)
+        loop = asyncio.get_running_loop()
+        transport = SocketTransport(loop, watch_of(loop), ours, protocol)
         transport.begin()
         with theirs:
             await asyncio.wait_for(test(transport, protocol, theirs), 20)
@@ -72,7 +76,10 @@ def on_a_pair(test: Test, *, stays: bool = False, fails: bool = False) -> None:
         assert protocol.said[0] == "made"
         assert protocol.said.count("lost") == 1
 
-    asyncio.run(main(), debug=False)
+    asyncio.run(main(watch_of_loop), debug=False)
+    asyncio.run(main(LoopWatch), debug=False)
+    with asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop) as runner:
+        runner.run(main(watch_of_loop))
 
 
 async def read_all(sock: socket.socket) -> bytes:

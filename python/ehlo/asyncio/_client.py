@@ -14,8 +14,8 @@ from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._sockets import no_delay
 from ehlo.asyncio._client_connection import ClientProtocol
 from ehlo.asyncio._dial import connected
-from ehlo.asyncio._loop import in_thread
-from ehlo.asyncio._transport import SocketTransport, is_watched
+from ehlo.asyncio._loop import in_thread, shared_of
+from ehlo.asyncio._transport import SocketTransport
 
 __all__ = ["Client", "connect", "dial"]
 
@@ -60,10 +60,10 @@ async def dial(opening: Opening) -> ClientProtocol:
             sock = await connected(opening.host, opening.port, opening.source_address, opening.connect_timeout)
         else:
             sock.setblocking(False)
-        if is_watched(loop):
+        if (watch := shared_of(loop).watch) is not None:
             no_delay(sock)  # the transports of a loop see to it themselves
             link = ClientProtocol(loop, opening)
-            SocketTransport(loop, sock, link).begin()
+            SocketTransport(loop, watch, sock, link).begin()
         else:
             _, link = await loop.create_connection(partial(ClientProtocol, loop, opening), sock=sock)
     except OSError as exc:

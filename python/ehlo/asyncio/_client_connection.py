@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
-from ehlo.asyncio._loop import buffer_of
+from ehlo.asyncio._loop import shared_of
+from ehlo.asyncio._span import Span
 from ehlo.asyncio._transport import SocketTransport
 
 __all__ = ["ClientProtocol"]
@@ -35,17 +36,32 @@ _DONE: Final[Any] = _Done()
 class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
     """One connection. Private: :func:`connect` makes them."""
 
-    __slots__ = ("_backlog", "_closed", "_hurried", "_loop", "_timer", "_transport", "_view", "_waiter", "write")
+    __slots__ = (
+        "_backlog",
+        "_closed",
+        "_hurried",
+        "_loop",
+        "_shared",
+        "_span",
+        "_timer",
+        "_transport",
+        "_view",
+        "_waiter",
+        "write",
+    )
 
     _transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop, opening: Opening) -> None:
-        super().__init__(opening, buffer_of(loop), monotonic)
+        shared = shared_of(loop)
+        super().__init__(opening, shared.buffer, monotonic)
+        self._shared = shared
         self._loop = loop
         self._view = self.buffer.view
         self._backlog = 0
         self._hurried = False  # the timer fires no later than quit_timeout
         self._timer: asyncio.TimerHandle | None = None
+        self._span: Span | None = None  # in place of a timer
         self._waiter: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] | None = None  # for those who wait for it
 
@@ -55,7 +71,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         self._transport = transport  # type: ignore[assignment]
         self.write = self._transport.write
         self.start(partial(transport.get_extra_info, "sockname"))
-        self._arm(self.opening.tick)
+        self._arm_span(self.opening.tick)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._view
@@ -84,9 +100,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         self.held = True
         if exc is not None:
             self._read_rest()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
         self.gone()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
@@ -134,7 +148,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
 
     def hurry(self) -> None:
         self._hurried = True
-        self._arm(min(self.opening.tick, self.opening.config.quit_timeout))
+        self._arm_span(min(self.opening.tick, self.opening.config.quit_timeout))
 
     def close(self) -> None:
         self._transport.close()
@@ -153,12 +167,26 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
 
     # ---- time ------------------------------------------------------------------------------------
 
+    def _arm_span(self, seconds: float) -> None:
+        """Look at the clock after a time that many connections have."""
+        self._disarm()
+        self._span = self._shared.span(seconds)
+        self._span.add(self._loop, self)
+
     def _arm(self, seconds: float) -> None:
+        """Look at the clock after a time of this connection alone."""
+        self._disarm()
+        self._timer = self._loop.call_later(max(seconds, 0.001), self.on_time)
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(max(seconds, 0.001), self._on_timer)
+            self._timer = None
+        if self._span is not None:
+            self._span.discard(self)
+            self._span = None
 
-    def _on_timer(self) -> None:
+    def on_time(self) -> None:
         """Nothing on the usual path touches the timer: it never sleeps longer than the shortest span that might begin
         meanwhile (:attr:`ehlo._client.options.Opening.tick`).
         """
@@ -172,4 +200,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
             self.time_is_up()
             self._transport.abort()
             return
-        self._arm(self.opening.tick if left is None else min(left, self.opening.tick))
+        if left is None or left >= self.opening.tick:
+            self._arm_span(self.opening.tick)
+        else:
+            self._arm(left)

@@ -11,20 +11,47 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ehlo._core import ReceiveBuffer
+from ehlo.asyncio._span import Span
+from ehlo.asyncio._watch import watch_of_loop
 
-__all__ = ["buffer_of", "in_thread", "spawn"]
+__all__ = ["Shared", "in_thread", "shared_of", "spawn"]
 
 T = TypeVar("T")
 
-_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, ReceiveBuffer] = WeakKeyDictionary()
+
+class Shared:
+    """What all connections of a loop share.
+
+    Attributes:
+        buffer: what all transports read into: each hands over what it got before another reads.
+        watch: watches the sockets of our own transports; ``None`` where the loop has to make transports.
+    """
+
+    __slots__ = ("_spans", "buffer", "watch")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.buffer = ReceiveBuffer()
+        self.watch = watch_of_loop(loop)
+        self._spans: dict[float, Span] = {}
+
+    def span(self, seconds: float) -> Span:
+        """The timer of all that wait so long."""
+        span = self._spans.get(seconds)
+        if span is None:
+            self._spans[seconds] = span = Span(seconds)
+        return span
 
 
-def buffer_of(loop: asyncio.AbstractEventLoop) -> ReceiveBuffer:
-    """The one buffer that all transports of ``loop`` read into: each hands over what it got before another reads."""
-    buffer = _buffers.get(loop)
-    if buffer is None:
-        _buffers[loop] = buffer = ReceiveBuffer()
-    return buffer
+# No value may hold its loop.
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = WeakKeyDictionary()
+
+
+def shared_of(loop: asyncio.AbstractEventLoop) -> Shared:
+    """What the connections of ``loop`` share, clients and servers alike."""
+    shared = _shared.get(loop)
+    if shared is None:
+        _shared[loop] = shared = Shared(loop)
+    return shared
 
 
 def spawn(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -20,9 +20,9 @@ from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
 from ehlo._sockets import accepted
 from ehlo._types import Wakeup
-from ehlo.asyncio._loop import buffer_of
+from ehlo.asyncio._loop import shared_of
 from ehlo.asyncio._server_connection import ServerProtocol
-from ehlo.asyncio._transport import SocketTransport, is_watched
+from ehlo.asyncio._transport import SocketTransport
 
 __all__ = ["Server", "serve"]
 
@@ -53,14 +53,15 @@ class Server(Listener[ServerProtocol]):
     ) -> None:
         super().__init__(plan, config, limits, tls, trusted, monotonic)
         self._loop = loop = asyncio.get_running_loop() if loop is None else loop
-        self._buffer = buffer_of(loop)
+        self._shared = shared_of(loop)
+        self._buffer = self._shared.buffer
+        self._shared.span(self._tick)  # made before the first connection comes
         self._view = self._buffer.view
         # uvloop reads from one transport up to 32 times in a turn, and all others wait; asyncio itself reads once.
         self._full_read = None if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
         self._tasks: set[asyncio.Task[None]] = set()
         # Where the loop cannot watch sockets (Windows), it has to accept by itself.
         self._reads = not hasattr(asyncio, "ProactorEventLoop") or not isinstance(loop, asyncio.ProactorEventLoop)
-        self._watched = is_watched(loop)
         self._resting: asyncio.TimerHandle | None = None
         self._listeners: list[asyncio.Server] = []
         self._closer: asyncio.Task[None] | None = None
@@ -126,8 +127,8 @@ class Server(Listener[ServerProtocol]):
             self._welcome(sock, peername)
 
     def _welcome(self, sock: socket.socket, peername: Any) -> None:
-        if self._watched:
-            SocketTransport(self._loop, sock, ServerProtocol(self, peername), peername).begin()
+        if (watch := self._shared.watch) is not None:
+            SocketTransport(self._loop, watch, sock, ServerProtocol(self, peername), peername).begin()
             return
         task = self._loop.create_task(self._hand_over(sock, peername))
         self._tasks.add(task)

@@ -1,4 +1,4 @@
-"""Reads, writes, one timer and the tasks of one connection, on asyncio: the backend of :mod:`ehlo._server.connection`.
+"""Reads, writes, deadline and tasks of one connection, on asyncio: the backend of :mod:`ehlo._server.connection`.
 
 No protocol decision is made here. What costs is kept off the usual path: a wake-up is one ``receive_from``, one
 ``next_event``, one ``data_to_send`` and one ``transport.write``; a task exists only while a handler really waits.
@@ -19,7 +19,8 @@ from ehlo._hooks import by_signal, is_torn_down
 from ehlo._server.answers import Call
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
-from ehlo.asyncio._loop import spawn
+from ehlo.asyncio._loop import Shared, spawn
+from ehlo.asyncio._span import Span
 
 __all__ = ["AsyncioOwner", "ServerProtocol"]
 
@@ -36,19 +37,21 @@ class AsyncioOwner(Owner, Protocol):
         _loop: the running loop.
         _view: the buffer that all connections read into.
         _full_read: octets of a read after which more is likely to wait; ``None`` where the loop is fair by itself.
+        _shared: what the connections of the loop share.
         _tasks: the tasks that await handlers, so that the loop's weak references are not their only ones.
     """
 
     _loop: asyncio.AbstractEventLoop
     _view: memoryview
     _full_read: int | None
+    _shared: Shared
     _tasks: set[asyncio.Task[None]]
 
 
 class ServerProtocol(Connection, asyncio.BufferedProtocol):
     """One connection. Private: a :class:`Server` makes them."""
 
-    __slots__ = ("_buffer", "_peername", "_reads", "_timer", "_transport", "_view", "_write")
+    __slots__ = ("_buffer", "_peername", "_reads", "_span", "_timer", "_transport", "_view", "_write")
 
     _server: AsyncioOwner
     _transport: asyncio.Transport
@@ -61,6 +64,7 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         self._view = server._view
         self._reads = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._span: Span | None = None  # in place of a timer
 
     # ---- asyncio's side --------------------------------------------------------------------------
 
@@ -70,14 +74,14 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         server = self._server
         refusal = server._admit(self)
         if refusal is not None:
-            self._closing = True
+            self._closing = self._lost = True
             self._write(refusal)
             self._transport.close()
             return
         self._open()
         if self._transport_tls is not None:
             self._driver.tls_established(self._transport_tls)
-        self._arm(server._tick)
+        self._arm_span()
         self._advance()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -127,9 +131,9 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         self._resume(WRITING)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is None:  # it was refused
+        if self._lost:  # it was refused
             return
-        self._timer.cancel()
+        self._disarm()
         self._gone("the client's connection was lost" if exc is None else f"connection lost: {exc}")
         self._watch_rest()
 
@@ -180,8 +184,8 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
 
     def _dispose(self) -> None:
         super()._dispose()
-        if self._lost and not self._driver.busy and self._timer is not None:
-            self._timer.cancel()
+        if self._lost and not self._driver.busy:
+            self._disarm()
 
     def _stop_reading(self) -> None:
         self._transport.pause_reading()
@@ -206,22 +210,40 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
 
     # ---- time ------------------------------------------------------------------------------------
 
+    def _arm_span(self) -> None:
+        """Look at the limits after the time that all connections have."""
+        self._disarm()
+        self._span = span = self._server._shared.span(self._server._tick)
+        span.add(self._server._loop, self)
+
     def _arm(self, seconds: float) -> None:
+        """Look at the limits after a time of this connection alone."""
+        self._disarm()
+        self._timer = self._server._loop.call_later(seconds, self.on_time)
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._server._loop.call_later(seconds, self._on_timer)
+            self._timer = None
+        if self._span is not None:
+            self._span.discard(self)
+            self._span = None
 
     def _watch_rest(self) -> None:
         left = self._judge_rest(monotonic())
         if left is not None:
             self._arm(left)
 
-    def _on_timer(self) -> None:
+    def on_time(self) -> None:
         if self._lost:
             self._watch_rest()
             return
         if self._closing:  # lingered long enough, or the peer does not take what we wrote
             self._transport.abort()
             return
-        self._arm(self._judge(monotonic()))
+        seconds = self._judge(monotonic())
+        if seconds >= self._server._tick:
+            self._arm_span()
+        else:
+            self._arm(seconds)
         self._advance()

@@ -1,7 +1,7 @@
-"""A transport over a connected socket that the event loop only watches (``add_reader``): :class:`SocketTransport`.
+"""A transport over a connected socket that is only watched: :class:`SocketTransport`.
 
-The transports of asyncio take several turns of the loop, a task and a future until a connection is there. This one is
-there at once, and it reads straight into the buffer that all connections share.
+The transports of event loops take several turns of the loop, a task and a future until a connection is there. This one
+is there at once, and it reads straight into the buffer that all connections share.
 """
 
 from __future__ import annotations
@@ -13,23 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ehlo._sockets import send_lines
+from ehlo.asyncio._watch import READ, WRITE, Watch
 
-__all__ = ["SocketTransport", "is_watched"]
+__all__ = ["SocketTransport"]
 
 # Octets that wait for the system, above which the protocol is told to pause, and at which to go on.
 _HIGH: Final = 65536
 _LOW: Final = 16384
-
-
-def is_watched(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a loop is one for which :class:`SocketTransport` is made. uvloop is none: there, ``add_reader`` says
-    nothing when the peer resets the connection. The loop of Windows (``ProactorEventLoop``) has no ``add_reader``.
-
-    Example::
-
-        if is_watched(asyncio.get_running_loop()): ...
-    """
-    return isinstance(loop, asyncio.SelectorEventLoop)
 
 
 def _asked(name: Callable[[], Any]) -> Any:
@@ -43,14 +33,15 @@ class SocketTransport(asyncio.Transport):
     """Moves octets between a connected socket, which does not block, and a protocol. The socket is closed in the end.
 
     Arguments:
-        loop: a loop for which :func:`is_watched` is true.
+        loop: the running loop.
+        watch: watches sockets for the loop.
         sock: the socket. It belongs to the transport from here on.
         protocol: its ``get_buffer`` gives the same buffer each time.
         peername: the address of the peer, where it is known.
 
     Example::
 
-        SocketTransport(loop, sock, protocol).begin()
+        SocketTransport(loop, watch, sock, protocol).begin()
     """
 
     __slots__ = (
@@ -73,16 +64,21 @@ class SocketTransport(asyncio.Transport):
         "_turning",
         "_view",
         "_waiting",
+        "_watch",
+        "_watched",
     )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        watch: Watch,
         sock: socket.socket,
         protocol: asyncio.BufferedProtocol,
         peername: Any = None,
     ) -> None:
         self._loop = loop
+        self._watch = watch
+        self._watched = 0  # events
         self._sock = sock
         self._fd = sock.fileno()
         self._send = sock.send
@@ -142,12 +138,27 @@ class SocketTransport(asyncio.Transport):
     def pause_reading(self) -> None:
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._fd)
+            self._watch_for(self._watched & ~READ)
 
     def resume_reading(self) -> None:
         if not (self._reading or self._ended or self._closing):
             self._reading = True
-            self._loop.add_reader(self._fd, self._on_readable)
+            self._watch_for(self._watched | READ)
+
+    def _watch_for(self, events: int) -> None:
+        if not self._watched:
+            self._watch.add(self._fd, events, self._on_events)
+        elif events:
+            self._watch.change(self._fd, events)
+        else:
+            self._watch.remove(self._fd)
+        self._watched = events
+
+    def _on_events(self, events: int) -> None:
+        if events & ~WRITE and self._reading:  # whatever is wrong with it, a read tells
+            self._on_readable()
+        if events & ~READ and self._watched & WRITE:
+            self._on_writable()
 
     def _on_readable(self) -> None:
         try:
@@ -194,7 +205,7 @@ class SocketTransport(asyncio.Transport):
                 return
             if sent == len(data):
                 return
-            self._loop.add_writer(self._fd, self._on_writable)
+            self._watch_for(self._watched | WRITE)
             self._keep(memoryview(data)[sent:])
         else:
             self._keep(memoryview(data))
@@ -214,7 +225,7 @@ class SocketTransport(asyncio.Transport):
                 return
             if sent == sum(map(len, pieces)):
                 return
-            self._loop.add_writer(self._fd, self._on_writable)
+            self._watch_for(self._watched | WRITE)
         for piece in pieces:
             if sent < len(piece):
                 self._keep(memoryview(piece)[sent:])
@@ -245,7 +256,7 @@ class SocketTransport(asyncio.Transport):
             self._break(exc)
             return
         if not backlog:
-            self._loop.remove_writer(self._fd)
+            self._watch_for(self._watched & ~WRITE)
         if self._full and self._waiting <= _LOW and self._protocol is not None:
             self._full = False
             self._protocol.resume_writing()
@@ -286,7 +297,7 @@ class SocketTransport(asyncio.Transport):
         if self._backlog:
             self._backlog.clear()
             self._waiting = 0
-            self._loop.remove_writer(self._fd)
+            self._watch_for(self._watched & ~WRITE)
         self.pause_reading()
         self._closing = True
         self._lose(exc)

@@ -1,0 +1,65 @@
+"""One timer for all that wait equally long: :class:`Span`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from time import monotonic
+from typing import Protocol
+
+__all__ = ["Span", "Timed"]
+
+
+class Timed(Protocol):
+    """What a span calls back."""
+
+    def on_time(self) -> None: ...
+
+
+class Span:
+    """Calls ``on_time`` of each object so many seconds after it was added. Who comes first is due first, so one timer
+    of the loop serves all. To add and to discard costs little, and most connections end before they are due.
+
+    Arguments:
+        seconds: how long all of them wait.
+
+    Example::
+
+        span.add(loop, connection)
+    """
+
+    __slots__ = ("_due", "_runs", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._due: dict[Timed, tuple[float, Context]] = {}  # in this order
+        self._runs = False
+
+    def add(self, loop: asyncio.AbstractEventLoop, timed: Timed) -> None:
+        """Call ``timed.on_time()`` in the context of now, unless it is discarded before."""
+        self._due.pop(timed, None)
+        self._due[timed] = monotonic() + self.seconds, copy_context()
+        if not self._runs:
+            self._wait(loop, self.seconds)
+
+    def discard(self, timed: Timed) -> None:
+        """Do not call it. It need not have been added."""
+        self._due.pop(timed, None)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._runs = True
+        later: Callable[..., object] = loop.call_later
+        Context().run(later, seconds, self._look, loop)  # not in the context of whoever comes first
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._runs = False
+        now = monotonic()
+        while self._due:
+            timed = next(iter(self._due))
+            moment, context = self._due[timed]
+            if moment > now:
+                self._wait(loop, moment - now)
+                return
+            del self._due[timed]
+            loop.call_soon(timed.on_time, context=context)
