@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 from trio.lowlevel import current_task, wait_readable, wait_writable
@@ -21,7 +21,7 @@ from ehlo._server.answers import Call
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
 
-__all__ = ["ServerTask"]
+__all__ = ["ServerTask", "TrioOwner"]
 
 log: Final = logging.getLogger("ehlo")
 
@@ -29,45 +29,57 @@ log: Final = logging.getLogger("ehlo")
 _EOF, _BROKEN = 4, 8
 
 
-class ServerTask(Connection):
-    """One connection: a task that reads, and a nursery for what its handler awaits. Private."""
+_OUR_FAULT: Final = "a session ended by a fault of ehlo"
 
-    __slots__ = ("_linger", "_nursery", "_peername", "_scope", "_socket", "_task", "_unsent")
+
+class TrioOwner(Owner, Protocol):
+    """The server that a connection belongs to, with the tasks of its event loop.
+
+    Attributes:
+        _nursery: of the connections, and of the calls of handlers that wait.
+    """
 
     _nursery: trio.Nursery
 
-    def __init__(self, server: Owner, sock: socket.socket, peername: Any) -> None:
+
+class ServerTask(Connection):
+    """One connection: a task that reads, and one for each call of its handler that waits. Private."""
+
+    __slots__ = ("_linger", "_peername", "_scope", "_socket", "_task", "_unsent")
+
+    _server: TrioOwner
+
+    def __init__(self, server: TrioOwner, sock: socket.socket, peername: Any) -> None:
         super().__init__(server)
         self._advancing = True  # nothing moves before its task runs
         self._linger = 0.0
         self._peername = peername  # the socket of a client that has reset it knows no more whose it was
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None  # of the wait that goes on
         self._socket = sock
         self._task: trio.lowlevel.Task | None = None
         self._unsent = b""
 
     async def run(self) -> None:
-        """The whole life of an admitted connection. Handler calls live in its nursery, and end before it does."""
+        """The whole life of an admitted connection. Handler calls live in the server's nursery."""
         self._task = current_task()
         try:
-            async with trio.open_nursery() as self._nursery:
-                try:
-                    self._advancing = False
-                    self._advance()
-                    await self._converse()
-                    await self._say_farewell()
-                except trio.Cancelled:
-                    self._cancelled()
-                    raise
-                finally:
-                    if not self._lost:
-                        self._gone("the client's connection was lost")
-                    self._socket.close()
-                while (left := self._judge_rest(now := self._server._now())) is not None:
-                    with trio.CancelScope(deadline=now + left) as self._scope:
-                        await trio.sleep_forever()
-        except* Exception:
-            log.exception("a session ended by a fault of ehlo")
+            try:
+                self._advancing = False
+                self._advance()
+                await self._converse()
+                await self._say_farewell()
+            except trio.Cancelled:
+                self._cancelled()
+                raise
+            finally:
+                if not self._lost:
+                    self._gone("the client's connection was lost")
+                self._socket.close()
+            while (left := self._judge_rest(now := self._server._now())) is not None:
+                with trio.CancelScope(deadline=now + left) as self._scope:
+                    await trio.sleep_forever()
+        except Exception:
+            log.exception(_OUR_FAULT)
 
     # ---- octets ----------------------------------------------------------------------------------
 
@@ -152,10 +164,11 @@ class ServerTask(Connection):
 
     async def _say_farewell(self) -> None:
         """Send what is left; then, with something to linger for, FIN, and read until the client's."""
-        with trio.CancelScope(deadline=self._server._now() + self._server._tick) as self._scope:
-            while self._unsent and not (self._lost or self._pauses & _BROKEN):
-                await wait_writable(self._socket)
-                self._flush()
+        if self._unsent:
+            with trio.CancelScope(deadline=self._server._now() + self._server._tick) as self._scope:
+                while self._unsent and not (self._lost or self._pauses & _BROKEN):
+                    await wait_writable(self._socket)
+                    self._flush()
         if self._unsent or self._linger <= 0 or self._lost or self._pauses & _BROKEN:
             return
         with contextlib.suppress(OSError), trio.CancelScope(deadline=self._server._now() + self._linger) as self._scope:
@@ -176,7 +189,7 @@ class ServerTask(Connection):
     def _start(self, call: Call) -> None:
         scope = trio.CancelScope()
         call.cancel = lambda reason: scope.cancel()
-        self._nursery.start_soon(self._run, call, scope)
+        self._server._nursery.start_soon(self._run, call, scope)
 
     async def _run(self, call: Call, scope: trio.CancelScope) -> None:
         try:
@@ -193,7 +206,10 @@ class ServerTask(Connection):
                 else:
                     call.resume(result)
         finally:
-            self._called()
+            try:
+                self._called()
+            except Exception:
+                log.exception(_OUR_FAULT)
 
     def _cancelled(self) -> None:
         if not self._lost:
@@ -206,7 +222,7 @@ class ServerTask(Connection):
 
     def _poke(self) -> None:
         """Whatever the connection's task waits for, it is to look around."""
-        if current_task() is not self._task:
+        if self._scope is not None and current_task() is not self._task:
             self._scope.cancel()
 
     def _stop_reading(self) -> None:
