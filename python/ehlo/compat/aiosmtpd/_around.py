@@ -75,6 +75,8 @@ class Around:
 
         def _begin(self) -> None: ...
 
+        def _other_octets(self, nbytes: int) -> None: ...
+
     # ---- STARTTLS --------------------------------------------------------------------------------
 
     @syntax("STARTTLS", when="tls_context")
@@ -114,6 +116,7 @@ class Around:
             self._conn.answer_raw(said.octets, accepted=False)
         elif self._own_handshake:
             self._own_handshake = False
+            del self.buffer_updated
             self._adopt_tls()
 
     def _accept_starttls(self) -> None:
@@ -128,6 +131,7 @@ class Around:
         """The program said 220 itself: it does the handshake, by ``loop.start_tls`` or as aiosmtpd does."""
         self._accept_starttls()
         self._own_handshake = True
+        self.buffer_updated = self._other_octets
 
     def _begin_tls(self) -> None:
         if not self._own_handshake:

@@ -22,6 +22,7 @@ class Pushing:
 
     _pushed: list[bytes] | None = None
     _last_code = 0
+    _at_once = False
 
     if TYPE_CHECKING:
         enable_SMTPUTF8: bool  # noqa: N815
@@ -78,7 +79,8 @@ class Pushing:
             self._send_pushed([octets])
             return
         self._pushed.append(octets)
-        self.loop.call_soon(self._flush, self._pushed)
+        if not self._at_once:
+            self.loop.call_soon(self._flush, self._pushed)
 
     def _flush(self, pushed: list[bytes]) -> None:
         """The method that pushed these waits for something else, and the client need not wait with it."""

@@ -104,11 +104,12 @@ class Envelope:
         original_content: the octets.
     """
 
+    mail_from: str | None = None
+    smtp_utf8 = False
+    content: bytes | str | None = None
+    original_content: bytes | None = None
+
     def __init__(self) -> None:
-        self.mail_from: str | None = None
         self.mail_options: list[str] = []
-        self.smtp_utf8 = False
-        self.content: bytes | str | None = None
-        self.original_content: bytes | None = None
         self.rcpt_tos: list[str] = []
         self.rcpt_options: list[str] = []

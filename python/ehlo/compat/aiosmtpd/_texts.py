@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from ehlo._core import NullPath
+from ehlo._core import Address, NullPath
 
 __all__ = ["address_text", "reply_octets"]
 
@@ -14,9 +14,10 @@ _STATUS: Final = re.compile(rb"[2-5][0-9]{2}[ -]|[2-5][0-9]{2}\Z")
 
 def address_text(path: Any) -> str:
     """A path as aiosmtpd has it: without its source route; the null path is ``<>``."""
-    if isinstance(path, NullPath):
+    kind = type(path)
+    if kind is NullPath:
         return "<>"
-    route = getattr(path, "source_route", None)
+    route = path.source_route if kind is Address else None
     written: str = path.as_written
     return written if route is None else written[len(route) + 1 :]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import socket
 import ssl
@@ -29,6 +28,7 @@ from ehlo.compat.aiosmtpd._auth import (
     login_always_fail,
 )
 from ehlo.compat.aiosmtpd._commands import syntax
+from ehlo.compat.aiosmtpd._content import Content
 from ehlo.compat.aiosmtpd._methods import CALL_LIMIT_DEFAULT, Methods
 from ehlo.compat.aiosmtpd._pushing import Pushing
 from ehlo.compat.aiosmtpd._refusals import BEFORE_TLS, BOGUS_LIMIT, Refusals
@@ -44,6 +44,7 @@ from ehlo.compat.aiosmtpd._session import (
 )
 from ehlo.compat.aiosmtpd._texts import address_text, reply_octets
 from ehlo.compat.aiosmtpd._transport import Driver, ProxyFront, Writer
+from ehlo.compat.aiosmtpd._working import Working
 
 __all__ = [
     "BOGUS_LIMIT",
@@ -84,7 +85,7 @@ _READS: Final = (
 _OWN: Final = "ehlo.compat.aiosmtpd."
 
 
-class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, ServerProtocol):
+class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing, ProxyFront, ServerProtocol):
     """One connection: a protocol for ``loop.create_server``. Arguments and attributes are aiosmtpd's.
 
     A subclass may have ``smtp_XFOO`` (a command of its own), override ``smtp_HELO``, ``smtp_EHLO``, ``smtp_NOOP``,
@@ -160,6 +161,7 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
                 raise ValueError("proxy_protocol_timeout must be > 0")
             if proxy_protocol_timeout < 3.0:
                 log.warning("proxy_protocol_timeout < 3.0")
+            self.buffer_updated = self._other_octets
         self._proxy_timeout = proxy_protocol_timeout
         self._authenticator = authenticator
         self._auth_callback = None if authenticator is not None else auth_callback or login_always_fail
@@ -219,6 +221,7 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
         self._transport = transport
         self._tells_all = self._is_overridden("_call_handler_hook") or self._is_overridden("push")
         self._watching = self._tells_all or self._watches()
+        self._find_data_hook()
         self._room = room_for(
             self.loop,
             hostname=self.hostname,
@@ -252,6 +255,7 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
     def _begin(self) -> None:
         """The engine's session begins: with the PROXY header, or with the greeting."""
         self._begun = True
+        self._find_worker()
         if self._proxy_timeout is not None:
             self._await_proxy(self._proxy_timeout)
         else:
@@ -270,6 +274,8 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
         log.info("%r connection lost", self._s.peer)
         self._writer.close()
         self._end_around()
+        if self._worker is not None:
+            self._worker.end()
         self._finish()
         ServerProtocol.connection_lost(self, exc)
 
@@ -287,10 +293,12 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
         self._conn.receive_data(data)
         self._advance()
 
-    def buffer_updated(self, nbytes: int) -> None:
+    def _other_octets(self, nbytes: int) -> None:
+        """Octets came that are not the session's: a PROXY header, or TLS that the program makes."""
+        octets = bytes(self._view[:nbytes])
         if self._own_handshake:
-            self._take_early(bytes(self._view[:nbytes]))
-        elif not self._proxy_is_awaited or not self._octets_of_proxy(bytes(self._view[:nbytes])):
+            self._take_early(octets)
+        elif not self._octets_of_proxy(octets):
             ServerProtocol.buffer_updated(self, nbytes)
 
     @property
@@ -398,7 +406,7 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
         asked = self._tells_all or self._is_overridden(f"smtp_{command}") or command in self._handle_hooks
         if not asked:
             return None
-        return self._perform(self._smtp_methods[command], arg)
+        return self._do(self._smtp_methods[command], arg)
 
     def _on_hello(self, _: object, hello: Hello) -> Any:
         verb = hello.verb
@@ -409,7 +417,7 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
             self._set_rset_state()
             self._s.extended_smtp, lines = False, [f"250 {self.hostname}"]
         elif self._ehlo_hook_ver is not None or hasattr(self, "ehlo_hook"):
-            return self._perform(self._smtp_methods[verb], hello.name)
+            return self._do(self._smtp_methods[verb], hello.name)
         else:
             lines = [*self._begin_ehlo(), "250 HELP"]
         self._s.host_name = hello.name
@@ -419,25 +427,25 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
         path, parameters = sender.path, sender.mail_parameters
         if self._is_overridden("smtp_MAIL"):
             text = "" if isinstance(path, NullPath) else path.as_written
-            return self._over_limit("MAIL") or self._perform(self._smtp_methods["MAIL"], f"FROM:<{text}> {parameters}")
+            return self._over_limit("MAIL") or self._do(self._smtp_methods["MAIL"], f"FROM:<{text}> {parameters}")
         if self._needs_auth():
             return Raw(b"530 5.7.0 Authentication required\r\n", accepted=False)
         address, options = address_text(path), parameters.upper().split()
         if self.local_part_limit and len(address.rpartition("@")[0]) > self.local_part_limit:
             return Raw(b"553 5.1.3 Error: malformed address\r\n", accepted=False)
-        return self._over_limit("MAIL") or self._perform(self._mail, address, options)
+        return self._over_limit("MAIL") or self._do(self._mail, address, options)
 
     def _on_rcpt(self, _: object, recipient: Recipient) -> Any:
         path, parameters = recipient.path, recipient.rcpt_parameters
         if self._is_overridden("smtp_RCPT"):
             arg = f"TO:<{path.as_written}> {parameters}"
-            return self._over_limit("RCPT") or self._perform(self._smtp_methods["RCPT"], arg)
+            return self._over_limit("RCPT") or self._do(self._smtp_methods["RCPT"], arg)
         address = address_text(path)
         if self.local_part_limit and len(address.rpartition("@")[0]) > self.local_part_limit:
             return Raw(b"553 5.1.3 Error: malformed address\r\n", accepted=False)
         if not self._e.mail_from:
             return Raw(b"503 Error: need MAIL command\r\n", accepted=False)
-        return self._over_limit("RCPT") or self._perform(self._rcpt, address, parameters.upper().split())
+        return self._over_limit("RCPT") or self._do(self._rcpt, address, parameters.upper().split())
 
     def _on_data(self, _: object, envelope: EngineEnvelope) -> Any:
         if not self._e.rcpt_tos:
@@ -445,78 +453,11 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
         over = self._over_limit("DATA")
         return self._data_around() if over is None and self._is_overridden("smtp_DATA") else over
 
-    def _on_message(self, _: object, envelope: EngineEnvelope, content: bytes) -> Any:
-        ours = self._e
-        if not self._watching:
-            ours.mail_from = address_text(envelope.sender.path)
-            ours.mail_options = envelope.sender.mail_parameters.upper().split()
-            ours.smtp_utf8 = envelope.smtputf8
-            ours.rcpt_tos = [address_text(recipient.path) for recipient in envelope.recipients]
-        ours.original_content = content
-        times = len(envelope.recipients) if self._is_lmtp else 1
-        if self._decode_data:
-            try:
-                ours.content = (
-                    content.decode("utf-8", "surrogateescape") if self.enable_SMTPUTF8 else content.decode("ascii")
-                )
-            except UnicodeDecodeError:
-                self._set_post_data_state()
-                return Raw(b"500 Error: strict ASCII mode\r\n" * times, accepted=False)
-        else:
-            ours.content = content
-        if self._tells_all:
-            return self._deliver_all(times)
-        if "DATA" not in self._handle_hooks and not hasattr(self.event_handler, "process_message"):
-            self._set_post_data_state()
-            return Raw(b"250 OK\r\n" * times, accepted=True)
-        return self._deliver(self._handle_hooks.get("DATA"), times)
-
-    async def _deliver(self, hook: Any, times: int) -> Raw:
-        """The handler's word on a message. Its exceptions are replies, too."""
-        try:
-            if hook is None:
-                status = await self._process_message()
-            else:
-                status = await hook(self, self.session, self.envelope)
-            status = "250 OK" if status is MISSING else status
-            octets = reply_octets(status, self.enable_SMTPUTF8)
-        except ConnectionResetError:
-            log.info("%r Connection lost during _handle_client()", self._s.peer)
-            self._end()
-            return Raw(b"", accepted=False)
-        except Exception as exc:
-            octets = reply_octets(await self._status_of(exc), self.enable_SMTPUTF8)
-        finally:
-            self._set_post_data_state()
-        return Raw(octets * times, accepted=octets[:1] in b"23")
-
-    async def _deliver_all(self, times: int) -> Raw:
-        """The same for a program that overrides ``push`` or ``_call_handler_hook``: these see all."""
-        try:
-            return await self._perform(self._say_of_content, times)
-        finally:
-            self._set_post_data_state()
-
-    async def _say_of_content(self, times: int) -> None:
-        by_hook = "DATA" in self._handle_hooks or not hasattr(self.event_handler, "process_message")
-        status = await (self._call_handler_hook("DATA") if by_hook else self._process_message())
-        for _ in range(times):
-            await self.push("250 OK" if status is MISSING else status)
-
-    async def _process_message(self) -> Any:
-        warnings.warn("Use handler.handle_DATA() instead of .process_message()", DeprecationWarning, stacklevel=2)
-        envelope = self._e
-        result = self.event_handler.process_message(
-            self._s.peer, envelope.mail_from, envelope.rcpt_tos, envelope.content
-        )
-        status = await result if inspect.isawaitable(result) else result
-        return MISSING if status is None else status
-
     def _on_vrfy(self, _: object, argument: str) -> Any:
-        return self._over_limit("VRFY") or self._perform(self._smtp_methods["VRFY"], argument)
+        return self._over_limit("VRFY") or self._do(self._smtp_methods["VRFY"], argument)
 
     def _on_expn(self, _: object, argument: str) -> Any:
-        return self._over_limit("EXPN") or self._perform(self._smtp_methods["EXPN"], argument)
+        return self._over_limit("EXPN") or self._do(self._smtp_methods["EXPN"], argument)
 
     def _on_command(self, _: object, command: str, argument: str) -> Any:
         arg = argument.strip() or None
@@ -524,9 +465,9 @@ class SMTP(Methods, Refusals, Authenticators, Around, Pushing, ProxyFront, Serve
         if command not in self._smtp_methods or barred:
             return self._refuse(f"{command} {argument}".rstrip().encode(), Reply(500, None, "unknown"))
         if command == "HELP" or command not in ("NOOP", "RSET", "QUIT"):
-            return self._over_limit(command) or self._perform(self._smtp_methods[command], arg)
+            return self._over_limit(command) or self._do(self._smtp_methods[command], arg)
         if command == "RSET" and hasattr(self, "rset_hook"):
-            return self._perform(self._smtp_methods["RSET"], arg)
+            return self._do(self._smtp_methods["RSET"], arg)
         answer = self._call(command, arg)
         if answer is None and command == "RSET":
             self._set_rset_state()
