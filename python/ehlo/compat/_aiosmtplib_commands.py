@@ -267,6 +267,14 @@ class Commands(Settings):
         self.close()
         return response
 
+    async def _say_path(
+        self, verb: bytes, keyword: bytes, address: str, options: Iterable[str] | None, encoding: str, timeout: Timeout
+    ) -> SMTPResponse:
+        """MAIL or RCPT, after EHLO."""
+        await self._ehlo_or_helo_if_needed()
+        path = keyword + quote_address(address).encode(encoding)
+        return await self.execute_command(verb, path, *map(str.encode, options or ()), timeout=timeout)
+
     async def mail(
         self,
         sender: str,
@@ -281,9 +289,7 @@ class Commands(Settings):
         Raises:
             SMTPSenderRefused: the server refuses.
         """
-        await self._ehlo_or_helo_if_needed()
-        path = b"FROM:" + quote_address(sender).encode(encoding)
-        response = await self.execute_command(b"MAIL", path, *map(str.encode, options or ()), timeout=timeout)
+        response = await self._say_path(b"MAIL", b"FROM:", sender, options, encoding, timeout)
         if response.code != SMTPStatus.completed:
             raise SMTPSenderRefused(response.code, response.message, sender)
         return response
@@ -302,9 +308,7 @@ class Commands(Settings):
         Raises:
             SMTPRecipientRefused: the server refuses.
         """
-        await self._ehlo_or_helo_if_needed()
-        path = b"TO:" + quote_address(recipient).encode(encoding)
-        response = await self.execute_command(b"RCPT", path, *map(str.encode, options or ()), timeout=timeout)
+        response = await self._say_path(b"RCPT", b"TO:", recipient, options, encoding, timeout)
         if response.code not in (SMTPStatus.completed, SMTPStatus.will_forward):
             raise SMTPRecipientRefused(response.code, response.message, recipient)
         return response

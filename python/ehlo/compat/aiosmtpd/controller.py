@@ -177,6 +177,7 @@ class BaseThreadedController(BaseController):
     """A server whose loop runs in a thread of its own.
 
     Arguments:
+        options: as for :class:`BaseController`.
         ready_timeout: seconds that :meth:`start` waits. The environment variable AIOSMTPD_CONTROLLER_TIMEOUT has the
             last word.
     """
@@ -189,11 +190,9 @@ class BaseThreadedController(BaseController):
         loop: asyncio.AbstractEventLoop | None = None,
         *,
         ready_timeout: float = DEFAULT_READY_TIMEOUT,
-        ssl_context: ssl.SSLContext | None = None,
-        server_hostname: str | None = None,
-        **SMTP_parameters: Any,  # noqa: N803
+        **options: Any,
     ) -> None:
-        super().__init__(handler, loop, ssl_context=ssl_context, server_hostname=server_hostname, **SMTP_parameters)
+        super().__init__(handler, loop, **options)
         self.ready_timeout: float = float(os.getenv("AIOSMTPD_CONTROLLER_TIMEOUT", ready_timeout))
 
     @abstractmethod
@@ -274,16 +273,8 @@ class BaseThreadedController(BaseController):
 class BaseUnthreadedController(BaseController):
     """A server in a loop that the program runs."""
 
-    def __init__(
-        self,
-        handler: Any,
-        loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        ssl_context: ssl.SSLContext | None = None,
-        server_hostname: str | None = None,
-        **SMTP_parameters: Any,  # noqa: N803
-    ) -> None:
-        super().__init__(handler, loop, ssl_context=ssl_context, server_hostname=server_hostname, **SMTP_parameters)
+    def __init__(self, handler: Any, loop: asyncio.AbstractEventLoop | None = None, **options: Any) -> None:
+        super().__init__(handler, loop, **options)
         self.ended: threading.Event = threading.Event()
 
     def begin(self) -> None:

@@ -6,9 +6,9 @@ import atexit
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ehlo.compat.smtplib import (
     SMTP,
@@ -34,17 +34,10 @@ class Session(SMTP):
     renew: Callable[[], object] | None = None
     kept: bool = False
 
-    def sendmail(
-        self,
-        from_addr: str,
-        to_addrs: str | Sequence[str],
-        msg: str | bytes,
-        mail_options: Sequence[str] = (),
-        rcpt_options: Sequence[str] = (),
-    ) -> dict[str, Answer]:
+    def sendmail(self, *arguments: Any, **options: Any) -> dict[str, Answer]:
         kept, self.kept = self.kept, False
         try:
-            return super().sendmail(from_addr, to_addrs, msg, mail_options, rcpt_options)
+            return super().sendmail(*arguments, **options)
         except SMTPOutcomeUnknown:
             raise
         except (SMTPServerDisconnected, SMTPSenderRefused) as exc:
@@ -53,7 +46,7 @@ class Session(SMTP):
                 raise
         self.close()
         self.renew()
-        return super().sendmail(from_addr, to_addrs, msg, mail_options, rcpt_options)
+        return super().sendmail(*arguments, **options)
 
 
 class KeptSMTP(Session):
