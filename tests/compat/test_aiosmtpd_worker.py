@@ -158,6 +158,32 @@ def test_a_client_that_leaves_cancels_the_method_that_waits(run: Run) -> None:
 
 
 @pytest.mark.parametrize("turn", [False, True])
+def test_a_method_that_exits_fails_one_message(run: Run, turn: bool) -> None:
+    seen: list[list[str]] = []
+
+    class Exits:
+        async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+            envelope.rcpt_tos.append(address)
+            return "250 OK"
+
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+            seen.append(envelope.rcpt_tos)
+            if turn:
+                await asyncio.sleep(0)
+            if len(seen) == 1:
+                sys.exit("by mistake")
+            return "250 kept"
+
+    async def main() -> None:
+        heard = await talk(Exits(), b"EHLO c\r\n" + MAIL * 2 + b"QUIT\r\n")
+        assert heard.count(b"\r\n451 ") == 1
+        assert heard.count(b"\r\n250 kept\r\n") == 1
+        assert seen == [["c@d.example"]] * 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("turn", [False, True])
 def test_a_method_that_cancels_itself_before_it_waits(run: Run, turn: bool) -> None:
     async def cancel() -> None:
         task = asyncio.current_task()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import warnings
@@ -90,7 +89,7 @@ class Content:
             return _raw("250 OK", False, times)
         try:
             said = self._begin_step(hook(self, self.session, ours))
-        except (Exception, asyncio.CancelledError) as exc:
+        except BaseException as exc:
             said = _raised(exc)
         if type(said) is str:
             self._set_post_data_state()
