@@ -153,6 +153,23 @@ def test_octets_in_the_clear_while_a_program_gets_ready_end_the_session(tls: Con
             assert file.read() == b""
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_client_that_does_not_shake_hands_is_cut_off(tls: Contexts, own: bool) -> None:
+    class Super(SMTP):
+        async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+            await super().smtp_STARTTLS(arg)
+
+    kind = OwnHandshake if own else Super
+    with serving(kind, tls_context=tls[0], timeout=1) as port, connected(port) as (sock, file):
+        sock.sendall(b"EHLO c\r\n")
+        while not file.readline().startswith(b"250 "):
+            pass
+        sock.sendall(b"STARTTLS\r\n")
+        assert file.readline().startswith(b"220 ")
+        with suppress(ConnectionResetError):
+            assert file.read() == b""
+
+
 def test_starttls_may_be_refused(tls: Contexts) -> None:
     class Mine(SMTP):
         async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802

@@ -106,10 +106,13 @@ class Around:
 
     async def _on_starttls(self, _: object) -> None:
         self._starttls_open = True
+        # The limits of the session rest while a method runs; here it waits for the client.
+        timer = self.loop.call_later(self._timeout_duration, self._transport.abort)
         try:
             said = await self._perform(self._smtp_methods["STARTTLS"], None)
         finally:
             self._starttls_open = False
+            timer.cancel()
         if self._lost:
             return
         if self._conn.decision_open:
