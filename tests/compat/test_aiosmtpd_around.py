@@ -21,6 +21,13 @@ from ehlo.compat.aiosmtpd.smtp import SMTP, TLSSetupException
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
+@pytest.fixture(params=["asyncio", "uvloop"], autouse=True)
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Controllers make a loop of this kind."""
+    if request.param == "uvloop":
+        monkeypatch.setattr(asyncio, "new_event_loop", pytest.importorskip("uvloop").new_event_loop)
+
+
 @contextmanager
 def serving(kind: type[SMTP], handler: Any = None, **options: Any) -> Iterator[int]:
     """The port of a server that makes a protocol of this class for each connection."""

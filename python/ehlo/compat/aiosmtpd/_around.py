@@ -22,7 +22,7 @@ __all__ = ["Around", "Reader", "reads_by_itself"]
 
 log: Final = logging.getLogger("mail.log")
 
-# What may come inside TLS before the program's own handshake has returned. In octets.
+# What may come before the session, and inside TLS before the program's own handshake has returned. In octets.
 _EARLY: Final = 65536
 
 
@@ -75,7 +75,7 @@ class Around:
 
         def _begin(self) -> None: ...
 
-        def _other_octets(self, nbytes: int) -> None: ...
+        def data_received(self, data: bytes) -> None: ...
 
     # ---- STARTTLS --------------------------------------------------------------------------------
 
@@ -119,7 +119,6 @@ class Around:
             self._conn.answer_raw(said.octets, accepted=False)
         elif self._own_handshake:
             self._own_handshake = False
-            del self.buffer_updated
             self._adopt_tls()
 
     def _accept_starttls(self) -> None:
@@ -134,7 +133,6 @@ class Around:
         """The program said 220 itself: it does the handshake, by ``loop.start_tls`` or as aiosmtpd does."""
         self._accept_starttls()
         self._own_handshake = True
-        self.buffer_updated = self._other_octets
 
     def _begin_tls(self) -> None:
         if not self._own_handshake:
@@ -142,10 +140,10 @@ class Around:
             ServerProtocol._begin_tls(protocol)
 
     def _take_early(self, octets: bytes) -> None:
-        """Octets came while the program does the handshake. What came in the clear ends the session."""
+        """Octets came before the session, or while the program does the handshake. Then none may come in the clear."""
         self._early += octets
-        if self._transport.get_protocol() is self or len(self._early) > _EARLY:
-            log.warning("%r sent octets in the clear behind STARTTLS", self._transport.get_extra_info("peername"))
+        if (self._own_handshake and self._transport.get_protocol() is self) or len(self._early) > _EARLY:
+            log.warning("%r sent octets before its turn", self._transport.get_extra_info("peername"))
             self._early = b""
             self._transport.abort()
 
@@ -226,6 +224,9 @@ class Around:
             self._client_timer.cancel()
         self._transport.resume_reading()
         self._begin()
+        early, self._early = self._early, b""
+        if early:  # uvloop reads once more
+            self.data_received(early)
         await self._handler_coroutine
 
     def _around_client(self) -> None:

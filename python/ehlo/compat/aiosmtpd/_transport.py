@@ -164,7 +164,6 @@ class ProxyFront:
             return
         left, self._proxy_octets = bytes(self._proxy_octets or b""), None
         protocol: Any = self
-        del protocol.buffer_updated
         ServerProtocol.connection_made(protocol, self._transport)
         if left:
             protocol._conn.receive_data(left)

@@ -330,8 +330,9 @@ class InetMixin(BaseController):
         return self.loop.create_server(self._factory_invoker, host=self.hostname, port=self.port, ssl=self.ssl_context)
 
     def _listens(self) -> None:
-        if not self.port and isinstance(self.server, asyncio.Server):
-            self.port = int(self.server.sockets[0].getsockname()[1])
+        sockets = getattr(self.server, "sockets", ())  # the server of uvloop is no asyncio.Server
+        if not self.port and sockets:
+            self.port = int(sockets[0].getsockname()[1])
 
     def _trigger_server(self) -> None:
         with ExitStack() as stack:

@@ -161,7 +161,6 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
                 raise ValueError("proxy_protocol_timeout must be > 0")
             if proxy_protocol_timeout < 3.0:
                 log.warning("proxy_protocol_timeout < 3.0")
-            self.buffer_updated = self._other_octets
         self._proxy_timeout = proxy_protocol_timeout
         self._authenticator = authenticator
         self._auth_callback = None if authenticator is not None else auth_callback or login_always_fail
@@ -169,6 +168,10 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
         self._find_methods(handler, set(auth_exclude_mechanism or ()))
         self._set_call_limit(command_call_limit)
         self.command_size_limits: dict[str, int] = dict(type(self).command_size_limits)
+        if proxy_protocol_timeout is not None or any(map(self._is_overridden, ("smtp_STARTTLS", "_handle_client"))):
+            vars(self)["buffer_updated"] = (
+                self._other_octets
+            )  # before there is a transport, since uvloop looks only once
         self.session: Session | None = None
         self.envelope: Envelope | None = None
         self._tls_handshake_okay = True
@@ -271,6 +274,7 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        vars(self).pop("buffer_updated", None)
         log.info("%r connection lost", self._s.peer)
         self._writer.close()
         self._end_around()
@@ -294,9 +298,9 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
         self._advance()
 
     def _other_octets(self, nbytes: int) -> None:
-        """Octets came that are not the session's: a PROXY header, or TLS that the program makes."""
+        """It stands for ``buffer_updated`` where octets may come that are not the session's."""
         octets = bytes(self._view[:nbytes])
-        if self._own_handshake:
+        if self._own_handshake or not self._begun:
             self._take_early(octets)
         elif not self._octets_of_proxy(octets):
             ServerProtocol.buffer_updated(self, nbytes)
