@@ -1,13 +1,16 @@
-"""The code blocks of a page, and a world on loopback to run them in."""
+"""Runs the code blocks of README.md and of the pages below docs/, in a world on loopback."""
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import contextlib
 import importlib
 import importlib.util
 import re
+import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -18,11 +21,13 @@ import ehlo
 import ehlo.asyncio
 import ehlo.sync
 from ehlo.testing import SMTPServer
+from programs import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
 Backend = Literal["asyncio", "trio"]
+MESSAGE = b"Subject: hi\r\n\r\nhello\r\n"
 
 
 def tool(name: str) -> ModuleType:
@@ -35,22 +40,37 @@ def tool(name: str) -> ModuleType:
     return module
 
 
+def text_of(page: str) -> str:
+    """README.md, or a page below docs/."""
+    return (ROOT / page if page == "README.md" else DOCS / page).read_text("utf-8")
+
+
 def blocks(page: str, language: str = "python") -> list[str]:
-    """The code blocks of a page below docs/, in order."""
-    text = (DOCS / page).read_text("utf-8")
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    """The code blocks of a page, in order."""
+    found = re.findall(rf"^( *)```{language}(?: [^\n]*)?\n(.*?)^ *```$", text_of(page), re.DOTALL | re.MULTILINE)
     return [re.sub(rf"^{indent}", "", code, flags=re.MULTILINE) for indent, code in found]
 
 
-def names_of(page: str, backend: Backend = "asyncio") -> dict[str, Any]:
-    """All Python blocks of a page, run one after the other; gives the names that they made. For trio the adapter's name
-    is replaced: the adapters have the same names.
+def executed(*codes: str, backend: Backend = "asyncio", where: str = "page", **given: Any) -> dict[str, Any]:
+    """Runs blocks one after the other; gives the names that they made, with those that were given. For trio the
+    adapter's name is replaced: the adapters have the same names.
     """
-    names: dict[str, Any] = {"__name__": "page"}
-    for at, code in enumerate(blocks(page)):
+    names: dict[str, Any] = {"__name__": "page", **given}
+    for at, code in enumerate(codes):
         here = code.replace("ehlo.asyncio", "ehlo.trio") if backend == "trio" else code
-        exec(compile(here, f"{page}, block {at + 1}", "exec"), names)
+        exec(compile(here, f"{where}, block {at + 1}", "exec"), names)
     return names
+
+
+def names_of(page: str, backend: Backend = "asyncio") -> dict[str, Any]:
+    """All Python blocks of a page, :func:`executed`."""
+    return executed(*blocks(page), backend=backend, where=page)
+
+
+def awaited(code: str, names: dict[str, Any]) -> Any:
+    """A function that runs a block with ``await`` at its top."""
+    compiled = compile(code, "block", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return lambda: eval(compiled, names)
 
 
 def run(backend: Backend, function: Any, *arguments: Any) -> Any:
@@ -126,3 +146,48 @@ def world(folder: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend = "asy
     here = World(folder, monkeypatch, backend)
     with here.server:
         yield here
+
+
+def send(port: int, *recipients: str, content: bytes = MESSAGE) -> dict[str, tuple[int, bytes]]:
+    with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=PATIENCE) as client:
+        return client.sendmail("a@example.net", recipients, content)
+
+
+def serving(monkeypatch: pytest.MonkeyPatch, main: Any, use: Any) -> None:
+    """Runs a page's ``main`` until ``use(port)`` has returned, on a port of the system's choice."""
+    ports: asyncio.Queue[int] = asyncio.Queue()
+    real = ehlo.asyncio.serve
+
+    async def serve(handler: object, host: str, port: int, **options: Any) -> Any:
+        server = await real(handler, host, 0, **options)
+        ports.put_nowait(server.port)
+        return server
+
+    monkeypatch.setattr(ehlo.asyncio, "serve", serve)
+
+    async def both() -> None:
+        task = asyncio.ensure_future(main())
+        port = asyncio.ensure_future(ports.get())
+        await asyncio.wait([task, port], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        await asyncio.to_thread(use, await port)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(both())
+
+
+def serving_on_trio(main: Any, said: Callable[[], str], use: Any) -> None:
+    """Runs a page's ``main`` on trio until ``use(port)`` has returned. It must print the port; ``said`` gives that."""
+    trio = pytest.importorskip("trio")
+
+    async def patient() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(main)
+            while "listening on port" not in (line := said()):
+                await trio.lowlevel.checkpoint()
+            await trio.to_thread.run_sync(use, int(line.split()[-1]))
+            nursery.cancel_scope.cancel()
+
+    trio.run(patient)

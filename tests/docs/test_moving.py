@@ -1,25 +1,24 @@
-"""The programs in docs/moving-from-aiosmtpd.md run, and their two forms answer alike."""
+"""The programs of the pages about moving run. Where a program has two forms, both answer alike."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import importlib
 import smtplib
+import sys
 from collections.abc import Callable
+from email.message import EmailMessage
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
+from pages import blocks, executed, world
 
 import ehlo
 import ehlo.asyncio
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/moving-from-aiosmtpd.md").read_text(encoding="utf-8")
-CATCHER, CATCHER_NATIVE, RULE, RULE_NATIVE, AUTH, AUTH_NATIVE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-
-
-def names_of(program: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "page"}
-    exec(program, names)
-    return names
+CATCHER, CATCHER_NATIVE, RULE, RULE_NATIVE, AUTH, AUTH_NATIVE = blocks("moving-from-aiosmtpd.md")
 
 
 def asked(controller: Any, talk: Callable[[int], Any]) -> Any:
@@ -39,8 +38,8 @@ def asked_natively(handler: ehlo.Handler, talk: Callable[[int], Any]) -> Any:
 
 
 def test_a_catcher() -> None:
-    assert names_of(CATCHER)["controller"].port is not None
-    assert names_of(CATCHER_NATIVE)["server"] is not None
+    assert executed(CATCHER)["controller"].port is not None
+    assert executed(CATCHER_NATIVE)["server"] is not None
 
 
 def test_recipients_by_a_rule() -> None:
@@ -49,8 +48,8 @@ def test_recipients_by_a_rule() -> None:
             return client.sendmail("a@b.example", ["c@example.org", "d@example.net"], b"hi")
 
     wanted = {"d@example.net": (550, b"5.7.1 not relaying to that domain")}
-    assert asked(names_of(RULE)["controller"], talk) == wanted
-    assert asked_natively(names_of(RULE_NATIVE)["Handler"](), talk) == wanted
+    assert asked(executed(RULE)["controller"], talk) == wanted
+    assert asked_natively(executed(RULE_NATIVE)["Handler"](), talk) == wanted
 
 
 def test_auth_and_a_command() -> None:
@@ -59,5 +58,35 @@ def test_auth_and_a_command() -> None:
             codes = [client.ehlo("c.example")[0], client.login("jane", "pencil")[0]]
             return [*codes, client.docmd("XVERSION")[1].rpartition(b" ")[2]]
 
-    assert asked(names_of(AUTH)["controller"], talk) == [250, 235, b"3.1"]
-    assert asked_natively(names_of(AUTH_NATIVE)["Handler"](), talk) == [250, 235, b"3.1"]
+    assert asked(executed(AUTH)["controller"], talk) == [250, 235, b"3.1"]
+    assert asked_natively(executed(AUTH_NATIVE)["Handler"](), talk) == [250, 235, b"3.1"]
+
+
+@pytest.mark.parametrize("name", ["smtplib", "aiosmtplib"])
+def test_the_import_of_a_shape(name: str) -> None:
+    if name == "aiosmtplib":
+        pytest.importorskip("aiosmtplib")
+    (line,) = blocks(f"moving-from-{name}.md")
+    assert executed(line)[name] is importlib.import_module(f"ehlo.compat.{name}")
+
+
+def test_from_django(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("django")
+    pytest.importorskip("aiosmtplib")
+    setting, for_all, for_one, for_all_too, one, pool = blocks("moving-from-django.md")
+    module, _, name = executed(setting)["EMAIL_BACKEND"].rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+    for library, code in (("smtplib", for_all), ("aiosmtplib", for_all_too)):
+        monkeypatch.setitem(sys.modules, library, sys.modules.get(library, ModuleType(library)))
+        executed(code)
+        assert sys.modules[library] is importlib.import_module(f"ehlo.compat.{library}")
+    monkeypatch.setitem(sys.modules, "flask_mail", ModuleType("flask_mail"))
+    assert executed(for_one)["flask_mail"].smtplib is importlib.import_module("ehlo.compat.smtplib")
+
+    message = EmailMessage()
+    message["From"], message["To"] = "jane@example.org", "joe@example.net"
+    message.set_content("hello")
+    with world(tmp_path, monkeypatch) as here:
+        used = executed(one, pool, message=message, password="secret")
+        used["pool"].close()
+        assert len(here.server.messages) == 2

@@ -1,4 +1,4 @@
-"""The code and the commands of the pages of the site work."""
+"""The code and the commands of README.md and of the pages work. The pages about moving have test_moving.py."""
 
 from __future__ import annotations
 
@@ -13,20 +13,35 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pages import DOCS, ROOT, Backend, World, blocks, names_of, run, world
+from pages import (
+    DOCS,
+    MESSAGE,
+    ROOT,
+    Backend,
+    World,
+    awaited,
+    blocks,
+    executed,
+    names_of,
+    run,
+    send,
+    serving,
+    serving_on_trio,
+    world,
+)
 
 import ehlo
 import ehlo.asyncio
+import ehlo.cli
 from ehlo.testing import SMTPServer
-from programs import PATIENCE, wait_until
-
-MESSAGE = b"Subject: hi\r\n\r\nhello\r\n"
+from programs import PATIENCE, free_port, wait_until
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -42,9 +57,147 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend) -> I
         yield made
 
 
-def send(port: int, *recipients: str, content: bytes = MESSAGE) -> dict[str, tuple[int, bytes]]:
-    with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=PATIENCE) as client:
-        return client.sendmail("a@example.net", recipients, content)
+# ---- README, and the pages in docs/ ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["README.md", "server.md"])
+def test_a_handler(page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def use(port: int) -> None:
+        assert send(port, "b@Example.org", "x@example.net") == {"x@example.net": (550, b"5.7.1 we do not relay")}
+
+    first, second, *_ = blocks(page)
+    serving(monkeypatch, executed(first)["main"], use)
+    assert capsys.readouterr().out == "a@example.net sent 22 octets to 1\n"
+    if page == "server.md":
+        pytest.importorskip("trio")
+        serving_on_trio(executed(first, second.replace(", 2525", ", 0"))["main"], lambda: capsys.readouterr().out, use)
+
+
+def test_a_server_for_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def use(port: int) -> None:
+        options: dict[str, Any] = {"tls": "required", "server_hostname": "smtp.example.org"}
+        options["ssl_context"] = around.client_tls
+        for mechanism in ("PLAIN", "SCRAM-SHA-256"):
+            good, wrong = (ehlo.Login("jane", password, mechanisms=[mechanism]) for password in ("pencil", "wrong"))
+            with ehlo.sync.connect("127.0.0.1", port, auth=good, **options) as client:
+                assert client.send(MESSAGE, "jane@example.org", ["joe@example.net"]).all_accepted
+            with pytest.raises(ehlo.SMTPAuthenticationError):
+                ehlo.sync.connect("127.0.0.1", port, auth=wrong, **options)
+
+    with world(tmp_path, monkeypatch) as around:
+        ehlo.Users("users", create=True).add("jane", "pencil", scram=True)
+        serving(monkeypatch, executed(blocks("server.md")[2])["main"], use)
+    assert re.fullmatch(r"(jane sent \d+ octets\n){2}", capsys.readouterr().out)
+
+
+def test_a_session_without_io(capsys: pytest.CaptureFixture[str]) -> None:
+    executed(blocks("server.md")[3])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["220 mx.example.org ESMTP", "250-mx.example.org"]
+    replies = ["354 End data with <CRLF>.<CRLF>", "250 2.0.0 OK", "221 2.0.0 Bye"]
+    assert [line for line in lines if line][-3:] == replies
+
+
+def test_users(tmp_path: Path) -> None:
+    names = names_of("users.md")
+    users = ehlo.Users(tmp_path / "users", create=True)
+    users.add("jane", "pencil")
+
+    async def main() -> None:
+        handlers = [names["Submission"](users), names["Submission"](names["Table"]())]
+        session = SimpleNamespace(peer=("192.0.2.1", 1))
+        for handler in handlers:
+            for name, password in (("jane", "pencil"), ("jane", "wrong"), ("joe", "pencil")):
+                credentials = ehlo.PasswordCredentials(mechanism="PLAIN", username=name, password=password)
+                assert await handler.on_auth(session, credentials) is ((name, password) == ("jane", "pencil"))
+
+    asyncio.run(main())
+
+
+def test_sending(
+    here: World, backend: Backend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SMTP_PASSWORD", "secret")
+    names = names_of("client.md", backend)
+    run(backend, names["main"])
+    assert capsys.readouterr().out == "joe@example.net 250 2.0.0 OK\n"
+
+    async def many() -> None:
+        adapter = importlib.import_module(f"ehlo.{backend}")
+        async with adapter.connect("smtp.example.org", 587, tls="required", auth=("x", "secret")) as client:
+            await names["deliver"](client, [(b"x\r\n", "a@b.example", ["c@d.example"])] * 3)
+
+    run(backend, many)
+    assert len(here.server.messages) == 4
+
+
+def test_short_sending(here: World, backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
+    _, sending, without_loop, _ = blocks("README.md")
+    names = executed(sending, without_loop, backend=backend, ehlo=ehlo)
+    message = EmailMessage()
+    message["From"], message["To"] = "jane@example.org", "joe@example.net"
+    message.set_content("hello")
+    run(backend, names["deliver"], [message, message])
+    names["notify"](message)
+    assert len(here.server.messages) == 3
+    assert capsys.readouterr().out.count("250 2.0.0 OK") == 2
+
+
+@pytest.mark.parametrize("page", ["README.md", "testing.md"])
+def test_mail_in_a_test(page: str, backend: Backend) -> None:
+    with SMTPServer(backend=backend) as server:
+        executed(blocks(page)[-1])["test_mail_goes_out"](server)
+
+
+def test_a_handler_before_serve(backend: Backend) -> None:
+    with SMTPServer(executed(*blocks("serve.md"), ehlo=ehlo)["Filter"](), backend=backend) as server:
+        assert send(server.port, "b@example.org") == {}
+        with pytest.raises(smtplib.SMTPDataError, match="no advertisement here"):
+            send(server.port, "b@example.org", content=b"Subject: x\r\n\r\nCasino\r\n")
+
+
+def test_the_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("anyio")
+    monkeypatch.chdir(tmp_path)
+    importlib.import_module("ehlo.mta")
+
+    def use(port: int) -> None:
+        refused = send(port, "jane@example.org", "x@example.com")
+        assert refused == {"x@example.com": (550, b"5.7.1 no relaying here")}
+
+    (code,) = blocks("mta.md")
+    code = code.replace("/var/mail/", f"{tmp_path}/mail/")
+    serving(monkeypatch, awaited(code, {"ehlo": ehlo, "LOCAL": {"example.org"}}), use)
+
+
+def test_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("anyio")
+    around, holding, signing = blocks("filters.md")
+
+    class End(ehlo.Handler):
+        def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> str:
+            return "250 2.0.0 taken"
+
+    def use(port: int) -> None:  # rspamd cannot be asked, and its filter says nothing of that: tempfail
+        with pytest.raises(smtplib.SMTPSenderRefused, match=r"4\.7\.1"):
+            send(port, "b@example.org")
+
+    stop = "await asyncio.Event().wait()"
+    elsewhere = around.replace("...", stop).replace("/run/opendkim", str(tmp_path)).replace("11332", str(free_port()))
+    serving(monkeypatch, awaited(elsewhere, {"ehlo": ehlo, "asyncio": asyncio, "handler": End()}), use)
+
+    queue = SimpleNamespace(receive_body=lambda *given, hold: (given, hold))
+    hold = executed(holding, queue=queue)["hold"]
+    assert hold("session", "envelope", "body", "a virus") == (("session", "envelope", "body"), "a virus")
+
+    pytest.importorskip("cryptography")
+    monkeypatch.chdir(tmp_path)
+    for name, kind in (("mail", "rsa"), ("ed", "ed25519")):
+        ehlo.cli.main(["dkim", "keygen", "example.org", "--selector", name, "--type", kind])
+    content = executed(signing, Path=Path, content=b"From: a@example.org\r\n\r\nhi\r\n")["content"]
+    assert content.count(b"DKIM-Signature: ") == 2
 
 
 # ---- tutorial --------------------------------------------------------------------------------------
@@ -65,46 +218,14 @@ def test_a_server(backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_main_functions_of_a_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     first, *_, on_trio = blocks("tutorial/server.md")
-    names: dict[str, Any] = {"__name__": "page"}
-    exec(first, names)
-    serving(monkeypatch, names["main"], lambda port: send(port, "b@example.org"))
-    trio = pytest.importorskip("trio")
-    exec(on_trio.replace(", 2525", ", 0"), names)
 
-    async def patient() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(names["main_on_trio"])
-            while "listening on port" not in (said := capsys.readouterr().out):
-                await trio.lowlevel.checkpoint()
-            assert await trio.to_thread.run_sync(send, int(said.split()[-1]), "b@example.org") == {}
-            nursery.cancel_scope.cancel()
+    def use(port: int) -> None:
+        assert send(port, "b@example.org") == {}
 
-    trio.run(patient)
-
-
-def serving(monkeypatch: pytest.MonkeyPatch, main: Any, use: Any) -> None:
-    """Runs a page's ``main`` until ``use(port)`` has returned, on a port of the system's choice."""
-    ports: asyncio.Queue[int] = asyncio.Queue()
-    real = ehlo.asyncio.serve
-
-    async def serve(handler: object, host: str, port: int, **options: Any) -> Any:
-        server = await real(handler, host, 0, **options)
-        ports.put_nowait(server.port)
-        return server
-
-    monkeypatch.setattr(ehlo.asyncio, "serve", serve)
-
-    async def both() -> None:
-        task = asyncio.ensure_future(main())
-        port = asyncio.ensure_future(ports.get())
-        await asyncio.wait([task, port], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
-        await asyncio.to_thread(use, await port)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(both())
+    serving(monkeypatch, executed(first)["main"], use)
+    pytest.importorskip("trio")
+    main = executed(first, on_trio.replace(", 2525", ", 0"))["main_on_trio"]
+    serving_on_trio(main, lambda: capsys.readouterr().out, use)
 
 
 def test_a_client(here: World, backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
