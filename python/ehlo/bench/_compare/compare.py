@@ -137,6 +137,19 @@ class Cell:
         )
 
 
+@dataclass(slots=True)
+class _Run:
+    """One comparison: what all its parts know, and what they add to."""
+
+    plan: ComparePlan
+    steps: Steps
+    ours: set[int] | None  # the processors of what is measured
+    others: set[int] | None  # and of the load
+    certificate: str | None = None
+    cells: list[Cell] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
 def _processors() -> tuple[set[int] | None, set[int] | None]:
     """One for what is measured, the others for the load; None where there is only one, or no way to choose."""
     if not hasattr(os, "sched_getaffinity"):
@@ -166,14 +179,12 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
 
         compare(ComparePlan(parts=("idle",)))["idle"]["ehlo"]  # octets a connection
     """
-    steps = Steps(say)
-    warnings: list[str] = []
     ours, others = _processors()
+    run = _Run(plan, Steps(say), ours, others)
     if ours is None:
-        warnings.append("what is measured and its load share one processor: rates mean little, CPU a little more")
+        run.warnings.append("what is measured and its load share one processor: rates mean little, CPU a little more")
     if build_info()["profile"] != "release":
-        warnings.append("ehlo was built without optimisation: its figures say nothing about a release build")
-    cells: list[Cell] = []
+        run.warnings.append("ehlo was built without optimisation: its figures say nothing about a release build")
     report: dict[str, Any] = {
         "tool": "ehlo bench compare",
         "schema": SCHEMA,
@@ -190,29 +201,28 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
         report["missing"] += [name for name in _by_default(known) if given is None and name not in names]
     # What awaits keeps no more in memory and loop than what does not.
     alike = [name for name in servers if "-awaits" not in name]
-    steps.total = _steps_of(plan, servers, clients, alike)
+    run.steps.total = _steps_of(plan, servers, clients, alike)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            certificate = None
             if any("TLS" in mode for mode in plan.modes) and {"servers", "clients"} & set(plan.parts):
                 try:
-                    certificate = make_certificate(folder)
+                    run.certificate = make_certificate(folder)
                 except OSError as exc:
-                    warnings.append(str(exc))
+                    run.warnings.append(str(exc))
             if "servers" in plan.parts:
-                _compare_servers(plan, servers, certificate, cells, ours, others, steps, warnings)
+                _compare_servers(run, servers)
             if "queue" in plan.parts:
-                _compare_queues(plan, cells, ours, others, steps, warnings)
+                _compare_queues(run)
             if "clients" in plan.parts:
-                _compare_clients(plan, clients, certificate, cells, ours, others, steps, warnings)
+                _compare_clients(run, clients)
         if "stall" in plan.parts:
-            report["stall"] = _stalls(plan, _stalling(alike), ours, steps, warnings)
+            report["stall"] = _stalls(run, _stalling(alike))
         if "idle" in plan.parts:
-            report["idle"] = _idle(plan, alike, ours, steps, warnings)
+            report["idle"] = _idle(run, alike)
     except KeyboardInterrupt:
         report["interrupted"] = True
-    report["cells"] = [cell.as_report() for cell in cells]
-    report["warnings"] = list(dict.fromkeys(warnings))
+    report["cells"] = [cell.as_report() for cell in run.cells]
+    report["warnings"] = list(dict.fromkeys(run.warnings))
     report["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
     return report
 
@@ -249,119 +259,100 @@ def _order(names: Sequence[str], turn: int) -> list[str]:
     return list(names) if turn % 2 == 0 else list(names)[::-1]
 
 
-def _compare_servers(
-    plan: ComparePlan,
-    names: Sequence[str],
-    certificate: str | None,
-    cells: list[Cell],
-    ours: set[int] | None,
-    others: set[int] | None,
-    steps: Steps,
-    warnings: list[str],
-) -> None:
-    modes = [mode for mode in plan.modes if certificate is not None or "TLS" not in mode]
-    places = [(size, mode) for size in plan.sizes for mode in modes if mode not in _OF_THE_SMALLEST]
-    places += [(min(plan.sizes), mode) for mode in modes if mode in _OF_THE_SMALLEST]
-    wanted = [Cell("servers", size, mode, plan.connections) for size, mode in places]
-    cells += wanted
-    tls = None if certificate is None else Tls("implicit", certificate)
+def _compare_servers(run: _Run, names: Sequence[str]) -> None:
+    modes = [mode for mode in run.plan.modes if run.certificate is not None or "TLS" not in mode]
+    places = [(size, mode) for size in run.plan.sizes for mode in modes if mode not in _OF_THE_SMALLEST]
+    places += [(min(run.plan.sizes), mode) for mode in modes if mode in _OF_THE_SMALLEST]
+    wanted = [Cell("servers", size, mode, run.plan.connections) for size, mode in places]
+    run.cells += wanted
+    tls = None if run.certificate is None else Tls("implicit", run.certificate)
     kinds = {tls if "TLS" in mode else None for mode in modes}
     counts: dict[tuple[str, int, str], int] = {}
-    for turn in range(plan.rounds):
+    for turn in range(run.plan.rounds):
         order = _order(names, turn)
         with contextlib.ExitStack() as stack:
             running: list[tuple[str, Tls | None, Server]] = []
             for name in order:
                 for kind in kinds if speaks_tls(name) else kinds - {tls}:
                     try:
-                        running.append((name, kind, stack.enter_context(Server(name, ours, tls=kind))))
+                        running.append((name, kind, stack.enter_context(Server(name, run.ours, tls=kind))))
                     except OSError as exc:
-                        warnings.append(str(exc))
+                        run.warnings.append(str(exc))
             for cell in wanted:
                 for name, kind, server in running:
                     if (kind is not None) != ("TLS" in cell.mode):
                         continue
                     key = (name, cell.size, cell.mode)
-                    arguments = (cell.size, cell.mode, plan.connections, others)
+                    arguments = (cell.size, cell.mode, run.plan.connections, run.others)
                     if key not in counts or turn > 0:  # the first also tells how many messages a second is worth
-                        warm = _load(server.port, max(_LEAST, plan.connections), *arguments)
+                        warm = _load(server.port, max(_LEAST, run.plan.connections), *arguments)
                         if key not in counts:
                             rate = warm["rate"]["messages"] if warm["complete"] else 0.0
-                            counts[key] = _worth(rate, plan.seconds, _LEAST)
+                            counts[key] = _worth(rate, run.plan.seconds, _LEAST)
                     before = server.cpu()
                     load = _load(server.port, counts[key], *arguments)
                     if not load["complete"]:
-                        warnings.append(f"{name}, {cell.size} octets, {cell.mode}: not every message was accepted")
+                        run.warnings.append(f"{name}, {cell.size} octets, {cell.mode}: not every message was accepted")
                         cell.put(name, None, None)
-                        steps.skipped()
+                        run.steps.skipped()
                         continue
                     cost = (server.cpu() - before) / load["messages"]["accepted"] * 1e6
                     cell.put(name, cost, load["rate"]["messages"])
                     # A short run is mostly its warm-up: the next round is told better.
-                    counts[key] = _worth(load["rate"]["messages"], plan.seconds, _LEAST)
-                    steps.done(
-                        f"round {turn + 1}/{plan.rounds}  server {name:16} {cell.size:9} octets {cell.mode:18} "
+                    counts[key] = _worth(load["rate"]["messages"], run.plan.seconds, _LEAST)
+                    run.steps.done(
+                        f"round {turn + 1}/{run.plan.rounds}  server {name:16} {cell.size:9} octets {cell.mode:18} "
                         f"{cost:9.1f} us of CPU a message  {load['rate']['messages']:9.0f} messages/s"
                     )
 
 
-def _compare_queues(
-    plan: ComparePlan,
-    cells: list[Cell],
-    ours: set[int] | None,
-    others: set[int] | None,
-    steps: Steps,
-    warnings: list[str],
-) -> None:
+def _compare_queues(run: _Run) -> None:
     names = relays_here()
-    wanted = [Cell("queue", size, "accept and relay", plan.connections) for size in plan.sizes]
-    cells += wanted
+    wanted = [Cell("queue", size, "accept and relay", run.plan.connections) for size in run.plan.sizes]
+    run.cells += wanted
     counts: dict[tuple[str, int], int] = {}
-    for turn in range(plan.rounds):
+    for turn in range(run.plan.rounds):
         for cell in wanted:
             for name in _order(names, turn):
-                messages = counts.get((name, cell.size), 10 * max(_LEAST, plan.connections))
+                messages = counts.get((name, cell.size), 10 * max(_LEAST, run.plan.connections))
                 try:
                     done = measure(
-                        name, messages=messages, size=cell.size, connections=plan.connections, ours=ours, others=others
+                        name,
+                        messages=messages,
+                        size=cell.size,
+                        connections=run.plan.connections,
+                        ours=run.ours,
+                        others=run.others,
                     )
                 except (OSError, subprocess.SubprocessError) as exc:
-                    warnings.append(f"{name}, {cell.size} octets: {exc}")
+                    run.warnings.append(f"{name}, {cell.size} octets: {exc}")
                     cell.put(name, None, None)
-                    steps.skipped()
+                    run.steps.skipped()
                     continue
-                counts[name, cell.size] = _worth(done.rate, plan.seconds, 10 * max(_LEAST, plan.connections))
+                counts[name, cell.size] = _worth(done.rate, run.plan.seconds, 10 * max(_LEAST, run.plan.connections))
                 cell.put(name, done.cpu, done.rate)
-                steps.done(
-                    f"round {turn + 1}/{plan.rounds}  queue {name:16} {cell.size:9} octets "
+                run.steps.done(
+                    f"round {turn + 1}/{run.plan.rounds}  queue {name:16} {cell.size:9} octets "
                     f"{done.cpu:9.1f} us of CPU a message  {done.rate:9.0f} messages/s"
                 )
 
 
-def _compare_clients(
-    plan: ComparePlan,
-    names: Sequence[str],
-    certificate: str | None,
-    cells: list[Cell],
-    ours: set[int] | None,
-    others: set[int] | None,
-    steps: Steps,
-    warnings: list[str],
-) -> None:
+def _compare_clients(run: _Run, names: Sequence[str]) -> None:
     wanted = []
-    modes = ["kept connection"] + (["kept TLS connection"] if certificate is not None and "TLS" in plan.modes else [])
-    for size in plan.sizes:
-        connections = plan.connections if size <= _LARGE else min(plan.connections, 2)
+    over_tls = run.certificate is not None and "TLS" in run.plan.modes
+    modes = ["kept connection"] + (["kept TLS connection"] if over_tls else [])
+    for size in run.plan.sizes:
+        connections = run.plan.connections if size <= _LARGE else min(run.plan.connections, 2)
         wanted += [Cell("clients", size, mode, connections) for mode in modes]
-    cells += wanted
+    run.cells += wanted
     counts: dict[tuple[str, int, str], int] = {}
     with contextlib.ExitStack() as stack:
-        ports = {"kept connection": stack.enter_context(Server("bench-sink", others)).port}
-        if certificate is not None:
+        ports = {"kept connection": stack.enter_context(Server("bench-sink", run.others)).port}
+        if run.certificate is not None:
             # The sink speaks no TLS; every client has this one to send to, and its own CPU is what counts.
-            server = Server("ehlo", others, tls=Tls("starttls", certificate))
+            server = Server("ehlo", run.others, tls=Tls("starttls", run.certificate))
             ports["kept TLS connection"] = stack.enter_context(server).port
-        for turn in range(plan.rounds):
+        for turn in range(run.plan.rounds):
             order = _order(names, turn)
             for cell in wanted:
                 starttls = cell.mode == "kept TLS connection"
@@ -371,60 +362,58 @@ def _compare_clients(
                     base = cell.connections
                     least = (20 if cell.size <= _LARGE else 10) * base
                     count = counts.get((name, cell.size, cell.mode), least)
-                    run = partial(run_client, name, ports[cell.mode], cpus=ours, starttls=starttls)
+                    measure_it = partial(run_client, name, ports[cell.mode], cpus=run.ours, starttls=starttls)
                     try:
                         # The start of the program is left out: the same run with one message a connection is taken off.
-                        small_cpu, small_wall = run(base, cell.size, base)
-                        cpu, wall = run(count + base, cell.size, base)
+                        small_cpu, small_wall = measure_it(base, cell.size, base)
+                        cpu, wall = measure_it(count + base, cell.size, base)
                         if turn == 0:  # too short to be told, but it tells how many are worth it
-                            count = _worth(count / max(wall - small_wall, 1e-3), plan.seconds, least)
-                            cpu, wall = run(count + base, cell.size, base)
+                            count = _worth(count / max(wall - small_wall, 1e-3), run.plan.seconds, least)
+                            cpu, wall = measure_it(count + base, cell.size, base)
                     except OSError as exc:
-                        warnings.append(str(exc))
+                        run.warnings.append(str(exc))
                         cell.put(name, None, None)
-                        steps.skipped()
+                        run.steps.skipped()
                         continue
                     cost = (cpu - small_cpu) / count * 1e6
                     rate = count / max(wall - small_wall, 1e-3)
-                    counts[name, cell.size, cell.mode] = _worth(rate, plan.seconds, least)
+                    counts[name, cell.size, cell.mode] = _worth(rate, run.plan.seconds, least)
                     if cost <= 0 or wall <= small_wall:
-                        warnings.append(
+                        run.warnings.append(
                             f"{name}, {cell.size} octets: its start cost more than its messages; add --seconds"
                         )
                         cell.put(name, None, None)
-                        steps.skipped()
+                        run.steps.skipped()
                         continue
                     cell.put(name, cost, rate)
-                    steps.done(
-                        f"round {turn + 1}/{plan.rounds}  client {name:20} {cell.size:9} octets {cell.mode:19} "
+                    run.steps.done(
+                        f"round {turn + 1}/{run.plan.rounds}  client {name:20} {cell.size:9} octets {cell.mode:19} "
                         f"{cost:9.1f} us of CPU a message  {rate:9.0f} messages/s"
                     )
 
 
-def _stalls(
-    plan: ComparePlan, names: Sequence[str], ours: set[int] | None, steps: Steps, warnings: list[str]
-) -> dict[str, Any]:
+def _stalls(run: _Run, names: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    (content,) = contents(str(plan.stall_size))
+    (content,) = contents(str(run.plan.stall_size))
     wire = content + b".\r\n"
     for name in names:
         try:
-            server = Server(name, ours, collect=True)
+            server = Server(name, run.ours, collect=True)
         except OSError as exc:
-            warnings.append(str(exc))
-            steps.skipped()
+            run.warnings.append(str(exc))
+            run.steps.skipped()
             continue
         try:
-            bad = _send_at_once(server.port, wire, plan.stall_messages)
+            bad = _send_at_once(server.port, wire, run.plan.stall_messages)
         finally:
             figures = server.stop()
         if bad or "stall_us" not in figures:
-            warnings.append(f"{name}: {bad} of {plan.stall_messages} large messages were not accepted")
-            steps.skipped()
+            run.warnings.append(f"{name}: {bad} of {run.plan.stall_messages} large messages were not accepted")
+            run.steps.skipped()
             continue
         found[name] = figures
         stall, peak = figures["stall_us"] / 1000, figures["peak_kib"] / 1024
-        steps.done(f"stall   {name:16} {stall:9.1f} ms at worst, peak {peak:.0f} MiB")
+        run.steps.done(f"stall   {name:16} {stall:9.1f} ms at worst, peak {peak:.0f} MiB")
     return found
 
 
@@ -454,24 +443,22 @@ def _send_at_once(port: int, wire: bytes, count: int) -> int:
     return len(failed)
 
 
-def _idle(
-    plan: ComparePlan, names: Sequence[str], ours: set[int] | None, steps: Steps, warnings: list[str]
-) -> dict[str, float]:
+def _idle(run: _Run, names: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in names:
         try:
-            with Server(name, ours) as server, contextlib.ExitStack() as stack:
-                warm = _open_idle(stack, server.port, min(100, plan.idle))
+            with Server(name, run.ours) as server, contextlib.ExitStack() as stack:
+                warm = _open_idle(stack, server.port, min(100, run.plan.idle))
                 before = server.memory()
-                more = _open_idle(stack, server.port, plan.idle)
-                if warm + more < min(100, plan.idle) + plan.idle:
-                    raise OSError(f"{name}: only {more} of {plan.idle} idle connections could be made")
-                found[name] = max(0, server.memory() - before) / plan.idle
+                more = _open_idle(stack, server.port, run.plan.idle)
+                if warm + more < min(100, run.plan.idle) + run.plan.idle:
+                    raise OSError(f"{name}: only {more} of {run.plan.idle} idle connections could be made")
+                found[name] = max(0, server.memory() - before) / run.plan.idle
         except OSError as exc:
-            warnings.append(str(exc))
-            steps.skipped()
+            run.warnings.append(str(exc))
+            run.steps.skipped()
             continue
-        steps.done(f"idle    {name:16} {found[name] / 1024:9.2f} KiB a connection")
+        run.steps.done(f"idle    {name:16} {found[name] / 1024:9.2f} KiB a connection")
     return found
 
 
