@@ -7,16 +7,20 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from ehlo.bench._compare.own_postfix import OwnPostfix, find_postfix, own_postfix
 
+AS_ROOT = ["--as-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+"""The option of ``ehlo serve`` without which root may not start it."""
 PATIENCE = 30.0
 """Seconds until something that has not happened is not going to happen."""
 
@@ -32,6 +36,24 @@ def program(name: str) -> str:
 def run(*arguments: str | Path, stdin: bytes = b"") -> None:
     done = subprocess.run(arguments, input=stdin, capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
+
+
+@contextlib.contextmanager
+def started(*arguments: str | Path, **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program that runs until the block ends. Its output is text in pipes; ``how`` (of ``Popen``) may change this."""
+    process = subprocess.Popen(arguments, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **how})
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a process that it started may hold the pipes
+            process.communicate(timeout=10)
+
+
+def ehlo_command(*arguments: str | Path, **how: Any) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """``ehlo`` with these arguments, :func:`started`."""
+    return started(sys.executable, "-m", "ehlo", *arguments, **how)
 
 
 def free_port() -> int:

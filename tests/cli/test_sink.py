@@ -18,6 +18,7 @@ import pytest
 
 from ehlo.cli._receive import printable
 from ehlo.cli._run import LOOPS
+from programs import ehlo_command
 
 LISTENING = re.compile(r"ehlo sink: listening on (?:(?P<host>[0-9.]+):(?P<port>\d+)|(?P<path>/\S+)) \(")
 
@@ -42,19 +43,9 @@ class Sink:
 
 @contextmanager
 def sink(*arguments: str) -> Iterator[Sink]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ehlo", "sink", "--port", "0", "--hostname", "mx.example", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with ehlo_command("sink", "--port", "0", "--hostname", "mx.example", *arguments) as process:
         assert process.stdout is not None
         yield Sink(process, process.stdout.readline())
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

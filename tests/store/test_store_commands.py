@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import smtplib
-import socket
 import stat
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import ehlo.cli
 import ehlo.store
 from ehlo.cli._receive import StoreHandler
 from ehlo.testing import SMTPServer
+from programs import AS_ROOT, ehlo_command, free_port
 
 MESSAGE = b"Subject: x\r\n\r\nhi\r\n"
 
@@ -31,7 +31,7 @@ MESSAGE = b"Subject: x\r\n\r\nhi\r\n"
 class Running:
     """A command that listens; its lines go to ``stdout``, or are read here."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
         self.port = port
 
@@ -45,15 +45,6 @@ class Running:
             return smtp.data(content)[0]
 
 
-AS_ROOT = ("--as-root",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @contextmanager
 def running(
     *arguments: str,
@@ -64,16 +55,12 @@ def running(
 ) -> Iterator[Running]:
     port = free_port()
     listen = ("--port", str(port)) if command == "sink" else (*AS_ROOT, "--smtp", str(port))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ehlo", command, *listen, "--hostname", "mx.example", *arguments],
-        stdout=stdout or subprocess.PIPE,
-        stderr=stderr or subprocess.PIPE,
-        env={**os.environ, **(env or {})},
-    )
-    try:
+    how = {"stdout": stdout or subprocess.PIPE, "stderr": stderr or subprocess.PIPE}
+    options = (*listen, "--hostname", "mx.example", *arguments)
+    with ehlo_command(command, *options, env={**os.environ, **(env or {})}, **how) as process:
         if stdout is None:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith(b"ehlo"), process.stderr and process.stderr.read()
+            assert process.stdout.readline().startswith("ehlo"), process.stderr and process.stderr.read()
         else:  # nothing says when it is ready
             for _ in range(600):
                 with contextlib.suppress(ConnectionRefusedError):
@@ -82,9 +69,6 @@ def running(
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     pytest.fail(f"it ended with status {process.wait(0.1)}")
         yield Running(process, port)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def read_mbox(path: pathlib.Path) -> list[mailbox.mboxMessage]:
@@ -158,7 +142,7 @@ def test_a_charset_that_is_too_narrow_changes_no_reply(tmp_path: pathlib.Path) -
             smtp.sock.sendall(MESSAGE + b".\r\n")
             assert smtp.getreply()[0] == 250
         assert server.process.stdout is not None
-        assert b"<\\xfc@d.example>" in server.process.stdout.readline()
+        assert "<\\xfc@d.example>" in server.process.stdout.readline()
     assert len(list((tmp_path / "box" / "new").iterdir())) == 1
 
 

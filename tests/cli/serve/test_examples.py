@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_serve import AS_ROOT
 
 import ehlo
 import ehlo.cli
+from programs import AS_ROOT, started
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "examples" / "serve"
 FILES = sorted(path.name for path in FOLDER.glob("*.toml"))
@@ -61,8 +61,7 @@ def test_it_starts(file: str, loop: str, tmp_path: Path) -> None:
     ports = [int(port) for port in re.findall(r"^port = (\d+)", text, re.MULTILINE)]
     assert all(port > 1023 for port in ports)  # an ordinary user may have them
     (tmp_path / file).write_text(re.sub(r"^port = \d+", "port = 0", text, flags=re.MULTILINE))  # others test, too
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
+    with started(*command, cwd=tmp_path) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(text.count("[[listener]]"))]
         assert all(line.startswith("ehlo serve: listening on ") for line in lines), process.communicate()
@@ -79,7 +78,3 @@ def test_it_starts(file: str, loop: str, tmp_path: Path) -> None:
         out, err = process.communicate(timeout=30)
         assert process.returncode == 0, err
         assert "ehlo serve: received " in out
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()

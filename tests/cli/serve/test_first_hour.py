@@ -18,11 +18,10 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from test_serve import AS_ROOT
 
 from ehlo.bench._compare.own_postfix import OwnPostfix
 from ehlo.testing import SMTPServer
-from programs import free_port, postfix, program, run, wait_until
+from programs import AS_ROOT, free_port, postfix, program, run, wait_until
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "first-hour.md"
 BLOCK = re.compile(

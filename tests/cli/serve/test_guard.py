@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_serve import AS_ROOT
 
 import ehlo
+from programs import AS_ROOT, ehlo_command
 
 PASSWORD = "pencil, sharp"  # nothing but a test's
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
@@ -40,9 +40,7 @@ def serve(directory: Path, more: str, loop: str = "asyncio") -> Iterator[list[in
     if not (directory / "users").exists():
         ehlo.Users(directory / "users", create=True).add("jane", PASSWORD)
     (directory / "serve.toml").write_text(f'loop = "{loop}"\n{BASE}{more}')
-    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, str(directory / "serve.toml")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
+    with ehlo_command("serve", *AS_ROOT, directory / "serve.toml") as process:
         assert process.stdout is not None
         ports = []
         for _ in range(2):
@@ -54,10 +52,6 @@ def serve(directory: Path, more: str, loop: str = "asyncio") -> Iterator[list[in
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (0, "")
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def connect(port: int, address: str = "127.0.0.1") -> smtplib.SMTP:

@@ -12,7 +12,6 @@ import signal
 import smtplib
 import ssl
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_serve import AS_ROOT
 
 import ehlo
 import ehlo.testing
+from programs import AS_ROOT, ehlo_command
 
 trustme = pytest.importorskip("trustme")
 
@@ -69,14 +68,8 @@ def running(
 ) -> Iterator[Running]:
     file = folder / "serve.toml"
     file.write_text(text)
-    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, *options, str(file)]
-    process = subprocess.Popen(command, text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how})
-    try:
+    with ehlo_command("serve", *AS_ROOT, *options, file, **how) as process:
         yield Running(process, listeners, figures)
-    finally:
-        process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=10)
 
 
 class Hop(ehlo.Handler):
@@ -277,9 +270,7 @@ def test_faults_b9_a_reader_that_stands_still_stops_nothing(tmp_path: Path, form
     pattern = '"listening"' if form == "json" else "listening on"
     file = tmp_path / "serve.toml"
     file.write_text(f'[log]\nformat = "{form}"\n{DISCARD}[limits]\nmax_messages = 0\n')
-    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, str(file)]
-    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
+    with ehlo_command("serve", *AS_ROOT, file) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert pattern in line
@@ -293,9 +284,6 @@ def test_faults_b9_a_reader_that_stands_still_stops_nothing(tmp_path: Path, form
                 assert [client.getreply()[0] for _ in range(150)] == [250] * 150
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0  # and it ends
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def lmtp(path: str) -> smtplib.LMTP:
@@ -319,16 +307,12 @@ def test_faults_a14_a_full_disk_changes_no_reply(tmp_path: Path, where: str) -> 
     file.write_text(text)
     with Path("/dev/full").open("w") as full, (tmp_path / "err").open("w+") as err:
         how: dict[str, Any] = {"stdout": full if where == "stdout" else subprocess.DEVNULL, "stderr": err}
-        process = subprocess.Popen([sys.executable, "-m", "ehlo", "serve", *AS_ROOT, str(file)], **how)
-        try:
+        with ehlo_command("serve", *AS_ROOT, file, **how) as process:
             with lmtp(str(socket_path)) as client:
                 for _ in range(50):
                     assert client.sendmail("a@b.example", ["c@d.example"], MESSAGE) == {}
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
-        finally:
-            process.kill()
-            process.wait()
         err.seek(0)
         assert err.read().count("the log cannot be written: No space left on device") == 1
 

@@ -18,14 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_serve import AS_ROOT, LOOPS, Serve, line_of, write_users
+from test_serve import LOOPS, Serve, line_of, write_users
 
 import ehlo
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.privileges import find_account
 from ehlo.cli._serve.running import check_python, of_worker, places_of
 from ehlo.cli._serve.settings import read_settings
-from programs import wait_until
+from programs import AS_ROOT, started, wait_until
 
 root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
 ENV = {"PYTHONWARNINGS": "ignore"}
@@ -59,19 +59,8 @@ def python_of_everybody() -> str:
 def serving(
     *arguments: str, count: int = 1, env: Mapping[str, str] | None = None, python: str = sys.executable
 ) -> Iterator[Serve]:
-    process = subprocess.Popen(
-        command(*arguments, python=python),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ENV, **(env or {})},
-    )
-    try:
+    with started(*command(*arguments, python=python), env={**os.environ, **ENV, **(env or {})}) as process:
         yield Serve(process, count)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def refused(*arguments: str) -> str:
@@ -228,21 +217,12 @@ os.execv(sys.executable, [sys.executable, "-m", "ehlo", "serve", *sys.argv[2:]])
 
 def test_sockets_of_systemd_are_used(tmp_path: Path) -> None:
     file = write(tmp_path, DISCARD + '[[listener]]\nname = "inside"\nport = 1\n')
-    process = subprocess.Popen(
-        [sys.executable, "-c", ACTIVATE, "inside:smtp", *AS_ROOT, file],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ENV},
-    )
-    try:
+    program = (sys.executable, "-c", ACTIVATE, "inside:smtp", *AS_ROOT, file)
+    with started(*program, env={**os.environ, **ENV}) as process:
         server = Serve(process, 2)
         for port in server.ports:
             send(port)
         server.stop()
-    finally:
-        process.kill()
-        process.communicate()
 
 
 # ---- workers -------------------------------------------------------------------------------------
@@ -356,14 +336,7 @@ def test_figures_of_all_workers(tmp_path: Path) -> None:
     pytest.importorskip("prometheus_client")
     pytest.importorskip("anyio")
     file = write(tmp_path, 'run.workers = 2\nmetrics.listen = "127.0.0.1:0"\n' + DISCARD)
-    process = subprocess.Popen(
-        command(*AS_ROOT, file),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ENV},
-    )
-    try:
+    with started(*command(*AS_ROOT, file), env={**os.environ, **ENV}) as process:
         assert process.stdout is not None
         found: list[str] = []
         while len(found) < 2:
@@ -371,9 +344,6 @@ def test_figures_of_all_workers(tmp_path: Path) -> None:
         for url in found:
             with urllib.request.urlopen(f"{url}healthz", timeout=20) as answer:
                 assert answer.status == 200
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_the_name_of_a_listener_is_its_protocol_unless_it_has_one() -> None:

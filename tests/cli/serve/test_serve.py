@@ -28,6 +28,7 @@ from ehlo.cli._serve.offers import Offers
 from ehlo.cli._serve.settings import parse_address, read_settings
 from ehlo.cli._serve.site import Site
 from ehlo.testing import SMTPServer
+from programs import AS_ROOT, ehlo_command
 
 trustme = pytest.importorskip("trustme")
 
@@ -35,7 +36,6 @@ PASSWORD = "pencil, sharp"  # nothing but a test's
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 LISTENING = re.compile(r"ehlo serve: listening on (?:[0-9.]+:(?P<port>\d+)|(?P<path>/\S+)) \((?P<words>.*)\)\n")
 LOOPS = ["asyncio", "trio"]
-AS_ROOT = ["--as-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 
 
 def line_of(name: str) -> str:
@@ -140,18 +140,8 @@ class Serve:
 
 @contextmanager
 def serve(*arguments: str, count: int = 1) -> Iterator[Serve]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with ehlo_command("serve", *AS_ROOT, *arguments) as process:
         yield Serve(process, count)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def delivered(path: Path) -> list[bytes]:
