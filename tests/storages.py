@@ -2,76 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ehlo.bench._compare.own_postgres import find_postgres, own_postgres
 from ehlo.mta._sqlite_spool import SqliteSpool
 
 Make = Callable[[], Any]
 
 
-def _postgres_bin() -> Path | None:
-    found = shutil.which("postgres")
-    folders = [Path(found).resolve().parent] if found else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((one for one in folders if (one / "initdb").exists()), None)
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """A server of its own on a Unix socket; gives its URL. As root it runs as another user, since it refuses root."""
+    """The URL of a server of its own."""
     pytest.importorskip("psycopg")
-    programs = _postgres_bin()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed")
-    prefix: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="ehlo-pg-") as name:
-        os.chmod(name, 0o755)
-        if os.geteuid() == 0:
-            setpriv = shutil.which("setpriv")
-            if setpriv is None:
-                pytest.skip("PostgreSQL does not run as root, and there is no setpriv")
-            prefix = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]
-            os.chown(name, 65534, 65534)
-        data = f"{name}/data"
-        subprocess.run(
-            [*prefix, programs / "initdb", "-D", data, "-U", "ehlo", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            check=True,
-            capture_output=True,
-            cwd=name,
-        )
-        server = subprocess.Popen(
-            [*prefix, programs / "postgres", "-D", data, "-k", name, "-c", "listen_addresses="],
-            stderr=subprocess.DEVNULL,
-            cwd=name,
-        )
-        try:
-            url = f"postgresql://ehlo@/postgres?host={name}"
-            _wait_for(url)
-            yield url
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _wait_for(url: str) -> None:
-    import psycopg
-
-    for _ in range(200):
-        try:
-            psycopg.connect(url).close()
-            return
-        except psycopg.OperationalError:
-            time.sleep(0.05)
-    pytest.fail("PostgreSQL does not start")
+    if find_postgres() is None:
+        pytest.skip("PostgreSQL is not installed, or cannot be started by root")
+    with own_postgres() as server:
+        yield server.url
 
 
 @pytest.fixture

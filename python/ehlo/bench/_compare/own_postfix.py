@@ -13,12 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from ehlo.bench._compare.peers import pin
+from ehlo.bench._compare.peers import find_program, pin
 
 __all__ = ["OwnPostfix", "find_postfix", "own_postfix"]
 
 _PATIENCE: Final = 60.0
-_PLACES: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
 _SETTINGS: Final = """\
 compatibility_level = 3.6
 config_directory = {folder}/etc
@@ -93,7 +92,7 @@ def find_postfix() -> str | None:
 
         find_postfix()  # "/usr/sbin/postfix"
     """
-    return shutil.which("postfix", path=_PLACES) if os.geteuid() == 0 else None
+    return find_program("postfix") if os.geteuid() == 0 else None
 
 
 @contextlib.contextmanager

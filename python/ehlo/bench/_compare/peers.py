@@ -24,6 +24,7 @@ __all__ = [
     "Server",
     "Tls",
     "clients_here",
+    "find_program",
     "is_bare",
     "make_certificate",
     "run_client",
@@ -75,7 +76,8 @@ def _has(module: str) -> bool:
         return False
 
 
-def _program(name: str) -> str | None:
+def find_program(name: str) -> str | None:
+    """Where a program is, if it is installed: also where only root looks."""
     return shutil.which(name, path=_PATH)
 
 
@@ -87,7 +89,7 @@ def _needs(name: str) -> bool:
         return _has("trio")
     base = name.removesuffix("-uvloop")
     if base in ("smtp-sink", "smtp-source"):
-        return _program(base) is not None
+        return find_program(base) is not None
     if base in ("aiosmtpd", "aiosmtplib", "smtpproto"):
         return _has(base)
     return True
@@ -130,7 +132,7 @@ def make_certificate(folder: str) -> str:
         OSError: without the program ``openssl``, or if it fails.
     """
     path = str(Path(folder) / "server.pem")
-    program = _program("openssl")
+    program = find_program("openssl")
     if program is None:
         raise OSError("openssl is not installed: nothing is measured with TLS")
     command = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -162,7 +164,7 @@ def versions() -> dict[str, str]:
     for name in ("ehlo", "uvloop", "trio", "aiosmtpd", "aiosmtplib", "smtpproto"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-    postconf = _program("postconf")
+    postconf = find_program("postconf")
     if postconf is not None:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run([postconf, "-d", "-h", "mail_version"], capture_output=True, text=True, timeout=10)
@@ -209,7 +211,7 @@ class Server:
             # It wants a folder that it can enter as another user.
             self._folder = tempfile.TemporaryDirectory()
             os.chmod(self._folder.name, 0o755)
-            command = [_program("smtp-sink") or name, "-m", "8192", f"127.0.0.1:{self.port}", "1024"]
+            command = [find_program("smtp-sink") or name, "-m", "8192", f"127.0.0.1:{self.port}", "1024"]
             if os.geteuid() == 0:
                 command[1:1] = ["-u", "nobody"]
             options |= {"cwd": self._folder.name, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -314,7 +316,7 @@ def run_client(
         cpu, wall = run_client("smtplib", 2525, 1000, 1024, 10)
     """
     if name == "smtp-source":
-        command = [_program("smtp-source") or name, "-d", "-M", "localhost", "-s", str(connections)]
+        command = [find_program("smtp-source") or name, "-d", "-M", "localhost", "-s", str(connections)]
         command += ["-m", str(messages), "-l", str(size), f"127.0.0.1:{port}"]
     else:
         command = [sys.executable, "-m", "ehlo.bench._compare.peer_clients", name, str(port), str(messages), str(size)]

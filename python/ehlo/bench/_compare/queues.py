@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ehlo.bench._compare.own_postfix import find_postfix, own_postfix
-from ehlo.bench._compare.peers import pin
+from ehlo.bench._compare.own_postgres import find_postgres, own_postgres
+from ehlo.bench._compare.peers import find_program, pin
 
 __all__ = ["RELAYS", "Relayed", "measure", "relays_here"]
 
 RELAYS: Final = ("postfix", "ehlo-sqlite", "ehlo-postgres")
 
-_PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _PATIENCE: Final = 60.0
 _PROGRAMS: Final = "ehlo.bench._compare.relay_programs"
 # One client has many connections, and each may have a process of the relay.
@@ -45,11 +43,10 @@ def relays_here() -> list[str]:
 
         relays_here()  # ["postfix", "ehlo-sqlite"]
     """
-    is_root = os.geteuid() == 0
     here = {
         "postfix": find_postfix() is not None,
         "ehlo-sqlite": _has("anyio"),
-        "ehlo-postgres": _has("anyio") and _has("psycopg") and _postgres() is not None and (not is_root or _setpriv()),
+        "ehlo-postgres": _has("anyio") and _has("psycopg") and find_postgres() is not None,
     }
     return [name for name in RELAYS if here[name]]
 
@@ -58,22 +55,6 @@ def _has(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is not None
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=_PATH)
-
-
-def _setpriv() -> bool:
-    return _program("setpriv") is not None
-
-
-def _postgres() -> Path | None:
-    """The folder of PostgreSQL's programs."""
-    found = shutil.which("postgres")
-    folders = [Path(found).resolve().parent] if found else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((one for one in folders if (one / "initdb").exists()), None)
 
 
 class Relayed:
@@ -129,7 +110,7 @@ def _wait(count: Path, number: int) -> None:
 
 
 def _send(port: int, messages: int, size: int, connections: int, cpus: set[int] | None) -> None:
-    source = _program("smtp-source")
+    source = find_program("smtp-source")
     if source is not None:  # it starts in no time
         command = [source, "-d", "-s", str(min(connections, messages)), "-m", str(messages), "-l", str(size)]
         command += ["-f", "a@b.example", "-t", "x@y.example", f"127.0.0.1:{port}"]
@@ -172,44 +153,11 @@ def _relay(name: str, folder: Path, sink: int, cpus: set[int] | None) -> Iterato
         roots = []
         where = str(folder / "spool")
         if name == "ehlo-postgres":
-            where, postgres = stack.enter_context(_started_postgres(cpus))
-            roots.append(postgres)
+            postgres = stack.enter_context(own_postgres(cpus))
+            where = postgres.url
+            roots.append(postgres.master)
         port, relay = stack.enter_context(_python(folder / "relay.log", cpus, "relay", where, str(sink)))
         yield port, [relay, *roots]
-
-
-@contextlib.contextmanager
-def _started_postgres(cpus: set[int] | None) -> Iterator[tuple[str, int]]:
-    """A server of its own on a Unix socket; gives its URL and its process id. It refuses to run as root."""
-    programs = _postgres()
-    if programs is None:
-        raise OSError("PostgreSQL is not installed")
-    with tempfile.TemporaryDirectory(prefix="ehlo-pg-") as folder:
-        prefix: list[Any] = []
-        if os.geteuid() == 0:
-            prefix = [_program("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
-            os.chmod(folder, 0o755)
-            os.chown(folder, 65534, 65534)
-        data = f"{folder}/data"
-        made = [*prefix, programs / "initdb", "-D", data, "-U", "ehlo", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(made, check=True, capture_output=True, cwd=folder)
-        server = subprocess.Popen(
-            [*prefix, programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="],
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            preexec_fn=pin(cpus),
-        )
-        try:
-            end = time.monotonic() + 30
-            ready = [str(programs / "pg_isready"), "-q", "-h", folder]
-            while subprocess.run(ready, check=False).returncode:
-                if time.monotonic() > end:
-                    raise OSError("PostgreSQL did not start")
-                time.sleep(0.05)
-            yield f"postgresql://ehlo@/postgres?host={folder}", server.pid
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait()
 
 
 def _cpu(roots: list[int]) -> float:
