@@ -219,29 +219,25 @@ class Turns:
 def count_turns(port: int, count: int) -> None:
     """Print the round trips a message for three recipients, over a kept connection."""
     content = message(1024)
-    found = {}
     turns = Turns(port)
-    with smtplib.SMTP(HOST, turns.port, "client.example") as smtp:
-        smtp.ehlo()
+
+    def counted(work: Callable[[], object]) -> float:
         turns.count = 0
-        for _ in range(count):
-            smtp.sendmail(SENDER, THREE, content)
-        found["smtplib"] = turns.count / count
+        work()
+        return turns.count / count
+
+    def times(send: Callable[..., object], *arguments: object) -> Callable[[], object]:
+        return lambda: [send(*arguments) for _ in range(count)]
+
+    found = {}
+    for name, kind in (("smtplib", smtplib.SMTP), ("shape", shape.SMTP)):
+        with kind(HOST, turns.port, "client.example") as smtp:
+            smtp.ehlo()
+            found[name] = counted(times(smtp.sendmail, SENDER, THREE, content))
     with ehlo.sync.connect(HOST, turns.port, config=CONFIG) as client:
-        turns.count = 0
-        for _ in range(count):
-            client.send(content, SENDER, THREE)
-        found["send"] = turns.count / count
-        turns.count = 0
-        for _ in client.send_many((content, SENDER, THREE) for _ in range(count)):
-            pass
-        found["send_many"] = turns.count / count
-    with shape.SMTP(HOST, turns.port, "client.example") as ours:
-        ours.ehlo()
-        turns.count = 0
-        for _ in range(count):
-            ours.sendmail(SENDER, THREE, content)
-        found["shape"] = turns.count / count
+        found["send"] = counted(times(client.send, content, SENDER, THREE))
+        many = ((content, SENDER, THREE) for _ in range(count))
+        found["send_many"] = counted(lambda: list(client.send_many(many)))
     print("round trips, 3 recipients   ", "  ".join(f"{client} {number:.1f}" for client, number in found.items()))
 
 
