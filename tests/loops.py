@@ -31,3 +31,11 @@ def run(loop: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(bounded())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let others run until it holds. The test's own timeout ends it otherwise."""
+    import anyio
+
+    while not condition():  # noqa: ASYNC110
+        await anyio.sleep(0.001)

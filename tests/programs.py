@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from ehlo.bench._compare.own_postfix import OwnPostfix, find_postfix, own_postfix
+from ehlo.bench._compare.peers import find_program
 
 AS_ROOT = ["--as-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 """The option of ``ehlo serve`` without which root may not start it."""
@@ -27,7 +27,7 @@ PATIENCE = 30.0
 
 def program(name: str) -> str:
     """Where it is; without it the test is skipped."""
-    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    path = find_program(name)
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
@@ -49,6 +49,17 @@ def started(*arguments: str | Path, **how: Any) -> Iterator[subprocess.Popen[str
             process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # a process that it started may hold the pipes
             process.communicate(timeout=10)
+
+
+@contextlib.contextmanager
+def shown_on_failure(log: Path) -> Iterator[None]:
+    """If the block fails, the test's output has this file."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            print(log.read_text(errors="replace"))
+        raise
 
 
 def ehlo_command(*arguments: str | Path, **how: Any) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
@@ -121,10 +132,5 @@ def postfix(
                 "smtpd_tls_chain_files": pem,
                 "smtpd_tls_loglevel": 1,
             }
-        try:
-            with own_postfix(base, settings, listeners=listeners) as server:
-                yield server
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                print((base / "postfix.log").read_text(errors="replace"))
-            raise
+        with shown_on_failure(base / "postfix.log"), own_postfix(base, settings, listeners=listeners) as server:
+            yield server

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shutil
 import smtplib
 import ssl
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 import ehlo
 from backends import CONFIG, MAIL, Backend, Peer
+from programs import program
 
 pytestmark = pytest.mark.tcp  # the clients are programs that know TCP only
 
@@ -150,7 +150,7 @@ def test_the_delay_ends_when_the_client_leaves(backend: Backend) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
 def test_swaks(backend: Backend, mechanism: str) -> None:
-    swaks = shutil.which("swaks") or pytest.skip("swaks is not installed")
+    swaks = program("swaks")
 
     def send(password: str) -> Callable[[int], str]:
         def run(port: int) -> str:
@@ -227,7 +227,7 @@ def test_aiosmtplib(backend: Backend, mechanism: str | None) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "OAUTHBEARER", "XOAUTH2", "SCRAM-SHA-256"])
 def test_curl(backend: Backend, mechanism: str) -> None:
-    curl = shutil.which("curl") or pytest.skip("curl is not installed")
+    curl = program("curl")
     token = mechanism in ("OAUTHBEARER", "XOAUTH2")
 
     def send(port: int) -> str:

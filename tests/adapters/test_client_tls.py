@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeAlias
@@ -14,6 +13,7 @@ import pytest
 import ehlo
 from authority import Authority
 from backends import Backend, Keep, Peer
+from programs import free_port
 
 A, B = "a@b.example", "c@d.example"
 CONTENT = b"Subject: hi\r\n\r\nhello\r\n"
@@ -741,9 +741,3 @@ def test_aiosmtpd(backend: Backend, authority: Authority, mechanism: str, policy
     finally:
         server.stop()
     assert kept == [CONTENT]
-
-
-def free_port() -> int:
-    """aiosmtpd's controller wants to be told one."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

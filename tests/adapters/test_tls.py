@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import smtplib
 import socket
 import ssl
@@ -16,6 +15,7 @@ import pytest
 import ehlo
 from authority import Authority
 from backends import MAIL, Backend, Keep
+from programs import program
 
 pytestmark = pytest.mark.tcp  # the clients are programs that know TCP only
 
@@ -323,7 +323,7 @@ def test_arguments_that_do_not_fit(backend: Backend, authority: Authority) -> No
 
 @pytest.mark.parametrize("implicit", [False, True])
 def test_openssl(backend: Backend, authority: Authority, tmp_path: Path, implicit: bool) -> None:
-    openssl = shutil.which("openssl") or pytest.skip("openssl is not installed")
+    openssl = program("openssl")
     ca = tmp_path / "ca.pem"
     authority.ca.cert_pem.write_to_path(str(ca))
 
@@ -340,7 +340,7 @@ def test_openssl(backend: Backend, authority: Authority, tmp_path: Path, implici
 
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
 def test_curl(backend: Backend, authority: Authority, tmp_path: Path, scheme: str) -> None:
-    curl = shutil.which("curl") or pytest.skip("curl is not installed")
+    curl = program("curl")
     ca = tmp_path / "ca.pem"
     authority.ca.cert_pem.write_to_path(str(ca))
     handler = Keep()
@@ -356,7 +356,7 @@ def test_curl(backend: Backend, authority: Authority, tmp_path: Path, scheme: st
 
 @pytest.mark.parametrize("option", ["--tls", "--tls-on-connect"])
 def test_swaks(backend: Backend, authority: Authority, option: str) -> None:
-    swaks = shutil.which("swaks") or pytest.skip("swaks is not installed")
+    swaks = program("swaks")
     handler = Keep()
 
     def send(port: int) -> str:

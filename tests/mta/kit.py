@@ -13,6 +13,7 @@ from memory_spool import MemorySpool
 import ehlo
 from ehlo.mta import Queue, SmartHost, Spool
 from ehlo.mta._loop import adapter, library
+from loops import until as until
 
 CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
 START = 1_700_000_000.0
@@ -54,12 +55,6 @@ class FakeClock:
         for end, moved in self._waiting:
             if end <= self.now + 1e-6:
                 moved.set()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let others run until it holds. The test's own timeout ends it otherwise."""
-    while not condition():  # noqa: ASYNC110
-        await anyio.sleep(0.001)
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import smtplib
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from ehlo.testing import SMTPServer
-from programs import await_port, free_port, wait_until
+from programs import await_port, free_port, shown_on_failure, started, wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs/examples"
 MESSAGE = b"From: jane@own.example\r\nTo: joe@far.example\r\nSubject: hi\r\n\r\nhello\r\n"
@@ -34,20 +33,14 @@ def running(name: str, folder: Path, loop: str, **config: Any) -> Iterator[int]:
     file.write_text(
         json.dumps({"hostname": "mx.own.example", "port": port, "spool": str(folder / "spool"), "loop": loop, **config})
     )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, EXAMPLES / f"{name}.py", file], stdout=log, stderr=log)
-    try:
+    program = (sys.executable, EXAMPLES / f"{name}.py", file)
+    path = folder / "log"
+    with path.open("wb") as log, shown_on_failure(path), started(*program, stdout=log, stderr=log):
         if "socket" in config:
             wait_until(Path(config["socket"]).exists)
         else:
             await_port(port)
         yield port
-    except BaseException:
-        print((folder / "log").read_text())
-        raise
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_submission_server_with_a_smart_host(tmp_path: Path, event_loop_name: str) -> None:

@@ -22,7 +22,7 @@ import ehlo
 from ehlo.mta.delivery_status import parse_report
 from ehlo.testing import SMTPServer
 from name_server import NameServer
-from programs import await_port, free_port, postfix, wait_until
+from programs import await_port, free_port, postfix, shown_on_failure, wait_until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs/examples/mta.py"
 MESSAGE = b"From: jane@own.example\r\nTo: joe@far.example\r\nSubject: hi\r\n\r\nhello\r\n"
@@ -75,10 +75,8 @@ def mta(folder: Path, **config: Any) -> Iterator[Mta]:
     one = Mta(folder, **config)
     one.start()
     try:
-        yield one
-    except BaseException:
-        print((folder / "log").read_text())
-        raise
+        with shown_on_failure(folder / "log"):
+            yield one
     finally:
         one.kill()
 

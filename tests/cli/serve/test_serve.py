@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import smtplib
 import socket
@@ -28,7 +27,7 @@ from ehlo.cli._serve.offers import Offers
 from ehlo.cli._serve.settings import parse_address, read_settings
 from ehlo.cli._serve.site import Site
 from ehlo.testing import SMTPServer
-from programs import AS_ROOT, ehlo_command
+from programs import AS_ROOT, ehlo_command, program
 
 trustme = pytest.importorskip("trustme")
 
@@ -601,7 +600,7 @@ def test_submission_needs_tls(place: Place) -> None:
 
 
 def test_a_key_with_a_password_is_not_asked_for(place: Place) -> None:
-    openssl = shutil.which("openssl") or pytest.skip("openssl is not installed")
+    openssl = program("openssl")
     key, locked = str(place.path / "key.pem"), str(place.path / "locked.pem")
     subprocess.run([openssl, "rsa", "-aes128", "-passout", "pass:x", "-in", key, "-out", locked], check=False)
     if not os.path.exists(locked):
@@ -712,7 +711,7 @@ def test_port_taken(usage: Callable[..., str], loop: str) -> None:
 
 
 def test_msmtp(place: Place) -> None:
-    msmtp = shutil.which("msmtp") or pytest.skip("msmtp is not installed")
+    msmtp = program("msmtp")
     place.ca.cert_pem.write_to_path(str(place.path / "ca.pem"))
     with serve(place.write(ALL), count=4) as server:
         for port, implicit in ((server.ports[1], "off"), (server.ports[2], "on")):
@@ -725,7 +724,7 @@ def test_msmtp(place: Place) -> None:
 
 
 def test_mutt(place: Place) -> None:
-    mutt = shutil.which("mutt") or pytest.skip("mutt is not installed")
+    mutt = program("mutt")
     place.ca.cert_pem.write_to_path(str(place.path / "ca.pem"))
     with serve(place.write(ALL), count=4) as server:
         (place.path / "muttrc").write_text(
@@ -740,7 +739,7 @@ def test_mutt(place: Place) -> None:
 
 
 def test_swaks(place: Place) -> None:
-    swaks = shutil.which("swaks") or pytest.skip("swaks is not installed")
+    swaks = program("swaks")
     with serve(place.write(ALL), count=4) as server:
         for port, option in ((server.ports[1], "--tls"), (server.ports[2], "--tls-on-connect")):
             command = [swaks, "--server", "127.0.0.1", "--port", str(port), "--from", "a@b.example", option]
@@ -757,7 +756,7 @@ def test_swaks(place: Place) -> None:
 
 def test_curl(place: Place) -> None:
     place.ca.cert_pem.write_to_path(str(place.path / "ca.pem"))
-    curl = shutil.which("curl") or pytest.skip("curl is not installed")
+    curl = program("curl")
     with serve(place.write(ALL), count=4) as server:
         for url in (f"smtp://127.0.0.1:{server.ports[1]}", f"smtps://127.0.0.1:{server.ports[2]}"):
             command = [curl, "--silent", "--show-error", "--ssl-reqd", "--cacert", str(place.path / "ca.pem"), url]

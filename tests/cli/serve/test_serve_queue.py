@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from site_kit import CONTENT, connect, serving, site, tell
 
 import ehlo
 from ehlo.testing import SMTPServer
-from loops import LOOPS, run
+from loops import LOOPS, run, until
 from name_server import NameServer
 
 FILTER = """
@@ -30,12 +28,6 @@ class Filter(ehlo.Handler):
     def on_message(self, session, envelope, content):
         return "550 5.7.1 spam" if self.word.encode() in content else None
 """
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let others run until it holds. The test's own timeout ends it otherwise."""
-    while not condition():  # noqa: ASYNC110
-        await anyio.sleep(0.005)
 
 
 def kept(folder: Path, name: str) -> list[bytes]:
