@@ -106,6 +106,7 @@ class World:
         ca = trustme.CA()
         self.client_tls = ssl.create_default_context()
         ca.configure_trust(self.client_tls)
+        ca.cert_pem.write_to_path(str(folder / "ca.pem"))
         certificate = ca.issue_cert("smtp.example.org", "smtp.gmail.com", "127.0.0.1")
         certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
         certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))

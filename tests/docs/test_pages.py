@@ -133,6 +133,18 @@ def test_sending(
     assert len(here.server.messages) == 4
 
 
+def test_sending_from_the_shell(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SMTP_PASSWORD", "secret")  # at a terminal the command asks for it
+    (tmp_path / "message.eml").write_bytes(MESSAGE)
+    (command,) = blocks("client.md", "sh")
+    command = command.replace("smtp.example.org:587", f"127.0.0.1:{here.server.port}")
+    done = shell(command.replace("--user jane", "--user jane --password-env SMTP_PASSWORD"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [one.content for one in here.server.messages] == [MESSAGE]
+    assert "secret" not in done.stderr
+
+
 def test_short_sending(here: World, backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
     _, sending, without_loop, _ = blocks("README.md")
     names = executed(sending, without_loop, backend=backend, ehlo=ehlo)
