@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sqlite3
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,14 @@ def test_a_key_of_another_certificate(tmp_path: Path) -> None:
 
 
 # ---- the queue -----------------------------------------------------------------------------------
+
+
+def test_packages_of_the_queue_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the queue is there, too: the start would fail."""
+    monkeypatch.setitem(sys.modules, "ehlo.mta._schema", None)
+    found = check_queue("queue.path", str(tmp_path), None)
+    assert found.level == "error"
+    assert "pip install 'ehlo[mta]'" in found.text
 
 
 def test_a_queue_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -257,12 +257,14 @@ def check_queue(about: str, where: str, account: Account | None) -> Finding:
         check_queue("queue.path", "/var/spool/ehlo", None)
     """
     is_url = "://" in where
+    try:
+        from ehlo.mta._schema import LATEST  # an extra
+    except ImportError as exc:
+        return Finding("error", about, f"{exc.name} is not installed; pip install 'ehlo[mta]'")
     if not is_url and not os.path.exists(os.path.join(where, "queue.db")):
         return Finding("OK", about, f"there is no queue in {where} yet; it will be made")
     shown = _hidden(where)
     try:
-        from ehlo.mta._schema import LATEST  # an extra
-
         version = as_account(account, lambda: _postgres_version(where) if is_url else _sqlite_version(where))
     except ImportError as exc:
         return Finding("error", about, f"{exc.name} is not installed; pip install 'ehlo[mta,postgres]'")
