@@ -23,7 +23,12 @@ def lazy(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], objec
 
     def get(name: str) -> object:
         if name not in places:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            from importlib.util import find_spec  # only for the words of an error
+
+            hint = ""
+            if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
+                hint = f"; write: import {package}.{name}"
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}", name=name)
         found = getattr(importlib.import_module(places[name]), name)
         setattr(sys.modules[package], name, found)
         return found

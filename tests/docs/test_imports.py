@@ -59,6 +59,11 @@ print("well")
     assert printed(program) == "well"
 
 
+def test_a_module_that_is_not_imported_yet_is_named_by_the_error() -> None:
+    program = "import ehlo\ntry: ehlo.sync\nexcept AttributeError as exc: print(exc)\nprint(hasattr(ehlo, 'sink'))"
+    assert printed(program) == "module 'ehlo' has no attribute 'sync'; write: import ehlo.sync\nFalse"
+
+
 def test_the_help_has_names_that_are_imported_late() -> None:
     text = printed("import pydoc, ehlo; print(pydoc.plain(pydoc.render_doc(ehlo)))")
     assert "class Handler(" in text
