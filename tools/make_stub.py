@@ -27,6 +27,8 @@ SPECIAL = {
     "__hash__": "def __hash__(self) -> int: ...",
     "__str__": "def __str__(self) -> str: ...",
 }
+# So short is the docstring of a class of settings: help() shows the text of each setting at its attribute.
+ALL_SETTINGS = "settings: Each attribute below is an argument of the same name."
 HEAD = '''"""{doc}"""
 
 # Written by tools/make_stub.py. Change the docs in rust/ehlo-py/src, the types in rust/ehlo-py/types.pyi.
@@ -87,9 +89,9 @@ def class_lines(node: ast.ClassDef, thing: Any) -> Iterator[str]:
     """The lines of a class: its docstring, its members in the order of the types, then special methods."""
     yield "@final"
     yield f"class {node.name}:"
-    yield from doc_lines(node.name, thing, "    ")
-    members = [member for member in node.body if isinstance(member, ast.AnnAssign | ast.FunctionDef)]
     settings = dict(vars(_core)["_setting_types"]()).get(node.name, [])
+    yield from doc_lines(node.name, thing, "    ", [name for name, *_ in settings])
+    members = [member for member in node.body if isinstance(member, ast.AnnAssign | ast.FunctionDef)]
     listed = {ast.unparse(member.target) if isinstance(member, ast.AnnAssign) else member.name for member in members}
     listed -= {"__new__", *(name for name in listed if name.startswith("__"))}
     compare(node.name, listed | {name for name, *_ in settings}, [name for name in vars(thing) if name[0] != "_"])
@@ -186,9 +188,13 @@ def literal(default: object) -> str:
     return f'"{default}"' if isinstance(default, str) else repr(default)
 
 
-def doc_lines(name: str, thing: Any, indent: str) -> Iterator[str]:
-    """The lines of a docstring."""
-    doc = inspect.cleandoc(thing.__doc__ or "").replace("\\", "\\\\")
+def doc_lines(name: str, thing: Any, indent: str, settings: Sequence[str] = ()) -> Iterator[str]:
+    """The lines of a docstring, with the text of each setting in the place of the line that stands for all of them."""
+    doc = inspect.cleandoc(thing.__doc__ or "")
+    if settings:
+        rows = [f"{one}: {inspect.cleandoc(getattr(thing, one).__doc__)}" for one in settings]
+        doc = doc.replace(ALL_SETTINGS, "\n".join(row.replace("\n", "\n    ") for row in rows).replace("\n", "\n    "))
+    doc = doc.replace("\\", "\\\\")
     if not doc:
         raise StubError(f"{name}: no docstring")
     if '"""' in doc or doc.endswith('"') or doc.startswith('"'):

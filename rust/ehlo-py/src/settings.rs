@@ -349,8 +349,8 @@ macro_rules! config_class {
             $( ", ", stringify!($name), "=", $crate::settings::python_default!($($default)*), )* ")\n--\n"
         )]
         $(#[doc = $head])+
-        #[doc = concat!("\nArgs:\n    ", stringify!($first), ":", $first_doc)]
-        $(#[doc = concat!("    ", stringify!($name), ":", $doc $(, "\n       ", $more)*)])*
+        // help() shows the text of each setting at its attribute. tools/make_stub.py writes it here, for editors.
+        #[doc = "\nArgs:\n    settings: Each attribute below is an argument of the same name."]
         #[doc = ""]
         $(#[doc = $tail])+
         #[pyclass(frozen, module = "ehlo", weakref)]
