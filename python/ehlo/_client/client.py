@@ -37,9 +37,12 @@ class BaseClient(ClientSession):
 
     - ``send`` sends a message. ``send_many`` sends many in a pipeline. ``transaction`` sends step by step.
     - ``close`` says QUIT; so does the end of ``async with``.
+    - A ``SendableMessage`` is octets, an ``EmailMessage``, a binary file, or an iterable of chunks.
     - A ``SenderLike`` is ``"a@b.example"``, ``""`` for the null reverse-path, an :class:`ehlo.Address`, or an
-      :class:`ehlo.Sender` with parameters. ``Recipients`` are one recipient or several: a text, an ``Address``, or an
-      :class:`ehlo.Recipient` with parameters.
+      :class:`ehlo.Sender` with parameters. A ``RecipientLike`` is a text, an ``Address``, or an
+      :class:`ehlo.Recipient` with parameters. ``Recipients`` are one of these, or several.
+    - A ``LoginLike`` is ``("jane", "secret")`` or an :class:`ehlo.Login`. An ``Item`` of ``send_many`` is a tuple of
+      message, sender and recipients.
 
     One task uses a client at a time. Another one that tries meanwhile gets a :class:`ehlo.LocalProtocolError`. A send
     that is cancelled closes the connection, because nobody can tell what the server has of the message.

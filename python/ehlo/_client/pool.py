@@ -59,6 +59,10 @@ class BasePool(Generic[ClientT]):
 
     Sends get connections in the order in which they asked. A connection is made when it is first needed.
 
+    A ``SendableMessage`` is octets, an ``EmailMessage``, a binary file, or an iterable of chunks. A ``SenderLike`` is a
+    text like ``"a@b.example"``, an :class:`ehlo.Address` or an :class:`ehlo.Sender`. A ``RecipientLike`` is a text, an
+    ``Address`` or an :class:`ehlo.Recipient`. ``Recipients`` are one of these, or several.
+
     Arguments:
         host, port: as for ``connect``, and so are all arguments that are not named here, but for ``sock``.
         max_connections: connections at once; 10 by default.

@@ -23,6 +23,9 @@ class Transaction:
 
     If it is cancelled, the connection is closed.
 
+    A ``RecipientLike`` is a text like ``"c@d.example"``, an :class:`ehlo.Address` or an :class:`ehlo.Recipient`. A
+    ``SendableMessage`` is octets, an ``EmailMessage``, a binary file, or an iterable of chunks.
+
     Example::
 
         async with client.transaction("a@b.example") as transaction:

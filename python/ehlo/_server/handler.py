@@ -46,7 +46,8 @@ class Handler:
     - A string like ``"550 5.1.1 no such user"``, or a :class:`ehlo.Reply`, is sent.
     - At the end of a message in LMTP, a sequence has one of them for each accepted recipient (RFC 2033 4.2).
 
-    :data:`Result` in the signatures below is an ``Answer``, or an awaitable of one.
+    :data:`Result` in the signatures below is an ``Answer``, or an awaitable of one. A :data:`Verdict`, for AUTH, may
+    also be ``True``, ``False`` or an :class:`ehlo.Identity`.
 
     An exception is logged with its traceback, and answered ``451 4.3.0``. Calls of one session never overlap, except
     that ``on_body`` runs while its content comes. If the connection is lost, the running call is cancelled.

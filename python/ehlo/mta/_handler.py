@@ -20,6 +20,9 @@ class QueueHandler(Handler):
     ``config`` is what :func:`ehlo.asyncio.serve` and :func:`ehlo.trio.serve` use where they are given none: the queue's
     hostname, and what the queue can keep its word on (DSN, REQUIRETLS).
 
+    A ``Result`` is ``None`` to accept, or a reply like ``"550 5.1.1 no such user"``. A ``Verdict`` answers AUTH.
+    :class:`ehlo.Handler` explains both.
+
     Arguments:
         queue: the queue.
 

@@ -23,7 +23,8 @@ class Mx:
 
     Attributes:
         port: of those servers.
-        tls: the policy for this destination, or its level; ``None``: what the queue's ``tls`` says.
+        tls: a :class:`TlsPolicy`, or a ``TlsLevel``: "off", "opportunistic", "required" (any certificate), "verified"
+            or "implicit". ``None``: what the queue's ``tls`` says.
         source_address: the address to connect from.
         domain: the domain to look up instead of the recipient's.
 
@@ -46,7 +47,8 @@ class SmartHost:
     Attributes:
         host: its name or address.
         port: its port: 587 for submission, 25 for a relay.
-        tls: the policy, or its level. By default ``"verified"`` with ``auth``, else ``"opportunistic"``.
+        tls: a :class:`TlsPolicy`, or a ``TlsLevel``: "off", "opportunistic", "required" (any certificate), "verified"
+            or "implicit". By default "verified" with ``auth``, else "opportunistic".
         auth: a :class:`ehlo.Login`, or user name and password.
         source_address: the address to connect from.
         path: of a Unix socket to connect to instead.
@@ -85,7 +87,8 @@ class Lmtp:
 
     Attributes:
         where: ``"unix:/run/dovecot/lmtp"``, ``"host:24"`` or ``"[::1]:24"``.
-        tls: the policy, or its level.
+        tls: a :class:`TlsPolicy`, or a ``TlsLevel``: "off", "opportunistic", "required" (any certificate), "verified"
+            or "implicit".
         auth: a :class:`ehlo.Login`, or user name and password.
 
     Raises:

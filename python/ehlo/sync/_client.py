@@ -31,6 +31,15 @@ T = TypeVar("T")
 class Client:
     """A connected client that blocks: one SMTP or LMTP session. :func:`ehlo.sync.connect` makes one.
 
+    - ``send`` sends a message. ``send_many`` sends many in a pipeline. ``transaction`` sends step by step.
+    - ``close`` says QUIT; so does the end of ``with``.
+    - A ``SendableMessage`` is octets, an ``EmailMessage``, a binary file, or an iterable of chunks.
+    - A ``SenderLike`` is ``"a@b.example"``, ``""`` for the null reverse-path, an :class:`ehlo.Address`, or an
+      :class:`ehlo.Sender` with parameters. A ``RecipientLike`` is a text, an ``Address``, or an
+      :class:`ehlo.Recipient` with parameters. ``Recipients`` are one of these, or several.
+    - A ``LoginLike`` is ``("jane", "secret")`` or an :class:`ehlo.Login`. An ``Item`` of ``send_many`` is a tuple of
+      message, sender and recipients.
+
     One thread uses it at a time; another one that tries meanwhile gets a :class:`ehlo.LocalProtocolError`. Threads
     share a :class:`ehlo.sync.Pool`. A call that is interrupted, by KeyboardInterrupt or the like, closes the
     connection: nobody can tell what the server has of the message. An event loop that runs is no obstacle, but it
@@ -450,8 +459,12 @@ def send(
     """Send one message over a connection of its own, and block until the server has answered (RFC 5321 3.3).
 
     Arguments:
-        message, sender, recipients, size, eight_bit, utf8_header, check, refuse_invalid: as
-            :meth:`ehlo.asyncio.Client.send` has them.
+        message: a ``SendableMessage``: octets, an ``EmailMessage``, a binary file, or an iterable of chunks.
+        sender: a ``SenderLike``: ``"a@b.example"``, ``""``, an :class:`ehlo.Address` or an :class:`ehlo.Sender`. By
+            default it comes from the header fields.
+        recipients: ``Recipients``: a text, an ``Address``, an :class:`ehlo.Recipient`, or several of them. By default
+            they come from the header fields.
+        size, eight_bit, utf8_header, check, refuse_invalid: as :meth:`ehlo.asyncio.Client.send` has them.
         host, port: as :func:`ehlo.asyncio.connect` has them.
         options: likewise, each of them.
 

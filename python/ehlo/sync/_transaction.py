@@ -19,6 +19,9 @@ class Transaction:
     """What ``transaction`` gives: one mail transaction, which the program makes step by step (RFC 5321 3.3). ``with``
     begins it with MAIL. Where it is left before :meth:`send`, RSET ends it.
 
+    A ``RecipientLike`` is a text like ``"c@d.example"``, an :class:`ehlo.Address` or an :class:`ehlo.Recipient`. A
+    ``SendableMessage`` is octets, an ``EmailMessage``, a binary file, or an iterable of chunks.
+
     Example::
 
         with client.transaction("a@b.example") as transaction:
