@@ -1,6 +1,7 @@
 """An extension of griffe: the docstrings of the package are written for ``help()`` and for editors.
 
-- A role such as ``:class:`Reply``` becomes a link, if the name is on the site, and else code.
+- A role such as ``:class:`Reply```, and a full name such as ````ehlo.Reply````, becomes a link, if the name is on the
+  site, and else code.
 - ``Example::`` and ``Example:`` become a heading with a block of Python.
 """
 
@@ -15,6 +16,7 @@ import griffe
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|exc|data|obj|const):`~?([^`]+)`")
 EXAMPLE = re.compile(r"^([^\n]*)::\n\n((?:[ \t]+[^\n]*\n?|\n)+)", re.MULTILINE)
 SESSION = re.compile(r"^Examples?:\n((?:[ \t]+[^\n]*\n?|\n)+)", re.MULTILINE)
+NAME = re.compile(r"``(ehlo(?:\.\w+)+)``")
 LITERAL = re.compile(r"``([^`\n]+)``")
 
 
@@ -42,7 +44,7 @@ def to_markdown(text: str, owner: griffe.Object) -> str:
         return f'<autoref identifier="{full_name(found[1], owner)}" optional><code>{found[1]}</code></autoref>'
 
     text = SESSION.sub(session, EXAMPLE.sub(block, text + "\n"))
-    return LITERAL.sub(r"`\1`", ROLE.sub(link, text)).rstrip()
+    return LITERAL.sub(r"`\1`", NAME.sub(link, ROLE.sub(link, text))).rstrip()
 
 
 def full_name(name: str, owner: griffe.Object) -> str:
