@@ -171,6 +171,8 @@ class Postmaster:
 
 NULL: Final[NullPath]
 
+"""The null reverse-path `<>`. Notifications have it, so that nobody answers them (RFC 5321 4.5.5)."""
+
 _ReversePath: TypeAlias = Address | NullPath
 
 _ForwardPath: TypeAlias = Address | Postmaster

@@ -36,6 +36,7 @@ class Postmaster:
     as_written: str
 
 NULL: Final[NullPath]
+"""The null reverse-path `<>`. Notifications have it, so that nobody answers them (RFC 5321 4.5.5)."""
 _ReversePath: TypeAlias = Address | NullPath
 _ForwardPath: TypeAlias = Address | Postmaster
 
