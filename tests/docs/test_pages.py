@@ -40,7 +40,8 @@ from pages import (
 import ehlo
 import ehlo.asyncio
 import ehlo.cli
-from ehlo.testing import SMTPServer
+import ehlo.sync
+from ehlo.testing import ScriptedServer, SMTPServer
 from programs import PATIENCE, free_port, wait_until
 
 
@@ -470,8 +471,19 @@ def test_threads(here: World) -> None:
 def test_many_messages(here: World) -> None:
     send_all = names_of("how-to/many-messages.md")["send_all"]
     people = [("Jane", "jane@example.net"), ("Nobody", "nobody@example.net"), ("Joe", "joe@example.net")]
-    assert send_all(people) == [("nobody@example.net", "550 5.1.1 no such user")]
+    assert send_all(people) == ([("nobody@example.net", "550 5.1.1 no such user")], [])
     assert [one.message["Subject"] for one in here.server.messages] == ["News for Jane", "News for Joe"]
+
+
+def test_many_messages_and_a_connection_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "S: 220 mx ESMTP\nC: ehlo *\nS: 250 mx\n"
+    script += "C: mail *\nS: 250 ok\nC: rcpt *\nS: 250 ok\nC: data\nS: 354 go on\n"
+    names = names_of("how-to/many-messages.md")
+    people = [("Jane", "jane@example.net"), ("Joe", "joe@example.net")]
+    real = ehlo.sync.connect
+    with ScriptedServer(script) as server:
+        monkeypatch.setattr(ehlo.sync, "connect", lambda *_: real(server.host, server.port))
+        assert names["send_all"](people) == ([("jane@example.net", "unknown"), ("joe@example.net", "lost")], [])
 
 
 def test_rate_limits(backend: Backend) -> None:
