@@ -36,6 +36,7 @@ CHUNK: Final = 65535
 
 _OPTIONS: Final = struct.Struct("!III")
 _PORT: Final = struct.Struct("!H")
+_VERDICTS: Final = {verdict.value: verdict for verdict in Verdict}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,8 @@ class MilterClient:
     __slots__ = (
         "_events",
         "_frames",
+        "_leading_space",
+        "_left_out",
         "_limits",
         "_macros",
         "_modifications",
@@ -98,7 +101,9 @@ class MilterClient:
         "_offered_steps",
         "_output",
         "_skipped",
+        "_spellings",
         "_state",
+        "_unanswered",
         "_version",
         "awaiting",
         "negotiated",
@@ -126,6 +131,10 @@ class MilterClient:
         self._output: list[bytes] = []
         self._state = State.NEW
         self._skipped: Command | None = None
+        self._leading_space = False
+        self._left_out: frozenset[Command] = frozenset()
+        self._unanswered: frozenset[Command] = frozenset()
+        self._spellings: dict[Stage, tuple[tuple[str, tuple[str, str, str]], ...]] = {}
         self._modifications = 0
         self._modified = 0
         self._new_body = 0
@@ -186,8 +195,7 @@ class MilterClient:
         """Whether a step would be sent now or later in this session, by what was negotiated and answered."""
         if self.negotiated is None or self._state in OVER or self._state is State.CLOSED:
             return False
-        step = STEPS[command]
-        return self.negotiated.version >= SINCE.get(command, 2) and not self.negotiated.steps & step.left_out_by
+        return command not in self._left_out
 
     # ---- steps -----------------------------------------------------------------------------------
 
@@ -312,36 +320,29 @@ class MilterClient:
         if self._state in OVER:
             return False
         step = STEPS[command]
-        self._expect(*step.comes_in)
-        negotiated = self.negotiated
-        assert negotiated is not None
+        if self._state not in step.comes_in:
+            self._expect(*step.comes_in)
         if step.leads_to is not None:
             self._state = step.leads_to
-        if (
-            negotiated.version < SINCE.get(command, 2)
-            or negotiated.steps & step.left_out_by
-            or self._skipped is command
-        ):
+        if command in self._left_out or self._skipped is command:
             return False
         if macros and command in STAGES:
             self._write_macros(command, STAGES[command], macros)
         self._write(command, payload)
-        if negotiated.steps & step.unanswered_by:
+        if command in self._unanswered:
             return False
         self.awaiting = command
         return True
 
     def _write_macros(self, command: Command, stage: Stage, macros: Mapping[str, str]) -> None:
-        assert self.negotiated is not None
         pairs: list[str] = []
-        for name in self.negotiated.macros.get(stage, self._macros.get(stage, ())):
-            bare = name.strip("{}")
-            for spelling in (name, bare, f"{{{bare}}}"):
+        for name, spellings in self._spellings[stage]:
+            for spelling in spellings:
                 if spelling in macros:
                     pairs += (name, macros[spelling])
                     break
         if pairs:
-            self._write(Command.MACRO, command.value + strings(pairs))
+            self._write(Command.MACRO, command._value_ + strings(pairs))
 
     def _receive(self, kind: bytes, payload: bytes) -> None:
         command = self.awaiting
@@ -360,10 +361,9 @@ class MilterClient:
             self._count(len(payload), isinstance(change, ReplaceBody))
             self._events.append(change)
             return
-        try:
-            verdict = Verdict(kind)
-        except ValueError:
-            raise FrameError(f"{kind!r}, which is no answer") from None
+        verdict = _VERDICTS.get(kind)
+        if verdict is None:
+            raise FrameError(f"{kind!r}, which is no answer")
         if verdict is Verdict.PROGRESS:
             self._events.append(Progress())
         else:
@@ -399,6 +399,16 @@ class MilterClient:
             raise FrameError("a demand for what was not offered")
         macros = macro_lists(payload[_OPTIONS.size :])
         self.negotiated = Negotiated(version, Actions(actions), Steps(steps), macros)
+        # Looked at for each step, where a flag of an enum would cost as much as all the rest.
+        self._leading_space = bool(steps & int(Steps.LEADING_SPACE))
+        self._left_out = frozenset(
+            command
+            for command, step in STEPS.items()
+            if version < SINCE.get(command, 2) or steps & int(step.left_out_by)
+        )
+        self._unanswered = frozenset(command for command, step in STEPS.items() if steps & int(step.unanswered_by))
+        chosen = {**self._macros, **macros}
+        self._spellings = {stage: tuple(map(_spelt, chosen.get(stage, ()))) for stage in Stage}
         self.awaiting = None
         self._state = State.READY
         self._events.append(self.negotiated)
@@ -417,12 +427,8 @@ class MilterClient:
         ):
             raise FrameError("more modifications than the limits allow")
 
-    @property
-    def _leading_space(self) -> bool:
-        return self.negotiated is not None and bool(self.negotiated.steps & Steps.LEADING_SPACE)
-
     def _write(self, command: Command, payload: bytes = b"") -> None:
-        self._output.append(frame(command.value, payload))
+        self._output.append(frame(command._value_, payload))
 
     def _break(self, reason: str) -> None:
         self._state = State.CLOSED
@@ -437,6 +443,12 @@ class MilterClient:
     def _expect(self, *states: State) -> None:
         if self._state not in states:
             raise LocalProtocolError(f"this step may not come now: {self._state.value}")
+
+
+def _spelt(name: str) -> tuple[str, tuple[str, str, str]]:
+    """The name of a macro, and how a program may have written it."""
+    bare = name.strip("{}")
+    return name, (name, bare, f"{{{bare}}}")
 
 
 def _family(address: str) -> bytes:

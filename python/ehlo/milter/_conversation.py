@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from ehlo._core import Reply
 from ehlo._errors import LocalProtocolError
 from ehlo.milter._client import MilterClient
 from ehlo.milter._events import Decision
-from ehlo.milter._link import FilterDownError, Link, Pool
+from ehlo.milter._link import Ask, FilterDownError, Link, Pool
 from ehlo.milter._message import Changes, Field, MessageInHand
 from ehlo.milter._words import Command, Verdict
 
 __all__ = ["DISCARD", "Conversation", "Discard", "Outcome"]
 
 log: Final = logging.getLogger("ehlo.milter")
-
-Ask = Callable[[MilterClient], bool]
 
 
 class Discard:
@@ -61,32 +60,28 @@ class Conversation:
         except FilterDownError as exc:
             return await self._down(exc)
         self._unproven = [] if link.used else None
-        return await self._ask(ask)
+        return await self._ask([ask])
 
-    async def ask(self, ask: Ask) -> Outcome:
-        """One step. Nothing is sent if the filter left it out, or has said its last word."""
+    def wants(self, command: Command) -> bool:
+        """Whether :meth:`ask` would do anything for such a step."""
+        return self.refusal is not None or (self.link is not None and self.link.client.wants(command))
+
+    async def ask(self, *steps: Ask) -> Outcome:
+        """Some steps, up to the first that is refused. Nothing is sent of one that the filter left out, or that comes
+        after its last word."""
         if self.refusal is not None:
             return self.refusal
-        return None if self.link is None else await self._ask(ask)
+        return None if self.link is None else await self._ask(steps)
 
-    async def header(self, fields: Sequence[Field], macros: Mapping[str, str]) -> Outcome:
-        """The header section, and its end."""
-        for field in fields:
-            outcome = await self.ask(lambda client, field=field: client.header(field.name, field.value))  # type: ignore[misc]
-            if outcome is not None:
-                return outcome
-        return await self.ask(lambda client: client.end_of_headers(macros))
-
-    async def body(self, piece: bytes) -> Outcome:
-        """A piece of the body."""
-        if self.refusal is None and (self.link is None or not self.link.client.wants(Command.BODY)):
-            return None
-        for at in range(0, len(piece), PIECE):
-            part = piece[at : at + PIECE]
-            outcome = await self.ask(lambda client, part=part: client.body(part))  # type: ignore[misc]
-            if outcome is not None:
-                return outcome
-        return None
+    async def content(self, fields: Sequence[Field] | None, piece: bytes, macros: Mapping[str, str]) -> Outcome:
+        """The header section and its end, if ``fields`` are given, and a piece of the body."""
+        steps: list[Ask] = []
+        if fields is not None:
+            steps += [partial(MilterClient.header, name=name, value=value) for name, _, value in fields]
+            steps.append(partial(MilterClient.end_of_headers, macros=macros))
+        if piece and self.wants(Command.BODY):
+            steps += [partial(MilterClient.body, chunk=piece[at : at + PIECE]) for at in range(0, len(piece), PIECE)]
+        return await self.ask(*steps) if steps else None
 
     async def end(self, message: MessageInHand, macros: Mapping[str, str]) -> Outcome:
         """The end of the message. What the filter wants changed is changed if it goes on with the message."""
@@ -95,7 +90,7 @@ class Conversation:
             return self.refusal
         changes = Changes(message)
         try:
-            decision = await link.ask(link.client.end(macros), changes.add)
+            decision = await link.run([partial(MilterClient.end, macros=macros)], changes.add)
             outcome = self._judge(decision)
             if outcome is None and decision is not None:
                 changes.apply()
@@ -120,12 +115,17 @@ class Conversation:
         if link is not None:
             await self._pool.give(link)
 
-    async def _ask(self, ask: Ask) -> Outcome:
+    async def _ask(self, steps: Sequence[Ask]) -> Outcome:
+        if self._unproven is not None and len(steps) > 1:  # nobody knows how many of them would have to be repeated
+            for step in steps:
+                if (outcome := await self.ask(step)) is not None:
+                    return outcome
+            return None
         assert self.link is not None
         if self._unproven is not None:
-            self._unproven = [*self._unproven, ask] if len(self._unproven) < _REPEATED else None
+            self._unproven = [*self._unproven, *steps] if len(self._unproven) < _REPEATED else None
         try:
-            decision = await self.link.ask(ask(self.link.client))
+            decision = await self.link.run(steps)
         except (FilterDownError, LocalProtocolError) as exc:
             asked, self._unproven = self._unproven, None
             return await self._down(exc) if asked is None else await self._repeat(asked)

@@ -50,7 +50,7 @@ class FrameError(Exception):
 def text(word: str | bytes) -> bytes:
     """A string of a frame, without its NUL. A NUL inside would end it early: a space takes its place."""
     octets = word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word
-    return octets.replace(b"\0", b" ")
+    return octets.replace(b"\0", b" ") if b"\0" in octets else octets
 
 
 def strings(words: Iterable[str | bytes]) -> bytes:
@@ -137,6 +137,8 @@ def modification(kind: bytes, payload: bytes, leading_space: bool) -> Modificati
     Raises:
         FrameError: it is malformed.
     """
+    if kind not in _NEEDED:
+        return None
     match kind:
         case b"b":
             return ReplaceBody(payload)

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import re
-import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
 
 from ehlo._errors import LocalProtocolError
 from ehlo.milter._client import MilterClient, MilterLimits
 from ehlo.milter._events import Broken, Decision, Modification, Negotiated, Progress
-from ehlo.milter._words import DEFAULT_MACROS, Command, Stage
+from ehlo.milter._wire import Wire, open_wire
+from ehlo.milter._words import DEFAULT_MACROS, Command, Stage, Verdict
 
-__all__ = ["FilterDownError", "Link", "Milter", "Pool"]
+__all__ = ["Ask", "FilterDownError", "Link", "Milter", "Pool"]
 
 log: Final = logging.getLogger("ehlo.milter")
 
-_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _FLUSH: Final = 1 << 18
 """Octets without an answer that are collected before they go out."""
 
 _CONTENT: Final = frozenset({Command.HEADER, Command.END_OF_HEADERS, Command.BODY, Command.END})
+# After these the filter hears no more of the message.
+_LAST: Final = frozenset(Verdict) - {Verdict.CONTINUE, Verdict.ACCEPT, Verdict.SKIP, Verdict.PROGRESS}
 _INET: Final = re.compile(r"inet6?:(?:(?P<port_first>\d+)@(?P<host_last>.+)|\[?(?P<host>[^\]@]+?)\]?:(?P<port>\d+))")
+
+
+Ask = Callable[[MilterClient], bool]
+"""Begins a step of the client, and gives whether its answer is awaited."""
 
 
 class FilterDownError(Exception):
@@ -135,22 +138,41 @@ def _why(exc: BaseException) -> str:
 
 
 class Link:
-    """One connection to a filter, with the protocol on it."""
+    """One connection to a filter, with the protocol on it.
 
-    __slots__ = ("_client", "_milter", "_raw", "_stream", "used")
+    Attributes:
+        client: the protocol.
+        used: a session was over it before.
+        done, deadline: see :class:`ehlo.milter._wire.Talk`.
+    """
 
-    def __init__(self, milter: Milter, stream: ByteStream, client: MilterClient) -> None:
+    __slots__ = (
+        "_changes",
+        "_decision",
+        "_end",
+        "_failure",
+        "_milter",
+        "_seconds",
+        "_steps",
+        "_wire",
+        "client",
+        "deadline",
+        "done",
+        "used",
+    )
+
+    _wire: Wire
+
+    def __init__(self, milter: Milter) -> None:
         self._milter = milter
-        self._stream = stream
-        self._client = client
-        raw = stream.extra(SocketAttribute.raw_socket, None)
-        family = getattr(raw, "family", None)
-        self._raw = raw if family in (socket.AF_INET, socket.AF_INET6) else None
+        self.client = MilterClient(version=milter.version, macros=milter.macros, limits=milter.limits)
         self.used = False
-
-    @property
-    def client(self) -> MilterClient:
-        return self._client
+        self.done = True
+        self.deadline = self._end = self._seconds = 0.0
+        self._steps: Iterator[Ask] = iter(())
+        self._changes: Callable[[Modification], None] | None = None
+        self._decision: Decision | None = None
+        self._failure: BaseException | None = None
 
     @classmethod
     async def open(cls, milter: Milter) -> Link:
@@ -159,103 +181,130 @@ class Link:
         Raises:
             FilterDownError: that did not succeed in time.
         """
-        client = MilterClient(version=milter.version, macros=milter.macros, limits=milter.limits)
-        where = endpoint(milter.address)
+        link = cls(milter)
         try:
             with anyio.fail_after(milter.connect_timeout):
-                stream: ByteStream
-                if isinstance(where, str):
-                    stream = await anyio.connect_unix(where)
-                else:
-                    stream = await anyio.connect_tcp(*where)
+                link._wire = await open_wire(endpoint(milter.address), link)
         except (OSError, TimeoutError) as exc:
             raise FilterDownError(f"it cannot be reached: {_why(exc)}") from exc
-        link = cls(milter, stream, client)
         try:
-            client.negotiate()
-            await link._exchange(milter.connect_timeout, None)
+            await link.run([MilterClient.negotiate])
         except BaseException:
             await link.close()
             raise
         return link
 
-    async def ask(self, awaited: bool, changes: Callable[[Modification], None] | None = None) -> Decision | None:
-        """Send what waits, and wait for the answer if one is ``awaited``. ``None`` if none is.
+    async def run(self, steps: Iterable[Ask], changes: Callable[[Modification], None] | None = None) -> Decision | None:
+        """Say the steps one after another, each when the filter goes on after the one before.
+
+        Arguments:
+            steps: they begin a step of the client, and give whether its answer is awaited.
+            changes: gets what the filter wants changed.
+
+        Returns:
+            The last answer; ``None`` if none was awaited. Behind a refusal and its like the further steps are left out.
 
         Raises:
             FilterDownError: there is no answer.
+            LocalProtocolError: a step may not come now.
         """
-        if awaited:
-            command = self._client.awaiting
-            timeout = self._milter.content_timeout if command in _CONTENT else self._milter.command_timeout
-            decision = await self._exchange(timeout, changes)
-            assert decision is not None
-            return decision
-        if self._client.pending >= _FLUSH:
-            await self._send(self._milter.content_timeout)
-        return None
+        self._steps, self._changes = iter(steps), changes
+        self._decision = self._failure = None
+        self.done = False
+        try:
+            self._next()
+            if not self.done:
+                await self._wire.converse()
+            elif self.client.pending >= _FLUSH:
+                await self._send(self._milter.content_timeout)
+        except TimeoutError:
+            raise FilterDownError("it does not answer in time") from None
+        except OSError as exc:
+            raise FilterDownError(f"nothing can be sent to it: {_why(exc)}") from exc
+        finally:
+            self.done = True
+        if self._failure is not None:
+            raise self._failure
+        return self._decision
 
     async def _send(self, seconds: float) -> None:
-        octets = self._client.data_to_send()
-        if not octets:
-            return
         try:
-            with anyio.fail_after(seconds):
-                await self._stream.send(octets)
-        except (OSError, TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
+            await self._wire.send(self._wire.now() + seconds)
+        except (OSError, TimeoutError) as exc:
             raise FilterDownError(f"nothing can be sent to it: {_why(exc)}") from exc
 
-    async def _exchange(self, seconds: float, changes: Callable[[Modification], None] | None) -> Decision | None:
-        await self._send(seconds)
-        end = anyio.current_time() + max(seconds, self._milter.longest)
-        deadline = anyio.current_time() + seconds
-        while True:
-            for event in self._client:
+    # ---- the talk --------------------------------------------------------------------------------
+
+    def data_to_send(self) -> bytes:
+        """See :class:`ehlo.milter._wire.Talk`."""
+        return self.client.data_to_send()
+
+    def receive_data(self, octets: bytes | bytearray | memoryview) -> None:
+        """See :class:`ehlo.milter._wire.Talk`."""
+        self.client.receive_data(octets)
+        self._hear()
+
+    def receive_eof(self) -> None:
+        """See :class:`ehlo.milter._wire.Talk`."""
+        self.client.receive_eof()
+        self._hear()
+
+    def _hear(self) -> None:
+        """What the filter said. Between two runs it waits for the next one."""
+        try:
+            while not self.done and (event := self.client.next_event()) is not None:
                 match event:
                     case Decision():
-                        return event
+                        self._decision = event
+                        self.done = event.verdict in _LAST
+                        if not self.done:
+                            self._next()
                     case Negotiated():
-                        return None
+                        self.done = True
                     case Progress():
-                        deadline = anyio.current_time() + seconds
+                        self.deadline = min(self._wire.now() + self._seconds, self._end)
                     case Broken(reason):
                         raise FilterDownError(reason)
                     case _:
-                        assert changes is not None
-                        changes(event)
-            with anyio.move_on_after(min(deadline, end) - anyio.current_time()) as scope:
-                await self._receive()
-            if scope.cancelled_caught:
-                raise FilterDownError("it does not answer in time")
+                        assert self._changes is not None
+                        self._changes(event)
+        except BaseException as exc:  # raised again in the task that waits
+            self._failure = exc
+            self.done = True
 
-    async def _receive(self) -> None:
-        if self._raw is not None and _QUICKACK is not None:
-            # A filter writes an answer in two parts. The second waits until the first is acknowledged, which the system
-            # does 40 ms late, unless it is told each time not to wait.
-            with contextlib.suppress(OSError, NotImplementedError):
-                self._raw.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        try:
-            self._client.receive_data(await self._stream.receive())
-        except (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self._client.receive_eof()
+    def _next(self) -> None:
+        """The next steps, up to one that the filter answers."""
+        client, milter = self.client, self._milter
+        for step in self._steps:
+            if step(client):
+                command = client.awaiting
+                if command is Command.NEGOTIATE:
+                    seconds = milter.connect_timeout
+                else:
+                    seconds = milter.content_timeout if command in _CONTENT else milter.command_timeout
+                now = self._wire.now()
+                self._seconds, self.deadline, self._end = seconds, now + seconds, now + max(seconds, milter.longest)
+                return
+        self.done = True
+
+    # ---- its end ---------------------------------------------------------------------------------
 
     async def leave(self) -> bool:
         """The session is over; whether another one may use this connection."""
-        if not self._client.reusable:
+        if not self.client.reusable:
             return False
-        self._client.quit_new_connection()
+        self.client.quit_new_connection()
         await self._send(self._milter.command_timeout)
         self.used = True
         return True
 
     async def close(self) -> None:
         """Say goodbye if that is possible at once, and close. Never raises."""
-        if self._client.awaiting is None and not self._client.closed:
-            self._client.quit()
-            with contextlib.suppress(FilterDownError), anyio.move_on_after(1, shield=True):
-                await self._send(math.inf)
-        with contextlib.suppress(OSError, anyio.BrokenResourceError):
-            await anyio.aclose_forcefully(self._stream)
+        if self.client.awaiting is None and not self.client.closed:
+            self.client.quit()
+            with contextlib.suppress(FilterDownError), anyio.CancelScope(shield=True):
+                await self._send(1)
+        self._wire.close()
 
 
 class Pool:

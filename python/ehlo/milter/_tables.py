@@ -30,6 +30,8 @@ class State(Enum):
     SESSION_OVER = "the filter is done with this session"
     CLOSED = "the conversation is over"
 
+    __hash__ = object.__hash__  # that of Enum is written in Python, and is asked for each step
+
 
 OVER: Final = frozenset({State.MESSAGE_OVER, State.SESSION_OVER})
 IN_TRANSACTION: Final = frozenset({State.ENVELOPE, State.HEADER, State.BODY, State.ENDED, State.MESSAGE_OVER})

@@ -47,6 +47,8 @@ class Command(Enum):
     DATA = b"T"
     UNKNOWN = b"U"
 
+    __hash__ = object.__hash__  # that of Enum is written in Python, and is asked for each step
+
 
 class Verdict(Enum):
     """What a filter answers. The value is the octet on the wire.
@@ -70,6 +72,8 @@ class Verdict(Enum):
     SHUTDOWN = b"4"
     TEMPFAIL = b"t"
     REPLY = b"y"
+
+    __hash__ = object.__hash__
 
 
 class Actions(IntFlag):

@@ -28,6 +28,7 @@ from ehlo.dkim import remove_claims
 from ehlo.milter._conversation import Conversation, Discard, Outcome
 from ehlo.milter._link import Milter, Pool
 from ehlo.milter._message import HeaderReader, HeaderTooLargeError, MessageInHand, answers_for
+from ehlo.milter._words import Command
 
 __all__ = ["Filters", "Hold", "Milter"]
 
@@ -231,7 +232,14 @@ class Filters:
         outcome = await state.each(lambda client: client.rcpt(path, words, macros, rejected=rejected))
         return answer if rejected else _answered(outcome, answer)
 
-    async def on_data(self, session: Session, envelope: Envelope) -> Answer:
+    def on_data(self, session: Session, envelope: Envelope) -> Result:
+        if self._methods["on_data"] is None:
+            conversations = self._state(session).conversations
+            if not any(conversation.wants(Command.DATA) for conversation in conversations):
+                return None  # without a task: most filters leave this step out
+        return self._data(session, envelope)
+
+    async def _data(self, session: Session, envelope: Envelope) -> Answer:
         answer = await self._call("on_data", session, envelope)
         if _is_refusal(answer):
             return answer
@@ -286,8 +294,7 @@ class Filters:
             if piece:
                 message.body.write(piece)
             for conversation in first:
-                outcome = await conversation.header(message.fields, macros) if begins else None
-                outcome = outcome or await conversation.body(piece or b"")
+                outcome = await conversation.content(message.fields if begins else None, piece or b"", macros)
                 if outcome is not None:
                     return state.noted(outcome)
             return None
@@ -306,11 +313,11 @@ class Filters:
         return None
 
     async def _tell(self, conversation: Conversation, message: MessageInHand, macros: Mapping[str, str]) -> Outcome:
-        outcome = await conversation.header(message.fields, macros)
+        outcome = await conversation.content(message.fields, b"", macros)
         for piece in message.pieces():
             if outcome is not None:
                 return outcome
-            outcome = await conversation.body(piece)
+            outcome = await conversation.content(None, piece, macros)
         return outcome or await conversation.end(message, macros)
 
     def _without_claims(self, reader: HeaderReader) -> None:
