@@ -15,7 +15,9 @@ from served import MESSAGE, Keep, codes, send, serve
 
 import ehlo
 from backends import CONFIG, Asyncio, Backend
-from ehlo.milter import Steps
+from ehlo.milter import MilterClient, Steps
+from ehlo.milter._conversation import Conversation
+from ehlo.milter._link import Pool
 from ehlo.milter.filters import Filters, Milter
 
 pytestmark = pytest.mark.tcp
@@ -199,6 +201,45 @@ def test_a_filter_that_does_not_answer_in_time(backend: Backend) -> None:
     with ScriptedFilter(unanswered=b"B") as silent:
         slow = Milter(address=silent.address, content_timeout=0.05, longest=0.05)
         assert codes(serve(backend, Filters([slow], Keep()), send)[0]) == [250, 250, 250, 451]
+
+
+@pytest.mark.parametrize("when_down", ["accept", "tempfail"])
+def test_mail_goes_past_no_filter_after_a_call_was_cancelled(backend: Backend, when_down: Any) -> None:
+    async def main() -> Any:
+        with ScriptedFilter(unanswered=b"M") as silent:
+            conversation = Conversation(Pool(Milter(address=silent.address, when_down=when_down)))
+            await conversation.connect(partial(MilterClient.connect, name="x", address=None))
+            asking = backend.beside(conversation.ask, partial(MilterClient.mail, path="a@b.example"))
+            await backend.until(lambda: silent.kinds().endswith(b"M"))
+            asking.cancel()
+            await backend.until(lambda: asking.cancelled)
+            await conversation.abort()
+            outcome = await conversation.ask(partial(MilterClient.mail, path="a@b.example"))
+            await conversation.leave()
+            return outcome
+
+    outcome = backend.run(main)
+    assert getattr(outcome, "code", None) == (451 if when_down == "tempfail" else None)
+
+
+def test_a_waiting_connection_that_ends_within_the_next_session(backend: Backend) -> None:
+    async def main() -> Any:
+        with ScriptedFilter({b"M": frame(b"r")}, steps=0x3) as refusing:  # it leaves out CONNECT and HELO
+            pool = Pool(Milter(address=refusing.address))
+            for number in range(2):
+                conversation = Conversation(pool)
+                await conversation.connect(partial(MilterClient.connect, name="x", address=None))
+                if number:
+                    assert conversation.link is not None
+                    conversation.link.client.receive_eof()
+                    await conversation.abort()
+                    outcome = await conversation.ask(partial(MilterClient.mail, path="a@b.example"))
+                await conversation.leave()
+            await pool.close()
+            return outcome, refusing.sessions
+
+    outcome, sessions = backend.run(main)
+    assert (outcome.code, sessions) == (550, 2)
 
 
 def test_what_needs_no_answer_is_not_waited_for(backend: Backend) -> None:

@@ -104,10 +104,15 @@ class Conversation:
         """The transaction is over."""
         if self.link is None:
             return
-        if self.link.client.awaiting is None and not self.link.client.closed:
-            self.link.client.abort()
-        else:  # the call that waited for an answer was cancelled
-            await self._drop()
+        client = self.link.client
+        if client.closed:
+            if self._unproven is None:
+                await self._down(FilterDownError("it closed the connection"))
+            # else the next step finds it out, and says all again on a new connection
+        elif client.awaiting is None:
+            client.abort()
+        else:  # the call that waited for an answer was cancelled; mail must not go past the filter for that
+            await self._down(FilterDownError("its answer was not waited for"))
 
     async def leave(self) -> None:
         """The session is over."""

@@ -322,8 +322,11 @@ class Pool:
         Raises:
             FilterDownError: the filter cannot be reached.
         """
-        if self._idle and not new:
-            return self._idle.pop()
+        while self._idle and not new:
+            link = self._idle.pop()
+            if not link.client.closed:
+                return link
+            await link.close()
         return await Link.open(self.milter)
 
     async def give(self, link: Link) -> None:
