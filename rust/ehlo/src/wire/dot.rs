@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::content::{BareNewlines, ContentFlags, Measuring, Passage, Ruler, Sink};
-use super::scan::{Judge, Look, walk};
+use super::scan::{BLOCK, Judge, Look, walk};
 
 /// What one call of [`DotDecoder::decode`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,9 +282,11 @@ impl DotEncoder {
         };
         let body = &input[start..];
         let passage = Passage::new(body, sink);
-        let mut stuffing = Stuffing { encoder: self, input: body, passage, offset: start, result: Ok(()) };
+        let mut stuffing =
+            Stuffing { encoder: self, input: body, passage, offset: start, result: Ok(()), joined: Joined::new() };
         walk(body, before, Look::Nothing, &mut stuffing);
         stuffing.result?;
+        stuffing.pass();
         let held = usize::from(last == b'\r');
         stuffing.passage.up_to(body.len() - held);
         self.state = match last {
@@ -330,10 +332,12 @@ struct Stuffing<'a, S> {
     /// Octets of the caller's input before ours.
     offset: usize,
     result: Result<(), BareNewline>,
+    joined: Joined,
 }
 
 impl<S: Sink> Judge for Stuffing<'_, S> {
     fn clean(&mut self, _: usize, at: usize, _: bool) {
+        self.pass();
         // A CR may turn out to be bare: it goes out with what follows it.
         self.passage.strides_up_to(at - usize::from(self.input[at - 1] == b'\r'));
     }
@@ -358,6 +362,88 @@ impl<S: Sink> Judge for Stuffing<'_, S> {
             _ => b".",
         });
         false
+    }
+
+    /// Lines that begin with a dot may be as short as the dot: they go into the sink together.
+    fn events(&mut self, at: usize, mut found: u64) -> Option<usize> {
+        while found != 0 {
+            let octet = at + found.trailing_zeros() as usize;
+            found &= found - 1;
+            if self.input[octet] != b'.' || (octet > 0 && self.input[octet - 1] != b'\n') {
+                self.pass();
+                if self.event(octet) {
+                    return Some(octet);
+                }
+                continue;
+            }
+            match self.joined.upto {
+                Some(from) if self.joined.has_room(octet - from) => self.joined.put(self.input, from, octet),
+                _ => {
+                    self.pass();
+                    self.passage.up_to(octet);
+                }
+            }
+            self.joined.dot(octet);
+        }
+        None
+    }
+}
+
+impl<S: Sink> Stuffing<'_, S> {
+    /// Pass on what was joined.
+    fn pass(&mut self) {
+        if let Some(upto) = self.joined.upto.take() {
+            self.passage.insert(&self.joined.octets[..self.joined.len]);
+            self.passage.skip(upto);
+            self.joined.len = 0;
+        }
+    }
+}
+
+/// Octets that are copied at a time, whether all of them are wanted or not: a copy of a fixed size needs no call.
+const WORD: usize = 16;
+
+/// Octets that short lines are joined to.
+const JOINED: usize = 512;
+
+/// Short stuffed lines on their way to the sink.
+struct Joined {
+    octets: [u8; JOINED],
+    len: usize,
+    /// The octet of the input that the next ones come from, if there are any here.
+    upto: Option<usize>,
+}
+
+impl Joined {
+    fn new() -> Self {
+        Self { octets: [0; JOINED], len: 0, upto: None }
+    }
+
+    /// Whether a line of so many octets is short enough, with its dot and what is copied beyond it.
+    #[inline]
+    fn has_room(&self, octets: usize) -> bool {
+        octets <= BLOCK && self.len + octets + WORD < JOINED
+    }
+
+    /// Copies these octets of the input, for which there is room.
+    #[inline]
+    fn put(&mut self, input: &[u8], from: usize, to: usize) {
+        let mut at = from;
+        while at < to {
+            match input[at..].first_chunk::<WORD>() {
+                Some(word) => self.octets[self.len..][..WORD].copy_from_slice(word),
+                None => self.octets[self.len..][..to - at].copy_from_slice(&input[at..to]),
+            }
+            let copied = (to - at).min(WORD);
+            (at, self.len) = (at + copied, self.len + copied);
+        }
+    }
+
+    /// A dot more, before the one at `at`.
+    #[inline]
+    fn dot(&mut self, at: usize) {
+        self.octets[self.len] = b'.';
+        (self.len, self.upto) = (self.len + 1, Some(at));
     }
 }
 

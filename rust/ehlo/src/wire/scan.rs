@@ -15,7 +15,7 @@ pub(super) const GROUP: usize = 256;
 pub(super) const STRIDE: usize = 2048;
 
 /// Octets whose events fit one mask.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// Octets of one vector of the quick loop.
 const LANES: usize = 32;
@@ -42,6 +42,13 @@ pub(super) struct Clean {
 /// octets than the clean ones.
 type Kernel = fn(&[u8], &mut Least) -> Clean;
 
+/// The exact loop: bit `k` is set where octet `k + 1` of the window needs a decision. Its first octet is only what came
+/// before.
+type Exact = fn(&[u8; BLOCK + 1], &mut Least) -> u64;
+
+/// What stands behind the input where it ends within a window: nothing that anybody looks for.
+const FILLER: u8 = b' ';
+
 /// Which octets the reader still wants to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
@@ -57,14 +64,6 @@ impl Look {
     /// Above every octet.
     fn nothing_seen(self) -> Least {
         [if self == Self::Any { i8::MAX.cast_unsigned() } else { u8::MAX }; LANES]
-    }
-
-    fn see(self, octets: &[u8], least: &mut Least) {
-        for some in octets.chunks(LANES) {
-            for (low, &octet) in least.iter_mut().zip(some) {
-                *low = if self == Self::Any { least_signed(*low, octet) } else { octet.min(*low) };
-            }
-        }
     }
 
     /// The kinds among the octets, all of which are in `least`. They are gone through only if there may be one.
@@ -104,6 +103,16 @@ const ANY: u8 = 0;
 const NUL: u8 = 1;
 const NOTHING: u8 = 2;
 
+/// The lesser of the two, in the order of the [`Look`].
+#[inline(always)]
+fn see<const LOOK: u8>(low: u8, octet: u8) -> u8 {
+    match LOOK {
+        ANY => least_signed(low, octet),
+        NUL => low.min(octet),
+        _ => low,
+    }
+}
+
 /// Every [`Kernel`]. What is not looked for costs nothing.
 #[inline(always)]
 fn clean_prefix<const LOOK: u8>(octets: &[u8], least: &mut Least) -> Clean {
@@ -122,12 +131,7 @@ fn clean_prefix<const LOOK: u8>(octets: &[u8], least: &mut Least) -> Clean {
                 if LOOK != NOTHING {
                     ends[k] |= u8::from(cur == b'\n');
                 }
-                if LOOK == ANY {
-                    low[k] = least_signed(low[k], cur);
-                }
-                if LOOK == NUL {
-                    low[k] = low[k].min(cur);
-                }
+                low[k] = see::<LOOK>(low[k], cur);
             }
         }
         if any_set(&dirty) && before.iter().zip(here).fold(0, |seen, (&prev, &cur)| seen | event(prev, cur)) != 0 {
@@ -140,9 +144,35 @@ fn clean_prefix<const LOOK: u8>(octets: &[u8], least: &mut Least) -> Clean {
     clean
 }
 
-/// The quick loop for this look, as this machine runs it best.
+/// Every [`Exact`].
+#[inline(always)]
+fn events<const LOOK: u8>(window: &[u8; BLOCK + 1], least: &mut Least) -> u64 {
+    let (mut flags, mut low, mut any) = ([0; BLOCK], *least, [0; LANES]);
+    for k in 0..BLOCK {
+        flags[k] = event(window[k], window[k + 1]);
+    }
+    for (here, flags) in window[1..].as_chunks::<LANES>().0.iter().zip(flags.as_chunks::<LANES>().0) {
+        for k in 0..LANES {
+            low[k] = see::<LOOK>(low[k], here[k]);
+            any[k] |= flags[k];
+        }
+    }
+    *least = low;
+    if !any_set(&any) {
+        return 0;
+    }
+    let mut mask = 0;
+    for (k, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
+        // Gathers the lowest bits of eight octets into one octet: each product term lands on its own bit.
+        let bits = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        mask |= bits << (8 * k);
+    }
+    mask
+}
+
+/// The quick loop and the exact one for this look, as this machine runs them best.
 #[multiversion::multiversion(targets("x86_64+avx2", "x86_64+sse4.1"))]
-fn kernel(look: Look) -> Kernel {
+fn loops(look: Look) -> (Kernel, Exact) {
     #[multiversion::inherit_target]
     fn look_for_any(octets: &[u8], least: &mut Least) -> Clean {
         clean_prefix::<ANY>(octets, least)
@@ -158,26 +188,26 @@ fn kernel(look: Look) -> Kernel {
         clean_prefix::<NOTHING>(octets, least)
     }
 
-    match look {
-        Look::Any => look_for_any,
-        Look::Nul => look_for_nul,
-        Look::Nothing => look_for_nothing,
+    #[multiversion::inherit_target]
+    fn events_and_any(window: &[u8; BLOCK + 1], least: &mut Least) -> u64 {
+        events::<ANY>(window, least)
     }
-}
 
-/// Bit `k` is set where octet `k + 1` of the window needs a decision; its first octet is what came before.
-fn events(window: &[u8; BLOCK + 1]) -> u64 {
-    let mut flags = [0; BLOCK];
-    for k in 0..BLOCK {
-        flags[k] = event(window[k], window[k + 1]);
+    #[multiversion::inherit_target]
+    fn events_and_nul(window: &[u8; BLOCK + 1], least: &mut Least) -> u64 {
+        events::<NUL>(window, least)
     }
-    let mut mask = 0;
-    for (k, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
-        // Gathers the lowest bits of eight octets into one octet: each product term lands on its own bit.
-        let bits = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        mask |= bits << (8 * k);
+
+    #[multiversion::inherit_target]
+    fn events_alone(window: &[u8; BLOCK + 1], least: &mut Least) -> u64 {
+        events::<NOTHING>(window, least)
     }
-    mask
+
+    match look {
+        Look::Any => (look_for_any, events_and_any),
+        Look::Nul => (look_for_nul, events_and_nul),
+        Look::Nothing => (look_for_nothing, events_alone),
+    }
 }
 
 /// Which kinds of octets there are.
@@ -201,6 +231,19 @@ pub(super) trait Judge {
 
     /// The octet at `at` needs a decision. True stops the walk before it.
     fn event(&mut self, at: usize) -> bool;
+
+    /// Each octet whose bit is set needs a decision: bit `k` is that of octet `at + k`. Gives the octet that stops the walk.
+    #[inline]
+    fn events(&mut self, at: usize, mut found: u64) -> Option<usize> {
+        while found != 0 {
+            let octet = at + found.trailing_zeros() as usize;
+            if self.event(octet) {
+                return Some(octet);
+            }
+            found &= found - 1;
+        }
+        None
+    }
 }
 
 /// Walks over the input, the octet before it being `before`, and calls the judge wherever a decision is needed. Tells
@@ -208,7 +251,7 @@ pub(super) trait Judge {
 ///
 /// Linear: an octet is seen by the quick loop, by the exact one and by the count of kinds, at most once by each.
 pub(super) fn walk(input: &[u8], before: u8, look: Look, judge: &mut impl Judge) -> Kinds {
-    let (kernel, mut least) = (kernel(look), look.nothing_seen());
+    let ((kernel, exact), mut least) = (loops(look), look.nothing_seen());
     let mut at = 0;
     // Blocks still to be looked at one by one. The first one has no octet before it that the quick loop could use.
     let mut close = 1;
@@ -228,22 +271,19 @@ pub(super) fn walk(input: &[u8], before: u8, look: Look, judge: &mut impl Judge)
             continue;
         }
         let block = &input[at..input.len().min(at + BLOCK)];
-        let mut window = [0; BLOCK + 1];
-        match at.checked_sub(1).and_then(|from| input[from..].first_chunk()) {
-            Some(whole) => window = *whole,
+        let found = match at.checked_sub(1).and_then(|from| input[from..].first_chunk()) {
+            Some(window) => exact(window, &mut least),
             None => {
+                let mut window = [FILLER; BLOCK + 1];
                 window[0] = if at == 0 { before } else { input[at - 1] };
                 window[1..=block.len()].copy_from_slice(block);
+                exact(&window, &mut least) & (u64::MAX >> (BLOCK - block.len()))
             }
-        }
-        look.see(block, &mut least);
-        let mut found = events(&window) & (u64::MAX >> (BLOCK - block.len()));
-        while found != 0 {
-            let k = found.trailing_zeros() as usize;
-            if judge.event(at + k) {
-                return look.kinds(&input[..at + k], &least);
-            }
-            found &= found - 1;
+        };
+        if found != 0
+            && let Some(stop) = judge.events(at, found)
+        {
+            return look.kinds(&input[..stop], &least);
         }
         at += block.len();
         close = close.saturating_sub(1);
@@ -273,7 +313,7 @@ mod tests {
                 octets[at..at + 2].copy_from_slice(what);
                 let first = naive(&octets)[0];
                 for look in LOOKS {
-                    let clean = kernel(look)(&octets, &mut look.nothing_seen()).len;
+                    let clean = loops(look).0(&octets, &mut look.nothing_seen()).len;
                     assert_eq!(clean, ((first - 1) / GROUP * GROUP).min(STRIDE), "{what:?} at {at}");
                 }
             }
@@ -286,7 +326,7 @@ mod tests {
             let mut octets = [b'x'; GROUP + 1];
             let at = usize::from(pair) % GROUP;
             octets[at..at + 2].copy_from_slice(&pair.to_le_bytes());
-            let clean = kernel(Look::Any)(&octets, &mut Look::Any.nothing_seen());
+            let clean = loops(Look::Any).0(&octets, &mut Look::Any.nothing_seen());
             assert_eq!(clean.len == 0, !naive(&octets).is_empty(), "{pair:#x}");
         }
     }
@@ -298,10 +338,12 @@ mod tests {
             let at = usize::from(pair) % BLOCK;
             window[at..at + 2].copy_from_slice(&pair.to_le_bytes());
             let expected = naive(&window).iter().fold(0, |mask, &i| mask | 1u64 << (i - 1));
-            assert_eq!(events(&window), expected, "{pair:#x}");
+            for look in LOOKS {
+                assert_eq!(loops(look).1(&window, &mut look.nothing_seen()), expected, "{pair:#x}");
+            }
         }
         let dots: [u8; BLOCK + 1] = std::array::from_fn(|i| b"\n."[i % 2]);
-        assert_eq!(events(&dots), u64::MAX);
+        assert_eq!(loops(Look::Any).1(&dots, &mut Look::Any.nothing_seen()), u64::MAX);
     }
 
     #[test]
@@ -310,7 +352,7 @@ mod tests {
         for group in octets[1..].chunks_mut(GROUP) {
             group[GROUP - 2..].copy_from_slice(b"\r\n");
         }
-        let check = |octets: &[u8]| kernel(Look::Any)(octets, &mut Look::Any.nothing_seen());
+        let check = |octets: &[u8]| loops(Look::Any).0(octets, &mut Look::Any.nothing_seen());
         assert!(check(&octets).dense && check(&octets).len == STRIDE);
         for group in 0..STRIDE / GROUP {
             let mut octets = octets.clone();
