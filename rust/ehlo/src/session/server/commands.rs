@@ -57,8 +57,10 @@ impl<C: Content> ServerConnection<C> {
 
     /// Ask the program for its words, if a command was refused and it wants to be asked.
     pub(super) fn ask_refusal(&mut self, line: &[u8]) {
-        self.refusing = false;
-        if let Some(reply) = self.refusal.take() {
+        // Most commands are not refused, and most programs do not ask.
+        if mem::take(&mut self.refusing)
+            && let Some(reply) = self.refusal.take()
+        {
             let before = Box::new(mem::replace(&mut self.state, State::Closed));
             self.events.push_back(ServerEvent::Refusal { line: line.to_vec(), reply: reply.clone() });
             self.state = State::Deciding(Decision::Refusal { reply, before });

@@ -15,14 +15,17 @@ use crate::wire::proxy::ProxyHeader;
 
 impl<C: Content> ServerConnection<C> {
     pub(super) fn advance_buffered(&mut self) {
-        let input = mem::take(&mut self.input);
-        let used = self.advance(&input[self.head..]);
-        // A session that closed meanwhile has given up its input.
-        if !matches!(self.state, State::Closed) {
-            self.head += used;
-            self.input = input;
-            if self.head == self.input.len() {
-                self.release_input();
+        // Without input nothing goes on but a chunk that is complete.
+        if self.buffered() > 0 || matches!(self.state, State::InChunk { .. } | State::Draining { .. }) {
+            let input = mem::take(&mut self.input);
+            let used = self.advance(&input[self.head..]);
+            // A session that closed meanwhile has given up its input.
+            if !matches!(self.state, State::Closed) {
+                self.head += used;
+                self.input = input;
+                if self.head == self.input.len() {
+                    self.release_input();
+                }
             }
         }
         if self.eof && self.events.is_empty() && !matches!(self.state, State::Closed | State::Deciding(_)) {
@@ -150,9 +153,19 @@ impl<C: Content> ServerConnection<C> {
         used
     }
 
-    /// End the session if the last step asked for it.
+    /// Tell what the last step refused, and end the session if it asked for that.
+    #[inline]
     pub(super) fn settle(&mut self) {
-        self.tell_refused();
+        if self.has_refused() {
+            self.tell_refused();
+        }
+        if self.ending.is_some() || self.leaving.is_some() {
+            self.end();
+        }
+    }
+
+    /// End the session, if this is the time.
+    fn end(&mut self) {
         if let Some(reason) = self.ending.take() {
             self.finish(reason);
         } else if matches!(self.state, State::Authenticating | State::Idle | State::Refused(_))

@@ -115,6 +115,12 @@ impl<C: Content> ServerConnection<C> {
         *count += 1;
     }
 
+    /// Whether [`Self::tell_refused`] has anything to do.
+    #[inline]
+    pub(super) fn has_refused(&self) -> bool {
+        self.about.is_some() || !self.refused.noted.is_empty()
+    }
+
     /// The step is done: tell what it refused.
     pub(super) fn tell_refused(&mut self) {
         self.about = None;
