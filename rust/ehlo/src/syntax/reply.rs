@@ -522,7 +522,11 @@ impl ReplyParser {
         let mut consumed = 0;
         loop {
             let rest = &input[consumed..];
-            let Some(end) = memchr::memchr(b'\n', rest) else {
+            // The first CR or LF is the end of the line, unless the line is wrong. Lines are too short for a search by vectors.
+            let first = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n')).unwrap_or(rest.len());
+            let tidy = self.partial.is_empty() && rest[first..].starts_with(b"\r\n");
+            let end = if tidy { Some(1) } else { memchr::memchr(b'\n', &rest[first..]) };
+            let Some(end) = end.map(|end| first + end) else {
                 self.measure(rest, limits)?;
                 self.partial.extend_from_slice(rest);
                 return Ok(Fed { consumed: input.len(), reply: None });
@@ -537,9 +541,20 @@ impl ReplyParser {
                 line.extend_from_slice(piece);
                 Cow::Owned(line)
             };
-            self.octets += length;
-            if self.line(&line, limits)? {
-                let reply = self.complete();
+            let (code, last, text) = split_line(&line, tidy, limits.lenient)?;
+            if last && self.lines == 0 {
+                return Ok(Fed { consumed, reply: Some(one_line(code, text)) });
+            }
+            if self.code.is_some_and(|before| before != code) {
+                return Err(ReplyParseError::CodeChanged);
+            }
+            if self.lines > 0 {
+                self.text.push(b'\n');
+            }
+            self.text.extend_from_slice(text);
+            (self.code, self.lines, self.octets) = (Some(code), self.lines + 1, self.octets + length);
+            if last {
+                let reply = many_lines(code, &self.text);
                 *self = Self::default();
                 return Ok(Fed { consumed, reply: Some(reply) });
             }
@@ -553,74 +568,87 @@ impl ReplyParser {
             return Err(ReplyParseError::TooManyLines);
         }
         let length = self.partial.len().saturating_add(piece.len());
+        let left = limits.total.saturating_sub(self.octets);
+        if length <= limits.line.min(limits.challenge_line).min(left) {
+            return Ok(length);
+        }
         let begins = self.partial.iter().chain(piece).take(3);
         let line = if begins.eq(b"334") { limits.challenge_line } else { limits.line };
-        let left = limits.total.saturating_sub(self.octets);
         if length > line.min(left) {
             return Err(if line <= left { ReplyParseError::LineTooLong } else { ReplyParseError::TooLong });
         }
         Ok(length)
     }
+}
 
-    /// Takes one line with its end. Says whether it is the last.
-    fn line(&mut self, line: &[u8], limits: &ReplyLimits) -> Result<bool, ReplyParseError> {
-        let line = match line {
-            [line @ .., b'\r', b'\n'] => line,
-            [line @ .., b'\n'] if limits.lenient => line,
-            _ => return Err(ReplyParseError::BareNewline),
-        };
-        if line.contains(&b'\r') {
-            return Err(ReplyParseError::BareNewline);
-        }
-        let (digits, rest) = line.split_at_checked(3).ok_or(ReplyParseError::Format)?;
-        let code = parse_code(digits).ok_or(ReplyParseError::Format)?;
-        let (last, text) = match rest {
-            [] => (true, rest),
-            [b' ', text @ ..] => (true, text),
-            [b'-', text @ ..] => (false, text),
-            _ => return Err(ReplyParseError::Format),
-        };
-        if Class::of(code).is_none() {
-            return Err(ReplyParseError::Code(code));
-        }
-        if self.code.is_some_and(|before| before != code) {
-            return Err(ReplyParseError::CodeChanged);
-        }
-        self.code = Some(code);
-        if self.lines > 0 {
-            self.text.push(b'\n');
-        }
-        self.lines += 1;
-        self.text.extend_from_slice(text);
-        Ok(last)
+/// Takes one line with its end apart: its code, whether it is the last, and its text. `tidy`: CRLF ends it, and no other CR
+/// is in it.
+fn split_line(line: &[u8], tidy: bool, lenient: bool) -> Result<(u16, bool, &[u8]), ReplyParseError> {
+    let line = match line {
+        [line @ .., b'\r', b'\n'] => line,
+        [line @ .., b'\n'] if lenient => line,
+        _ => return Err(ReplyParseError::BareNewline),
+    };
+    if !tidy && line.contains(&b'\r') {
+        return Err(ReplyParseError::BareNewline);
     }
+    let (digits, rest) = line.split_at_checked(3).ok_or(ReplyParseError::Format)?;
+    let code = parse_code(digits).ok_or(ReplyParseError::Format)?;
+    let (last, text) = match rest {
+        [] => (true, rest),
+        [b' ', text @ ..] => (true, text),
+        [b'-', text @ ..] => (false, text),
+        _ => return Err(ReplyParseError::Format),
+    };
+    if Class::of(code).is_none() {
+        return Err(ReplyParseError::Code(code));
+    }
+    Ok((code, last, text))
+}
 
-    /// The reply that the lines make. An enhanced code is taken off the lines that have it.
-    fn complete(&mut self) -> Reply {
-        let code = self.code.unwrap_or_default();
-        let text = std::mem::take(&mut self.text);
-        // A class that is not the first digit's is text (RFC 2034 4); so is any behind 3yz, which has none.
-        let enhanced = EnhancedCode::parse(text.split(|&octet| octet == b'\n').next().unwrap_or_default())
-            .filter(|(enhanced, _)| u16::from(enhanced.class) == code / 100);
-        let Some((enhanced, _)) = enhanced else {
-            return Reply { code, enhanced: None, text: Cow::Owned(text) };
-        };
-        let mut stripped = Vec::with_capacity(text.len());
-        for (number, line) in text.split(|&octet| octet == b'\n').enumerate() {
-            if number > 0 {
-                stripped.push(b'\n');
-            }
-            let line = match EnhancedCode::parse(line) {
-                Some((same, length)) if same == enhanced => {
-                    let behind = &line[length..];
-                    &behind[behind.iter().take_while(|&&octet| octet == b' ').count()..]
-                }
-                _ => line,
-            };
-            stripped.extend_from_slice(line);
+/// A reply of one line.
+fn one_line(code: u16, line: &[u8]) -> Reply {
+    let (enhanced, text) = match enhanced_of(code, line) {
+        Some((enhanced, length)) => (Some(enhanced), without_spaces(&line[length..])),
+        None => (None, line),
+    };
+    // The words that servers say most take no memory of their own.
+    let text = match text {
+        b"OK" => Cow::Borrowed(&b"OK"[..]),
+        b"Ok" => Cow::Borrowed(&b"Ok"[..]),
+        text => Cow::Owned(text.to_vec()),
+    };
+    Reply { code, enhanced, text }
+}
+
+/// A reply of lines that are joined by LF. An enhanced code is taken off the lines that have it.
+fn many_lines(code: u16, text: &[u8]) -> Reply {
+    let first = text.split(|&octet| octet == b'\n').next().unwrap_or_default();
+    let Some((enhanced, _)) = enhanced_of(code, first) else {
+        return Reply { code, enhanced: None, text: Cow::Owned(text.to_vec()) };
+    };
+    let mut stripped = Vec::with_capacity(text.len());
+    for (number, line) in text.split(|&octet| octet == b'\n').enumerate() {
+        if number > 0 {
+            stripped.push(b'\n');
         }
-        Reply { code, enhanced: Some(enhanced), text: Cow::Owned(stripped) }
+        stripped.extend_from_slice(match EnhancedCode::parse(line) {
+            Some((same, length)) if same == enhanced => without_spaces(&line[length..]),
+            _ => line,
+        });
     }
+    Reply { code, enhanced: Some(enhanced), text: Cow::Owned(stripped) }
+}
+
+/// The enhanced code that begins `line`, and its length. A class that is not the first digit of `code` is text (RFC 2034
+/// 4). So is any behind 3yz, which has no enhanced code.
+fn enhanced_of(code: u16, line: &[u8]) -> Option<(EnhancedCode, usize)> {
+    EnhancedCode::parse(line).filter(|(enhanced, _)| u16::from(enhanced.class) == code / 100)
+}
+
+/// The same without the spaces at its front.
+fn without_spaces(text: &[u8]) -> &[u8] {
+    &text[text.iter().take_while(|&&octet| octet == b' ').count()..]
 }
 
 /// Reads one reply, of which `octets` have to be the whole.

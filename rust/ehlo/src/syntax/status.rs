@@ -74,6 +74,9 @@ impl EnhancedCode {
 
 /// `1*3digit` without a leading zero.
 fn number(text: &[u8]) -> Option<(u16, usize)> {
+    if let [digit @ b'0'..=b'9', b'.' | b' ', ..] = text {
+        return Some((u16::from(digit - b'0'), 1)); // nearly every number
+    }
     let length = text.iter().take(4).take_while(|octet| octet.is_ascii_digit()).count();
     if length == 0 || length > 3 || (length > 1 && text[0] == b'0') {
         return None;

@@ -211,8 +211,10 @@ impl<B> Job<B> {
     /// (RCPTMAX and RCPTDOMAINMAX, C-CLI-21).
     pub(super) fn next_batch(&mut self, most: Option<usize>, most_domains: Option<u32>) -> Vec<usize> {
         let Some(most_domains) = most_domains else {
-            let count = most.map_or(self.pending.len(), |most| most.min(self.pending.len()));
-            return self.pending.drain(..count).collect();
+            return match most {
+                Some(most) if most < self.pending.len() => self.pending.drain(..most).collect(),
+                _ => std::mem::take(&mut self.pending).into(),
+            };
         };
         let mut domains: Vec<String> = Vec::new();
         let (mut batch, mut rest) = (Vec::new(), VecDeque::new());

@@ -225,10 +225,12 @@ pub struct ClientConnection<B: AsRef<[u8]> = Vec<u8>> {
     jobs: VecDeque<Job<B>>,
     /// Messages and commands that are not begun, or not begun with all their recipients.
     queue: VecDeque<Work>,
-    /// The transaction that is being written.
-    sending: Option<Transaction>,
+    /// The transaction that is being written. In a box, since each step takes it out and puts it back.
+    sending: Option<Box<Transaction>>,
     /// Transactions that are written as a whole, and wait for replies.
-    sent: VecDeque<Transaction>,
+    sent: VecDeque<Box<Transaction>>,
+    /// The last step found that nothing may be sent, and nothing happened since.
+    stalled: bool,
     /// The peer may have a transaction open that is over for us.
     reset_due: bool,
     quitting: bool,
@@ -260,6 +262,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             queue: VecDeque::new(),
             sending: None,
             sent: VecDeque::new(),
+            stalled: false,
             reset_due: false,
             quitting: false,
             transactions: 0,
@@ -285,6 +288,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                     rest = &rest[fed.consumed..];
                     if let Some(reply) = fed.reply {
                         self.on_reply(reply);
+                        self.stalled = false;
                         // What this reply lets go is on its way before the next is looked at, in whatever pieces they come.
                         self.pump();
                     }
@@ -324,6 +328,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         match self.phase {
             Phase::Handshake => {
                 (self.tls, self.tls_verified) = (true, verified);
+                self.stalled = false;
                 self.capabilities = Capabilities::default();
                 self.offer = Offer::default();
                 self.phase = Phase::Opening;
@@ -537,7 +542,8 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             }),
             None => match &self.sending {
                 // The program has to give a recipient, or content.
-                None | Some(Transaction { sending: Sending::Waiting, .. }) => None,
+                None => None,
+                Some(transaction) if matches!(transaction.sending, Sending::Waiting) => None,
                 Some(_) if self.content_wanted().is_some() => None,
                 Some(_) => Some(settings.content_timeout),
             },
@@ -618,6 +624,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             return Err(ClientMisuse::Closed);
         }
         self.next_id += 1;
+        self.stalled = false;
         Ok(self.next_id)
     }
 
@@ -642,6 +649,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         self.output.extend_from_slice(b"\r\n");
         self.transcript.sent(if response.is_some() { b"[response]" } else { b"*" });
         self.phase = Phase::Ready;
+        self.stalled = false;
         self.expected.push_back(Expect::Auth { id, held: None, blind });
         Ok(())
     }
@@ -659,6 +667,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if id == 0 || id > self.next_id {
             return Err(ClientMisuse::UnknownMessage);
         }
+        self.stalled = false;
         let Some(at) = self.position(id) else { return Ok(None) };
         let Job { message, failure, .. } = &mut self.jobs[at];
         match &mut message.content {

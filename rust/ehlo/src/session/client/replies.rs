@@ -85,10 +85,10 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             }
 
             (expect @ (Expect::Mail | Expect::Rcpt | Expect::Data | Expect::Chunk { .. } | Expect::End), _) => {
-                let shared = Arc::new(reply);
-                self.on_transaction_reply(expect, &shared);
-                if closing {
-                    self.disconnect(ClientDisconnect::ServiceClosing((*shared).clone()));
+                let last = closing.then(|| reply.clone());
+                self.on_transaction_reply(expect, reply);
+                if let Some(reply) = last {
+                    self.disconnect(ClientDisconnect::ServiceClosing(reply));
                 }
             }
 
@@ -186,7 +186,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     /// A reply in a transaction, which is the oldest that waits for one.
-    fn on_transaction_reply(&mut self, expect: Expect, reply: &Arc<Reply>) {
+    fn on_transaction_reply(&mut self, expect: Expect, reply: Reply) {
         let lmtp = self.settings().lmtp;
         let Self { sent, sending, jobs, expected, events, .. } = self;
         let from_sent = !sent.is_empty();
@@ -197,22 +197,23 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if matches!(expect, Expect::Mail | Expect::Rcpt)
             && let Some((id, verb)) = job.asked.pop_front()
         {
-            events.push_back(ClientEvent::Reply { id, verb: Some(verb), reply: Some((**reply).clone()) });
+            events.push_back(ClientEvent::Reply { id, verb: Some(verb), reply: Some(reply.clone()) });
         }
         match expect {
-            Expect::Mail => transaction.on_mail(Arc::clone(reply), job),
-            Expect::Rcpt => transaction.on_rcpt(Arc::clone(reply), job),
-            Expect::Chunk { last: false } => transaction.on_chunk(reply, job),
+            Expect::Mail => transaction.on_mail(reply, job),
+            Expect::Rcpt => transaction.on_rcpt(Arc::new(reply), job),
+            Expect::Chunk { last: false } => transaction.on_chunk(&Arc::new(reply), job),
             Expect::Data => {
-                transaction.on_data_refused(reply, job);
+                transaction.on_data_refused(&Arc::new(reply), job);
                 transaction.sending = Sending::Stopped;
             }
-            // One of several (RFC 2033 4.2).
-            expect if !transaction.on_end(reply, job, lmtp) => {
-                transaction.outstanding += 1;
-                expected.push_front(expect);
+            expect => {
+                // One of several (RFC 2033 4.2).
+                if !transaction.on_end(&Arc::new(reply), job, lmtp) {
+                    transaction.outstanding += 1;
+                    expected.push_front(expect);
+                }
             }
-            _ => {}
         }
         if transaction.outstanding == 0 {
             let over = if from_sent {
@@ -221,7 +222,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
                 sending.take_if(|transaction| matches!(transaction.sending, Sending::All | Sending::Stopped))
             };
             if let Some(transaction) = over {
-                self.finish(transaction);
+                self.finish(&transaction);
             }
         }
     }
@@ -254,7 +255,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     // ---- ends ----
 
     /// The last reply of a transaction has come.
-    pub(super) fn finish(&mut self, transaction: Transaction) {
+    pub(super) fn finish(&mut self, transaction: &Transaction) {
         self.reset_due |= transaction.needs_reset();
         if let Some(at) = self.position(transaction.job) {
             let job = &mut self.jobs[at];

@@ -33,7 +33,15 @@ const CHUNKS_AHEAD: usize = 8;
 impl<B: AsRef<[u8]>> ClientConnection<B> {
     /// Turn into output what may be sent now.
     pub(super) fn pump(&mut self) {
-        while self.phase == Phase::Ready && self.unsent() < HIGH_WATER && self.step() {}
+        // The program looks for events and output far more often than there is anything to send.
+        while !self.stalled && self.may_step() {
+            self.stalled = !self.step();
+        }
+        debug_assert!(!self.may_step() || !self.step(), "whatever may let a step go on wakes it");
+    }
+
+    fn may_step(&self) -> bool {
+        self.phase == Phase::Ready && self.unsent() < HIGH_WATER
     }
 
     /// Octets of output that nobody took yet.
@@ -155,7 +163,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         let job = &mut self.jobs[at];
         (job.begun, job.open) = (true, job.open + 1);
         self.transactions += 1;
-        self.sending = Some(Transaction::new(job.id, plan, batch));
+        self.sending = Some(Box::new(Transaction::new(job.id, plan, batch)));
         true
     }
 
@@ -170,7 +178,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// Whether a RSET is due. Asked once; the RSET is sent then.
     fn take_reset_due(&mut self) -> bool {
-        self.sent.back_mut().is_some_and(Transaction::take_doubt) | mem::take(&mut self.reset_due)
+        self.sent.back_mut().is_some_and(|transaction| transaction.take_doubt()) | mem::take(&mut self.reset_due)
     }
 
     fn destination(&self) -> Destination<'_> {
@@ -292,11 +300,11 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     }
 
     /// All of it is out, or no more of it is going to be.
-    fn all_sent(&mut self, transaction: Transaction) {
+    fn all_sent(&mut self, transaction: Box<Transaction>) {
         if transaction.outstanding > 0 {
             self.sent.push_back(transaction);
         } else {
-            self.finish(transaction);
+            self.finish(&transaction);
         }
     }
 
@@ -468,6 +476,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// The program gave content up.
     pub(super) fn give_up(&mut self, id: u64, failure: Failure) {
+        self.stalled = false;
         if let Some(at) = self.position(id) {
             self.jobs[at].fail(failure);
         }

@@ -54,6 +54,7 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
         if message.recipients.is_empty() {
             return Err(ClientMisuse::NoRecipients);
         }
+        self.stalled = false;
         message.give(content);
         Ok(())
     }

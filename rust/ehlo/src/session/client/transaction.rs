@@ -47,7 +47,8 @@ pub(super) struct Transaction {
     pub(super) outstanding: usize,
     /// Recipients of the job that RCPT accepted, in order.
     pub(super) accepted: Vec<usize>,
-    mail: Option<Arc<Reply>>,
+    /// How MAIL was answered.
+    mail: Option<Class>,
     rcpt_answered: usize,
     /// LMTP: replies to the content that came (RFC 2033 4.2).
     end_answered: usize,
@@ -89,7 +90,7 @@ impl Transaction {
     }
 
     pub(super) fn mail_refused(&self) -> bool {
-        self.mail.as_ref().is_some_and(|reply| reply.class() != Class::Success)
+        self.mail.is_some_and(|class| class != Class::Success)
     }
 
     /// Whether the peer may have the transaction still open (RFC 5321 4.1.1.5 helps). "The resulting state from a failed
@@ -114,13 +115,14 @@ impl Transaction {
         matches!(self.sending, Sending::All) && !self.is_futile() && !self.ended
     }
 
-    pub(super) fn on_mail<B>(&mut self, reply: Arc<Reply>, job: &mut Job<B>) {
-        if reply.class() != Class::Success {
+    pub(super) fn on_mail<B>(&mut self, reply: Reply, job: &mut Job<B>) {
+        self.mail = Some(reply.class());
+        if self.mail_refused() {
+            let reply = Arc::new(reply);
             for &index in &self.batch {
                 job.results[index].decide(&reply, Stage::Mail);
             }
         }
-        self.mail = Some(reply);
     }
 
     pub(super) fn on_rcpt<B>(&mut self, reply: Arc<Reply>, job: &mut Job<B>) {

@@ -175,7 +175,7 @@ fn write_line(
     let mut result = words(out);
     // One look at the finished line guards against all ways that a CR or LF could have got in.
     let written = &out[start..];
-    if result.is_ok() && written.iter().any(|&octet| is_control(octet)) {
+    if result.is_ok() && written.iter().fold(false, |found, &octet| found | is_control(octet)) {
         result = Err(WriteError::ForbiddenOctet);
     } else if result.is_ok() && !utf8 && !written.is_ascii() {
         result = Err(WriteError::NonAscii);
