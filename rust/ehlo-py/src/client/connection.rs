@@ -8,7 +8,7 @@ use ehlo::syntax::command;
 use ehlo::syntax::options::Options;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::buffer::{ReceiveBuffer, lend};
@@ -491,7 +491,18 @@ fn all_recipients(recipients: &Bound<'_, PyAny>) -> PyResult<Vec<Arc<ehlo::sessi
     if recipients.is_instance_of::<PyString>() {
         return Ok(vec![recipient_like(recipients)?]);
     }
-    recipients.try_iter()?.map(|one| recipient_like(&one?)).collect()
+    let mut all = Vec::new();
+    if let Ok(list) = recipients.cast_exact::<PyList>() {
+        all.reserve_exact(list.len());
+        for one in list {
+            all.push(recipient_like(&one)?);
+        }
+    } else {
+        for one in recipients.try_iter()? {
+            all.push(recipient_like(&one?)?);
+        }
+    }
+    Ok(all)
 }
 
 fn owned(attributes: Vec<(String, String)>) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {

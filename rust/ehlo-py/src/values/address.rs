@@ -234,11 +234,13 @@ impl Postmaster {
 
 /// A path that Python gives: text, an `Address`, or `NULL`.
 pub(crate) fn reverse_path_of(path: &Bound<'_, PyAny>) -> PyResult<ReversePath<'static>> {
-    if let Ok(address) = path.cast::<Address>() {
-        return Ok(ReversePath::Address(address.get().inner.clone()));
-    }
-    if path.is_instance_of::<NullPath>() {
-        return Ok(ReversePath::Null);
+    if !path.is_instance_of::<PyString>() {
+        if let Ok(address) = path.cast::<Address>() {
+            return Ok(ReversePath::Address(address.get().inner.clone()));
+        }
+        if path.is_instance_of::<NullPath>() {
+            return Ok(ReversePath::Null);
+        }
     }
     let text = path_text(path)?;
     ReversePath::parse(text, &Options::default()).map(ReversePath::into_owned).map_err(|error| no_path(text, error))
@@ -246,11 +248,13 @@ pub(crate) fn reverse_path_of(path: &Bound<'_, PyAny>) -> PyResult<ReversePath<'
 
 /// A path that Python gives: text, an `Address`, or a `Postmaster`.
 pub(crate) fn forward_path_of(path: &Bound<'_, PyAny>) -> PyResult<ForwardPath<'static>> {
-    if let Ok(address) = path.cast::<Address>() {
-        return Ok(ForwardPath::Address(address.get().inner.clone()));
-    }
-    if let Ok(postmaster) = path.cast::<Postmaster>() {
-        return Ok(ForwardPath::Postmaster(postmaster.get().0.clone().into()));
+    if !path.is_instance_of::<PyString>() {
+        if let Ok(address) = path.cast::<Address>() {
+            return Ok(ForwardPath::Address(address.get().inner.clone()));
+        }
+        if let Ok(postmaster) = path.cast::<Postmaster>() {
+            return Ok(ForwardPath::Postmaster(postmaster.get().0.clone().into()));
+        }
     }
     let text = path_text(path)?;
     ForwardPath::parse(text, &Options::default()).map(ForwardPath::into_owned).map_err(|error| no_path(text, error))
