@@ -13,7 +13,7 @@ from ehlo._core import Envelope as EngineEnvelope
 from ehlo._server.session import Raw
 from ehlo.compat.aiosmtpd._session import MISSING, Envelope, Session
 from ehlo.compat.aiosmtpd._texts import address_text, reply_octets
-from ehlo.compat.aiosmtpd._worker import Rest
+from ehlo.compat.aiosmtpd._worker import Rest, Worker
 
 __all__ = ["Content"]
 
@@ -35,11 +35,10 @@ class Content:
         _is_lmtp: ClassVar[bool]
         _tells_all: bool
         _watching: bool
+        _worker: Worker | None
 
         @property
         def _s(self) -> Session: ...
-
-        def _begin_step(self, awaitable: Any) -> Any: ...
 
         def _keep_rest(self, rest: Any, awaitable: Awaitable[Raw]) -> Awaitable[Raw]: ...
 
@@ -87,8 +86,11 @@ class Content:
         if hook is None:
             self._set_post_data_state()
             return _raw("250 OK", False, times)
+        worker = self._worker
         try:
-            said = self._begin_step(hook(self, self.session, ours))
+            said = hook(self, self.session, ours)
+            if worker is not None:
+                said = worker.begin(said)
         except BaseException as exc:
             said = _raised(exc)
         if type(said) is str:

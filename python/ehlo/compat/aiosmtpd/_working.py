@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ehlo._server.answers import Call
 from ehlo._server.session import Raw
@@ -12,8 +12,6 @@ from ehlo.asyncio._server_connection import ServerProtocol
 from ehlo.compat.aiosmtpd._worker import Rest, Worker
 
 __all__ = ["Working"]
-
-T = TypeVar("T")
 
 
 class Working:
@@ -50,7 +48,7 @@ class Working:
         """The result of a coroutine that does not wait, or what is left to await."""
         self._at_once = self._worker is not None and self._worker.is_free
         try:
-            answer = self._begin_step(coroutine)
+            answer = coroutine if self._worker is None else self._worker.begin(coroutine)
         except asyncio.CancelledError as exc:
             return _raised(exc)
         finally:
@@ -58,10 +56,6 @@ class Working:
         if self._pushed and type(answer) is Rest:
             self._flush(self._pushed)
         return answer
-
-    def _begin_step(self, awaitable: Awaitable[T]) -> T | Awaitable[T]:
-        """Make the first step of something that the program waits for. Gives its result, or what is left to await."""
-        return awaitable if self._worker is None else self._worker.begin(awaitable)
 
     def _keep_rest(self, rest: Rest[Any], awaitable: Awaitable[Raw]) -> Awaitable[Raw]:
         """It awaits the rest."""
