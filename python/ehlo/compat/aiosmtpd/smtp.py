@@ -169,9 +169,8 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
         self._set_call_limit(command_call_limit)
         self.command_size_limits: dict[str, int] = dict(type(self).command_size_limits)
         if proxy_protocol_timeout is not None or any(map(self._is_overridden, ("smtp_STARTTLS", "_handle_client"))):
-            vars(self)["buffer_updated"] = (
-                self._other_octets
-            )  # before there is a transport, since uvloop looks only once
+            # Before there is a transport: uvloop looks for the method only once.
+            vars(self)["buffer_updated"] = self._other_octets
         self.session: Session | None = None
         self.envelope: Envelope | None = None
         self._tls_handshake_okay = True
