@@ -36,7 +36,7 @@ class ClientSocket(ClientDriver):
         except LookupError:
             _buffer.set(buffer := ReceiveBuffer())
         super().__init__(opening, buffer, trio.lowlevel.current_clock().current_time)
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None  # of the wait that goes on
         self._socket = sock
         self._unsent = b""
         self.start(sock.getsockname)
@@ -126,7 +126,8 @@ class ClientSocket(ClientDriver):
 
     def wake(self) -> None:
         self.news = True
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
     def look(self) -> None:
         if not self.lost:
@@ -146,9 +147,10 @@ class ClientSocket(ClientDriver):
 
     async def wait_closed(self) -> None:
         try:
-            with trio.move_on_after(self.opening.config.quit_timeout):
-                while self._unsent and not self.lost:
-                    await wait_writable(self._socket)
-                    self._flush()
+            if self._unsent and not self.lost:
+                with trio.move_on_after(self.opening.config.quit_timeout):
+                    while self._unsent and not self.lost:
+                        await wait_writable(self._socket)
+                        self._flush()
         finally:
             self.drop()
