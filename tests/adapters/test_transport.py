@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ehlo._sockets import accepted, no_delay, numeric
 from ehlo.asyncio._transport import SocketTransport
 from ehlo.asyncio._watch import LoopWatch, watch_of_loop
 
@@ -196,3 +197,24 @@ def test_what_is_told_of_the_socket() -> None:
         assert transport.can_write_eof()
 
     on_a_pair(test)
+
+
+def test_accepted_is_what_accept_gives() -> None:
+    """Without a wait for the system, and without Nagle's algorithm: a listening socket hands its option on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        no_delay(listener)
+        with socket.create_connection(listener.getsockname()) as client:
+            sock, peername = accepted(listener)
+            with sock:
+                assert peername == client.getsockname()
+                assert sock.family == socket.AF_INET
+                assert sock.type == socket.SOCK_STREAM
+                assert not sock.getblocking()
+                assert not sock.get_inheritable()
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "127.1"])
+def test_an_address_needs_no_resolver(host: str) -> None:
+    assert numeric(host, 25) == socket.getaddrinfo(host, 25, type=socket.SOCK_STREAM)
+    assert numeric("mx.example", 25) == []
