@@ -14,7 +14,6 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,9 +22,9 @@ from test_serve import LOOPS, Serve, line_of, write_users
 import ehlo
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.privileges import find_account
-from ehlo.cli._serve.running import check_python, of_worker, places_of
+from ehlo.cli._serve.running import check_python, places_of
 from ehlo.cli._serve.settings import read_settings
-from programs import AS_ROOT, started, wait_until
+from programs import AS_ROOT, free_port, started, wait_until
 
 root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
 ENV = {"PYTHONWARNINGS": "ignore"}
@@ -237,6 +236,41 @@ def test_workers_serve_and_their_messages_are_added(tmp_path: Path) -> None:
     assert "ehlo serve: received 4 messages" in lines[-1]
 
 
+def messages_of(port: int) -> float:
+    """What Prometheus reads; -1 while nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return -1
+    return next(float(line.split()[1]) for line in lines if line.startswith("ehlo_server_messages_total "))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_one_port_shows_the_figures_of_all_workers(tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    port, mail = free_port(), free_port()
+    settings = f'quiet = true\nmetrics.listen = "127.0.0.1:{port}"\n' + DISCARD.replace("port = 0", f"port = {mail}")
+    with serving(*AS_ROOT, "--workers", "3", write(tmp_path, settings), count=0) as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+
+        def pids() -> list[int]:
+            return [int(pid) for pid in children.read_text().split()]
+
+        wait_until(lambda: messages_of(port) == 0)
+        first = pids()
+        for _ in range(12):
+            send(mail)
+        wait_until(lambda: messages_of(port) == 12)
+        for pid in first:  # counters do not go back with a worker that dies
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(pids()) == 3 and not set(pids()) & set(first))
+        send(mail)
+        wait_until(lambda: messages_of(port) == 13)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.communicate(timeout=60)
+
+
 @pytest.mark.slow
 def test_workers_share_a_queue_in_postgresql(tmp_path: Path, postgres: str) -> None:
     settings = f"""
@@ -317,14 +351,6 @@ def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
         assert "goes to a new next hop, and that needs a new start" in server.process.stderr.readline()
         send(server.ports[0])
         server.stop()
-
-
-def test_each_worker_has_a_port_for_its_figures() -> None:
-    values = {"listener": [{"port": 0}], "route": [{"to": "discard"}], "metrics": {"listen": "127.0.0.1:9925"}}
-    settings = read_settings(values, "/")
-    assert [of_worker(settings, number).metrics.listen for number in (0, 1)] == ["127.0.0.1:9925", "127.0.0.1:9926"]
-    anything = replace(settings, metrics=replace(settings.metrics, listen="[::1]:0"))
-    assert of_worker(anything, 3).metrics.listen == "[::1]:0"
 
 
 def test_workers_do_not_count_rates(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import argparse
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import ehlo
@@ -25,7 +26,7 @@ from ehlo.cli._serve.milters import filtered
 from ehlo.cli._serve.offers import NO_OFFERS, Offers, ask_offers, offers_of
 from ehlo.cli._serve.pass_on import PassOn, pool_options
 from ehlo.cli._serve.routes import Hop, Way
-from ehlo.cli._serve.running import Host, of_worker, places_of, reload_site, run_site
+from ehlo.cli._serve.running import Host, places_of, reload_site, run_site
 from ehlo.cli._serve.settings import PROTOCOLS, Settings, parse_address, read_file, read_settings, settings_help
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import error_of
@@ -227,15 +228,20 @@ class _ServeJob(Job):
 
     async def _show(self, out: WayOut, stack: contextlib.AsyncExitStack) -> None:
         """[metrics], as long as the stack is open."""
-        settings = of_worker(self._site.settings, self._host.number)
+        settings, host = self._site.settings, self._host
         if settings.metrics.listen is not None:
             try:
                 from ehlo.cli._serve.show import open_figures
             except ImportError as exc:
                 text = f"needs more packages: pip install 'ehlo[mta,metrics]' ({exc})"
                 raise settings.error("metrics", text) from None
-            where = await stack.enter_async_context(open_figures(settings, out, self._trail, self._count))
-            self._trail.say(f"{COMMAND}: figures at http://{where_text(where)}/", "listening", figures=list(where))
+            opened = open_figures(settings, out, self._trail, self._count, host.board, host.number)
+            shown = await stack.enter_async_context(opened)
+            if shown.where is not None:
+                line = f"{COMMAND}: figures at http://{where_text(shown.where)}/"
+                self._trail.say(line, "listening", figures=list(shown.where))
+            if shown.publish is not None and host.beat is not None:
+                self.beat = host.beat[0], partial(_both, shown.publish, host.beat[1])
 
     def _count(self) -> tuple[ehlo.Statistics, int]:
         """What all listeners did, and their open connections."""
@@ -276,6 +282,11 @@ class _ServeJob(Job):
             for one, server in zip(self._served(), self._servers, strict=True):
                 server.reconfigure(new_config(server.config, one.config), one.limits)
         self._host.reloaded(line, good)
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()
 
 
 def _share(limits: ehlo.Limits, workers: int) -> ehlo.Limits:

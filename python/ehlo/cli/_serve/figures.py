@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import anyio
@@ -15,11 +15,25 @@ import ehlo.mta
 from ehlo.cli._queue_text import reasons, span
 from ehlo.mta.metrics import QueueCollector
 
-__all__ = ["KINDS", "MINUTES", "Fact", "Figures", "Hour", "Kind", "RouteFigures", "Snapshot", "parse_ident", "span"]
+__all__ = [
+    "KINDS",
+    "MINUTES",
+    "Fact",
+    "Figures",
+    "Hour",
+    "Kind",
+    "Part",
+    "RouteFigures",
+    "Snapshot",
+    "parse_ident",
+    "span",
+]
 
 MINUTES: Final = 60
 Kind: TypeAlias = Literal["accepted", "delivered", "deferred", "failed", "refused"]
 KINDS: Final[tuple[Kind, ...]] = ("accepted", "delivered", "deferred", "failed", "refused")
+Minutes: TypeAlias = Mapping[int, Mapping[str, int]]
+"""The minute since 1970, and what happened in it."""
 # Events of the trail that are counted, by what they are counted as.
 _COUNTED: Final[dict[str, Kind]] = {
     "accepted": "accepted",
@@ -68,21 +82,81 @@ class Hour:
         if kind == "refused":
             minute["refused " + _reason(event, fields)] += 1
 
+    @property
+    def minutes(self) -> Minutes:
+        """The counts of each minute since 1970 that had events."""
+        return self._minutes
+
     def counts(self) -> dict[Kind, list[int]]:
         """Each kind by minute, the oldest first. The last minute is the present one, and not over."""
-        now = int(self._clock() // 60)
-        span = range(now - MINUTES + 1, now + 1)
-        none: Counter[str] = Counter()
-        return {kind: [self._minutes.get(minute, none)[kind] for minute in span] for kind in KINDS}
+        return _counts(self._minutes, self._clock())
 
     def refusals(self) -> dict[str, int]:
         """Refusals of the hour by the command, the most frequent first."""
-        first = int(self._clock() // 60) - MINUTES + 1
-        total: Counter[str] = Counter()
-        for minute, counts in self._minutes.items():
-            if minute >= first:
-                total.update({key[8:]: count for key, count in counts.items() if key.startswith("refused ")})
-        return dict(total.most_common())
+        return _refusals(self._minutes, self._clock())
+
+
+def _counts(minutes: Minutes, at: float) -> dict[Kind, list[int]]:
+    now = int(at // 60)
+    span = range(now - MINUTES + 1, now + 1)
+    return {kind: [minutes.get(minute, {}).get(kind, 0) for minute in span] for kind in KINDS}
+
+
+def _refusals(minutes: Minutes, at: float) -> dict[str, int]:
+    first = int(at // 60) - MINUTES + 1
+    total: Counter[str] = Counter()
+    for minute, counts in minutes.items():
+        if minute >= first:
+            total.update({key[8:]: count for key, count in counts.items() if key.startswith("refused ")})
+    return dict(total.most_common())
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one process adds to the figures.
+
+    Attributes:
+        statistics: of its listeners together.
+        open: its connections at this moment.
+        minutes: see :attr:`Hour.minutes`.
+        lines_dropped: of its log.
+    """
+
+    statistics: ehlo.Statistics
+    open: int
+    minutes: Minutes
+    lines_dropped: int
+
+    def __add__(self, other: Part) -> Part:
+        minutes = {minute: Counter(counts) for minute, counts in self.minutes.items()}
+        for minute, counts in other.minutes.items():
+            minutes.setdefault(minute, Counter()).update(counts)
+        return Part(
+            self.statistics + other.statistics,
+            self.open + other.open,
+            minutes,
+            self.lines_dropped + other.lines_dropped,
+        )
+
+    def ended(self, at: float) -> Part:
+        """What counts on when its process is gone: no connection, and nothing that is older than an hour."""
+        first = int(at // 60) - MINUTES + 1
+        return replace(self, open=0, minutes={minute: one for minute, one in self.minutes.items() if minute >= first})
+
+    def words(self) -> dict[str, Any]:
+        """For :class:`ehlo.cli._serve.board.Board`."""
+        statistics = {one.name: getattr(self.statistics, one.name) for one in fields(self.statistics)}
+        return {
+            "statistics": statistics,
+            "open": self.open,
+            "minutes": list(self.minutes.items()),
+            "dropped": self.lines_dropped,
+        }
+
+    @classmethod
+    def of(cls, words: Mapping[str, Any]) -> Part:
+        """From :meth:`words`."""
+        return cls(ehlo.Statistics(**words["statistics"]), words["open"], dict(words["minutes"]), words["dropped"])
 
 
 def _reason(event: str, fields: Mapping[str, Any]) -> str:
@@ -127,7 +201,7 @@ class Snapshot:
         minutes: see :meth:`Hour.counts`.
         refusals: of the last hour, by command.
         totals: what is queued; ``None`` without a queue.
-        routes: those with the most recipients first.
+        routes: those with the most recipients first. Their connections are those of this process.
         lines_dropped: of the log.
     """
 
@@ -168,6 +242,7 @@ class Figures:
         hour: what was counted.
         lines_dropped: gives the lines that the log lost.
         clock: gives seconds of the Unix epoch.
+        others: what other processes add.
     """
 
     def __init__(
@@ -178,7 +253,9 @@ class Figures:
         hour: Hour,
         lines_dropped: Callable[[], int],
         clock: Callable[[], float],
+        others: Callable[[], Iterable[Part]] = tuple,
     ) -> None:
+        self._others = others
         self.hostname = hostname
         self.collector = None if queue is None else QueueCollector(queue)
         self._queue = queue
@@ -201,19 +278,23 @@ class Figures:
     async def _collect(self) -> Snapshot:
         totals = None if self.collector is None else await self.collector.refresh()
         routes = () if self._queue is None else await self._routes(self._queue)
-        statistics, connections = self._servers()
+        now, all_of_them = self._clock(), sum(self._others(), self.part())
         return Snapshot(
-            self._clock(),
+            now,
             self._since,
             self.hostname,
-            statistics,
-            connections,
-            self._hour.counts(),
-            self._hour.refusals(),
+            all_of_them.statistics,
+            all_of_them.open,
+            _counts(all_of_them.minutes, now),
+            _refusals(all_of_them.minutes, now),
             totals,
             routes,
-            self._lines_dropped(),
+            all_of_them.lines_dropped,
         )
+
+    def part(self) -> Part:
+        """What this process adds."""
+        return Part(*self._servers(), self._hour.minutes, self._lines_dropped())
 
     async def _routes(self, queue: ehlo.mta.Queue) -> tuple[RouteFigures, ...]:
         now = self._clock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Final
@@ -16,11 +16,12 @@ from ehlo.cli._log import lines_beside
 from ehlo.cli._receive import UsageError, complain, totals
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import Job, run_job
+from ehlo.cli._serve.board import Board
 from ehlo.cli._serve.gate import COMMAND
 from ehlo.cli._serve.listeners import served
 from ehlo.cli._serve.offers import NO_OFFERS
 from ehlo.cli._serve.privileges import Account, as_account, become, find_account, needs_account
-from ehlo.cli._serve.settings import Settings, parse_address
+from ehlo.cli._serve.settings import Settings
 from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import Place, Sockets, open_sockets
 from ehlo.cli._serve.systemd import Notifier, given_sockets, watchdog_seconds
@@ -33,7 +34,6 @@ __all__ = [
     "account_of",
     "check_python",
     "check_run",
-    "of_worker",
     "places_of",
     "reload_site",
     "run_site",
@@ -58,6 +58,7 @@ class Host:
         again: reads the settings again.
         trail: of this process.
         workers: how many processes share the limits.
+        board: the figures of all of them; ``None``: there is one.
         number: of this worker, from 0.
         started: called when all servers serve.
         reloading: called before the settings are read again.
@@ -70,6 +71,7 @@ class Host:
     again: Callable[[], Settings]
     trail: Trail
     workers: int = 1
+    board: Board | None = None
     number: int = 0
     started: Callable[[], None] = _do_nothing
     reloading: Callable[[], None] = _do_nothing
@@ -109,11 +111,12 @@ class _Process:
         return self._end(run_job(self.make(self.site, host)))
 
     def _run_workers(self) -> int:
+        board = Board(self.site.settings.run.workers)
         watched = watchdog_seconds(os.environ) is not None
         plan = Plan(
             self.site.settings.run.workers,
             self.site.settings.deadline,
-            self._work,
+            partial(self._work, board),
             ready=self._started,
             reload=self._reload,
             stopping=self._stopping,
@@ -127,13 +130,14 @@ class _Process:
             return 1
         return status
 
-    def _work(self, number: int, pipe: Connection) -> Statistics:
+    def _work(self, board: Board, number: int, pipe: Connection) -> Statistics:
         with lines_beside(), open_trail(self.site.settings) as trail:
             host = Host(
                 self.sockets,
                 self.again,
                 trail,
                 workers=self.site.settings.run.workers,
+                board=board,
                 number=number,
                 started=lambda: tell_parent(pipe, "ready"),
                 reloaded=lambda line, good: None if good else complain(line),
@@ -238,21 +242,6 @@ def check_run(settings: Settings) -> None:
         (rates.user_messages, rates.user_recipients, rates.network_messages, rates.network_recipients)
     ):
         raise settings.error("run.workers", "does not go with [rates]: one process must count; leave one of them away")
-
-
-def of_worker(settings: Settings, number: int) -> Settings:
-    """The settings of one worker: its figures are at a port of its own, the next one for the next worker.
-
-    Example::
-
-        of_worker(settings, 1).metrics.listen  # "127.0.0.1:9926"
-    """
-    listen = settings.metrics.listen
-    if listen is None or number == 0:
-        return settings
-    address = parse_address(listen, "metrics.listen")
-    port = address.port + number if address.port else 0
-    return replace(settings, metrics=replace(settings.metrics, listen=str(replace(address, port=port))))
 
 
 def check_python(account: Account | None) -> None:

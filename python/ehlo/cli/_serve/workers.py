@@ -29,7 +29,7 @@ from ehlo.cli._receive import UsageError
 
 __all__ = ["BEAT", "Ended", "Plan", "check_workers", "run_workers", "tell_parent"]
 
-BEAT: Final = 5.0
+BEAT: Final = 1.0
 """Seconds between two signs of life of a worker."""
 # Deaths within so many seconds after which the parent gives up.
 _WINDOW: Final = 60.0
