@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ehlo.compat.aiosmtpd import _room
 from ehlo.compat.aiosmtpd.smtp import SMTP
 
 MAIL = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\n"
@@ -231,3 +232,27 @@ def test_eager_tasks() -> None:
         assert b"250 kept" in await talk(handler, b"EHLO c\r\n" + MAIL * 2 + b"QUIT\r\n")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("octets", [b"", b"EHLO c\r\n", b"QUIT\r\n"])
+def test_a_connection_that_ended_is_forgotten(run: Run, octets: bytes) -> None:
+    async def main() -> None:
+        over = asyncio.Event()
+
+        class Mine(SMTP):
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                over.set()
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Mine(Handler(), hostname="mx.example"), "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(octets)
+            writer.write_eof()
+            assert (await reader.read()).startswith(b"220 ")
+            writer.close()
+            await over.wait()
+            assert [len(room._live) for room in _room._rooms[loop].values()] == [0]
+
+    run(main())

@@ -272,7 +272,6 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
             session.ssl = {"ssl_object": tls, "peercert": tls.getpeercert()}
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
         vars(self).pop("buffer_updated", None)
         log.info("%r connection lost", self._s.peer)
         self._writer.close()
@@ -280,7 +279,9 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
         if self._worker is not None:
             self._worker.end()
         self._finish()
-        ServerProtocol.connection_lost(self, exc)
+        if self._begun and not self._proxy_is_awaited:  # else there is no session that could end
+            ServerProtocol.connection_lost(self, exc)
+        self._lost = True
 
     def _close(self, linger: float) -> None:
         self._writer.close() if linger <= 0 else super()._close(linger)
