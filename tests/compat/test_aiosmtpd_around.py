@@ -322,3 +322,61 @@ def test_an_overridden_push_sees_every_reply_of_the_program() -> None:
         sock.sendall(b"LHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n")
         assert file.read().endswith(b"250 OK\r\n250 OK\r\n221 Bye\r\n")
     assert said[-6:] == ["250 OK"] * 5 + ["221 Bye"]
+
+
+async def _exits_later(*_: Any) -> Any:
+    await asyncio.sleep(0)
+    raise SystemExit("out of a library")
+
+
+class _AroundExit(SMTP):
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+        await super().smtp_DATA(arg)
+        await _exits_later()
+
+
+class _DataExit(SMTP):
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+        await _exits_later()
+
+
+class _ClientExit(SMTP):
+    _handle_client = _exits_later
+
+
+MESSAGE = b"EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "octets", "codes"),
+    [
+        (_DataExit, {}, MESSAGE + b"QUIT\r\n", "220 250 250 250 451 221"),
+        (_AroundExit, {}, MESSAGE + b"hi\r\n.\r\nQUIT\r\n", "220 250 250 250 354 250 221"),
+        (_ClientExit, {}, b"", ""),
+        (SMTP, {"proxy_protocol_timeout": 30}, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n", ""),
+    ],
+)
+def test_a_method_that_exits_does_not_end_the_server(
+    kind: type[SMTP], options: dict[str, Any], octets: bytes, codes: str
+) -> None:
+    class Handler:
+        handle_PROXY = _exits_later  # noqa: N815
+
+    with serving(kind, Handler(), **options) as port:
+        for _ in range(2):
+            with connected(port) as (sock, file):
+                sock.sendall(octets)
+                heard = [line[:3].decode() for line in file.read().splitlines() if line[3:4] != b"-"]
+                assert heard == codes.split()
+
+
+@pytest.mark.parametrize("fault", [SystemExit, ValueError])
+def test_a_handle_starttls_that_fails_lets_nobody_in(tls: Contexts, fault: type[BaseException]) -> None:
+    class Handler:
+        def handle_STARTTLS(self, *_: Any) -> bool:  # noqa: N802
+            raise fault
+
+    with serving(SMTP, Handler(), tls_context=tls[0]) as port:
+        for _ in range(2):
+            with secured(port, tls[1]) as client:
+                assert client.ehlo()[0] == 554

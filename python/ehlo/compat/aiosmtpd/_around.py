@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import ServerConnection
+from ehlo._hooks import HookError, await_hook
 from ehlo._server.driver import ServerDriver
 from ehlo._server.session import Raw
 from ehlo.asyncio._server_connection import ServerProtocol
@@ -189,7 +190,7 @@ class Around:
     async def _data_around(self) -> Raw | None:
         """The answer to DATA: what the program's method pushed, or nothing where it called ``super()``."""
         self._data_wanted = wanted = self.loop.create_future()
-        self._data_task = task = self.loop.create_task(self._perform(self._smtp_methods["DATA"], None))
+        self._data_task = task = self.loop.create_task(await_hook(self._perform(self._smtp_methods["DATA"], None)))
         await asyncio.wait({task, wanted}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             return None
@@ -208,7 +209,12 @@ class Around:
         self._content_over()
         if task is None:
             return said
-        return Raw(said.octets + (await task).octets, accepted=said.accepted)
+        try:
+            more = await task
+        except HookError:  # it does not take the reply to the content back
+            log.exception("%r smtp_DATA failed after the content", self._transport.get_extra_info("peername"))
+            return said
+        return Raw(said.octets + more.octets, accepted=said.accepted)
 
     def _content_over(self) -> None:
         """The content has its reply: ``super().smtp_DATA()`` returns."""
@@ -237,7 +243,7 @@ class Around:
 
     async def _run_client(self) -> None:
         try:
-            await self._handle_client()
+            await await_hook(self._handle_client())
         except Exception:
             log.exception("%r _handle_client failed", self._transport.get_extra_info("peername"))
         finally:

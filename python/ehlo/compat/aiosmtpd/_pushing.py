@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import ServerConnection
+from ehlo._hooks import HookError, await_hook
 from ehlo._server.session import Raw
 from ehlo.compat.aiosmtpd._session import TLSSetupException
 from ehlo.compat.aiosmtpd._texts import reply_octets
@@ -116,4 +117,7 @@ class Pushing:
         return " ".join(status.splitlines())
 
     async def _tls_failure(self, cause: object) -> None:
-        await self._status_of(TLSSetupException(cause))
+        try:
+            await await_hook(self._status_of(TLSSetupException(cause)))
+        except HookError:
+            log.exception("%r handle_exception failed", self._s.peer)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import ServerConnection
+from ehlo._hooks import await_hook, call_hook
 from ehlo._server.adapter import Adapter
 from ehlo._server.driver import ServerDriver
 from ehlo._server.handler import HandlerPlan
@@ -74,7 +75,11 @@ class Driver(ServerDriver):
         server._s.ssl = {"ssl_object": tls, "peercert": certificate}
         server._tls_protocol = tls
         hook = server._handle_hooks.get("STARTTLS")
-        server._tls_handshake_okay = hook is None or bool(hook(server, server.session, server.envelope))
+        try:
+            server._tls_handshake_okay = hook is None or bool(call_hook(hook, server, server.session, server.envelope))
+        except Exception:
+            log.exception("%r handle_STARTTLS failed", server._s.peer)
+            server._tls_handshake_okay = False
         if server._tls_handshake_okay:
             super().tls_established(tls, channel_bindings=channel_bindings, certificate=certificate)
         else:  # RFC 3207 4.1
@@ -154,7 +159,7 @@ class ProxyFront:
 
     async def _judge_header(self, data: ProxyData) -> None:
         try:
-            status = await self._call_handler_hook("PROXY", data)
+            status = await await_hook(self._call_handler_hook("PROXY", data))
         except Exception:
             log.exception("%r handle_PROXY failed", self._s.peer)
             status = False
