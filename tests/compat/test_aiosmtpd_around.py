@@ -380,3 +380,23 @@ def test_a_handle_starttls_that_fails_lets_nobody_in(tls: Contexts, fault: type[
         for _ in range(2):
             with secured(port, tls[1]) as client:
                 assert client.ehlo()[0] == 554
+
+
+def test_the_session_waits_for_smtp_data_after_refused_content() -> None:
+    seen: list[str] = []
+
+    class Mine(SMTP):
+        async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+            await super().smtp_DATA(arg)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            seen.append("DATA")
+
+        async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: N802
+            seen.append("NOOP")
+            await super().smtp_NOOP(arg)
+
+    with serving(Mine, data_size_limit=9) as port, connected(port) as (sock, file):
+        sock.sendall(MESSAGE + b"this is too much\r\n.\r\nNOOP\r\nQUIT\r\n")
+        assert b"\r\n552 Error: Too much mail data\r\n250 OK\r\n221 Bye\r\n" in file.read()
+    assert seen == ["DATA", "NOOP"]

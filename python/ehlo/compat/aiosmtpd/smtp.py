@@ -493,17 +493,17 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
             return over
         return self._refuse(line, reply)
 
-    def _refuse(self, line: bytes, reply: Reply) -> Raw:
+    def _refuse(self, line: bytes, reply: Reply) -> Raw | Awaitable[Raw]:
         if self._leaving:
             return Raw(b"", accepted=False)
         status, last = self._refusal(line, reply)
         if last:
             log.warning("%r too many bogus commands", self._s.peer)
             return self._goodbye(status)
+        said = Raw(reply_octets(status, self.enable_SMTPUTF8), accepted=False)
         if not line:
             self._set_post_data_state()
-            self._content_over()
-        return Raw(reply_octets(status, self.enable_SMTPUTF8), accepted=False)
+        return said if line or self._data_task is None else self._after_content(said)
 
     def _on_sasl(self, _: object, mechanism: str, initial: bytes | None, challenge: Any) -> Any:
         self._over = self._over_limit("AUTH")
