@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import smtplib
 import socket
 import ssl
@@ -400,3 +401,53 @@ def test_the_session_waits_for_smtp_data_after_refused_content() -> None:
         sock.sendall(MESSAGE + b"this is too much\r\n.\r\nNOOP\r\nQUIT\r\n")
         assert b"\r\n552 Error: Too much mail data\r\n250 OK\r\n221 Bye\r\n" in file.read()
     assert seen == ["DATA", "NOOP"]
+
+
+# ---- the PROXY header ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_handle_proxy_ends_with_its_client_or_its_time(leaves: bool) -> None:
+    over = threading.Event()
+
+    class Handler:
+        async def handle_PROXY(self, *_: Any) -> bool:  # noqa: N802
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                over.set()
+            return True
+
+    seconds = 60 if leaves else 0.1
+    with serving(SMTP, Handler(), proxy_protocol_timeout=seconds) as port, connected(port) as (sock, file):
+        sock.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n")
+        if leaves:
+            sock.shutdown(socket.SHUT_RDWR)
+        assert file.read() == b""
+        assert over.wait(30)
+
+
+def test_a_client_may_not_fill_the_memory_while_handle_proxy_thinks() -> None:
+    held: list[int] = []
+    go = threading.Event()
+    commands = b"NOOP\r\n" * 1_000_000
+
+    class Handler:
+        async def handle_PROXY(self, server: Any, *_: Any) -> bool:  # noqa: N802
+            await asyncio.to_thread(go.wait)
+            held.append(len(server._proxy_octets))
+            return True
+
+    with serving(SMTP, Handler(), proxy_protocol_timeout=60) as port, connected(port) as (sock, file):
+        sock.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n")
+        sock.setblocking(False)
+        sent = 0
+        with suppress(BlockingIOError):
+            while select.select([], [sock], [], 1)[1] and sent < len(commands):
+                sent += sock.send(commands[sent : sent + 65536])
+        go.set()
+        assert sent < len(commands)
+        sock.setblocking(True)
+        assert file.readline().startswith(b"220 ")
+        assert file.readline() == b"250 OK\r\n"
+    assert held[0] < 1 << 20

@@ -18,13 +18,11 @@ from ehlo._server.driver import ServerDriver
 from ehlo._server.session import Raw
 from ehlo.asyncio._server_connection import ServerProtocol
 from ehlo.compat.aiosmtpd._commands import syntax
+from ehlo.compat.aiosmtpd._transport import EARLY
 
 __all__ = ["Around", "Reader", "reads_by_itself"]
 
 log: Final = logging.getLogger("mail.log")
-
-# What may come before the session, and inside TLS before the program's own handshake has returned. In octets.
-_EARLY: Final = 65536
 
 
 class Reader:
@@ -143,7 +141,7 @@ class Around:
     def _take_early(self, octets: bytes) -> None:
         """Octets came before the session, or while the program does the handshake. Then none may come in the clear."""
         self._early += octets
-        if (self._own_handshake and self._transport.get_protocol() is self) or len(self._early) > _EARLY:
+        if (self._own_handshake and self._transport.get_protocol() is self) or len(self._early) > EARLY:
             log.warning("%r sent octets before its turn", self._transport.get_extra_info("peername"))
             self._early = b""
             self._transport.abort()

@@ -16,7 +16,10 @@ from ehlo.asyncio._server_connection import ServerProtocol
 from ehlo.compat.aiosmtpd._session import MISSING, TLSSetupException
 from ehlo.compat.aiosmtpd.proxy_protocol import ProxyData, read_header
 
-__all__ = ["Driver", "ProxyFront", "Writer"]
+__all__ = ["EARLY", "Driver", "ProxyFront", "Writer"]
+
+# What may come before the session, and inside TLS before the program's own handshake has returned. In octets.
+EARLY: Final = 65536
 
 log: Final = logging.getLogger("mail.log")
 
@@ -101,11 +104,13 @@ class ProxyFront:
 
     _proxy_octets: bytearray | None = None
     _proxy_timer: asyncio.TimerHandle | None = None
+    _proxy_task: asyncio.Task[None] | None = None
 
     if TYPE_CHECKING:
         loop: asyncio.AbstractEventLoop
         _handle_hooks: dict[str, Any]
         _room: Any
+        _lost: bool
         _transport: Any
         _writer: Writer
 
@@ -126,6 +131,13 @@ class ProxyFront:
         self._proxy_octets = bytearray()
         self._proxy_timer = self.loop.call_later(seconds, self._proxy_over)
 
+    def _end_proxy(self) -> None:
+        """The connection is lost: nobody thinks about its header any longer."""
+        if self._proxy_timer is not None:
+            self._proxy_timer.cancel()
+        if self._proxy_task is not None and self._proxy_is_awaited:
+            self._proxy_task.cancel()
+
     def _proxy_over(self) -> None:
         """No good header came: the connection ends without a word."""
         if self._proxy_timer is not None:
@@ -139,6 +151,8 @@ class ProxyFront:
             return False
         self._proxy_octets += octets
         if self._s.proxy_data is not None:  # the handler is still thinking about the header
+            if len(self._proxy_octets) > EARLY:
+                self._transport.pause_reading()
             return True
         found = read_header(bytes(self._proxy_octets))
         if found is None:
@@ -146,15 +160,11 @@ class ProxyFront:
         data, length = found
         del self._proxy_octets[:length]
         self._s.proxy_data = data
-        if self._proxy_timer is not None:
-            self._proxy_timer.cancel()
         if not data:
             log.warning("%r invalid PROXY handshake", self._s.peer)
             self._proxy_over()
             return True
-        task = self.loop.create_task(self._judge_header(data))
-        self._room._tasks.add(task)
-        task.add_done_callback(self._room._tasks.discard)
+        self._proxy_task = self.loop.create_task(self._judge_header(data))
         return True
 
     async def _judge_header(self, data: ProxyData) -> None:
@@ -163,10 +173,15 @@ class ProxyFront:
         except Exception:
             log.exception("%r handle_PROXY failed", self._s.peer)
             status = False
+        if self._lost or self._transport.is_closing():
+            return
         if status is MISSING or not status:
             log.info("%r rejected by handle_PROXY", self._s.peer)
             self._proxy_over()
             return
+        if self._proxy_timer is not None:
+            self._proxy_timer.cancel()
+        self._transport.resume_reading()
         left, self._proxy_octets = bytes(self._proxy_octets or b""), None
         protocol: Any = self
         ServerProtocol.connection_made(protocol, self._transport)

@@ -276,6 +276,7 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
         log.info("%r connection lost", self._s.peer)
         self._writer.close()
         self._end_around()
+        self._end_proxy()
         if self._worker is not None:
             self._worker.end()
         self._finish()
