@@ -451,3 +451,22 @@ def test_a_client_may_not_fill_the_memory_while_handle_proxy_thinks() -> None:
         assert file.readline().startswith(b"220 ")
         assert file.readline() == b"250 OK\r\n"
     assert held[0] < 1 << 20
+
+
+def test_a_client_that_leaves_in_the_handshake_ends_smtp_starttls(tls: Contexts) -> None:
+    over = threading.Event()
+
+    class Mine(SMTP):
+        async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+            try:
+                await super().smtp_STARTTLS(arg)
+            finally:
+                over.set()
+
+    with serving(Mine, tls_context=tls[0]) as port, connected(port) as (sock, file):
+        sock.sendall(b"EHLO c\r\nSTARTTLS\r\n")
+        while not file.readline().startswith(b"220 Ready"):
+            pass
+        sock.shutdown(socket.SHUT_WR)
+        assert file.read() == b""
+        assert over.wait(30)

@@ -289,6 +289,8 @@ class SMTP(Methods, Refusals, Authenticators, Around, Content, Working, Pushing,
         self._finish()
 
     def eof_received(self) -> bool:
+        if self._handshake is not None and not self._handshake.done():  # it cannot come to its end any more
+            return False
         return self._begun and ServerProtocol.eof_received(self) and self._s.ssl is None
 
     def data_received(self, data: bytes) -> None:
