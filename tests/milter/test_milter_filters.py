@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from scripted import ScriptedFilter, frame
 from served import MESSAGE, Keep, codes, send, serve
@@ -17,7 +18,7 @@ import ehlo
 from backends import CONFIG, Asyncio, Backend
 from ehlo.milter import MilterClient, Steps
 from ehlo.milter._conversation import Conversation
-from ehlo.milter._link import Pool
+from ehlo.milter._link import Link, Pool
 from ehlo.milter.filters import Filters, Milter
 
 pytestmark = pytest.mark.tcp
@@ -217,6 +218,37 @@ def test_mail_goes_past_no_filter_after_a_call_was_cancelled(backend: Backend, w
             outcome = await conversation.ask(partial(MilterClient.mail, path="a@b.example"))
             await conversation.leave()
             return outcome
+
+    outcome = backend.run(main)
+    assert getattr(outcome, "code", None) == (451 if when_down == "tempfail" else None)
+
+
+@pytest.mark.parametrize("when_down", ["accept", "tempfail"])
+def test_mail_goes_past_no_filter_after_a_new_connection_was_cancelled(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, when_down: Any
+) -> None:
+    async def main() -> Any:
+        with ScriptedFilter(steps=0x3) as filtering:  # it leaves out CONNECT and HELO
+            pool = Pool(Milter(address=filtering.address, when_down=when_down))
+            conversation = Conversation(pool)
+            await conversation.connect(partial(MilterClient.connect, name="x", address=None))
+            await conversation.leave()
+            await conversation.connect(partial(MilterClient.connect, name="x", address=None))
+            assert conversation.link is not None
+            conversation.link.client.receive_eof()
+            opening: list[object] = []
+
+            async def hangs(milter: object) -> Any:
+                opening.append(milter)
+                await anyio.sleep_forever()
+
+            monkeypatch.setattr(Link, "open", hangs)
+            asking = backend.beside(conversation.ask, partial(MilterClient.mail, path="a@b.example"))
+            await backend.until(lambda: bool(opening))
+            asking.cancel()
+            await backend.until(lambda: asking.cancelled)
+            await conversation.abort()
+            return await conversation.ask(partial(MilterClient.mail, path="a@b.example"))
 
     outcome = backend.run(main)
     assert getattr(outcome, "code", None) == (451 if when_down == "tempfail" else None)

@@ -140,11 +140,14 @@ class Conversation:
 
     async def _repeat(self, asked: Sequence[Ask]) -> Outcome:
         """A connection that had waited turned out to be dead before it answered: all again, by a new one."""
-        await self._drop()
         try:
+            await self._drop()
             self.link = await self._pool.take(new=True)
         except FilterDownError as exc:
             return await self._down(exc)
+        except BaseException:  # it was cancelled; mail must not go past the filter for that
+            self._mark_down()
+            raise
         for ask in asked:
             outcome = await self.ask(ask)
             if outcome is not None:
@@ -154,10 +157,13 @@ class Conversation:
     async def _down(self, exc: Exception) -> Outcome:
         milter = self._pool.milter
         log.warning("filter %s is down (%s): %s", milter, milter.when_down, exc)
+        self._mark_down()  # first, since what follows may be cancelled
         await self._drop()
-        if milter.when_down == "tempfail":
-            self.refusal = DOWN
         return self.refusal
+
+    def _mark_down(self) -> None:
+        if self._pool.milter.when_down == "tempfail":
+            self.refusal = DOWN
 
     async def _drop(self) -> None:
         link, self.link = self.link, None
