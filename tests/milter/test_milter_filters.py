@@ -274,6 +274,26 @@ def test_a_waiting_connection_that_ends_within_the_next_session(backend: Backend
     assert (outcome.code, sessions) == (550, 2)
 
 
+def test_after_xclient_a_filter_hears_of_the_other_client_on_the_same_connection(backend: Backend) -> None:
+    async def main() -> None:
+        config = CONFIG.replace(xclient=["ADDR"])
+        async with (
+            Filters([filtering.address], Keep()) as filters,
+            await backend.serve(filters, "127.0.0.1", 0, config=config, trusted=["127.0.0.1"]) as server,
+        ):
+            client = await backend.connect(server)
+            await client.send(b"XCLIENT ADDR=192.0.2.1\r\nEHLO c.example\r\nMAIL FROM:<a@b.example>\r\nQUIT\r\n")
+            assert await client.codes(5) == ["220", "220", "250", "250", "221"]
+            await backend.until(lambda: filtering.kinds().endswith(b"K"))
+
+    with ScriptedFilter() as filtering:
+        backend.run(main)
+        assert filtering.sessions == 1
+        first, second = [content for kind, content in filtering.heard if kind == b"D" and content.startswith(b"C")]
+        assert first.endswith(b"\0_\0[127.0.0.1]\0")
+        assert second.endswith(b"\0_\0[192.0.2.1]\0")
+
+
 def test_what_needs_no_answer_is_not_waited_for(backend: Backend) -> None:
     keep = Keep()
     bits = Steps.UNANSWERED_HEADER | Steps.UNANSWERED_BODY | Steps.UNANSWERED_END_OF_HEADERS | Steps.UNANSWERED_RCPT

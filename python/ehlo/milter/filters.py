@@ -162,6 +162,7 @@ class Filters:
         answer = await self._call("on_connect", session)
         if _is_refusal(answer):
             return answer
+        await self._leave(session)  # after XCLIENT the session begins anew, with another client
         state = self._state(session)
         address, port = session.peer or (None, 0)
         address = None if address == "unknown" else address  # a front could not name the client
@@ -192,14 +193,10 @@ class Filters:
         await self._call("on_reset", session)
 
     async def on_disconnect(self, session: Session, reason: str) -> None:
-        state = session.state.pop(_KEY, None)
         try:
             await self._call("on_disconnect", session, reason)
         finally:
-            if isinstance(state, _State):
-                async with AsyncExitStack() as stack:  # all of them, though the first is cancelled
-                    for conversation in state.conversations:
-                        stack.push_async_callback(conversation.leave)
+            await self._leave(session)
 
     # ---- the envelope ----------------------------------------------------------------------------
 
@@ -368,6 +365,13 @@ class Filters:
             base = _session_macros(session, self._daemon_name)
             session.state[_KEY] = state = _State([Conversation(pool) for pool in self._pools], base)
         return state
+
+    async def _leave(self, session: Session) -> None:
+        state = session.state.pop(_KEY, None)
+        if isinstance(state, _State):
+            async with AsyncExitStack() as stack:  # all of them, though the first is cancelled
+                for conversation in state.conversations:
+                    stack.push_async_callback(conversation.leave)
 
     async def _reset(self, state: _State) -> None:
         state.discarded = False
