@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import signal
 import smtplib
 import socket
@@ -356,20 +355,6 @@ def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
 def test_workers_do_not_count_rates(tmp_path: Path) -> None:
     file = write(tmp_path, "run.workers = 2\nrates.user_messages = 5\n" + DISCARD)
     assert "does not go with [rates]" in refused(*AS_ROOT, file)
-
-
-def test_figures_of_all_workers(tmp_path: Path) -> None:
-    pytest.importorskip("prometheus_client")
-    pytest.importorskip("anyio")
-    file = write(tmp_path, 'run.workers = 2\nmetrics.listen = "127.0.0.1:0"\n' + DISCARD)
-    with started(*command(*AS_ROOT, file), env={**os.environ, **ENV}) as process:
-        assert process.stdout is not None
-        found: list[str] = []
-        while len(found) < 2:
-            found += re.findall(r"figures at (http://\S+/)", process.stdout.readline())
-        for url in found:
-            with urllib.request.urlopen(f"{url}healthz", timeout=20) as answer:
-                assert answer.status == 200
 
 
 def test_the_name_of_a_listener_is_its_protocol_unless_it_has_one() -> None:
