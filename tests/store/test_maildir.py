@@ -217,12 +217,38 @@ def test_another_message_of_the_same_name_stays(tmp_path: pathlib.Path) -> None:
     # two queues may give one name to two messages
     store = Maildir(tmp_path / "box")
     first, second = attempt(store), attempt(store, MESSAGE + b"more\r\n", again=True)
-    longer = first.with_name(f"{first.name}x")
+    longer = first.with_name(first.name.replace("M7R8.", "M7R8x."))
     first.rename(first.parents[1] / "cur" / longer.name)
     third = attempt(store, again=True)
     assert len({first.name, second.name, longer.name, third.name}) == 3
     assert third == first
     assert len(in_maildir(tmp_path / "box")) == 2
+
+
+def test_another_message_of_the_same_name_and_size_stays(tmp_path: pathlib.Path) -> None:
+    store = Maildir(tmp_path / "box")
+    other = MESSAGE.swapcase()
+    first, second = attempt(store), attempt(store, other)
+    assert sorted(path.read_bytes() for path in (first, second)) == sorted(in_maildir(tmp_path / "box"))
+    assert first != second
+    moved = first.parents[1] / "cur" / f"{first.name}:2,S"
+    first.rename(moved)
+    assert attempt(store, other, again=True).parent.name == "new"
+    assert attempt(store, again=True) == moved
+
+
+@pytest.mark.parametrize("part", ["new", "cur"])
+def test_a_second_attempt_by_another_host_finds_the_file_of_the_first(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    # a container gets another name with each start, and another node takes over what a dead one had
+    monkeypatch.setattr("socket.gethostname", lambda: "3f2a9c")
+    first = attempt(Maildir(tmp_path / "box"))
+    there = first.parents[1] / part / first.name
+    first.rename(there)
+    monkeypatch.setattr("socket.gethostname", lambda: "77b0e1")
+    assert attempt(Maildir(tmp_path / "box"), again=True) == there
+    assert len([*(tmp_path / "box").glob("[nct]*/*")]) == 1
 
 
 def test_a_name_has_its_form(tmp_path: pathlib.Path) -> None:

@@ -26,7 +26,9 @@ __all__ = ["Maildir"]
 _TMP_SECONDS: Final = 36 * 3600.0  # as the Maildir text says
 _CLEAN_SECONDS: Final = 3600.0
 _PARTS: Final = ("tmp", "new", "cur")
-_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_PIECE: Final = 256 * 1024
 _NAME: Final = re.compile("[0-9]+[.][A-Za-z0-9_]{1,100}")
 _counter: Final = itertools.count(1)  # next() is atomic
 
@@ -115,10 +117,11 @@ class Maildir:
 
         Arguments:
             name: the name of the file without the host: ``SECONDS.UNIQUE``. It is the same for each attempt of one
-                delivery, and belongs to nothing else. When a file of this name and size is in ``new`` already,
-                ``commit`` keeps that one, and gives its path.
-            again: an attempt before this one may have delivered the message, and a reader may have moved it: ``commit``
-                looks into ``cur``, too. That reads all names there.
+                delivery, and belongs to nothing else. When a file of this name with the same octets is in ``new``
+                already, ``commit`` keeps that one, and gives its path.
+            again: an attempt before this one may have delivered the message. A reader may have moved it, and the host
+                may have had another name: ``commit`` looks into ``cur``, too, and at files of all hosts. That reads all
+                names there.
 
         Raises:
             OSError: see :meth:`Store.begin`.
@@ -140,8 +143,7 @@ class Maildir:
             fd = os.open(own, _FLAGS, self._mode, dir_fd=folders.tmp)
             stack.callback(os.close, fd)
             set_mode(fd, self._mode)
-            final = None if name is None else f"{name}.{self._host}"
-            return MaildirDelivery(self._path, folders, own, fd, content, stack.pop_all(), final, again)
+            return MaildirDelivery(self._path, folders, own, fd, content, stack.pop_all(), name, self._host, again)
 
     def clean(self) -> int:
         """Remove files in ``tmp`` that nobody has read or written for 36 hours; give their number.
@@ -199,7 +201,8 @@ class MaildirDelivery:
         fd: int,
         content: FileContent,
         stack: contextlib.ExitStack,
-        final: str | None,
+        delivery_name: str | None,
+        host: str,
         again: bool,
     ) -> None:
         self._path = path
@@ -208,7 +211,8 @@ class MaildirDelivery:
         self._fd = fd
         self._content = content
         self._stack = stack
-        self._final = final
+        self._delivery_name = delivery_name
+        self._host = host
         self._again = again
         self._open = True
 
@@ -221,13 +225,13 @@ class MaildirDelivery:
         tmp, new, name = self._folders.tmp, self._folders.new, self._name
         try:
             write_all(self._fd, self._content.finish())
-            if self._final is not None:
-                there = _size(new, self._final)
-                if (found := self._delivered_before(self._final, there)) is not None:
+            if self._delivery_name is not None:
+                begin = f"{self._delivery_name}."
+                if (found := self._delivered_before(begin)) is not None:
                     self.abort()
                     return found
-                if there is None:  # else it is another message: nothing is put in its place
-                    name = self._final
+                if _size(new, begin + self._host) is None:  # else it is another message: nothing is put in its place
+                    name = begin + self._host
             os.fsync(self._fd)
             os.rename(self._name, name, src_dir_fd=tmp, dst_dir_fd=new)
             try:
@@ -242,25 +246,31 @@ class MaildirDelivery:
         self._stack.close()
         return os.path.join(self._path, "new", name)
 
-    def _delivered_before(self, name: str, there: int | None) -> str | None:
+    def _delivered_before(self, begin: str) -> str | None:
         """The path of the file that an earlier attempt has made; ``None`` without one. Its name is on the disk then.
 
         Arguments:
-            there: the size of the file in ``new``; ``None`` without one.
+            begin: of its name, up to the host.
         """
-        size = os.fstat(self._fd).st_size
-        if there == size:
-            sync_names(self._folders.new)
+        name = begin + self._host
+        if self._is_in(self._folders.new, name):
             return os.path.join(self._path, "new", name)
         if not self._again:
             return None
         with self._folders.open_cur() as cur:
-            for one in os.listdir(cur):
-                # A reader puts its flags behind ":", or behind another character where a name cannot have that.
-                if one.startswith(name) and not one[len(name) :][:1].isalnum() and _size(cur, one) == size:
-                    sync_names(cur)
-                    return os.path.join(self._path, "cur", one)
+            # A reader moves mail from new to cur: so cur is read last.
+            for part, folder in (("new", self._folders.new), ("cur", cur)):
+                for one in os.listdir(folder):
+                    if one.startswith(begin) and self._is_in(folder, one):
+                        return os.path.join(self._path, part, one)
         return None
+
+    def _is_in(self, folder: int, name: str) -> bool:
+        """Whether this file holds the message. Its name is on the disk then."""
+        if _size(folder, name) != os.fstat(self._fd).st_size or not _is_same(self._fd, folder, name):
+            return False
+        sync_names(folder)
+        return True
 
     def abort(self) -> None:
         """See :meth:`Delivery.abort`."""
@@ -317,6 +327,23 @@ def _size(folder: int, name: str) -> int | None:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
     except FileNotFoundError:
         return None
+
+
+def _is_same(fd: int, folder: int, name: str) -> bool:
+    """Whether a file in an open directory has the octets of an open file, which has the same size."""
+    try:
+        other = os.open(name, _READ, dir_fd=folder)
+    except OSError:  # nothing is proved by a file that cannot be read: the message arrives
+        return False
+    try:
+        at = 0
+        while piece := os.pread(fd, _PIECE, at):
+            if piece != os.pread(other, _PIECE, at):
+                return False
+            at += len(piece)
+        return True
+    finally:
+        os.close(other)
 
 
 def _host_part() -> str:
