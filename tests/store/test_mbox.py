@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from boxes import MESSAGE, NOW, envelope, in_mbox
@@ -211,8 +212,6 @@ def test_mail_behind_a_torn_message_stays(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("change", ["boot", "inode", "host", "size"])
 def test_a_journal_that_is_not_about_this_file_cuts_nothing(tmp_path: pathlib.Path, change: str) -> None:
     # FAULTS A12: a lock that reappears when the machine starts again, or one of a file that was rotated
-    from dataclasses import replace
-
     box = tmp_path / "box"
     store = Mbox(box)
     store.deliver(envelope(), message("1"))
@@ -225,6 +224,21 @@ def test_a_journal_that_is_not_about_this_file_cuts_nothing(tmp_path: pathlib.Pa
     store.deliver(envelope(), message("2"))
     assert subjects(box) == ["1", "2"]
     assert not lock.exists()
+
+
+def test_a_number_without_end_in_a_lock_is_no_journal(tmp_path: pathlib.Path) -> None:
+    # int() refuses more than 4300 digits with a ValueError
+    box = tmp_path / "box"
+    store = Mbox(box, lock_timeout=0.1)
+    with box.open("rb") as file:
+        journal = replace(journal_for(file.fileno()), size=int("9" * 4000))
+    lock = tmp_path / "box.lock"
+    lock.write_bytes(journal.to_octets().replace(b"9" * 4000, b"9" * 5000))
+    with pytest.raises(TimeoutError):
+        store.deliver(envelope(), MESSAGE)
+    os.utime(lock, (time.time() - 600,) * 2)
+    store.deliver(envelope(), message("1"))
+    assert subjects(box) == ["1"]
 
 
 # ---- full disks ----------------------------------------------------------------------------------

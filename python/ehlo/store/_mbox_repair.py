@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import zlib
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,7 @@ _PIECE: Final = 256 * 1024
 # Each is the length of a text behind "From " that has a checksum. The shortest separator is longer than the first.
 _LENGTHS: Final = (16, 32, 64, 128)
 _DIGITS: Final = 8
+_NUMBER: Final = re.compile("[0-9]{1,20}")  # 64 bits
 # A message with more places is not cut off.
 _MOST_PLACES: Final = 200
 LONGEST_JOURNAL: Final = 1024 + _MOST_PLACES * (_DIGITS * len(_LENGTHS) + 1)
@@ -74,7 +76,7 @@ def journal_for(fd: int, places: Places = ()) -> Journal:
 def journal_of(octets: bytes) -> Journal | None:
     """The journal in a lock; ``None`` when another program has written it."""
     words = octets.decode("utf-8", "replace").partition("\n")[2].rstrip("\n").split(" ")
-    if len(words) != 7 or words[0] != _MARK or not all(word.isdecimal() and word.isascii() for word in words[3:6]):
+    if len(words) != 7 or words[0] != _MARK or not all(map(_NUMBER.fullmatch, words[3:6])):
         return None
     places = () if words[6] == "-" else tuple(words[6].split(","))
     return Journal(words[1], words[2], int(words[3]), int(words[4]), int(words[5]), places)
