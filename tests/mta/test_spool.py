@@ -546,6 +546,31 @@ def test_an_attempt_with_which_the_process_ends_is_counted(loop: str, make: Make
     run(loop, main)
 
 
+def test_a_delivery_that_is_to_be_notified_is_open_until_both_are_stored(
+    loop: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NOTIFY=SUCCESS: the next attempt must look for the message everywhere, since a reader may have moved it
+    async def main() -> None:
+        async with make() as spool:
+            one, rows = message(spool), [recipient(spool), recipient(spool)]
+            await spool.accept(one, rows, b"text", True)
+            spool.begun(one, rows)
+            notices = [(Message(spool.new_id(), "", NOW, 6), [recipient(spool)], b"report")]
+            with monkeypatch.context() as patch:
+                patch.setattr(spool._committer, "put", lambda operation: None)  # the process dies before the commit
+                outcomes = [Outcome(rows[0], "delivered", OK), Outcome(rows[1], "deferred", BUSY)]
+                spool.finish(one, outcomes, notices, lambda error: None)
+        async with make() as spool:
+            [(one, rows)] = await spool.claim(NOW, 10)
+            rows.sort(key=lambda row: row.id)
+            assert [row.crashes for row in rows] == [1, 0]
+            spool.begun(one, rows)
+            await finish(spool, one, [Outcome(rows[0], "delivered", OK), Outcome(rows[1], "relayed", OK)], notices)
+            assert spool._journal.entries() == ([], [])
+
+    run(loop, main)
+
+
 def test_contents_that_nothing_needs_are_removed_at_the_start(loop: str, make: Make) -> None:
     async def main() -> None:
         async with make() as spool:

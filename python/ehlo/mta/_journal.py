@@ -20,7 +20,8 @@ from ehlo.mta._spool import SpoolError
 
 __all__ = ["Journal"]
 
-# Message and recipient. An attempt began: the message's id is negative. It ended without delivery: both are.
+# Message and recipient. An attempt began: the message's id is negative. It ended without delivery, or the spool knows
+# how it ended: both are.
 _ENTRY: Final = struct.Struct("<qq")
 _LONG: Final = 1048576
 

@@ -24,6 +24,7 @@ from ehlo.mta._spool import (
     DeadRoute,
     Entry,
     Group,
+    NotOwned,
     QueueFull,
     Selection,
     SpoolError,
@@ -320,17 +321,22 @@ class ThreadedSpool:
         """See :meth:`ehlo.mta._model.Storage.finish`."""
         journal = self._journal
         delivered: list[int] = []
+        open_until_stored: list[int] = []
         if journal is not None and message.owner:
             others: list[int] = []
+            # What is to be notified is not forgotten without its notification: the attempt is repeated if the process
+            # dies now. The next one must learn that this one may have delivered.
+            took = open_until_stored if notices else delivered
             for one in outcomes:
-                took = not notices and (one.result == "relayed" or one.result == "delivered")
-                (delivered if took else others).append(one.recipient.id)
+                (took if one.result == "relayed" or one.result == "delivered" else others).append(one.recipient.id)
             journal.end(message.id, delivered, others)
         for report, recipients, _ in notices:
             report.recipients = len(recipients)
 
         def stored(result: Any, error: BaseException | None) -> None:
             self._octets -= operation.octets
+            if open_until_stored and self._journal is not None and (error is None or isinstance(error, NotOwned)):
+                self._journal.end(message.id, [], open_until_stored)
             if error is None and self._journal is not None:
                 self._journal.remove(message.id, delivered)
             done(error)
