@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import re
 import smtplib
 import socket
 import ssl
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -212,6 +214,16 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         sock.sendall(b"QUIT\r\n")
         with sock.makefile("rb") as file:
             assert file.read().endswith(b"221 Bye\r\n")
+
+
+def test_nothing_of_a_stopped_controller_stays() -> None:
+    """A suite of tests starts one for each test: its loop has descriptors."""
+    with serve(Sink()) as controller, smtplib.SMTP("127.0.0.1", controller.port) as client:
+        assert client.noop() == (250, b"OK")
+        loop = weakref.ref(controller.loop)
+    del controller, client
+    gc.collect()
+    assert loop() is None
 
 
 def test_a_loop_of_the_program() -> None:

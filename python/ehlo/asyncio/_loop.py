@@ -7,8 +7,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Final, TypeVar
 
 from ehlo._core import ReceiveBuffer
 from ehlo.asyncio._span import Span
@@ -42,15 +41,16 @@ class Shared:
         return span
 
 
-# No value may hold its loop.
-_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = WeakKeyDictionary()
+# The loop itself has it, by this name. Open connections hold their loop: a dictionary of ours, even a weak one, would
+# keep a loop for ever that was closed before they were, and their sockets.
+_NAME: Final = "_ehlo_shared"
 
 
 def shared_of(loop: asyncio.AbstractEventLoop) -> Shared:
     """What the connections of ``loop`` share, clients and servers alike."""
-    shared = _shared.get(loop)
+    shared: Shared | None = loop.__dict__.get(_NAME)
     if shared is None:
-        _shared[loop] = shared = Shared(loop)
+        loop.__dict__[_NAME] = shared = Shared(loop)
     return shared
 
 

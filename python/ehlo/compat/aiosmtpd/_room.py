@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from ehlo._core import ServerConfig
 from ehlo._server.handler import HandlerPlan
@@ -57,7 +56,8 @@ _LENIENT: Final = (
     "no_domain",
 )
 
-_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Server]] = WeakKeyDictionary()
+# The loop itself has its rooms, by this name: each holds the loop, so that a dictionary of ours would keep it for ever.
+_NAME: Final = "_ehlo_aiosmtpd_rooms"
 
 
 def room_for(
@@ -82,7 +82,7 @@ def room_for(
 ) -> Server:
     """The server without sockets that connections with these settings belong to."""
     settings = locals()
-    rooms = _rooms.setdefault(loop, {})
+    rooms: dict[Any, Server] = loop.__dict__.setdefault(_NAME, {})
     key = tuple(value for name, value in settings.items() if name != "loop")
     room = rooms.get(key)
     if room is not None:
@@ -148,6 +148,6 @@ def room_for(
 
 def close_sessions(loop: asyncio.AbstractEventLoop) -> None:
     """Close all connections of this shape in a loop that is about to end."""
-    for room in _rooms.get(loop, {}).values():
+    for room in loop.__dict__.get(_NAME, {}).values():
         for connection in tuple(room._live):
             connection._transport.abort()
