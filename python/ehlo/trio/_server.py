@@ -131,7 +131,7 @@ async def serve(
     """Listen, and serve SMTP (or LMTP, by the config) with ``handler``, until cancelled or closed.
 
     ``nursery.start`` returns the :class:`Server` as soon as it listens. Cancelling ends each session at once, with a
-    421 where one still gets through (RFC 5321 3.8), and cancels its handler, which lives in the connection's scope.
+    421 where one still gets through (RFC 5321 3.8), and cancels its handler, which lives in a nursery of the server.
 
     Arguments:
         handler, host, port, config, limits, sockets, path, reuse_port, backlog, tls, trusted, connections: as
