@@ -262,3 +262,18 @@ def test_a_coroutine_of_another_library_is_a_failed_handler(backend: Trio, caplo
 def test_ehlo_does_not_import_trio() -> None:
     code = "import sys, ehlo, ehlo.asyncio, ehlo.cli; sys.exit('trio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.tcp
+def test_an_address_is_connected_to_on_every_system(backend: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only Linux says at once that a connection to this machine is there."""
+    monkeypatch.setattr("ehlo._sockets.sys.platform", "other")
+
+    async def main() -> None:
+        async with (
+            await backend.serve(ehlo.Handler(), config=CONFIG) as server,
+            ehlo.trio.connect("127.0.0.1", server.port, hostname="c.example") as client,
+        ):
+            assert (await client.noop()).code == 250
+
+    backend.run(main)

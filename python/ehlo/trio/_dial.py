@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from math import inf
+from typing import Any
 
 import trio
-from trio.lowlevel import wait_writable
 
 from ehlo._sockets import begin, numeric
 
@@ -45,7 +44,7 @@ async def connected(host: str, port: int, source: tuple[str, int] | None, second
         sock, done = begin(found[0], source)
         if not done:
             with trio.fail_after(seconds):
-                await _finish(sock)
+                await _finish(sock, found[0][4])
         return sock
     address, own_port = source or (None, 0)
     with trio.fail_after(seconds):
@@ -57,11 +56,10 @@ async def connected(host: str, port: int, source: tuple[str, int] | None, second
     return sock
 
 
-async def _finish(sock: socket.socket) -> None:
+async def _finish(sock: socket.socket, address: Any) -> None:
+    """Outside Linux this is where the connect begins."""
     try:
-        await wait_writable(sock)
-        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise OSError(code, os.strerror(code))
+        await trio.socket.from_stdlib_socket(sock).connect(address)
     except BaseException:
         sock.close()
         raise
