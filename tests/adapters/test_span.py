@@ -106,3 +106,18 @@ def test_a_timer_that_finds_nobody_is_the_last(again: bool) -> None:
         assert loop.later == []
         span.add(loop, one)
         assert len(loop.later) == 1
+
+
+def test_a_span_that_nobody_waits_for_is_forgotten() -> None:
+    """A program may give each connection a time of its own: what is left until a deadline."""
+    loop: Any = Loop()
+    spans: dict[float, Span] = {}
+    for seconds in (10.0, 20.0, 30.0):
+        spans[seconds] = span = Span(seconds, spans)
+        one = One("a", [])
+        span.add(loop, one)
+        if seconds != 20.0:
+            span.discard(one)
+    for _, fire in list(loop.later):
+        fire()
+    assert list(spans) == [20.0]

@@ -34,10 +34,10 @@ class Shared:
         self._spans: dict[float, Span] = {}
 
     def span(self, seconds: float) -> Span:
-        """The timer of all that wait so long."""
+        """The timer of all that wait so long. To be asked for anew by each that begins to wait."""
         span = self._spans.get(seconds)
         if span is None:
-            self._spans[seconds] = span = Span(seconds)
+            self._spans[seconds] = span = Span(seconds, self._spans)
         return span
 
 

@@ -23,16 +23,19 @@ class Span:
 
     Arguments:
         seconds: how long all of them wait.
+        spans: where it is kept by its seconds. It leaves when its timer finds nobody: a program may give each
+            connection another time.
 
     Example::
 
         span.add(loop, connection)
     """
 
-    __slots__ = ("_due", "_runs", "seconds")
+    __slots__ = ("_due", "_runs", "_spans", "seconds")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, spans: dict[float, Span] | None = None) -> None:
         self.seconds = seconds
+        self._spans = {} if spans is None else spans
         self._due: dict[Timed, tuple[float, Context]] = {}  # in this order
         self._runs = False
 
@@ -63,3 +66,4 @@ class Span:
                 return
             del self._due[timed]
             loop.call_soon(timed.on_time, context=context)
+        self._spans.pop(self.seconds, None)
