@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def made_with() -> dict[str, str]:
         "rustc": subprocess.run([rustc, "-V"], capture_output=True, text=True).stdout.strip() if rustc else "unknown",
         "build": f"{build['profile']}, opt-level {build['opt_level']}, {build['target']}",
         "python": f"{platform.python_version()}, {platform.python_compiler()}",
+        "loops": ", ".join(f"{name} {version(name)}" for name in ("uvloop", "trio")),
         "C library": " ".join(platform.libc_ver()),
         "processor": " ".join(sorted(flags)),
     }
