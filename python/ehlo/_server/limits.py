@@ -20,7 +20,7 @@ _MAX_AUTH_DELAY: Final = 30.0
 class Limits:
     """Limits of a listening adapter. ``None`` means no limit. Every one answers before it acts, and is counted.
 
-    Times are judged by one timer a connection, which fires at least every 30 s, so a limit may act that much late,
+    The limits of time are checked for each connection at least every 30 s. So such a limit may act that much late, but
     never early.
 
     Arguments:

@@ -1,8 +1,8 @@
 """The transport, the future and the timer of one connection of a client, on asyncio.
 
 No protocol decision is made here. What costs is kept off the usual path: a wake-up is one ``receive_from``, the events,
-one ``data_to_send`` and one ``transport.write``; a send waits on one future at a time; the timer of a connection is
-armed again only when it fires.
+one ``data_to_send`` and one ``transport.write``; a send waits on one future at a time; connections
+that wait equally long share a timer.
 """
 
 from __future__ import annotations
