@@ -253,6 +253,6 @@ def test_a_connection_that_ended_is_forgotten(run: Run, octets: bytes) -> None:
             assert (await reader.read()).startswith(b"220 ")
             writer.close()
             await over.wait()
-            assert [len(room._live) for room in loop.__dict__[_room._NAME].values()] == [0]
+            assert [len(room._live) for room in _room.rooms_of(loop).values()] == [0]
 
     run(main())

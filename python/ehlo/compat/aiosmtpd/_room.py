@@ -13,7 +13,7 @@ from ehlo._server.trust import Networks
 from ehlo._types import Decision
 from ehlo.asyncio import Server
 
-__all__ = ["close_sessions", "room_for"]
+__all__ = ["close_sessions", "room_for", "rooms_of"]
 
 # aiosmtpd has no limits of its own but the timeout.
 _LIMITS: Final = Limits(
@@ -60,6 +60,15 @@ _LENIENT: Final = (
 _NAME: Final = "_ehlo_aiosmtpd_rooms"
 
 
+def rooms_of(loop: asyncio.AbstractEventLoop) -> dict[Any, Server]:
+    """The servers of a loop, by their settings."""
+    rooms: dict[Any, Server] | None = getattr(loop, _NAME, None)
+    if rooms is None:
+        rooms = {}
+        setattr(loop, _NAME, rooms)
+    return rooms
+
+
 def room_for(
     loop: asyncio.AbstractEventLoop,
     *,
@@ -82,7 +91,7 @@ def room_for(
 ) -> Server:
     """The server without sockets that connections with these settings belong to."""
     settings = locals()
-    rooms: dict[Any, Server] = loop.__dict__.setdefault(_NAME, {})
+    rooms = rooms_of(loop)
     key = tuple(value for name, value in settings.items() if name != "loop")
     room = rooms.get(key)
     if room is not None:
@@ -148,6 +157,6 @@ def room_for(
 
 def close_sessions(loop: asyncio.AbstractEventLoop) -> None:
     """Close all connections of this shape in a loop that is about to end."""
-    for room in loop.__dict__.get(_NAME, {}).values():
+    for room in rooms_of(loop).values():
         for connection in tuple(room._live):
             connection._transport.abort()
