@@ -7,7 +7,7 @@ filters are built with; Postfix calls the same protocol "6" in ``milter_protocol
 from __future__ import annotations
 
 from enum import Enum, IntEnum, IntFlag
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 __all__ = [
     "ALL_ACTIONS",
@@ -47,7 +47,8 @@ class Command(Enum):
     DATA = b"T"
     UNKNOWN = b"U"
 
-    __hash__ = object.__hash__  # that of Enum is written in Python, and is asked for each step
+    if not TYPE_CHECKING:  # that of Enum is written in Python, and is asked for each step
+        __hash__ = object.__hash__
 
 
 class Verdict(Enum):
@@ -73,7 +74,8 @@ class Verdict(Enum):
     TEMPFAIL = b"t"
     REPLY = b"y"
 
-    __hash__ = object.__hash__
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__
 
 
 class Actions(IntFlag):
