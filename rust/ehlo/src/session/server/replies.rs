@@ -237,10 +237,10 @@ impl<C: Content> ServerConnection<C> {
     }
 
     pub(super) fn say_refusal(&mut self, refusal: &Refusal) {
-        match (refusal, refusal.canned()) {
-            (_, Some(reply)) => self.say_canned(reply),
-            (Refusal::Program(reply), None) => self.say_reply(reply),
-            (_, None) => {}
+        if let Refusal::Program(reply) = refusal {
+            self.say_reply(reply);
+        } else if let Some(reply) = refusal.canned() {
+            self.say_canned(reply);
         }
     }
 
