@@ -13,7 +13,7 @@ from ehlo._core import Envelope as EngineEnvelope
 from ehlo._server.session import Raw
 from ehlo.compat.aiosmtpd._session import MISSING, Envelope, Session
 from ehlo.compat.aiosmtpd._texts import address_text, reply_octets
-from ehlo.compat.aiosmtpd._worker import Rest, Worker
+from ehlo.compat.aiosmtpd._worker import Rest, Worker, raising
 
 __all__ = ["Content"]
 
@@ -92,7 +92,7 @@ class Content:
             if worker is not None:
                 said = worker.begin(said)
         except BaseException as exc:
-            said = _raised(exc)
+            said = raising(exc)
         if type(said) is str:
             self._set_post_data_state()
             return _raw(said, self.enable_SMTPUTF8, times)
@@ -137,10 +137,6 @@ async def _process_message(server: Any, session: Session, envelope: Envelope) ->
     result = server.event_handler.process_message(session.peer, envelope.mail_from, envelope.rcpt_tos, envelope.content)
     status = await result if inspect.isawaitable(result) else result
     return MISSING if status is None else status
-
-
-async def _raised(exc: BaseException) -> Any:
-    raise exc
 
 
 @lru_cache(maxsize=64)

@@ -12,9 +12,9 @@ import contextvars
 from asyncio import _enter_task, _leave_task
 from collections.abc import Awaitable, Coroutine, Generator
 from types import CoroutineType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
-__all__ = ["Rest", "Worker"]
+__all__ = ["Rest", "Worker", "raising"]
 
 T = TypeVar("T")
 
@@ -160,3 +160,8 @@ class Worker:
                 self._free = True
         finally:
             self._free = False
+
+
+async def raising(exc: BaseException) -> NoReturn:
+    """A method that raised before it could be awaited, as one that raises when it is."""
+    raise exc

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ehlo._server.answers import Call
 from ehlo._server.session import Raw
 from ehlo.asyncio._server_connection import ServerProtocol
-from ehlo.compat.aiosmtpd._worker import Rest, Worker
+from ehlo.compat.aiosmtpd._worker import Rest, Worker, raising
 
 __all__ = ["Working"]
 
@@ -50,7 +50,7 @@ class Working:
         try:
             answer = coroutine if self._worker is None else self._worker.begin(coroutine)
         except asyncio.CancelledError as exc:
-            return _raised(exc)
+            return raising(exc)
         finally:
             self._at_once = False
         if self._pushed and type(answer) is Rest:
@@ -70,7 +70,3 @@ class Working:
             call.cancel = worker.go_on(self._run(call)).cancel
         else:
             ServerProtocol._start(protocol, call)
-
-
-async def _raised(exc: BaseException) -> Raw:
-    raise exc
