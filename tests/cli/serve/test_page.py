@@ -22,7 +22,7 @@ import pytest
 import ehlo
 import ehlo.mta
 from ehlo.cli._receive import UsageError
-from ehlo.cli._serve.figures import Figures, Hour, parse_ident
+from ehlo.cli._serve.figures import Figures, Hour, counts_by_minute, parse_ident, refusals_by_command
 from ehlo.cli._serve.page import STYLE_HASH
 from ehlo.cli._serve.web import check_listen, open_web
 from ehlo.mta import Hold, Selection, SmartHost
@@ -248,12 +248,12 @@ def test_an_hour_forgets() -> None:
     now = 59 * 60
     hour("accepted", {})
     hour("delayed", {})
-    assert hour.counts()["refused"] == [1] + [0] * 59
-    assert hour.refusals() == {"content": 1}
+    assert counts_by_minute(hour.minutes, now)["refused"] == [1] + [0] * 59
+    assert refusals_by_command(hour.minutes, now) == {"content": 1}
     now = 60 * 60
-    assert sum(hour.counts()["refused"]) == 0
-    assert hour.refusals() == {}
-    assert hour.counts()["accepted"][-2] == 1
+    assert sum(counts_by_minute(hour.minutes, now)["refused"]) == 0
+    assert refusals_by_command(hour.minutes, now) == {}
+    assert counts_by_minute(hour.minutes, now)["accepted"][-2] == 1
 
 
 def test_a_queue_id() -> None:

@@ -25,7 +25,9 @@ __all__ = [
     "Part",
     "RouteFigures",
     "Snapshot",
+    "counts_by_minute",
     "parse_ident",
+    "refusals_by_command",
     "span",
 ]
 
@@ -87,22 +89,16 @@ class Hour:
         """The counts of each minute since 1970 that had events."""
         return self._minutes
 
-    def counts(self) -> dict[Kind, list[int]]:
-        """Each kind by minute, the oldest first. The last minute is the present one, and not over."""
-        return _counts(self._minutes, self._clock())
 
-    def refusals(self) -> dict[str, int]:
-        """Refusals of the hour by the command, the most frequent first."""
-        return _refusals(self._minutes, self._clock())
-
-
-def _counts(minutes: Minutes, at: float) -> dict[Kind, list[int]]:
+def counts_by_minute(minutes: Minutes, at: float) -> dict[Kind, list[int]]:
+    """Each kind by minute, the oldest first. The last minute is that of ``at``, and not over."""
     now = int(at // 60)
     span = range(now - MINUTES + 1, now + 1)
     return {kind: [minutes.get(minute, {}).get(kind, 0) for minute in span] for kind in KINDS}
 
 
-def _refusals(minutes: Minutes, at: float) -> dict[str, int]:
+def refusals_by_command(minutes: Minutes, at: float) -> dict[str, int]:
+    """Refusals of the hour before ``at`` by the command, the most frequent first."""
     first = int(at // 60) - MINUTES + 1
     total: Counter[str] = Counter()
     for minute, counts in minutes.items():
@@ -285,8 +281,8 @@ class Figures:
             self.hostname,
             all_of_them.statistics,
             all_of_them.open,
-            _counts(all_of_them.minutes, now),
-            _refusals(all_of_them.minutes, now),
+            counts_by_minute(all_of_them.minutes, now),
+            refusals_by_command(all_of_them.minutes, now),
             totals,
             routes,
             all_of_them.lines_dropped,
