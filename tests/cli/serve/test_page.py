@@ -33,12 +33,15 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 
 def route(recipient: ehlo.Recipient) -> ehlo.mta.Route:
-    return Hold("<b>asked by its owner</b>") if recipient.domain == "held.example" else SmartHost("127.0.0.1", 1)
+    if recipient.domain == "held.example":
+        return Hold("<b>asked by its owner</b>")
+    # A route for each: what comes second to a dead route may have to wait a minute for the next attempt.
+    return SmartHost("127.0.0.1", 1 + int(str(recipient.path)[1]))
 
 
 @asynccontextmanager
 async def filled(folder: Path) -> AsyncIterator[tuple[ehlo.mta.Queue, Figures, Hour]]:
-    """A queue with mail that waits, mail that is held, and a route that is dead."""
+    """A queue with mail that waits, mail that is held, and routes that are dead."""
     hour = Hour(time.time)
     async with ehlo.mta.open_queue(str(folder), hostname="mx.example", route=route) as queue:
         for number in range(5):
@@ -47,8 +50,10 @@ async def filled(folder: Path) -> AsyncIterator[tuple[ehlo.mta.Queue, Figures, H
             await queue.submit((sender, to), b"Subject: x\r\n\r\n" + b"x" * 1000 * number)
         async with anyio.create_task_group() as group:
             group.start_soon(queue.run)
-            while (await queue.spool.totals()).owned or not any(one.suspended_for for one in queue.routes):  # noqa: ASYNC110
+            while (await queue.spool.totals()).owned or queue.counters.attempts["deferred"] < 5:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
+            for one in queue.routes:
+                await queue.suspend(one.name, 60, "nobody listens")
             await queue.suspend("mx:other.example", 3600, "asked & waited for")
             for event in ("accepted", "relayed", "deferred", "refused", "turned-away"):
                 for _ in range(3):
