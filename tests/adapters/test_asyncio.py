@@ -15,7 +15,7 @@ import ehlo
 import ehlo.asyncio
 from backends import BACKENDS, CONFIG, MAIL, Asyncio, descriptors
 from ehlo.asyncio._dial import connected
-from ehlo.asyncio._server_connection import ServerProtocol
+from ehlo.asyncio._server_protocol import ServerProtocol
 
 
 @pytest.fixture(params=[name for name, kind in BACKENDS.items() if issubclass(kind, Asyncio)])

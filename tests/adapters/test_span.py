@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any
-from unittest import mock
 
 import pytest
 
-from ehlo.asyncio import _span
-from ehlo.asyncio._span import Span
+from ehlo._io.span import Span
 
 OF: ContextVar[str] = ContextVar("of", default="nobody")
 
@@ -40,28 +39,27 @@ class One:
 def test_each_is_called_when_it_is_due() -> None:
     said: list[str] = []
     loop: Any = Loop()
-    span = Span(10.0)
     a, b, c = (One(name, said) for name in "abc")
     now = 0.0
 
     def clock() -> float:
         return now
 
-    with mock.patch.object(_span, "monotonic", clock):
-        for moment, one in ((0.0, a), (1.0, b), (2.0, c)):
-            now = moment
-            token = OF.set(one.name)
-            span.add(loop, one)
-            OF.reset(token)
-        span.discard(b)
-        span.discard(b)
-        now = 3.0
-        span.add(loop, a)  # once more: its time begins anew
-        assert [seconds for seconds, _ in loop.later] == [10.0], "one timer for all"
-        for moment in (10.0, 12.0, 13.0):
-            now = moment
-            loop.later.pop(0)[1]()
-        assert loop.later == []
+    span = Span(10.0, clock)
+    for moment, one in ((0.0, a), (1.0, b), (2.0, c)):
+        now = moment
+        token = OF.set(one.name)
+        span.add(loop, one)
+        OF.reset(token)
+    span.discard(b)
+    span.discard(b)
+    now = 3.0
+    span.add(loop, a)  # once more: its time begins anew
+    assert [seconds for seconds, _ in loop.later] == [10.0], "one timer for all"
+    for moment in (10.0, 12.0, 13.0):
+        now = moment
+        loop.later.pop(0)[1]()
+    assert loop.later == []
     for call in loop.calls:
         call()
     assert said == ["c of c", "a of nobody"]
@@ -84,7 +82,7 @@ def test_one_that_fails_does_not_keep_the_others() -> None:
         loop = asyncio.get_running_loop()
         failures: list[Any] = []
         loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
-        span = Span(0.001)
+        span = Span(0.001, monotonic)
         span.add(loop, Broken("a", said))
         span.add(loop, Last("b", said))
         await asyncio.wait_for(last.wait(), 20)
@@ -97,7 +95,7 @@ def test_one_that_fails_does_not_keep_the_others() -> None:
 def test_a_timer_that_finds_nobody_is_the_last(again: bool) -> None:
     said: list[str] = []
     loop: Any = Loop()
-    span = Span(10.0)
+    span = Span(10.0, monotonic)
     one = One("a", said)
     span.add(loop, one)
     span.discard(one)
@@ -113,7 +111,7 @@ def test_a_span_that_nobody_waits_for_is_forgotten() -> None:
     loop: Any = Loop()
     spans: dict[float, Span] = {}
     for seconds in (10.0, 20.0, 30.0):
-        spans[seconds] = span = Span(seconds, spans)
+        spans[seconds] = span = Span(seconds, monotonic, spans)
         one = One("a", [])
         span.add(loop, one)
         if seconds != 20.0:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from ehlo._io.transport import SocketTransport
 from ehlo._sockets import accepted, no_delay, numeric
-from ehlo.asyncio._transport import SocketTransport
 from ehlo.asyncio._watch import LoopWatch, watch_of_loop
 
 MUCH = b"x" * 1_000_000

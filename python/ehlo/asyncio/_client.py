@@ -11,11 +11,11 @@ from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
 from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
+from ehlo._io.transport import SocketTransport
 from ehlo._sockets import no_delay
-from ehlo.asyncio._client_connection import ClientProtocol
+from ehlo.asyncio._client_protocol import ClientProtocol
 from ehlo.asyncio._dial import connected
 from ehlo.asyncio._loop import in_thread, shared_of
-from ehlo.asyncio._transport import SocketTransport
 
 __all__ = ["Client", "connect", "dial"]
 

@@ -7,38 +7,15 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from time import monotonic
 from typing import Any, Final, TypeVar
 
-from ehlo._core import ReceiveBuffer
-from ehlo.asyncio._span import Span
+from ehlo._io.shared import Shared
 from ehlo.asyncio._watch import watch_of_loop
 
-__all__ = ["Shared", "in_thread", "shared_of", "spawn"]
+__all__ = ["in_thread", "shared_of", "spawn"]
 
 T = TypeVar("T")
-
-
-class Shared:
-    """What all connections of a loop share.
-
-    Attributes:
-        buffer: what all transports read into: each hands over what it got before another reads.
-        watch: watches the sockets of our own transports; ``None`` where the loop has to make transports.
-    """
-
-    __slots__ = ("_spans", "buffer", "watch")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.buffer = ReceiveBuffer()
-        self.watch = watch_of_loop(loop)
-        self._spans: dict[float, Span] = {}
-
-    def span(self, seconds: float) -> Span:
-        """The timer of all that wait so long. To be asked for anew by each that begins to wait."""
-        span = self._spans.get(seconds)
-        if span is None:
-            self._spans[seconds] = span = Span(seconds, self._spans)
-        return span
 
 
 # The loop itself has it, by this name. Open connections hold their loop: a dictionary of ours, even a weak one, would
@@ -51,7 +28,7 @@ def shared_of(loop: asyncio.AbstractEventLoop) -> Shared:
     """What the connections of ``loop`` share, clients and servers alike."""
     shared: Shared | None = getattr(loop, _NAME, None)
     if shared is None:
-        shared = Shared(loop)
+        shared = Shared(watch_of_loop(loop), monotonic)
         setattr(loop, _NAME, shared)
     return shared
 

@@ -10,7 +10,7 @@ from ehlo._core import ServerConfig
 from ehlo._server.limits import Limits
 from ehlo._server.listener import make_server
 from ehlo.asyncio._server import Server
-from ehlo.asyncio._server_connection import ServerProtocol
+from ehlo.asyncio._server_protocol import ServerProtocol
 
 __all__ = ["ProtocolFactory", "server_protocol"]
 

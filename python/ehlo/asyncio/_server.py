@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Final
 
 from ehlo._core import ServerConfig
+from ehlo._io.transport import SocketTransport
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
 from ehlo._server.listener import Listener, open_server
@@ -21,8 +22,7 @@ from ehlo._server.trust import Networks
 from ehlo._sockets import accepted
 from ehlo._types import Wakeup
 from ehlo.asyncio._loop import shared_of
-from ehlo.asyncio._server_connection import ServerProtocol
-from ehlo.asyncio._transport import SocketTransport
+from ehlo.asyncio._server_protocol import ServerProtocol
 
 __all__ = ["Server", "serve"]
 

@@ -16,7 +16,7 @@ from ehlo._core import ServerConnection
 from ehlo._hooks import HookError, await_hook
 from ehlo._server.driver import ServerDriver
 from ehlo._server.session import Raw
-from ehlo.asyncio._server_connection import ServerProtocol
+from ehlo.asyncio._server_protocol import ServerProtocol
 from ehlo.compat.aiosmtpd._commands import syntax
 from ehlo.compat.aiosmtpd._transport import EARLY
 

@@ -12,7 +12,7 @@ from ehlo._hooks import await_hook, call_hook
 from ehlo._server.adapter import Adapter
 from ehlo._server.driver import ServerDriver
 from ehlo._server.handler import HandlerPlan
-from ehlo.asyncio._server_connection import ServerProtocol
+from ehlo.asyncio._server_protocol import ServerProtocol
 from ehlo.compat.aiosmtpd._session import MISSING, TLSSetupException
 from ehlo.compat.aiosmtpd.proxy_protocol import ProxyData, read_header
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehlo._server.answers import Call
 from ehlo._server.session import Raw
-from ehlo.asyncio._server_connection import ServerProtocol
+from ehlo.asyncio._server_protocol import ServerProtocol
 from ehlo.compat.aiosmtpd._worker import Rest, Worker, raising
 
 __all__ = ["Working"]

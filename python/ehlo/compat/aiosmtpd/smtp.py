@@ -16,7 +16,7 @@ from ehlo._server.driver import ServerDriver
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.session import Raw
 from ehlo._types import Decision
-from ehlo.asyncio._server_connection import ServerProtocol
+from ehlo.asyncio._server_protocol import ServerProtocol
 from ehlo.compat.aiosmtpd import __version__, _get_or_new_eventloop
 from ehlo.compat.aiosmtpd._around import Around, Reader, reads_by_itself
 from ehlo.compat.aiosmtpd._auth import (

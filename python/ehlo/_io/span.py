@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from time import monotonic
 from typing import Protocol
+
+from ehlo._io.loop import Loop
 
 __all__ = ["Span", "Timed"]
 
@@ -23,6 +23,7 @@ class Span:
 
     Arguments:
         seconds: how long all of them wait.
+        now: the clock of the loop, in seconds.
         spans: where it is kept by its seconds. It leaves when its timer finds nobody: a program may give each
             connection another time.
 
@@ -31,18 +32,19 @@ class Span:
         span.add(loop, connection)
     """
 
-    __slots__ = ("_due", "_runs", "_spans", "seconds")
+    __slots__ = ("_due", "_now", "_runs", "_spans", "seconds")
 
-    def __init__(self, seconds: float, spans: dict[float, Span] | None = None) -> None:
+    def __init__(self, seconds: float, now: Callable[[], float], spans: dict[float, Span] | None = None) -> None:
         self.seconds = seconds
+        self._now = now
         self._spans = {} if spans is None else spans
         self._due: dict[Timed, tuple[float, Context]] = {}  # in this order
         self._runs = False
 
-    def add(self, loop: asyncio.AbstractEventLoop, timed: Timed) -> None:
+    def add(self, loop: Loop, timed: Timed) -> None:
         """Call ``timed.on_time()`` in the context of now, unless it is discarded before."""
         self._due.pop(timed, None)
-        self._due[timed] = monotonic() + self.seconds, copy_context()
+        self._due[timed] = self._now() + self.seconds, copy_context()
         if not self._runs:
             self._wait(loop, self.seconds)
 
@@ -50,14 +52,14 @@ class Span:
         """Do not call it. It need not have been added."""
         self._due.pop(timed, None)
 
-    def _wait(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def _wait(self, loop: Loop, seconds: float) -> None:
         self._runs = True
         later: Callable[..., object] = loop.call_later
         Context().run(later, seconds, self._look, loop)  # not in the context of whoever comes first
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _look(self, loop: Loop) -> None:
         self._runs = False
-        now = monotonic()
+        now = self._now()
         while self._due:
             timed = next(iter(self._due))
             moment, context = self._due[timed]

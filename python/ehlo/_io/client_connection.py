@@ -1,44 +1,31 @@
-"""The transport, the future and the timer of one connection of a client, on asyncio.
+"""The transport and the timer of one connection of a client.
 
 No protocol decision is made here. What costs is kept off the usual path: a wake-up is one ``receive_from``, the events,
-one ``data_to_send`` and one ``transport.write``; a send waits on one future at a time; connections
-that wait equally long share a timer.
+one ``data_to_send`` and one ``transport.write``; connections that wait equally long share a timer.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
-from ehlo.asyncio._loop import shared_of
-from ehlo.asyncio._span import Span
-from ehlo.asyncio._transport import SocketTransport
+from ehlo._io.loop import Loop, Timer
+from ehlo._io.shared import Shared
+from ehlo._io.span import Span
+from ehlo._io.transport import Transport
 
-__all__ = ["ClientProtocol"]
-
-
-class _Done:
-    """Awaitable without a wait."""
-
-    def __await__(self) -> Iterator[None]:
-        return iter(())
+__all__ = ["ClientStream"]
 
 
-_DONE: Final[Any] = _Done()
-
-
-class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
-    """One connection. Private: :func:`connect` makes them."""
+class ClientStream(ClientDriver):
+    """One connection over a transport. An adapter's class inherits from it and has the waits."""
 
     __slots__ = (
         "_backlog",
-        "_closed",
         "_hurried",
         "_loop",
         "_shared",
@@ -46,30 +33,26 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         "_timer",
         "_transport",
         "_view",
-        "_waiter",
         "write",
     )
 
-    _transport: asyncio.Transport
+    _transport: Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, opening: Opening) -> None:
-        shared = shared_of(loop)
-        super().__init__(opening, shared.buffer, monotonic)
+    def __init__(self, loop: Loop, shared: Shared, opening: Opening, now: Callable[[], float]) -> None:
+        super().__init__(opening, shared.buffer, now)
         self._shared = shared
         self._loop = loop
         self._view = self.buffer.view
         self._backlog = 0
         self._hurried = False  # the timer fires no later than quit_timeout
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._span: Span | None = None  # in place of a timer
-        self._waiter: asyncio.Future[None] | None = None
-        self._closed: asyncio.Future[None] | None = None  # for those who wait for it
 
-    # ---- asyncio's side --------------------------------------------------------------------------
+    # ---- the transport's side ----------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self.write = self._transport.write
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self.write = transport.write
         self.start(partial(transport.get_extra_info, "sockname"))
         self._arm_span(self.opening.tick)
 
@@ -77,7 +60,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.seen = monotonic()
+        self.seen = self.now()
         if self.tls is None:
             self.conn.receive_from(self.buffer, nbytes)
         else:
@@ -93,7 +76,7 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.held = False
-        self.seen = monotonic()
+        self.seen = self.now()
         self.advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -102,12 +85,10 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
             self._read_rest()
         self._disarm()
         self.gone()
-        if self._closed is not None and not self._closed.done():
-            self._closed.set_result(None)
 
     def _read_rest(self) -> None:
-        """A write failed, and asyncio reads no more. What the server said before it went, a 421 above all, is still
-        there (RFC 5321 3.8).
+        """A write failed, and the transport reads no more. What the server said before it went, a 421 above all, is
+        still there (RFC 5321 3.8).
         """
         with contextlib.suppress(OSError), self._transport.get_extra_info("socket").dup() as sock:
             while count := sock.recv_into(self._view):
@@ -116,35 +97,10 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
     # ---- for ClientDriver ------------------------------------------------------------------------
 
     def writelines(self, pieces: Sequence[bytes]) -> None:
-        if isinstance(self._transport, SocketTransport) or not isinstance(self._loop, asyncio.BaseEventLoop):
-            self._transport.writelines(pieces)
-            return
-        for piece in pieces:  # asyncio's own joins them (3.11), or forgets to pause us (3.12)
-            self._transport.write(piece)
+        self._transport.writelines(pieces)
 
     def refuses(self) -> bool:
         return self._transport.is_closing()
-
-    def progress(self) -> Awaitable[None]:
-        self.advance()
-        if self.news:
-            self.news = False
-            # A content that is always there must not keep the loop from reading: the server may have had enough.
-            return asyncio.sleep(0) if self.sources else _DONE
-        self._waiter = waiter = self._loop.create_future()
-        return waiter
-
-    def notify(self) -> None:
-        if (waiter := self._waiter) is not None:
-            self.news = False
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def wake(self) -> None:
-        self.news = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def hurry(self) -> None:
         self._hurried = True
@@ -157,13 +113,6 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
 
     def drop(self) -> None:
         self._transport.abort()
-
-    async def wait_closed(self) -> None:
-        if self.lost:
-            return
-        if self._closed is None:
-            self._closed = self._loop.create_future()
-        await asyncio.shield(self._closed)
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -194,8 +143,8 @@ class ClientProtocol(ClientDriver, asyncio.BufferedProtocol):
         backlog = self._transport.get_write_buffer_size()
         if backlog != self._backlog:
             self._backlog = backlog
-            self.seen = monotonic()
-        left = self.seen + self.opening.config.quit_timeout - monotonic() if self.closing else self.left()
+            self.seen = self.now()
+        left = self.seen + self.opening.config.quit_timeout - self.now() if self.closing else self.left()
         if left is not None and left <= 0:  # or the server does not take what is left
             self.time_is_up()
             self._transport.abort()

@@ -1,4 +1,4 @@
-"""Reads, writes, deadline and tasks of one connection, on asyncio: the backend of :mod:`ehlo._server.connection`.
+"""Reads, writes and deadline of one connection over a transport: the backend of :mod:`ehlo._server.connection`.
 
 No protocol decision is made here. What costs is kept off the usual path: a wake-up is one ``receive_from``, one
 ``next_event``, one ``data_to_send`` and one ``transport.write``; a task exists only while a handler really waits.
@@ -6,23 +6,18 @@ No protocol decision is made here. What costs is kept off the usual path: a wake
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ssl
-from collections.abc import Callable, Coroutine
-from functools import partial
-from time import monotonic
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from ehlo._core import ServerConfig
-from ehlo._hooks import by_signal, is_torn_down
-from ehlo._server.answers import Call
+from ehlo._io.loop import Loop, Timer
+from ehlo._io.shared import Shared
+from ehlo._io.span import Span
+from ehlo._io.transport import Transport
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
-from ehlo.asyncio._loop import Shared, spawn
-from ehlo.asyncio._span import Span
 
-__all__ = ["AsyncioOwner", "ServerProtocol"]
+__all__ = ["LoopOwner", "ServerStream"]
 
 # Why reading is paused, beside ehlo._server.connection's reasons: the others' turn.
 _TURN: Final = 4
@@ -30,7 +25,7 @@ _TURN: Final = 4
 _READS: Final = 4
 
 
-class AsyncioOwner(Owner, Protocol):
+class LoopOwner(Owner, Protocol):
     """The server that a connection belongs to, with the things of its event loop.
 
     Attributes:
@@ -38,38 +33,38 @@ class AsyncioOwner(Owner, Protocol):
         _view: the buffer that all connections read into.
         _full_read: octets of a read after which more is likely to wait; ``None`` where the loop is fair by itself.
         _shared: what the connections of the loop share.
-        _tasks: the tasks that await handlers, so that the loop's weak references are not their only ones.
     """
 
-    _loop: asyncio.AbstractEventLoop
+    @property
+    def _loop(self) -> Loop: ...
+
     _view: memoryview
     _full_read: int | None
     _shared: Shared
-    _tasks: set[asyncio.Task[None]]
 
 
-class ServerProtocol(Connection, asyncio.BufferedProtocol):
-    """One connection. Private: a :class:`Server` makes them."""
+class ServerStream(Connection):
+    """One connection over a transport. An adapter's class inherits from it and has the tasks of handlers."""
 
     __slots__ = ("_buffer", "_peername", "_reads", "_span", "_timer", "_transport", "_view", "_write")
 
-    _server: AsyncioOwner
-    _transport: asyncio.Transport
+    _server: LoopOwner
+    _transport: Transport
     _write: Callable[[bytes], object]
 
-    def __init__(self, server: AsyncioOwner, peername: Any = None) -> None:
+    def __init__(self, server: LoopOwner, peername: Any = None) -> None:
         super().__init__(server)
         self._peername = peername
         self._buffer = server._buffer
         self._view = server._view
         self._reads = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._span: Span | None = None  # in place of a timer
 
-    # ---- asyncio's side --------------------------------------------------------------------------
+    # ---- the transport's side --------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
         self._write = self._transport.write
         server = self._server
         refusal = server._admit(self)
@@ -79,10 +74,12 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
             self._transport.close()
             return
         self._open()
-        if self._transport_tls is not None:
-            self._driver.tls_established(self._transport_tls)
+        self._opened()
         self._arm_span()
         self._advance()
+
+    def _opened(self) -> None:
+        """The session has begun, and nothing was said yet."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._view
@@ -96,7 +93,7 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         if self._tls is not None:
             self._receive_tls(self._view[:nbytes])
             return
-        self._seen = monotonic()
+        self._seen = self._server._now()
         conn = self._conn
         conn.receive_from(self._buffer, nbytes)
         event = None
@@ -137,50 +134,12 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         self._gone("the client's connection was lost" if exc is None else f"connection lost: {exc}")
         self._watch_rest()
 
-    @property
-    def _transport_tls(self) -> Any:
-        """The TLS of the transport itself, where ``loop.create_server`` has it (``ssl=``); ``None`` without."""
-        found = self._transport.get_extra_info("ssl_object")
-        return found if isinstance(found, ssl.SSLObject | ssl.SSLSocket) else None
-
-    def _config_of_session(self) -> ServerConfig:
-        config = self._server._config
-        if self._transport_tls is not None and config.tls != "implicit":
-            return config.replace(tls="implicit")
-        return config
-
     # ---- for Connection --------------------------------------------------------------------------
 
     def _name(self, end: str) -> Any:
         if end == "peername" and self._peername is not None:  # as it was when the connection was accepted
             return self._peername
         return self._transport.get_extra_info(end)
-
-    def _start(self, call: Call) -> None:
-        task = spawn(self._server._loop, self._run(call))
-        if not task.done():
-            call.cancel = task.cancel
-            self._server._tasks.add(task)
-            task.add_done_callback(partial(self._ended, call))
-
-    async def _run(self, call: Call) -> None:
-        try:
-            result = await call.awaitable
-        except BaseException as exc:
-            if by_signal(exc) or is_torn_down(exc):
-                raise
-            call.fail(exc)
-        else:
-            call.resume(result)
-        self._called()
-
-    def _ended(self, call: Call, task: asyncio.Task[None]) -> None:
-        self._server._tasks.discard(task)
-        if task.cancelled():  # before it ran at all, so that _run could not say it
-            if isinstance(call.awaitable, Coroutine):
-                call.awaitable.close()
-            call.fail(asyncio.CancelledError())
-            self._called()
 
     def _dispose(self) -> None:
         super()._dispose()
@@ -230,7 +189,7 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
             self._span = None
 
     def _watch_rest(self) -> None:
-        left = self._judge_rest(monotonic())
+        left = self._judge_rest(self._server._now())
         if left is not None:
             self._arm(left)
 
@@ -241,7 +200,7 @@ class ServerProtocol(Connection, asyncio.BufferedProtocol):
         if self._closing:  # lingered long enough, or the peer does not take what we wrote
             self._transport.abort()
             return
-        seconds = self._judge(monotonic())
+        seconds = self._judge(self._server._now())
         if seconds >= self._server._tick:
             self._arm_span()
         else:

@@ -6,16 +6,16 @@ is there at once, and it reads straight into the buffer that all connections sha
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from ehlo._io.loop import Loop
+from ehlo._io.watch import READ, WRITE, Watch
 from ehlo._sockets import send_lines
-from ehlo.asyncio._watch import READ, WRITE, Watch
 
-__all__ = ["SocketTransport"]
+__all__ = ["Receiver", "SocketTransport", "Transport"]
 
 # Octets that wait for the system, above which the protocol is told to pause, and at which to go on.
 _HIGH: Final = 65536
@@ -29,7 +29,51 @@ def _asked(name: Callable[[], Any]) -> Any:
         return None
 
 
-class SocketTransport(asyncio.Transport):
+class Transport(Protocol):
+    """What a connection needs of a transport. :class:`asyncio.Transport` explains each method."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+    def is_closing(self) -> bool: ...
+
+    def get_write_buffer_size(self) -> int: ...
+
+    def can_write_eof(self) -> bool: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def write(self, data: bytes, /) -> None: ...
+
+    def writelines(self, list_of_data: Iterable[bytes], /) -> None: ...
+
+    def write_eof(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Receiver(Protocol):
+    """What a transport calls: the methods of :class:`asyncio.BufferedProtocol`."""
+
+    def connection_made(self, transport: Any, /) -> None: ...
+
+    def get_buffer(self, sizehint: int, /) -> memoryview: ...
+
+    def buffer_updated(self, nbytes: int, /) -> None: ...
+
+    def eof_received(self) -> bool | None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def connection_lost(self, exc: Exception | None, /) -> None: ...
+
+
+class SocketTransport:
     """Moves octets between a connected socket, which does not block, and a protocol. The socket is closed in the end.
 
     Arguments:
@@ -70,10 +114,10 @@ class SocketTransport(asyncio.Transport):
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         watch: Watch,
         sock: socket.socket,
-        protocol: asyncio.BufferedProtocol,
+        protocol: Receiver,
         peername: Any = None,
     ) -> None:
         self._loop = loop
@@ -83,7 +127,7 @@ class SocketTransport(asyncio.Transport):
         self._fd = sock.fileno()
         self._send = sock.send
         self._recv_into = sock.recv_into
-        self._protocol: asyncio.BufferedProtocol | None = protocol
+        self._protocol: Receiver | None = protocol
         self._view = protocol.get_buffer(-1)
         self._peername = peername
         self._backlog: deque[memoryview] = deque()
