@@ -1,4 +1,4 @@
-"""A connection for each message, on every event loop: what is counted by ``instructions.py``.
+"""Connections on every event loop, one for each message or one for all: what is counted by ``instructions.py``.
 
 Each case has one side of ehlo in this process. The other side is plain sockets in a process of its own, which nobody
 counts: ``python -m benches.connections send PORT CONNECTIONS`` or ``… take``. One connection follows the other.
@@ -21,10 +21,11 @@ import ehlo
 from benches import plain
 from benches.contents import of_size
 
-__all__ = ["client_connections", "server_connections"]
+__all__ = ["client_connections", "client_sends", "server_connections"]
 
 CONTENT = of_size(1024)
 WIRE = plain.stuff(CONTENT)
+RECIPIENTS = [plain.RECIPIENT]
 NAME = ehlo.ClientConfig(plain.CLIENT_NAME)
 TURNS = (
     f"EHLO {plain.CLIENT_NAME}\r\n".encode("ascii"),
@@ -57,6 +58,30 @@ def client_connections(loop: str, connections: int) -> Callable[[], None]:
     return alone if loop == "sync" else on_loop
 
 
+def client_sends(loop: str, messages: int, many: bool = False) -> Callable[[], None]:
+    """One connection, over which a client sends 1 KiB so many times: by ``send``, or all by one ``send_many``."""
+
+    def alone() -> None:
+        connect = importlib.import_module("ehlo.sync").connect
+        with _taking() as port, connect("127.0.0.1", port, config=NAME) as client:
+            if many:
+                for _ in client.send_many(_items(messages)):
+                    pass
+            else:
+                for _ in range(messages):
+                    client.send(CONTENT, plain.SENDER, RECIPIENTS)
+
+    def on_loop() -> None:
+        with _taking() as port:
+            _run(loop, partial(_send_kept, loop, port, messages, many))
+
+    return alone if loop == "sync" else on_loop
+
+
+def _items(messages: int) -> Iterator[tuple[bytes, str, list[str]]]:
+    return ((CONTENT, plain.SENDER, RECIPIENTS) for _ in range(messages))
+
+
 def _run(loop: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     if loop == "asyncio":
         asyncio.run(main())
@@ -83,10 +108,24 @@ async def _serve(loop: str, config: ehlo.ServerConfig, connections: int) -> None
 
 
 async def _send(loop: str, port: int, connections: int) -> None:
-    connect = importlib.import_module("ehlo.trio" if loop == "trio" else "ehlo.asyncio").connect
+    connect = _connect_of(loop)
     for _ in range(connections):
         async with connect("127.0.0.1", port, config=NAME) as client:
             await client.send(CONTENT, plain.SENDER, [plain.RECIPIENT])
+
+
+async def _send_kept(loop: str, port: int, messages: int, many: bool) -> None:
+    async with _connect_of(loop)("127.0.0.1", port, config=NAME) as client:
+        if many:
+            async for _ in client.send_many(_items(messages)):
+                pass
+        else:
+            for _ in range(messages):
+                await client.send(CONTENT, plain.SENDER, RECIPIENTS)
+
+
+def _connect_of(loop: str) -> Any:
+    return importlib.import_module("ehlo.trio" if loop == "trio" else "ehlo.asyncio").connect
 
 
 # ---- the other side ----------------------------------------------------------------------------------

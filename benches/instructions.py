@@ -1,5 +1,5 @@
-"""Instructions of the engines for one message, and of the adapters for one connection, counted by callgrind: what the
-machine does meanwhile does not matter.
+"""Instructions of the engines for one message, and of the adapters for one connection and for one message over a kept
+connection. They are counted by callgrind: what the machine does meanwhile does not matter.
 
     python benches/instructions.py             # count
     python benches/instructions.py --check     # and compare with instructions.json beside this file
@@ -42,6 +42,14 @@ CASES = {
     "client, a connection, uvloop": "client_connections('uvloop', N)",
     "client, a connection, trio": "client_connections('trio', N)",
     "client, a connection, sync": "client_connections('sync', N)",
+    "client, send, asyncio": "client_sends('asyncio', N)",
+    "client, send, uvloop": "client_sends('uvloop', N)",
+    "client, send, trio": "client_sends('trio', N)",
+    "client, send, sync": "client_sends('sync', N)",
+    "client, send_many, asyncio": "client_sends('asyncio', N, many=True)",
+    "client, send_many, uvloop": "client_sends('uvloop', N, many=True)",
+    "client, send_many, trio": "client_sends('trio', N, many=True)",
+    "client, send_many, sync": "client_sends('sync', N, many=True)",
 }
 SHORT, LONG = 50, 250
 FOLDER = Path(__file__).parent.parent
@@ -50,7 +58,7 @@ FOLDER = Path(__file__).parent.parent
 MARK = "getpgid"
 PROGRAM = f"""
 import os
-from benches.connections import client_connections, server_connections
+from benches.connections import client_connections, client_sends, server_connections
 from ehlo.bench._core import client_session, server_session
 for case in [{", ".join(f"lambda N: {case}" for case in CASES.values())}]:
     case(2)()  # what is made once
