@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Final
 
 from ehlo._core import build_info
+from ehlo.bench._compare.left_out import left_out, without_part
 from ehlo.bench._compare.peers import (
     CLIENTS,
     SERVERS,
@@ -35,7 +36,7 @@ from ehlo.bench._compare.peers import (
     speaks_tls,
     versions,
 )
-from ehlo.bench._compare.queues import measure, relays_here
+from ehlo.bench._compare.queues import RELAYS, measure, relays_here
 from ehlo.bench._compare.steps import Steps
 from ehlo.bench._contents import contents
 from ehlo.bench._machine import SCHEMA, machine
@@ -199,6 +200,9 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
     clients = list(plan.clients) if plan.clients is not None else _by_default(clients_here())
     for names, known, given in ((servers, SERVERS, plan.servers), (clients, CLIENTS, plan.clients)):
         report["missing"] += [name for name in _by_default(known) if given is None and name not in names]
+    relays = relays_here()
+    if "queue" in plan.parts:
+        report["missing"] += [name for name in RELAYS if name not in relays]
     # What awaits keeps no more in memory and loop than what does not.
     alike = [name for name in servers if "-awaits" not in name]
     run.steps.total = _steps_of(plan, servers, clients, alike)
@@ -212,7 +216,7 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
             if "servers" in plan.parts:
                 _compare_servers(run, servers)
             if "queue" in plan.parts:
-                _compare_queues(run)
+                _compare_queues(run, relays)
             if "clients" in plan.parts:
                 _compare_clients(run, clients)
         if "stall" in plan.parts:
@@ -222,6 +226,16 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
     except KeyboardInterrupt:
         report["interrupted"] = True
     report["cells"] = [cell.as_report() for cell in run.cells]
+    run.warnings += without_part(plan.servers, plan.clients, plan.parts)
+    for part, names, named in (
+        ("servers", servers, plan.servers is not None),
+        ("clients", clients, plan.clients is not None),
+        ("stall", servers if plan.servers is not None else _stalling(alike), plan.servers is not None),
+        ("idle", servers if plan.servers is not None else alike, plan.servers is not None),
+        ("queue", relays, False),
+    ):
+        if part in plan.parts:
+            run.warnings += left_out(part, names, report["cells"], named=named, found=report.get(part, ()))
     report["warnings"] = list(dict.fromkeys(run.warnings))
     report["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
     return report
@@ -273,7 +287,7 @@ def _compare_servers(run: _Run, names: Sequence[str]) -> None:
         with contextlib.ExitStack() as stack:
             running: list[tuple[str, Tls | None, Server]] = []
             for name in order:
-                for kind in kinds if speaks_tls(name) else kinds - {tls}:
+                for kind in kinds if speaks_tls(name) else kinds & {None}:
                     try:
                         running.append((name, kind, stack.enter_context(Server(name, run.ours, tls=kind))))
                     except OSError as exc:
@@ -306,8 +320,7 @@ def _compare_servers(run: _Run, names: Sequence[str]) -> None:
                     )
 
 
-def _compare_queues(run: _Run) -> None:
-    names = relays_here()
+def _compare_queues(run: _Run, names: Sequence[str]) -> None:
     wanted = [Cell("queue", size, "accept and relay", run.plan.connections) for size in run.plan.sizes]
     run.cells += wanted
     counts: dict[tuple[str, int], int] = {}
@@ -347,11 +360,15 @@ def _compare_clients(run: _Run, names: Sequence[str]) -> None:
     run.cells += wanted
     counts: dict[tuple[str, int, str], int] = {}
     with contextlib.ExitStack() as stack:
-        ports = {"kept connection": stack.enter_context(Server("bench-sink", run.others)).port}
-        if run.certificate is not None:
-            # The sink speaks no TLS; every client has this one to send to, and its own CPU is what counts.
-            server = Server("ehlo", run.others, tls=Tls("starttls", run.certificate))
-            ports["kept TLS connection"] = stack.enter_context(server).port
+        try:
+            ports = {"kept connection": stack.enter_context(Server("bench-sink", run.others)).port}
+            if run.certificate is not None:
+                # The sink speaks no TLS; every client has this one to send to, and its own CPU is what counts.
+                server = Server("ehlo", run.others, tls=Tls("starttls", run.certificate))
+                ports["kept TLS connection"] = stack.enter_context(server).port
+        except OSError as exc:
+            run.warnings.append(str(exc))
+            return
         for turn in range(run.plan.rounds):
             order = _order(names, turn)
             for cell in wanted:
