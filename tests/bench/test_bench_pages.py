@@ -225,6 +225,23 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert all("adds_us" not in told for name, told in servers["peers"].items() if name != "ehlo-awaits")
 
 
+def test_ratios_to_the_bare_loop_of_the_same_kind() -> None:
+    bare = ("bare-asyncio", "bare-uvloop", "bare-trio")
+    names = ("ehlo", "ehlo-awaits-uvloop", "ehlo-trio", "smtp-sink", "aiosmtpd-uvloop")
+    cell = Cell("servers", 1024, "lock-step", 20)
+    for cost, name in enumerate(names + bare, 10):
+        cell.put(name, cost, 1e6 / cost)
+    report = some_comparison() | {"cells": [cell.as_report()]}
+    lines = {line.split()[0]: line for line in compare_lines(report) if " us a message " in line}
+    for ours, own in zip(names[:3], bare, strict=True):
+        assert re.findall(r"\d\.\d{3}x (bare-\S+)", lines[ours]) == [own]
+        assert " smtp-sink" in lines[ours]
+        assert "aiosmtpd-uvloop" not in lines[ours]
+    html = page(report)
+    assert "<th>ratio to its bare loop</th>" in html
+    assert re.search(r"<td>aiosmtpd-uvloop</td>.*?<td>0.875x</td></tr>", html)  # 14/16
+
+
 def test_core_measures_everything(core_report: dict[str, Any]) -> None:
     names = [told["name"] for told in core_report["results"]]
     assert len(set(names)) == len(names) > 15

@@ -247,6 +247,8 @@ def build_lines() -> list[str]:
 
 def compare_lines(report: dict[str, Any]) -> list[str]:
     """The tables of a comparison."""
+    from ehlo.bench._compare.peers import bare_of, is_bare
+
     lines = []
     for cell in report["cells"]:
         lines += ["", f"{cell['part']}, {cell['size']} octets, {cell['mode']}, {cell['connections']} connections"]
@@ -256,7 +258,11 @@ def compare_lines(report: dict[str, Any]) -> list[str]:
             ratios = cell["ratios"].get(name, {})
             if not name.startswith("ehlo"):
                 ratios = {}
-            beside = "  ".join(f"{ratio:.3f}x {peer}" for peer, ratio in ratios.items() if not peer.endswith("-uvloop"))
+            beside = "  ".join(
+                f"{ratio:.3f}x {peer}"
+                for peer, ratio in ratios.items()
+                if (peer == bare_of(name) if is_bare(peer) else not peer.endswith("-uvloop"))
+            )
             beside += "".join(f"  {more:+.1f} us on {base}" for base, more in costs.get("adds_us", {}).items())
             if name in cell.get("rate_ratios", {}):
                 beside += f"  {cell['rate_ratios'][name]:.2f}x the rate of postfix"

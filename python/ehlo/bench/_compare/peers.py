@@ -23,6 +23,7 @@ __all__ = [
     "SERVERS",
     "Server",
     "Tls",
+    "bare_of",
     "clients_here",
     "find_program",
     "is_bare",
@@ -65,6 +66,7 @@ CLIENTS: Final = (
     "bare-uvloop",
     "bare-trio",
 )
+_WITHOUT_LOOP: Final = ("ehlo-load", "ehlo-load-pipelined", "smtp-sink", "smtp-source", "smtplib", "bare-sockets")
 _PATIENCE: Final = 20.0  # seconds for a server to listen
 _PATH: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 
@@ -118,6 +120,18 @@ def clients_here() -> list[str]:
 def is_bare(name: str) -> bool:
     """Whether a server or a client of this name is the loop alone, which is measured only when it is asked for."""
     return name.startswith("bare-")
+
+
+def bare_of(name: str) -> str:
+    """The bare peer on the same event loop as a server or a client of this name, or on sockets as a client without one.
+
+    Example::
+
+        bare_of("ehlo-awaits-uvloop")  # "bare-uvloop"
+    """
+    if name.endswith(("-uvloop", "-trio")):
+        return f"bare-{name.rpartition('-')[2]}"
+    return "bare-sockets" if name in _WITHOUT_LOOP else "bare-asyncio"
 
 
 def speaks_tls(name: str) -> bool:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
+from ehlo.bench._compare.peers import bare_of, is_bare
 from ehlo.bench._load.histogram import told_percentile
 from ehlo.bench._load.outcome import not_accepted
 from ehlo.bench._report.plots import bars, lines_by_percentile, lines_over_time, time_label
@@ -231,6 +232,7 @@ def _compare(report: dict[str, Any]) -> str:
             one = next((name for name in references if name in peers), next(iter(peers)))
             beside = {name: cell["ratios"].get(name, {}).get(one) for name in peers} | {one: 1.0}
             also = [name for name in references if name in peers]
+            bare = any(is_bare(name) for name in peers)
             adds = any("adds_us" in costs for costs in peers.values())
             label = f"{_size(cell['size'])}, {cell['mode']}"
             shown = [
@@ -250,12 +252,13 @@ def _compare(report: dict[str, Any]) -> str:
                     "" if costs["spread"] is None else f"{costs['spread']:.2f}",
                     "" if costs["median_rate"] is None else f"{costs['median_rate']:,.0f}",
                     *(_ratio(cell["ratios"].get(name, {}).get(peer)) for peer in also),
+                    *([_ratio(cell["ratios"].get(name, {}).get(bare_of(name)))] * bare),
                     *([", ".join(f"{more:+.1f} on {base}" for base, more in costs.get("adds_us", {}).items())] * adds),
                 ]
                 for name, costs in peers.items()
             ]
             head = ["peer", "µs a message", "max/min", "messages/s", *(f"ratio to {peer}" for peer in also)]
-            head += ["adds, µs"] * adds
+            head += ["ratio to its bare loop"] * bare + ["adds, µs"] * adds
             parts.append(f"<h3>{escape(label)}, beside {escape(one)}</h3>" + bars(label, shown, one))
             parts.append(_table(head, rows))
     if report.get("stall"):
