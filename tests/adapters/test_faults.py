@@ -479,7 +479,9 @@ def test_two_thousand_are_opened_and_dropped(backend: Backend) -> None:
             await backend.until(lambda: backend.tasks() == tasks and descriptors() == sockets)
         for _ in range(3):  # tasks that are done say so
             await backend.turn()
-        assert objects() - before == Counter(), "something is left of the sessions"
+        left = objects() - before
+        assert left.pop("_Timer", 0) <= 2  # that of all sessions, and one that was cancelled
+        assert left == Counter(), "something is left of the sessions"
         assert server._open.networks == {}
         stats = server.statistics
         assert (stats.connections, stats.messages, stats.cut, stats.refused) == (total, 0, 0, 0)

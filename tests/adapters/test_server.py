@@ -612,7 +612,7 @@ def test_given_sockets_and_nodelay(backend: Backend) -> None:
             assert server.port == sock.getsockname()[1]
             client = await backend.ready(server)
             (connection,) = server._live
-            served = connection._socket if backend.library == "trio" else connection._transport.get_extra_info("socket")
+            served = connection._transport.get_extra_info("socket")
             assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
             client.close()
 

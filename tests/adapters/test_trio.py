@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
 import socket
 import subprocess
@@ -14,15 +16,18 @@ import pytest
 from test_faults import HELLO, HOOKS, STATES, Watch, handler_of
 
 import ehlo
-from backends import CONFIG, MAIL, Keep, Trio, descriptors
+from backends import CONFIG, MAIL, Keep, Trio, TrioTasks, descriptors
+from ehlo._io.server_connection import ServerStream
 
 trio = pytest.importorskip("trio")
 import ehlo.trio  # noqa: E402
 
 
-@pytest.fixture
-def backend() -> Trio:
-    return Trio()
+@pytest.fixture(params=[Trio, TrioTasks])
+def backend(request: pytest.FixtureRequest) -> Trio:
+    backend = request.param()
+    assert isinstance(backend, Trio)
+    return backend
 
 
 async def cancelled_while(backend: Trio, handler: Any, condition: Any, *octets: bytes) -> list[bytes]:
@@ -222,6 +227,102 @@ def test_ctrl_c_while_a_handler_runs_ends_the_server(backend: Trio) -> None:
     backend.run(main)
 
 
+class Stop(BaseException):
+    """As the handler of a signal raises it."""
+
+
+def test_what_a_signal_raises_in_a_plain_handler_comes_out_of_the_server(backend: Trio) -> None:
+    class Mine(ehlo.Handler):
+        def on_mail(self, session: ehlo.Session, sender: ehlo.Sender) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stop
+
+    clients: list[Any] = []
+
+    async def serve_one() -> None:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(ehlo.trio.serve, Mine(), config=CONFIG))
+            clients.append(await backend.ready(server))
+            await clients[0].send(b"MAIL FROM:<a@b.example>\r\n")
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await serve_one()
+        assert caught.group_contains(Stop)
+        assert (await clients[0].reply()).startswith("421 4.3.2")
+        async with await backend.serve(ehlo.Handler(), config=CONFIG) as server:  # the run goes on
+            await backend.ready(server)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        backend.run(main)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_busy_connections_let_the_tasks_of_the_run_have_their_turns(
+    backend: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updates = 0
+    update = ServerStream.buffer_updated
+
+    def counted(self: ServerStream, nbytes: int) -> None:
+        nonlocal updates
+        updates += 1
+        update(self, nbytes)
+
+    monkeypatch.setattr(ServerStream, "buffer_updated", counted)
+    monkeypatch.setattr("ehlo.trio._loop._MOST", 4)
+    most = 0
+
+    async def main() -> None:
+        nonlocal most
+        async with await backend.serve(ehlo.Handler(), config=CONFIG.replace(max_junk=None)) as server:
+            clients = [await backend.ready(server) for _ in range(4)]
+            for _ in range(100):
+                for client in clients:
+                    client.send_now(b"NOOP\r\n" * 1000)
+                before = updates
+                await backend.turn()
+                most = max(most, updates - before)
+                for client in clients:
+                    await drained(client.sock)
+
+    async def drained(sock: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while sock.recv(65536):
+                pass
+
+    backend.run(main)
+    assert 0 < most <= 2 * (4 + 4)  # two turns may lie between two of this task's, and the last poll has four more
+
+
+def test_a_run_as_a_guest() -> None:
+    """On asyncio, and twice: each run has what its connections share."""
+
+    async def visit() -> str:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(ehlo.trio.serve, ehlo.Handler(), config=CONFIG))
+            async with ehlo.trio.connect("127.0.0.1", server.port, hostname="c.example") as client:
+                reply = await client.noop()
+            await server.close()
+        return str(reply)
+
+    async def host() -> Any:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            visit, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result
+        )
+        return (await done).unwrap()
+
+    for _ in range(2):
+        assert asyncio.run(host()).startswith("250")
+
+
 def test_a_fault_of_ehlo_ends_one_session_only(
     backend: Trio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -247,8 +348,6 @@ def test_a_fault_of_ehlo_ends_one_session_only(
 
 
 def test_a_coroutine_of_another_library_is_a_failed_handler(backend: Trio, caplog: pytest.LogCaptureFixture) -> None:
-    import asyncio
-
     async def main() -> None:
         handler = handler_of("on_mail", lambda: asyncio.sleep(1))
         async with await backend.serve(handler, config=CONFIG) as server:

@@ -73,11 +73,13 @@ class EpollWatch:
         self._epoll.unregister(fd)
         del self._calls[fd]
 
-    def turn(self) -> None:
-        """Call back for the sockets that something has happened to."""
+    def turn(self) -> int:
+        """Call back for the sockets that something has happened to. Gives their number."""
         calls = self._calls
-        for fd, events in self._epoll.poll(0, _MOST):
+        happened = self._epoll.poll(0, _MOST)
+        for fd, events in happened:
             # A call may end another connection, and one may begin with the same number: that finds nothing to read.
             if (found := calls.get(fd)) is not None:
                 run, call = found
                 run(call, events)
+        return len(happened)

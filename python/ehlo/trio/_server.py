@@ -1,36 +1,36 @@
-"""Listening sockets and the nursery of all connections, on trio: the backend of :mod:`ehlo._server.listener`."""
+"""Listening sockets and the nursery of all handlers, on trio: the backend of :mod:`ehlo._server.listener`."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import trio
-from trio.lowlevel import notify_closing, wait_readable
 
-from ehlo._core import ReceiveBuffer, ServerConfig
+from ehlo._core import ServerConfig
+from ehlo._io.loop import Timer
+from ehlo._io.transport import SocketTransport
+from ehlo._io.watch import READ
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
 from ehlo._server.listener import Listener, open_server
 from ehlo._server.trust import Networks
 from ehlo._sockets import accepted
 from ehlo._types import Wakeup
-from ehlo.trio._server_connection import ServerTask
+from ehlo.trio._loop import loop_of_run
+from ehlo.trio._server_protocol import ServerProtocol
 
 __all__ = ["Server", "serve"]
 
-log: Final = logging.getLogger("ehlo")
-
-# No descriptor or no memory for one more connection: the time to wait for another to end, in seconds.
-_FULL_WAIT: Final = 1.0
+# Connections that are accepted in one turn: those that are open wait meanwhile.
+_ACCEPTS: Final = 64
 
 
-class Server(Listener[ServerTask]):
+class Server(Listener[ServerProtocol]):
     """What :func:`serve` hands over when it listens. ``async with`` closes it; so does cancelling ``serve``.
 
     Example::
@@ -50,8 +50,15 @@ class Server(Listener[ServerTask]):
         tls: ssl.SSLContext | None,
         trusted: Networks,
     ) -> None:
-        super().__init__(plan, config, limits, tls, trusted, trio.lowlevel.current_clock().current_time)
-        self._buffer = ReceiveBuffer()
+        self._loop = loop = loop_of_run()
+        super().__init__(plan, config, limits, tls, trusted, loop.now)
+        self._shared = loop.shared
+        self._buffer = self._shared.buffer
+        self._shared.span(self._tick)  # made before the first connection comes
+        self._view = self._buffer.view
+        self._full_read: int | None = None
+        self._watching = False
+        self._resting: Timer | None = None
         self._nursery: trio.Nursery
 
     async def _wait(self, event: Wakeup, seconds: float) -> None:
@@ -59,9 +66,11 @@ class Server(Listener[ServerTask]):
             await event.wait()
 
     def _stop_listening(self) -> None:
+        self._rest()
+        if self._resting is not None:
+            self._resting.cancel()
         socks, self._sockets = self._sockets, []
         for sock in socks:
-            notify_closing(sock)
             sock.close()
 
     def _begin_to_close(self) -> None:
@@ -72,44 +81,66 @@ class Server(Listener[ServerTask]):
             for sock in self._sockets:
                 sock.listen(backlog)
             async with trio.open_nursery() as self._nursery:
-                for sock in self._sockets:
-                    self._nursery.start_soon(self._accept, sock)
-                task_status.started(self)
-                while self._accepting:
-                    await self._change()
-                await self._drain()
+                self._loop.crashes[self] = self._crash
+                try:
+                    self._go_on_accepting()
+                    task_status.started(self)
+                    while self._accepting:
+                        await self._change()
+                    await self._drain()
+                except BaseException:
+                    self._cut()
+                    raise
                 # on_disconnect, and handlers that were cancelled
                 self._nursery.cancel_scope.deadline = max(self._now() + 1.0, self._cut_at)
         finally:
+            self._loop.crashes.pop(self, None)
             self._accepting = False
             self._stop_listening()
             self._unlink()
             self._closed.set()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        while self._accepting:
+    def _cut(self) -> None:
+        """It was cancelled: nothing of a connection may outlive the nursery, not for a turn."""
+        self._accepting = False
+        self._stop_listening()
+        self._totals.cut += sum([connection.cut() for connection in tuple(self._live)])
+        self._loop.settle()
+
+    def _crash(self, exc: BaseException) -> None:
+        self._nursery.start_soon(_raise, exc)
+
+    def _go_on_accepting(self) -> None:
+        self._resting = None
+        self._watching = True
+        for sock in self._sockets:
+            self._loop.watch.add(sock.fileno(), READ, partial(self._accept, sock))
+
+    def _rest(self) -> None:
+        """Watch the listening sockets no more."""
+        if self._watching:
+            self._watching = False
+            for sock in self._sockets:
+                self._loop.watch.remove(sock.fileno())
+
+    def _accept(self, listener: socket.socket, events: int) -> None:
+        for _ in range(_ACCEPTS):
             try:
-                await wait_readable(listener)
                 sock, peername = accepted(listener)
-            except trio.ClosedResourceError:
-                return
             except (BlockingIOError, InterruptedError, ConnectionError):
-                continue
-            except OSError as exc:  # no descriptor or no memory for one more
-                await trio.sleep(self._cannot_accept(exc))
-                continue
+                return
+            except OSError as exc:
+                self._rest()
+                self._resting = self._loop.call_later(self._cannot_accept(exc), self._go_on_accepting)
+                return
             self._welcome(sock, peername)
 
     def _welcome(self, sock: socket.socket, peername: Any) -> None:
-        connection = ServerTask(self, sock, peername)
-        refusal = self._admit(connection)
-        if refusal is not None:
-            with contextlib.suppress(OSError):
-                sock.send(refusal)
-            sock.close()
-            return
-        connection._open()
-        self._nursery.start_soon(connection.run)
+        SocketTransport(self._loop, self._loop.watch, sock, ServerProtocol(self, peername), peername).begin()
+
+
+async def _raise(exc: BaseException) -> None:
+    raise exc
 
 
 async def serve(

@@ -1,0 +1,180 @@
+"""What connections of one run of trio share: :func:`loop_of_run` gives its :class:`TrioLoop`.
+
+One system task waits for the sockets of all connections and for their timers. A connection has no task of its own: it
+is called when something has happened to its socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import inf
+from typing import Any, Final
+
+import trio
+from trio.lowlevel import RunVar, current_clock, spawn_system_task, wait_readable
+
+from ehlo._io.shared import Shared
+from ehlo._io.watch import EpollWatch, Watch
+from ehlo.trio._watch import TaskWatch
+
+__all__ = ["TrioLoop", "loop_of_run"]
+
+log: Final = logging.getLogger("ehlo")
+
+# Sockets that have their turn before the tasks of the run have theirs.
+_MOST: Final = 256
+
+
+class _Timer:
+    """A call that comes later."""
+
+    __slots__ = ("call", "context", "loop")
+
+    def __init__(self, loop: TrioLoop, call: Callable[[], object], context: Context) -> None:
+        self.loop = loop
+        self.call: Callable[[], object] | None = call
+        self.context = context
+
+    def cancel(self) -> None:
+        if self.call is not None:
+            self.call = None
+            self.loop.forget_timer()
+
+
+class TrioLoop:
+    """The :class:`ehlo._io.loop.Loop` of a run of trio. To be made by :func:`loop_of_run`.
+
+    Attributes:
+        now: the clock of the run, in seconds.
+        shared: what its connections share.
+        crashes: for each server, who is told of an exception that ends the program, as one that a signal's handler has
+            raised. A system task must not end by it.
+    """
+
+    def __init__(self) -> None:
+        self.now = current_clock().current_time
+        self._epoll: EpollWatch | None = EpollWatch() if hasattr(select, "epoll") else None
+        self.watch: Watch = TaskWatch(self.guard) if self._epoll is None else self._epoll
+        self.shared = Shared(self.watch, self.now)
+        self.crashes: dict[object, Callable[[BaseException], object]] = {}
+        self._soon: deque[tuple[Context, Callable[..., object], tuple[Any, ...]]] = deque()
+        self._timers: list[tuple[float, int, _Timer]] = []
+        self._numbers = count()
+        self._cancelled = 0  # timers
+        self._scope: trio.CancelScope | None = None  # of the wait for sockets
+        self._turning = False  # what is to come soon is looked at before the next wait
+        self._ended = False
+
+    # ---- as asyncio's loops have it --------------------------------------------------------------
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> None:
+        self._soon.append((copy_context() if context is None else context, callback, args))
+        if self._ended:
+            self.settle()
+        elif not self._turning and self._scope is not None:
+            self._scope.cancel()
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> _Timer:
+        moment = self.now() + delay
+        timer = _Timer(self, lambda: callback(*args), copy_context())
+        heappush(self._timers, (moment, next(self._numbers), timer))
+        if self._scope is not None and moment < self._scope.deadline:
+            self._scope.deadline = moment
+        return timer
+
+    def forget_timer(self) -> None:
+        """A timer was cancelled. They do not wait for their time where they are many."""
+        self._cancelled += 1
+        if self._cancelled * 2 > len(self._timers):
+            self._timers = [one for one in self._timers if one[2].call is not None]
+            heapify(self._timers)
+            self._cancelled = 0
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        log.error("a session ended by a fault of ehlo: %s", context["message"], exc_info=context["exception"])
+
+    # ---- turns -----------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Call now what was to be called soon."""
+        soon = self._soon
+        while soon:
+            context, callback, args = soon.popleft()
+            self.guard(context.run, callback, *args)
+
+    def guard(self, function: Callable[..., object], *args: Any) -> None:
+        """Call it. What it raises does not end the system task."""
+        try:
+            function(*args)
+        except Exception as exc:
+            self.call_exception_handler({"message": "a callback failed", "exception": exc})
+        except BaseException as exc:
+            crash = next(iter(self.crashes.values()), None)
+            if crash is None:
+                raise
+            crash(exc)
+
+    async def run(self) -> None:
+        """The system task: it ends with the run."""
+        try:
+            while True:
+                self._turning = True
+                self._call_due()
+                self.settle()
+                self._turning = False
+                with trio.CancelScope(deadline=self._timers[0][0] if self._timers else inf) as self._scope:
+                    await self._wait()
+        finally:
+            self._ended = True
+            self.settle()
+
+    async def _wait(self) -> None:
+        """Serve the sockets until a timer is due, or something is to come soon."""
+        epoll = self._epoll
+        if epoll is None:
+            await trio.sleep_forever()
+        descriptor, soon, guard, serve = epoll.fileno(), self._soon, self.guard, self._serve
+        while True:
+            await wait_readable(descriptor)
+            self._turning = True
+            guard(serve, epoll.turn)
+            if soon:
+                self.settle()
+            self._turning = False
+
+    def _serve(self, turn: Callable[[], int]) -> None:
+        """While there is something to do, the tasks of the run wait, but not for ever. A turn of trio costs more than
+        that of a connection.
+        """
+        left = _MOST
+        while left > 0 and (served := turn()):
+            left -= served
+
+    def _call_due(self) -> None:
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heappop(self._timers)[2]
+            call, timer.call = timer.call, None
+            if call is None:
+                self._cancelled -= 1
+            else:
+                self.guard(timer.context.run, call)
+
+
+_loop: Final[RunVar[TrioLoop]] = RunVar("ehlo loop")
+
+
+def loop_of_run() -> TrioLoop:
+    """What the connections of the present run of trio share, clients and servers alike."""
+    try:
+        return _loop.get()
+    except LookupError:
+        _loop.set(loop := TrioLoop())
+        spawn_system_task(loop.run, name="ehlo: sockets")
+        return loop
