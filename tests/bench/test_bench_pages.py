@@ -153,7 +153,7 @@ def test_ratios_in_the_page_are_those_of_the_rounds() -> None:
 def test_the_page_of_a_capacity() -> None:
     html, tree = parsed(some_capacity())
     assert titles(tree) == ["Latency by rate"]
-    for said in ("<b>320</b>", "the bound, 200 ms", "p99 is above the bound", "1 steps above five times"):
+    for said in ("<b>320</b>", "the bound, 200 ms", "p99 is above the bound", "without 1 step above five times"):
         assert said in html
 
 

@@ -64,7 +64,7 @@ def test_discard_says_one_line_a_message_and_the_totals(number: int) -> None:
         lines[0],
     )
     assert " <> -> <c@d.example> 3" in lines[1]
-    assert re.fullmatch(r"ehlo sink: received 2 messages, \d+ octets, 1 connections, 0 cut", lines[2])
+    assert re.fullmatch(r"ehlo sink: received 2 messages, \d+ octets, 1 connection, 0 cut", lines[2])
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -131,8 +131,8 @@ def test_loops_are_refused(tmp_path: pathlib.Path) -> None:
     assert lines[1].endswith(
         " <a@b.example> -> <c@d.example> refused: 554 5.4.6 Routing loop: too many Received fields"
     )
-    assert "received 1 messages, " in lines[2]
-    assert ", 1 messages refused with 554" in lines[2]
+    assert "received 1 message, " in lines[2]
+    assert ", 1 message refused with 554" in lines[2]
     assert len(list((tmp_path / "box" / "new").iterdir())) == 1
 
 
@@ -158,7 +158,7 @@ def test_refused_messages_are_told_and_counted(loop: str, workers: str) -> None:
     # What the client was told stands in the line. One that went away within its content is a cut, and no refusal.
     told = sorted(line.partition(" <a@b> -> <c@d> ")[2] for line in lines[:-1])
     assert told == sorted(["6", *(f"refused: {reply}" for reply in said[:3])])
-    assert re.search(r"received 1 messages, .*, 2 messages refused with 550, 1 messages refused with 552", lines[-1])
+    assert re.search(r"received 1 message, .*, 2 messages refused with 550, 1 message refused with 552", lines[-1])
 
 
 def test_lmtp_on_a_unix_socket(tmp_path: pathlib.Path) -> None:
@@ -217,7 +217,7 @@ def test_open_transactions_are_cut_at_the_deadline(loop: str) -> None:
         client.mail("a@b.example")
         lines, _ = server.stop()
         client.close()
-    assert lines[-1].endswith("1 connections, 1 cut")
+    assert lines[-1].endswith("1 connection, 1 cut")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])

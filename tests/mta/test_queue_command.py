@@ -121,7 +121,7 @@ def test_why(run: Run, queued: list[str], where: str) -> None:
     assert run("suspend", "relay:mx:25", "--for", "1h", "--reason", "asked by its owner")[0] == 0
     [found] = run("why", queued[0])[1]
     why = "\n".join(found["why"])
-    for part in ("It is due in 4 min", "suspended for 59 min", "asked by its owner", "after 1 attempts", "try later"):
+    for part in ("It is due in 4 min", "suspended for 59 min", "asked by its owner", "after 1 attempt, ", "try later"):
         assert part in why
     assert "No node is running: start the server." in why
     assert "It is held: looked at." in run("why", queued[1], text=True)[1][1]
@@ -166,7 +166,7 @@ def test_changing(run: Run, queued: list[str]) -> None:
     assert run("fail", queued[2], "--with", "550 5.1.2 gone", "--hostname", "mx.example")[1][0]["recipients"] == 2
     bounces = run("list", "--sender", "")[1]
     assert [(one["recipient"], one["state"]) for one in bounces] == [("s2@b.example", "ready")]
-    assert run("drop", "--recipient", "n@e.example", text=True) == (0, ["1 recipients dropped"])
+    assert run("drop", "--recipient", "n@e.example", text=True) == (0, ["1 recipient dropped"])
     assert {one["id"] for one in run("list")[1]} == {queued[0], bounces[0]["id"]}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from ehlo._words import counted
 from ehlo.cli._receive import printable, printable_line
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def octets(count: float) -> str:
 def plan_line(plan: LoadPlan) -> str:
     """One line that says what a run does."""
     much = " and ".join(
-        ([f"{plan.messages} messages"] if plan.messages else []) + ([f"{plan.duration:g} s"] if plan.duration else [])
+        ([counted(plan.messages, "message")] if plan.messages else [])
+        + ([f"{plan.duration:g} s"] if plan.duration else [])
     )
     loop = "closed loop" if plan.rate is None else f"open loop of {plan.rate:g} messages/s ({plan.arrivals})"
     what = f"from {printable(plan.corpus)}" if plan.corpus else f"of {plan.sizes} octets"
@@ -84,7 +86,7 @@ def plan_line(plan: LoadPlan) -> str:
     how += [f"{plan.depth} under way"] if plan.depth > 1 else []
     how += [f"{plan.recipients} recipients"] if plan.recipients > 1 else []
     how += [f"{plan.workers} workers"] if plan.workers > 1 else []
-    where = f"{plan.host}:{plan.port}, {plan.connections} connections"
+    where = f"{plan.host}:{plan.port}, {counted(plan.connections, 'connection')}"
     return f"ehlo bench load: {where}, {loop}, {much} {what}, {', '.join(how)}"
 
 
@@ -209,8 +211,8 @@ class SinkView:
             if any(row):
                 say(
                     [
-                        f"{self._shown:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   {row[2]} new connections, "
-                        f"{counts.open} open   {row[3]} faults"
+                        f"{self._shown:5} s {row[0]:9} messages/s {octets(row[1]):>9}/s   "
+                        f"{counted(row[2], 'new connection')}, {counts.open} open   {counted(row[3], 'fault')}"
                     ]
                 )
 
@@ -218,8 +220,9 @@ class SinkView:
 def sink_lines(report: dict[str, Any]) -> list[str]:
     """What a sink received."""
     lines = [
-        f"ehlo bench sink: received {report['messages']} messages, {report['octets']} octets, "
-        f"{report['connections']} connections in {report['seconds']:.1f} s; {report['cpu']['seconds']:.2f} s of CPU"
+        f"ehlo bench sink: received {counted(report['messages'], 'message')}, {counted(report['octets'], 'octet')}, "
+        f"{counted(report['connections'], 'connection')} in {report['seconds']:.1f} s; "
+        f"{report['cpu']['seconds']:.2f} s of CPU"
     ]
     lines += [f"  {count:9}  refused with {code}" for code, count in report["refused"].items()]
     return lines + [f"  {count:9}  {fault}" for fault, count in report["faults"].items()]
@@ -251,7 +254,8 @@ def compare_lines(report: dict[str, Any]) -> list[str]:
 
     lines = []
     for cell in report["cells"]:
-        lines += ["", f"{cell['part']}, {cell['size']} octets, {cell['mode']}, {cell['connections']} connections"]
+        connections = counted(cell["connections"], "connection")
+        lines += ["", f"{cell['part']}, {counted(cell['size'], 'octet')}, {cell['mode']}, {connections}"]
         for name, costs in cell["peers"].items():
             spread = "" if costs["spread"] is None else f"max/min {costs['spread']:.2f}"
             rate = "" if costs["median_rate"] is None else f"{costs['median_rate']:10,.0f} messages/s"
@@ -298,13 +302,13 @@ def load_lines(report: dict[str, Any]) -> list[str]:
     """The outcome of a load run."""
     from ehlo.bench._load.histogram import told_percentile
 
-    counted = report["messages"]
-    wanted = report["plan"]["messages"] or counted["attempted"] + counted["unsent"]
+    messages = report["messages"]
+    wanted = report["plan"]["messages"] or messages["attempted"] + messages["unsent"]
     rate = report["rate"]
     lines = [
-        f"accepted {counted['accepted']} of {wanted} messages in {report['seconds']:.3f} s: "
+        f"accepted {messages['accepted']} of {counted(wanted, 'message')} in {report['seconds']:.3f} s: "
         f"{rate['messages']:.1f} messages/s, {octets(rate['octets'])}/s"
-        + (f"; {counted['warmup']} more in the warm-up" if counted["warmup"] else "")
+        + (f"; {messages['warmup']} more in the warm-up" if messages["warmup"] else "")
     ]
     for name, word in (
         ("partly", "accepted for some of their recipients"),
@@ -312,8 +316,8 @@ def load_lines(report: dict[str, Any]) -> list[str]:
         ("failed", "lost with their connection, or not to be sent"),
         ("unsent", "never begun"),
     ):
-        if counted[name]:
-            lines.append(f"  {counted[name]} {word}")
+        if messages[name]:
+            lines.append(f"  {messages[name]} {word}")
     if report["interrupted"]:
         lines.append("  interrupted: this is what was measured so far")
     if report["gave_up"]:
@@ -336,8 +340,8 @@ def load_lines(report: dict[str, Any]) -> list[str]:
     cpu = report["cpu"]
     made = report["connections"]
     lines.append(
-        f"  {made['made']} connections, {made['failed']} failed; this tool: {cpu['of_a_core']:.0%} of a core, "
-        f"{cpu['per_message']:.1f} us of CPU a message"
+        f"  {counted(made['made'], 'connection')}, {made['failed']} failed; "
+        f"this tool: {cpu['of_a_core']:.0%} of a core, {cpu['per_message']:.1f} us of CPU a message"
     )
     lines += [f"  warning: {warning}" for warning in report["warnings"]]
     lines += [
@@ -351,8 +355,8 @@ def capacity_head(plan: CapacityPlan) -> str:
     """One line that says what is searched for."""
     load = plan.load
     return (
-        f"ehlo bench capacity: {load.host}:{load.port}, {load.connections} connections, {load.sizes} octets; "
-        f"the highest rate with p{plan.percentile:g} below {time(plan.below)}"
+        f"ehlo bench capacity: {load.host}:{load.port}, {counted(load.connections, 'connection')}, "
+        f"{load.sizes} octets; the highest rate with p{plan.percentile:g} below {time(plan.below)}"
     )
 
 
@@ -370,7 +374,7 @@ def capacity_lines(report: dict[str, Any]) -> list[str]:
         lines = [f"no rate was found with {bound}"]
     else:
         more = " or more" if report["reached_highest"] else ""
-        lines = [f"{report['rate']:,.1f} messages/s{more} with {bound}, in {len(report['steps'])} steps"]
+        lines = [f"{report['rate']:,.1f} messages/s{more} with {bound}, in {counted(len(report['steps']), 'step')}"]
     if report["interrupted"]:
         lines.append("  interrupted: this is what was found so far")
     return lines + [f"  warning: {warning}" for warning in report["warnings"]]

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal, Protocol, TextIO
 
+from ehlo._words import counted
+
 __all__ = [
     "ERROR",
     "INFO",
@@ -433,7 +435,7 @@ def lines_beside() -> Iterator[None]:
         target = StreamTarget(stream)
         if target.is_usable:
             stream.flush()
-            _consoles[name] = LogWriter(target, lambda count: f"ehlo: {count} lines were dropped: nobody read them")
+            _consoles[name] = LogWriter(target, lambda count: f"ehlo: {counted(count, 'line')} dropped: nobody read")
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from ehlo._words import counted
 from ehlo.mta._spool import Changed, DeadRoute, Entry, Finding, Group, Node, Suspension
 
 __all__ = ["Printer", "reasons", "span"]
@@ -71,18 +72,17 @@ def reasons(
     if entry.reply is not None and entry.state != "held":
         after = f" by {entry.host}" if entry.host else ""
         when = f", {span(now - entry.last_attempt)} ago" if entry.last_attempt is not None else ""
-        out.append(f"The last reply, after {entry.recipient.attempts} attempts{when}{after}: {entry.reply}")
+        out.append(f"The last reply, after {counted(entry.recipient.attempts, 'attempt')}{when}{after}: {entry.reply}")
     elif not entry.recipient.attempts:
         out.append("It was not tried yet.")
     if entry.recipient.crashes:
-        out.append(f"{entry.recipient.crashes} attempts in a row ended by an error of the program; after 3 it is held.")
+        crashes = counted(entry.recipient.crashes, "attempt")
+        out.append(f"{crashes} in a row ended by an error of the program; after 3 it is held.")
     if entry.state == "ready" and not alive:
         out.append("No node is running: start the server.")
     elif entry.state == "ready" and due <= now:
-        busy = sum(node.owned for node in alive)
-        out.append(
-            f"The nodes have {busy} recipients in memory: it is taken when there is room (DeliveryLimits.active)."
-        )
+        busy = counted(sum(node.owned for node in alive), "recipient")
+        out.append(f"The nodes have {busy} in memory: it is taken when there is room (DeliveryLimits.active).")
     return [_clean(one) for one in out]
 
 
@@ -175,7 +175,7 @@ class Printer:
             }
             text = f"{one.name} pid {one.pid}, up {span(now - one.started)}, heard of {span(now - one.heartbeat)} ago"
             gone = "" if one.is_connected else ", not connected"
-            self.fact(fields, f"{text}{gone}, owns {one.owned} recipients")
+            self.fact(fields, f"{text}{gone}, owns {counted(one.owned, 'recipient')}")
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """What is wrong, a line each."""
@@ -187,9 +187,10 @@ class Printer:
 
     def changed(self, done: str, changed: Changed) -> None:
         """What a change did."""
-        busy = f"; {changed.busy} are being delivered, and were left alone" if changed.busy else ""
+        left = "is being delivered, and was" if changed.busy == 1 else "are being delivered, and were"
+        busy = f"; {changed.busy} {left} left alone" if changed.busy else ""
         fields = {"done": done, "recipients": changed.recipients, "busy": changed.busy}
-        self.fact(fields, f"{changed.recipients} recipients {done}{busy}")
+        self.fact(fields, f"{counted(changed.recipients, 'recipient')} {done}{busy}")
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

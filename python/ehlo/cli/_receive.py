@@ -23,6 +23,7 @@ from ehlo._server.limits import Statistics
 from ehlo._server.session import Session
 from ehlo._server.trace_fields import count_received
 from ehlo._types import path_text
+from ehlo._words import counted
 from ehlo.cli._log import console_writer, escaped, is_stuck
 from ehlo.store import Maildir, Mbox, Store, failure_reply
 
@@ -297,14 +298,19 @@ def where(address: tuple[str, int] | str) -> str:
 
 def totals(command: str, stats: Statistics, refused: Mapping[str, int] = MappingProxyType({})) -> str:
     """What a server has done, in one line. ``refused`` are messages by the code that they got."""
-    words = [f"{stats.messages} messages", f"{stats.octets} octets", f"{stats.connections} connections"]
-    words += [f"{stats.cut} cut"]
-    words += [f"{count} messages refused with {code}" for code, count in sorted(refused.items())]
-    names = ("refused", "refused_network", "refused_proxy", "errors", "handler_failures", "idle_timeouts")
-    for name in (*names, "content_timeouts"):
-        value = getattr(stats, name)
-        if value:
-            words.append(f"{value} {name.replace('_', ' ')}")
+    words = [
+        counted(stats.messages, "message"),
+        counted(stats.octets, "octet"),
+        counted(stats.connections, "connection"),
+        f"{stats.cut} cut",
+    ]
+    words += [f"{counted(count, 'message')} refused with {code}" for code, count in sorted(refused.items())]
+    for name in ("refused", "refused_network", "refused_proxy"):
+        if getattr(stats, name):
+            words.append(f"{getattr(stats, name)} {name.replace('_', ' ')}")
+    for name in ("errors", "handler_failures", "idle_timeouts", "content_timeouts"):
+        if getattr(stats, name):
+            words.append(counted(getattr(stats, name), name.removesuffix("s").replace("_", " ")))
     return f"{command}: received " + ", ".join(words)
 
 

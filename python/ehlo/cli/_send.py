@@ -29,6 +29,7 @@ from ehlo._errors import (
 from ehlo._sasl.common import MECHANISMS
 from ehlo._tls import unverified_context
 from ehlo._types import path_text
+from ehlo._words import counted
 from ehlo.cli._receive import (
     TIMERS,
     UsageError,
@@ -420,7 +421,7 @@ def run(arguments: argparse.Namespace) -> int:
         seconds = monotonic() - begun
         say(
             f"ehlo send: {totals.messages} of {arguments.count} messages in {seconds:.2f} s: "
-            f"{totals.accepted} recipients accepted, {totals.refused} refused"
+            f"{counted(totals.accepted, 'recipient')} accepted, {totals.refused} refused"
         )
     return totals.status
 

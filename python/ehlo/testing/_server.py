@@ -18,6 +18,7 @@ from ehlo._server.handler import Handler, method_of
 from ehlo._server.limits import Limits
 from ehlo._server.session import Result, Session
 from ehlo._types import path_text
+from ehlo._words import counted
 
 __all__ = ["Backend", "ReceivedMessage", "SMTPServer"]
 
@@ -143,7 +144,7 @@ class SMTPServer:
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._messages) >= count, timeout):
-                raise TimeoutError(f"{len(self._messages)} of {count} messages came within {timeout:g} s")
+                raise TimeoutError(f"{len(self._messages)} of {counted(count, 'message')} came within {timeout:g} s")
             return list(self._messages)
 
     def clear(self) -> None:

@@ -139,7 +139,7 @@ def test_why_explains_and_escapes(tmp_path: Path) -> None:
             assert "<script" not in shown
             assert "It is held: " in shown
             assert "&lt;b&gt;asked by its owner&lt;/b&gt;" in shown
-            assert "The last reply, after 1 attempts" in shown
+            assert "The last reply, after 1 attempt, " in shown
             assert "It is due in " in shown
             for nothing in ("0" * 16, "f" * 16, "%3Cscript%3E", "a" * 9000, "%00"):
                 status, shown, _ = await get(port, f"/?why={nothing}")

@@ -112,7 +112,7 @@ def test_descriptors_of_another_process_are_not_taken() -> None:
     ("environ", "text"),
     [
         ({"LISTEN_FDS": "many"}, "LISTEN_FDS=many is no number"),
-        ({"LISTEN_FDS": "2", "LISTEN_FDNAMES": "one"}, "1 names for 2 sockets"),
+        ({"LISTEN_FDS": "2", "LISTEN_FDNAMES": "one"}, "1 name for 2 sockets"),
         ({"LISTEN_FDS": "1"}, r"descriptor 9999 \(unknown\) is no socket"),
     ],
 )

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Final
 
 from ehlo._core import build_info
+from ehlo._words import counted
 from ehlo.bench._compare.left_out import left_out, without_part
 from ehlo.bench._compare.peers import (
     CLIENTS,
@@ -306,7 +307,9 @@ def _compare_servers(run: _Run, names: Sequence[str]) -> None:
                     before = server.cpu()
                     load = _load(server.port, counts[key], *arguments)
                     if not load["complete"]:
-                        run.warnings.append(f"{name}, {cell.size} octets, {cell.mode}: not every message was accepted")
+                        run.warnings.append(
+                            f"{name}, {counted(cell.size, 'octet')}, {cell.mode}: not every message was accepted"
+                        )
                         cell.put(name, None, None)
                         run.steps.skipped()
                         continue
@@ -338,7 +341,7 @@ def _compare_queues(run: _Run, names: Sequence[str]) -> None:
                         others=run.others,
                     )
                 except (OSError, subprocess.SubprocessError) as exc:
-                    run.warnings.append(f"{name}, {cell.size} octets: {exc}")
+                    run.warnings.append(f"{name}, {counted(cell.size, 'octet')}: {exc}")
                     cell.put(name, None, None)
                     run.steps.skipped()
                     continue
@@ -397,7 +400,8 @@ def _compare_clients(run: _Run, names: Sequence[str]) -> None:
                     counts[name, cell.size, cell.mode] = _worth(rate, run.plan.seconds, least)
                     if cost <= 0 or wall <= small_wall:
                         run.warnings.append(
-                            f"{name}, {cell.size} octets: its start cost more than its messages; add --seconds"
+                            f"{name}, {counted(cell.size, 'octet')}: its start cost more than its messages; "
+                            "add --seconds"
                         )
                         cell.put(name, None, None)
                         run.steps.skipped()
@@ -425,7 +429,7 @@ def _stalls(run: _Run, names: Sequence[str]) -> dict[str, Any]:
         finally:
             figures = server.stop()
         if bad or "stall_us" not in figures:
-            run.warnings.append(f"{name}: {bad} of {run.plan.stall_messages} large messages were not accepted")
+            run.warnings.append(f"{name}: {bad} of {counted(run.plan.stall_messages, 'large message')} not accepted")
             run.steps.skipped()
             continue
         found[name] = figures

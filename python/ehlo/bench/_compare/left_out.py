@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from ehlo._words import counted
 from ehlo.bench._compare.peers import is_bare, speaks_tls
 
 __all__ = ["left_out", "without_part"]
@@ -38,7 +39,7 @@ def left_out(
         if not named:
             missing = [cell for cell in missing if not _no_tls(name, cell)]
         if missing:
-            places = "; ".join(f"{cell['size']} octets, {cell['mode']}" for cell in missing)
+            places = "; ".join(f"{counted(cell['size'], 'octet')}, {cell['mode']}" for cell in missing)
             warnings.append(f"{part}: {name} was not measured with {places}{_why(part, name, missing)}")
     return warnings
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ehlo._words import counted
 from ehlo.bench._compare.own_postfix import find_postfix, own_postfix
 from ehlo.bench._compare.own_postgres import find_postgres, own_postgres
 from ehlo.bench._compare.peers import find_program, pin
@@ -105,7 +106,7 @@ def _wait(count: Path, number: int) -> None:
     end = time.monotonic() + _PATIENCE
     while _delivered(count) < number:
         if time.monotonic() > end:
-            raise OSError(f"{number - _delivered(count)} messages were not delivered in {_PATIENCE:.0f} s")
+            raise OSError(f"{counted(number - _delivered(count), 'message')} not delivered in {_PATIENCE:.0f} s")
         time.sleep(0.005)
 
 

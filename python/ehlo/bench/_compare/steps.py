@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
+from ehlo._words import counted
+
 __all__ = ["Steps"]
 
 
@@ -52,5 +54,5 @@ class Steps:
 
 def _rough(seconds: float) -> str:
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes"
+        return counted(seconds, "second", ".0f")
+    return counted(seconds / 60, "minute", ".0f")

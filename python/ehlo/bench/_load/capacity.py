@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from ehlo._words import counted
 from ehlo.bench._load.histogram import enough_for
 from ehlo.bench._load.outcome import late_messages, outcome
 from ehlo.bench._load.plan import LoadPlan
@@ -148,16 +149,16 @@ class CapacityRun:
 
     def _why_not(self, report: dict[str, Any], rate: float) -> str:
         """Why the server does not bear a rate; empty if it does."""
-        counted = report["messages"]
-        bad = counted["partly"] + counted["refused"] + counted["failed"]
+        messages = report["messages"]
+        bad = messages["partly"] + messages["refused"] + messages["failed"]
         message = report["phases"].get("message")
         if message is None:
             kinds = ", ".join(list(report["errors"])[:2])
             return "no message was accepted" + (f": {kinds}" if kinds else "")
         if bad:
-            return f"{bad} of {counted['attempted']} messages were not accepted"
-        if counted["unsent"]:
-            return f"{counted['unsent']} messages were due and never begun"
+            return f"{bad} of {counted(messages['attempted'], 'message')} not accepted"
+        if messages["unsent"]:
+            return f"{counted(messages['unsent'], 'message')} due and never begun"
         if message[f"p{self.plan.percentile:g}"] > self.plan.below:
             return f"p{self.plan.percentile:g} is above the bound"
         # In a short step a queue may grow and still stay below a long bound; then the end of the run comes late.
@@ -174,5 +175,5 @@ class CapacityRun:
             )
         thin = [step for step in self._steps if step["count"] and not enough_for(self.plan.percentile, step["count"])]
         if thin:
-            found.append(f"{len(thin)} steps had too few messages for this percentile; add --seconds")
+            found.append(f"{counted(len(thin), 'step')} had too few messages for this percentile; add --seconds")
         return found

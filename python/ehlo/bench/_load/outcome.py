@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ehlo._core import build_info
+from ehlo._words import counted
 from ehlo.bench._load.histogram import Counts, percentiles_of, summary
 from ehlo.bench._load.phases import PHASES
 from ehlo.bench._load.plan import LoadPlan
@@ -80,8 +81,8 @@ def not_accepted(report: dict[str, Any]) -> int:
 
         not_accepted(outcome(plan, tally))
     """
-    counted = report["messages"]
-    return int(counted["partly"] + counted["refused"] + counted["failed"] + counted["unsent"])
+    messages = report["messages"]
+    return int(messages["partly"] + messages["refused"] + messages["failed"] + messages["unsent"])
 
 
 def late_messages(tally: Tally) -> int:
@@ -125,15 +126,15 @@ def warnings_of(plan: LoadPlan, tally: Tally) -> list[str]:
     if build_info()["profile"] != "release":
         found.append("ehlo was built without optimisation: the tool is many times slower than it can be")
     if tally.unsent and plan.rate is not None and not tally.accepted:
-        found.append(f"{tally.unsent} messages were due and never begun, and none was accepted: see the errors")
+        found.append(f"{counted(tally.unsent, 'message')} due and never begun, and none was accepted: see the errors")
     elif tally.unsent and plan.rate is not None:
         found.append(
-            f"{tally.unsent} messages were due and never begun: the server cannot bear this rate, and the latencies "
-            f"would be higher with them"
+            f"{counted(tally.unsent, 'message')} due and never begun: the server cannot bear this rate, "
+            "and the latencies would be higher with all messages"
         )
     if late := late_messages(tally):
         found.append(
-            f"the tool itself was more than 10 ms late for {late} messages; it is counted in their latency: "
+            f"the tool itself was more than 10 ms late for {counted(late, 'message')}; that is counted in the latency: "
             f"add --workers, or give it a core of its own"
         )
     if (

@@ -8,6 +8,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
+from ehlo._words import counted
 from ehlo.bench._compare.peers import bare_of, is_bare
 from ehlo.bench._load.histogram import told_percentile
 from ehlo.bench._load.outcome import not_accepted
@@ -75,7 +76,7 @@ def _size(octets: int) -> str:
     for limit, unit in ((1 << 20, "MiB"), (1 << 10, "KiB")):
         if octets >= limit:
             return f"{octets / limit:.3g} {unit}"
-    return f"{octets} octets"
+    return counted(octets, "octet")
 
 
 def _ratio(ratio: float | None) -> str:
@@ -109,7 +110,7 @@ def _whole_seconds(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _load(report: dict[str, Any]) -> str:
-    counted, plan = report["messages"], report["plan"]
+    messages, plan = report["messages"], report["plan"]
     loop = "closed loop" if plan["rate"] is None else f"open loop, {plan['rate']:g} messages/s"
     held = [
         f'<p class="warn">--fail-if {escape(one["condition"])}: it holds</p>'
@@ -119,10 +120,10 @@ def _load(report: dict[str, Any]) -> str:
     facts = [
         ("messages/s", f"{report['rate']['messages']:,.0f}"),
         ("octets/s", f"{report['rate']['octets']:,.0f}"),
-        ("accepted", f"{counted['accepted']:,}"),
+        ("accepted", f"{messages['accepted']:,}"),
         ("not accepted", f"{not_accepted(report):,}"),
         ("this tool, of a core", f"{report['cpu']['of_a_core']:.0%}"),
-        (f"{plan['connections']} connections", loop),
+        (counted(plan["connections"], "connection"), loop),
     ]
     series = _whole_seconds(report)
     over_time: list[tuple[str, list[tuple[float, float]]]] = [
@@ -186,7 +187,8 @@ def _capacity(report: dict[str, Any]) -> str:
         + lines_over_time(
             "Latency by rate",
             curves,
-            "messages/s that were due" + (f"; {left} steps above five times the bound are left out" if left else ""),
+            "messages/s that were due"
+            + (f"; without {counted(left, 'step')} above five times the bound" if left else ""),
             across=lambda value: f"{value:,.0f}",
             upwards=time_label,
             mark=(f"the bound, {bound}", report["below"]),

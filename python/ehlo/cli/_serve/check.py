@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from ehlo._words import counted
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.check_machine import (
     check_certificate,
@@ -66,8 +67,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     else:
         ways, milters = site.ways, site.milters
         kinds = ", ".join(way.kind for way in ways)
-        count = len(settings.listener)
-        text = f"{count} listener{'' if count == 1 else 's'}; routes: {kinds}; all their files were read"
+        text = f"{counted(len(settings.listener), 'listener')}; routes: {kinds}; all their files were read"
         yield Finding("OK", "settings", text)
     yield from check_places(places_of(settings), settings.hostname)
     yield from _certificate(settings, account)

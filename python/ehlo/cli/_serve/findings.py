@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
+from ehlo._words import counted
+
 __all__ = ["Finding", "Level", "report"]
 
 Level: TypeAlias = Literal["OK", "warning", "error"]
@@ -48,5 +50,5 @@ def report(findings: Iterable[Finding], as_json: bool) -> tuple[str, int]:
     if as_json:
         return json.dumps({"errors": errors, "warnings": warnings, "findings": [asdict(one) for one in found]}), status
     counts = [(len(found), "look"), (warnings, "warning"), (errors, "error")]
-    last = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+    last = ", ".join(counted(count, word) for count, word in counts)
     return "\n".join([*map(str, found), last]), status

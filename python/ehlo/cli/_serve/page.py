@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from ehlo._words import counted
 from ehlo.cli._queue_text import span
 from ehlo.cli._serve.figures import MINUTES, Fact, Kind, RouteFigures, Snapshot
 
@@ -123,8 +124,15 @@ def _octets(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
+_BLANK: Final = "\u202f"  # narrow, and it does not break
+
+
 def _count(number: int) -> str:
-    return f"{number:,}".replace(",", "\u202f")  # a narrow blank that does not break
+    return f"{number:,}".replace(",", _BLANK)
+
+
+def _counted(number: int, noun: str) -> str:
+    return counted(number, noun, ",").replace(",", _BLANK)
 
 
 # ---- parts ---------------------------------------------------------------------------------------
@@ -138,7 +146,7 @@ def _tiles(figures: Snapshot) -> str:
         size = _octets(totals.octets) + ("" if totals.free is None else f", {_octets(totals.free)} free")
         queued = totals.ready + totals.owned + totals.held
         tiles += [
-            ("In the queue", _count(queued), f"recipients of {_count(totals.messages)} messages"),
+            ("In the queue", _count(queued), f"recipients of {_counted(totals.messages, 'message')}"),
             ("Oldest message", oldest, size),
         ]
     tiles += [
@@ -243,7 +251,7 @@ def _routes(figures: Snapshot) -> str:
     shown = figures.routes[:_ROUTES]
     rows = "".join(_route(row, figures.at) for row in shown)
     more = len(figures.routes) - len(shown)
-    rest = f'<p class="soft">and {_count(more)} more routes</p>' if more else ""
+    rest = f'<p class="soft">and {_counted(more, "more route")}</p>' if more else ""
     return (
         '<section><h2>Recipients by route</h2><div class="scroll" role="region" aria-label="Routes" tabindex="0">'
         f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{rest}</section>"

@@ -11,6 +11,7 @@ import time
 from collections.abc import MutableMapping
 from typing import Final
 
+from ehlo._words import counted
 from ehlo.cli._receive import UsageError
 
 __all__ = ["Notifier", "given_sockets", "watchdog_seconds"]
@@ -41,7 +42,9 @@ def given_sockets(environ: MutableMapping[str, str], first: int = _FIRST) -> lis
         raise UsageError(f"LISTEN_FDS={count} is no number; start it by systemd, or remove the variable")
     named = names.split(":") if names else ["unknown"] * int(count)
     if len(named) != int(count):
-        raise UsageError(f"LISTEN_FDNAMES has {len(named)} names for {count} sockets; start it by systemd")
+        raise UsageError(
+            f"LISTEN_FDNAMES has {counted(len(named), 'name')} for {counted(int(count), 'socket')}; start it by systemd"
+        )
     given = []
     for descriptor, name in enumerate(named, first):
         try:
