@@ -16,10 +16,17 @@ fn short() -> impl Strategy<Value = Vec<u8>> {
     vec(select(&b"\r\n.\r\n.\r\n.ab\x00\xff+\t"[..]), 0..24)
 }
 
+/// Equal lines, of octets of every kind. Two of 0x9c add up to a dot behind an LF in eight bits.
+fn lines() -> impl Strategy<Value = Vec<u8>> {
+    let octets = prop_oneof![6 => Just(b'x'), 1 => select(&b"\x00\t+.\x9c\xff"[..])];
+    (octets, 0usize..90, prop_oneof![8 => 0usize..40, 1 => 0usize..400])
+        .prop_map(|(octet, width, lines)| [&vec![octet; width][..], b"\r\n"].concat().repeat(lines))
+}
+
 /// Long enough for the quick loop, with clean stretches, long lines, and trouble in between.
 fn long() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
-        6 => (0usize..40, 0usize..90).prop_map(|(lines, width)| [&vec![b'x'; width][..], b"\r\n"].concat().repeat(lines)),
+        6 => lines(),
         2 => (980usize..1010).prop_map(|width| vec![b'y'; width]),
         2 => (0usize..600).prop_map(|width| vec![b'z'; width]),
         4 => short(),

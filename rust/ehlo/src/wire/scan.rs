@@ -10,9 +10,9 @@
 /// Two groups in a row stay under the length of the longest line: see [`Clean::dense`].
 pub(super) const GROUP: usize = 256;
 
-/// Octets checked before they are copied: few enough that the copy finds them in the first-level cache and overlaps
-/// with the next check. The C library copies from 2 KiB on in another way, which takes longer to start.
-pub(super) const STRIDE: usize = 2048;
+/// Octets checked before they are copied: few enough that the copy finds them in the first-level cache, and enough that
+/// the start of a check and of a copy does not count.
+pub(super) const STRIDE: usize = 8192;
 
 /// Octets whose events fit one mask.
 pub(super) const BLOCK: usize = 64;
@@ -33,13 +33,15 @@ pub(super) struct Clean {
     /// Octets behind the first one that need no decision; a multiple of [`GROUP`], at most [`STRIDE`].
     pub(super) len: usize,
     /// Each group of them has a line end. So no line that begins and ends among them is longer than two groups.
+    ///
+    /// False does not say the opposite: a lesser octet, as a TAB, may hide a line end (see [`clean_prefix`]).
     pub(super) dense: bool,
 }
 
 /// A quick loop: how many of `octets[1..]` are clean, the first octet being only what came before them?
 ///
-/// A CR that ends the clean part is left open: it is judged with the octet that follows. `Least` may tell of more
-/// octets than the clean ones.
+/// A CR that ends the clean part is left open: it is judged with the octet that follows. `Least` tells of the clean
+/// octets.
 type Kernel = fn(&[u8], &mut Least) -> Clean;
 
 /// The exact loop: bit `k` is set where octet `k + 1` of the window needs a decision. Its first octet is only what came
@@ -63,17 +65,16 @@ pub(super) enum Look {
 impl Look {
     /// Above every octet.
     fn nothing_seen(self) -> Least {
-        [if self == Self::Any { i8::MAX.cast_unsigned() } else { u8::MAX }; LANES]
+        [if self == Self::Any { highest::<ANY>() } else { highest::<NUL>() }; LANES]
     }
 
-    /// The kinds among the octets, all of which are in `least`. They are gone through only if there may be one.
-    fn kinds(self, octets: &[u8], least: &Least) -> Kinds {
-        let suspect = match self {
+    /// Whether the octets that are in `least` may be of a kind that is looked for.
+    fn suspects(self, least: &Least) -> bool {
+        match self {
             Self::Any => least.iter().any(|&octet| octet.cast_signed() <= 0),
             Self::Nul => least.contains(&0),
             Self::Nothing => false,
-        };
-        if suspect { Kinds::of(octets) } else { Kinds::default() }
+        }
     }
 }
 
@@ -96,7 +97,7 @@ fn event(prev: u8, cur: u8) -> u8 {
 
 #[inline(always)]
 fn any_set(flags: &Least) -> bool {
-    flags.as_chunks::<8>().0.iter().fold(0, |seen, eight| seen | u64::from_ne_bytes(*eight)) != 0
+    flags.iter().any(|&flag| flag != 0)
 }
 
 const ANY: u8 = 0;
@@ -113,7 +114,24 @@ fn see<const LOOK: u8>(low: u8, octet: u8) -> u8 {
     }
 }
 
+/// The highest octet, in the order of the [`Look`].
+#[inline(always)]
+const fn highest<const LOOK: u8>() -> u8 {
+    if LOOK == ANY { i8::MAX.cast_unsigned() } else { u8::MAX }
+}
+
+/// A dot behind an LF, told by their sum: an instruction less than two comparisons. Every other pair of that sum has a
+/// control character in it; `+` before CR is the only one not rare. A sum above 255 must not look like this one. Before
+/// the first octet above 127 there is none, and the plain sum is an instruction that more units of a processor have.
+#[inline(always)]
+fn dot_behind_lf<const LOOK: u8>(prev: u8, cur: u8) -> u8 {
+    let sum = if LOOK == ANY { prev.wrapping_add(cur) } else { prev.saturating_add(cur) };
+    u8::from(sum == b'\n' + b'.')
+}
+
 /// Every [`Kernel`]. What is not looked for costs nothing.
+///
+/// A lane whose least octet is an LF has a line end. So line ends cost no instruction of their own.
 #[inline(always)]
 fn clean_prefix<const LOOK: u8>(octets: &[u8], least: &mut Least) -> Clean {
     let mut clean = Clean { len: 0, dense: true };
@@ -121,21 +139,20 @@ fn clean_prefix<const LOOK: u8>(octets: &[u8], least: &mut Least) -> Clean {
     let (before, here) = (&octets[..n], &octets[octets.len().min(1)..]);
     let mut low = *least;
     for (before, here) in before.chunks_exact(GROUP).zip(here.chunks_exact(GROUP)) {
-        let (mut dirty, mut ends) = ([0; LANES], [0; LANES]);
+        let (mut dirty, mut group, mut ends) = ([0; LANES], [highest::<LOOK>(); LANES], [0; LANES]);
         for (before, here) in before.as_chunks::<LANES>().0.iter().zip(here.as_chunks::<LANES>().0) {
             for k in 0..LANES {
                 let (prev, cur) = (before[k], here[k]);
-                // A dot behind an LF, told by their sum: an instruction less than two comparisons. Every other pair of
-                // that sum has a control character in it; `+` before CR is the only one not rare.
-                dirty[k] |= bare(prev, cur) | u8::from(prev.saturating_add(cur) == b'\n' + b'.');
-                if LOOK != NOTHING {
-                    ends[k] |= u8::from(cur == b'\n');
-                }
-                low[k] = see::<LOOK>(low[k], cur);
+                dirty[k] |= bare(prev, cur) | dot_behind_lf::<LOOK>(prev, cur);
+                group[k] = see::<LOOK>(group[k], cur);
             }
         }
         if any_set(&dirty) && before.iter().zip(here).fold(0, |seen, (&prev, &cur)| seen | event(prev, cur)) != 0 {
             break;
+        }
+        for k in 0..LANES {
+            ends[k] = u8::from(group[k] == b'\n');
+            low[k] = see::<LOOK>(low[k], group[k]);
         }
         clean.dense &= any_set(&ends);
         clean.len += GROUP;
@@ -217,10 +234,38 @@ pub(super) struct Kinds {
     pub(super) eight_bit: bool,
 }
 
-impl Kinds {
-    fn of(octets: &[u8]) -> Self {
+/// Looks for kinds of octets in one input, as far as they are wanted.
+struct Watch<'a> {
+    input: &'a [u8],
+    look: Look,
+    kinds: Kinds,
+    /// Octets before this one are in `kinds`.
+    start: usize,
+    /// Of the octets behind `start` that were looked at.
+    least: Least,
+}
+
+impl<'a> Watch<'a> {
+    fn new(input: &'a [u8], look: Look) -> Self {
+        Self { input, look, kinds: Kinds::default(), start: 0, least: look.nothing_seen() }
+    }
+
+    /// Goes through the octets before `to`, all of which were looked at, but only if one of them may be wanted. Tells
+    /// whether another kind is to be looked for now.
+    fn settle(&mut self, to: usize) -> bool {
+        if !self.look.suspects(&self.least) {
+            return false;
+        }
+        let octets = &self.input[self.start..to];
         let (or, min) = octets.iter().fold((0, u8::MAX), |(or, min), &octet| (or | octet, octet.min(min)));
-        Self { nul: min == 0, eight_bit: or > 0x7f }
+        self.kinds.nul |= min == 0;
+        self.kinds.eight_bit |= or > 0x7f;
+        let changed = self.look == Look::Any && self.kinds.eight_bit;
+        if changed {
+            self.look = Look::Nul;
+        }
+        (self.start, self.least) = (to, self.look.nothing_seen());
+        changed
     }
 }
 
@@ -251,14 +296,15 @@ pub(super) trait Judge {
 ///
 /// Linear: an octet is seen by the quick loop, by the exact one and by the count of kinds, at most once by each.
 pub(super) fn walk(input: &[u8], before: u8, look: Look, judge: &mut impl Judge) -> Kinds {
-    let ((kernel, exact), mut least) = (loops(look), look.nothing_seen());
+    let (mut kernel, mut exact) = loops(look);
+    let mut watch = Watch::new(input, look);
     let mut at = 0;
     // Blocks still to be looked at one by one. The first one has no octet before it that the quick loop could use.
     let mut close = 1;
     let mut next_close = CLOSE;
     while at < input.len() {
         if close == 0 && input.len() - at >= GROUP {
-            let clean = kernel(&input[at - 1..], &mut least);
+            let clean = kernel(&input[at - 1..], &mut watch.least);
             if clean.len > 0 {
                 judge.clean(at, at + clean.len, clean.dense);
                 at += clean.len;
@@ -268,27 +314,32 @@ pub(super) fn walk(input: &[u8], before: u8, look: Look, judge: &mut impl Judge)
                 close = next_close;
                 next_close = (2 * next_close).min(CLOSE_MAX);
             }
+            if watch.settle(at) {
+                (kernel, exact) = loops(watch.look);
+            }
             continue;
         }
         let block = &input[at..input.len().min(at + BLOCK)];
         let found = match at.checked_sub(1).and_then(|from| input[from..].first_chunk()) {
-            Some(window) => exact(window, &mut least),
+            Some(window) => exact(window, &mut watch.least),
             None => {
                 let mut window = [FILLER; BLOCK + 1];
                 window[0] = if at == 0 { before } else { input[at - 1] };
                 window[1..=block.len()].copy_from_slice(block);
-                exact(&window, &mut least) & (u64::MAX >> (BLOCK - block.len()))
+                exact(&window, &mut watch.least) & (u64::MAX >> (BLOCK - block.len()))
             }
         };
         if found != 0
             && let Some(stop) = judge.events(at, found)
         {
-            return look.kinds(&input[..stop], &least);
+            watch.settle(stop);
+            return watch.kinds;
         }
         at += block.len();
         close = close.saturating_sub(1);
     }
-    look.kinds(input, &least)
+    watch.settle(input.len());
+    watch.kinds
 }
 
 #[cfg(test)]
@@ -308,7 +359,7 @@ mod tests {
     #[test]
     fn an_event_is_found_at_every_place() {
         for what in [&b"\n."[..], b"\ra", b"a\n", b"\r\r", b"\n\n"] {
-            for at in (0..STRIDE + GROUP).step_by(3) {
+            for at in (0..3 * GROUP).step_by(3).chain((3 * GROUP..STRIDE + GROUP).step_by(GROUP - 1)) {
                 let mut octets = vec![b'x'; 2 * STRIDE];
                 octets[at..at + 2].copy_from_slice(what);
                 let first = naive(&octets)[0];
@@ -326,8 +377,10 @@ mod tests {
             let mut octets = [b'x'; GROUP + 1];
             let at = usize::from(pair) % GROUP;
             octets[at..at + 2].copy_from_slice(&pair.to_le_bytes());
-            let clean = loops(Look::Any).0(&octets, &mut Look::Any.nothing_seen());
-            assert_eq!(clean.len == 0, !naive(&octets).is_empty(), "{pair:#x}");
+            for look in LOOKS {
+                let clean = loops(look).0(&octets, &mut look.nothing_seen());
+                assert_eq!(clean.len == 0, !naive(&octets).is_empty(), "{pair:#x}");
+            }
         }
     }
 
@@ -386,6 +439,26 @@ mod tests {
                 input[at] = octet;
                 assert_eq!(walk(&input, 0, Look::Any, &mut Nobody), kinds, "{octet} at {at}");
                 assert_eq!(walk(&input, 0, Look::Nul, &mut Nobody).nul, kinds.nul, "{octet} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_kind_is_found_behind_the_first() {
+        for (first, second) in [(0, 0xff), (0xff, 0)] {
+            for at in [1, BLOCK, STRIDE, 2 * STRIDE, 3 * STRIDE - 1] {
+                for dirty in [false, true] {
+                    let mut input = vec![b'x'; 3 * STRIDE];
+                    (input[0], input[at]) = (first, second);
+                    if dirty {
+                        input[2 * GROUP] = b'\n';
+                    }
+                    let both = Kinds { nul: true, eight_bit: true };
+                    assert_eq!(walk(&input, 0, Look::Any, &mut Nobody), both, "{second} at {at}");
+                    input[at] = b'x';
+                    let one = Kinds { nul: first == 0, eight_bit: first != 0 };
+                    assert_eq!(walk(&input, 0, Look::Any, &mut Nobody), one, "{first}");
+                }
             }
         }
     }
