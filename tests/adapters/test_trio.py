@@ -10,13 +10,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from test_faults import HELLO, HOOKS, STATES, Watch, handler_of
 
 import ehlo
-from backends import CONFIG, MAIL, Keep, Trio, TrioTasks, descriptors
+from backends import CONFIG, MAIL, Keep, Peer, Trio, TrioTasks, descriptors
 from ehlo._io.server_connection import ServerStream
 
 trio = pytest.importorskip("trio")
@@ -261,6 +261,74 @@ def test_what_a_signal_raises_in_a_plain_handler_comes_out_of_the_server(backend
         backend.run(main)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_a_signal_raises_in_a_connection_that_a_client_waits_for_comes_out_there(backend: Trio) -> None:
+    def trace(lines: str) -> None:
+        if "now" in lines:
+            signal.raise_signal(signal.SIGUSR1)
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stop
+
+    async def script(peer: Peer) -> None:
+        await peer.hello()
+        await peer.line()
+        peer.say(b"250 now\r\n")
+        assert await peer.line() == b""
+
+    async def other(peer: Peer) -> None:
+        await peer.hello()
+        await peer.line()
+        await backend.until(lambda: stopped)
+        peer.say(b"250 ok\r\n")
+        await peer.farewell()
+
+    stopped: list[bool] = []
+
+    async def main() -> None:
+        async with (
+            backend.scripted(other, script) as port,
+            ehlo.trio.connect("127.0.0.1", port, hostname="c.example") as first,
+        ):
+            second = await ehlo.trio.connect("127.0.0.1", port, hostname="c.example", trace=trace)
+            waits = backend.beside(first.noop)
+            await backend.turn()
+            with pytest.raises(Stop):
+                await second.noop()
+            stopped.append(True)
+            assert (await waits).code == 250
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        backend.run(main)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_one_client_waits_by_itself_and_many_are_served_together(backend: Trio) -> None:
+    async def main() -> None:
+        async with await backend.serve(ehlo.Handler(), config=CONFIG.replace(max_junk=None)) as server:
+            connect = partial(ehlo.trio.connect, "127.0.0.1", server.port, hostname="c.example")
+            async with connect() as first, connect() as second:
+
+                def watched() -> list[bool]:
+                    return [cast(Any, client._link)._transport.is_reading() for client in (first, second)]
+
+                for _ in range(20):
+                    await first.noop()
+                assert not watched()[0]
+                for _ in range(20):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(first.noop)
+                        nursery.start_soon(second.noop)
+                assert any(watched())
+                for client in (first, second):
+                    for _ in range(20):
+                        assert (await client.noop()).code == 250
+                assert not any(watched())
+
+    backend.run(main)
 
 
 def test_busy_connections_let_the_tasks_of_the_run_have_their_turns(

@@ -7,9 +7,9 @@ one ``data_to_send`` and one ``transport.write``; connections that wait equally 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
@@ -18,7 +18,17 @@ from ehlo._io.shared import Shared
 from ehlo._io.span import Span
 from ehlo._io.transport import Transport
 
-__all__ = ["ClientStream"]
+__all__ = ["DONE", "ClientStream"]
+
+
+class _Done:
+    def __await__(self) -> Generator[Any, Any, None]:
+        iterator: Any = iter(())  # a generator would cost more
+        return iterator  # type: ignore[no-any-return]
+
+
+DONE: Final[Awaitable[None]] = _Done()
+"""Awaitable without a wait."""
 
 
 class ClientStream(ClientDriver):

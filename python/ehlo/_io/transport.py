@@ -189,6 +189,11 @@ class SocketTransport:
             self._reading = True
             self._watch_for(self._watched | READ)
 
+    def read_now(self) -> None:
+        """Read once, whether the socket is watched or not: somebody else has waited for it."""
+        if not (self._ended or self._closing):
+            self._on_readable()
+
     def _watch_for(self, events: int) -> None:
         if not self._watched:
             self._watch.add(self._fd, events, self._on_events)

@@ -5,26 +5,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Sequence
 from time import monotonic
-from typing import Any, Final
 
 from ehlo._client.options import Opening
-from ehlo._io.client_connection import ClientStream
+from ehlo._io.client_connection import DONE, ClientStream
 from ehlo._io.transport import SocketTransport
 from ehlo.asyncio._loop import shared_of
 
 __all__ = ["ClientProtocol"]
-
-
-class _Done:
-    """Awaitable without a wait."""
-
-    def __await__(self) -> Iterator[None]:
-        return iter(())
-
-
-_DONE: Final[Any] = _Done()
 
 
 class ClientProtocol(ClientStream, asyncio.BufferedProtocol):
@@ -56,7 +45,7 @@ class ClientProtocol(ClientStream, asyncio.BufferedProtocol):
         if self.news:
             self.news = False
             # A content that is always there must not keep the loop from reading: the server may have had enough.
-            return asyncio.sleep(0) if self.sources else _DONE
+            return asyncio.sleep(0) if self.sources else DONE
         self._waiter = waiter = self._loop.create_future()
         return waiter
 

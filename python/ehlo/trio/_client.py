@@ -14,8 +14,9 @@ from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._errors import LocalProtocolError
 from ehlo._sockets import no_delay
-from ehlo.trio._client_connection import ClientSocket
+from ehlo.trio._client_protocol import ClientProtocol
 from ehlo.trio._dial import connected, plain
+from ehlo.trio._loop import loop_of_run
 from ehlo.trio._nursed import Nursed
 
 __all__ = ["Client", "connect", "dial"]
@@ -53,7 +54,7 @@ async def _in_thread(function: Callable[[], str]) -> str:
     raise TimeoutError
 
 
-async def dial(opening: Opening) -> ClientSocket:
+async def dial(opening: Opening) -> ClientProtocol:
     """A connection over which nothing but a PROXY header, and the beginning of implicit TLS, has gone.
 
     Example::
@@ -78,7 +79,7 @@ async def dial(opening: Opening) -> ClientSocket:
     except (trio.TooSlowError, OSError) as exc:
         opening.failed(exc)
     no_delay(sock)
-    return ClientSocket(sock, opening)
+    return ClientProtocol(loop_of_run(), sock, opening)
 
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Connecting[Client]:

@@ -14,10 +14,10 @@ from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
-from trio.lowlevel import RunVar, current_clock, spawn_system_task, wait_readable
+from trio.lowlevel import RunVar, Task, current_clock, spawn_system_task, wait_readable
 
 from ehlo._io.shared import Shared
 from ehlo._io.watch import EpollWatch, Watch
@@ -47,6 +47,13 @@ class _Timer:
             self.loop.forget_timer()
 
 
+class Waiting(Protocol):
+    """A connection of a client that a task waits for."""
+
+    def crash(self, exc: BaseException) -> bool:
+        """Raise it in that task. False if it cannot be."""
+
+
 class TrioLoop:
     """The :class:`ehlo._io.loop.Loop` of a run of trio. To be made by :func:`loop_of_run`.
 
@@ -55,6 +62,7 @@ class TrioLoop:
         shared: what its connections share.
         crashes: for each server, who is told of an exception that ends the program, as one that a signal's handler has
             raised. A system task must not end by it.
+        waiting: the connections of clients that a task waits for.
     """
 
     def __init__(self) -> None:
@@ -63,6 +71,7 @@ class TrioLoop:
         self.watch: Watch = TaskWatch(self.guard) if self._epoll is None else self._epoll
         self.shared = Shared(self.watch, self.now)
         self.crashes: dict[object, Callable[[BaseException], object]] = {}
+        self.waiting: dict[Task, Waiting] = {}
         self._soon: deque[tuple[Context, Callable[..., object], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, _Timer]] = []
         self._numbers = count()
@@ -108,6 +117,16 @@ class TrioLoop:
             context, callback, args = soon.popleft()
             self.guard(context.run, callback, *args)
 
+    def turn(self, function: Callable[[], object]) -> None:
+        """Call it and, before this returns, what it leaves to be called soon."""
+        turning, self._turning = self._turning, True
+        try:
+            function()
+            if not turning:
+                self.settle()
+        finally:
+            self._turning = turning
+
     def guard(self, function: Callable[..., object], *args: Any) -> None:
         """Call it. What it raises does not end the system task."""
         try:
@@ -116,9 +135,10 @@ class TrioLoop:
             self.call_exception_handler({"message": "a callback failed", "exception": exc})
         except BaseException as exc:
             crash = next(iter(self.crashes.values()), None)
-            if crash is None:
+            if crash is not None:
+                crash(exc)
+            elif not any(one.crash(exc) for one in self.waiting.values()):
                 raise
-            crash(exc)
 
     async def run(self) -> None:
         """The system task: it ends with the run."""

@@ -104,8 +104,8 @@ class Server(Listener[ServerProtocol]):
         """It was cancelled: nothing of a connection may outlive the nursery, not for a turn."""
         self._accepting = False
         self._stop_listening()
-        self._totals.cut += sum([connection.cut() for connection in tuple(self._live)])
-        self._loop.settle()
+        for connection in tuple(self._live):
+            connection.cut_now()
 
     def _crash(self, exc: BaseException) -> None:
         self._nursery.start_soon(_raise, exc)

@@ -38,6 +38,13 @@ class ServerProtocol(ServerStream):
 
     _server: TrioOwner
 
+    def cut_now(self) -> None:
+        """Cut it, and count it. It is gone when this returns: what is cancelled with it is no failure."""
+        self._server._loop.turn(self._cut_and_count)
+
+    def _cut_and_count(self) -> None:
+        self._server._totals.cut += self.cut()
+
     def _start(self, call: Call) -> None:
         scope = trio.CancelScope()
         call.cancel = lambda reason: scope.cancel()
@@ -51,8 +58,7 @@ class ServerProtocol(ServerStream):
                 except BaseException as exc:
                     goes_on = _what_goes_on(exc)
                     if goes_on is not None and not (scope.cancel_called or self._lost):  # it comes from further out
-                        self._server._totals.cut += self.cut()
-                        self._server._loop.settle()  # the call has not failed: the connection is gone before
+                        self.cut_now()
                     call.fail(exc)
                     if goes_on is not None:
                         raise goes_on from exc.__cause__

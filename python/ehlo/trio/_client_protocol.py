@@ -1,0 +1,149 @@
+"""The waits of one connection of a client, on trio. All else is :mod:`ehlo._io.client_connection`.
+
+Where many connections wait, each parks its task, and the system task of the run serves the sockets. Where one waits
+alone, its task waits for the socket by itself: that is one task less to wake up.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable
+from typing import Final
+
+import trio
+from outcome import Error
+from trio.lowlevel import (
+    Abort,
+    Task,
+    checkpoint,
+    current_task,
+    notify_closing,
+    reschedule,
+    wait_readable,
+    wait_task_rescheduled,
+)
+
+from ehlo._client.options import Opening
+from ehlo._io.client_connection import DONE, ClientStream
+from ehlo._io.transport import SocketTransport
+from ehlo.trio._loop import TrioLoop, Waiting
+
+__all__ = ["ClientProtocol"]
+
+# Waits in a row that found no other connection waiting, after which a task waits for its socket by itself.
+_ALONE: Final = 8
+
+
+class ClientProtocol(ClientStream):
+    """One connection. Private: :func:`connect` makes them."""
+
+    __slots__ = ("_alone", "_closed", "_quiet", "_task")
+
+    _loop: TrioLoop
+    _transport: SocketTransport
+
+    def __init__(self, loop: TrioLoop, sock: socket.socket, opening: Opening) -> None:
+        super().__init__(loop, loop.shared, opening, loop.now)
+        self._alone = False  # its task waits for the socket
+        self._closed: trio.Event | None = None  # for those who wait for it
+        self._quiet = _ALONE  # the last waits that found no other connection waiting
+        self._task: Task | None = None  # parked
+        self.connection_made(SocketTransport(loop, loop.watch, sock, self))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.notify()
+        if self._closed is not None:
+            self._closed.set()
+
+    # ---- for ClientDriver ------------------------------------------------------------------------
+
+    def progress(self) -> Awaitable[None]:
+        self.advance()
+        if self.news:
+            self.news = False
+            # A content that is always there must not keep the run from reading: the server may have had enough.
+            return self._give_way() if self.sources else DONE
+        if self.lost:
+            return DONE
+        waiting = self._loop.waiting
+        self._quiet = 0 if waiting else self._quiet + 1
+        if self._quiet > _ALONE and not self._transport.is_closing():
+            return self._wait_alone(waiting)
+        return self._park(waiting)
+
+    async def _give_way(self) -> None:
+        await checkpoint()
+        self.look()  # while the system takes all that is sent, nothing else would read (C-CLI-33)
+        self.news = False
+
+    async def _park(self, waiting: dict[Task, Waiting]) -> None:
+        self._transport.resume_reading()
+        self._task = task = current_task()
+        waiting[task] = self
+        try:
+            await wait_task_rescheduled(self._unpark)
+        finally:
+            del waiting[task]
+        self.news = False
+
+    def _unpark(self, raise_cancel: object) -> Abort:
+        self._task = None
+        return Abort.SUCCEEDED
+
+    async def _wait_alone(self, waiting: dict[Task, Waiting]) -> None:
+        transport = self._transport
+        transport.pause_reading()
+        sock, task = transport.get_extra_info("socket"), current_task()
+        waiting[task] = self
+        try:
+            while not (self.news or self.lost):
+                self._alone = True
+                await wait_readable(sock)
+                self._alone = False
+                transport.read_now()
+        except trio.ClosedResourceError:  # there is news, and it did not come by this wait
+            pass
+        finally:
+            self._alone = False
+            del waiting[task]
+        self.news = False
+
+    def notify(self) -> None:
+        if (task := self._task) is not None:
+            self._task = None
+            reschedule(task)
+        elif self._alone:
+            self._alone = False
+            notify_closing(self._transport.get_extra_info("socket"))
+
+    def wake(self) -> None:
+        self.news = True
+        self.notify()
+
+    def crash(self, exc: BaseException) -> bool:
+        """Raise it in the task that is parked. False if none is."""
+        if (task := self._task) is None:
+            return False
+        self._task = None
+        reschedule(task, Error(exc))
+        return True
+
+    def look(self) -> None:
+        if not self.lost:
+            self._transport.read_now()
+            self.advance()
+
+    def close(self) -> None:
+        self._loop.turn(super().close)
+
+    def drop(self) -> None:
+        self._loop.turn(super().drop)
+
+    async def wait_closed(self) -> None:
+        try:
+            if not self.lost and self._transport.get_write_buffer_size():
+                self._closed = trio.Event()
+                await self._closed.wait()
+        finally:
+            self.drop()
