@@ -14,6 +14,7 @@ import pytest
 import ehlo
 import ehlo.asyncio
 from backends import BACKENDS, CONFIG, MAIL, Asyncio, descriptors
+from ehlo.asyncio._client_protocol import ClientProtocol
 from ehlo.asyncio._dial import connected
 from ehlo.asyncio._server_protocol import ServerProtocol
 
@@ -220,3 +221,46 @@ def test_a_task_factory_is_respected(backend: Asyncio) -> None:
             assert len(made) == 1
 
     backend.run(main)
+
+
+def test_a_send_goes_on_in_the_turn_that_read_its_reply(backend: Asyncio, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    updated = ClientProtocol.buffer_updated
+
+    def marked(protocol: ClientProtocol, count: int) -> None:
+        order.append("read")
+        updated(protocol, count)
+        order.append("done")
+
+    async def main() -> None:
+        async with await backend.serve(ehlo.Handler(), config=CONFIG) as server:
+            monkeypatch.setattr(ClientProtocol, "buffer_updated", marked)
+            client = await ehlo.asyncio.connect(*server.addresses[0], hostname="client.example")
+            await client.send(b"hi\r\n", "a@b.example", ["c@d.example"])
+            assert order[-1] == "read"
+            # Who is woken by another task has a turn of its own.
+            other = asyncio.create_task(client.noop())
+            await asyncio.sleep(0)
+            client.abort()
+            assert not other.done()
+            with pytest.raises(ehlo.SMTPServerDisconnected):
+                await other
+
+    backend.run(main)
+
+
+def test_a_task_that_ends_the_loop_leaves_no_socket(backend: Asyncio) -> None:
+    kept: list[socket.socket] = []
+
+    async def main() -> None:
+        server = await backend.serve(ehlo.Handler(), config=CONFIG)
+        client = await ehlo.asyncio.connect(*server.addresses[0], hostname="client.example")
+        kept.append(client._link._transport.get_extra_info("socket"))  # type: ignore[attr-defined]
+        await client.send(b"hi\r\n", "a@b.example", ["c@d.example"])
+        client.abort()
+        server._stop_listening()
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        backend.run(main)
+    assert kept[0].fileno() == -1

@@ -36,6 +36,7 @@ class ClientStream(ClientDriver):
 
     __slots__ = (
         "_backlog",
+        "_called",
         "_hurried",
         "_loop",
         "_shared",
@@ -54,6 +55,7 @@ class ClientStream(ClientDriver):
         self._loop = loop
         self._view = self.buffer.view
         self._backlog = 0
+        self._called = False  # the loop called, and no task runs meanwhile
         self._hurried = False  # the timer fires no later than quit_timeout
         self._timer: Timer | None = None
         self._span: Span | None = None  # in place of a timer
@@ -75,7 +77,11 @@ class ClientStream(ClientDriver):
             self.conn.receive_from(self.buffer, nbytes)
         else:
             self.receive_tls(self._view[:nbytes])
-        self.advance()
+        self._called = True
+        try:
+            self.advance()
+        finally:
+            self._called = False
 
     def eof_received(self) -> bool:
         self.receive_end()
@@ -94,7 +100,11 @@ class ClientStream(ClientDriver):
         if exc is not None:
             self._read_rest()
         self._disarm()
-        self.gone()
+        self._called = True
+        try:
+            self.gone()
+        finally:
+            self._called = False
 
     def _read_rest(self) -> None:
         """A write failed, and the transport reads no more. What the server said before it went, a 421 above all, is

@@ -234,10 +234,10 @@ class SocketTransport:
                 {"message": "a protocol failed", "exception": exc, "transport": self, "protocol": protocol}
             )
             self._break(exc)
-        finally:
+        finally:  # a task may have gone on meanwhile, and may end the loop
             self._turning = False
-        if self._lost:  # no turn of the loop lies between
-            self._end()
+            if self._lost:  # no turn of the loop lies between
+                self._end()
 
     # ---- writing ---------------------------------------------------------------------------------
 

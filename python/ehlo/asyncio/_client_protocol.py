@@ -50,11 +50,26 @@ class ClientProtocol(ClientStream, asyncio.BufferedProtocol):
         return waiter
 
     def notify(self) -> None:
-        if (waiter := self._waiter) is not None:
-            self.news = False
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is None:
+            return
+        if self.closing and not self.lost and not self._transport.get_write_buffer_size():
+            return  # connection_lost is next: a task that finds the connection closed need not wait for that, too
+        self.news = False
+        self._waiter = None
+        if waiter.done():
+            return
+        callbacks = waiter._callbacks if self._called else None
+        if not callbacks:
+            waiter.set_result(None)
+            return
+        # The loop called, and no task runs: the one that waits goes on at once. A turn of the loop between costs as
+        # much as the system takes to move a small message.
+        self._called = False
+        wakeup, context = callbacks[0]
+        waiter.remove_done_callback(wakeup)
+        waiter.set_result(None)
+        context.run(wakeup, waiter)
 
     def wake(self) -> None:
         self.news = True
