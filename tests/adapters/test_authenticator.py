@@ -48,7 +48,7 @@ def plain(name: str) -> ehlo.Credentials:
 
 
 def client_at(address: str | None) -> Any:
-    return SimpleNamespace(peer=None if address is None else (address, 1))
+    return SimpleNamespace(counted_address=address)
 
 
 async def begin(backend: Backend, authenticator: Any, users: Slow, address: str | None, name: str) -> Beside:

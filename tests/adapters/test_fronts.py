@@ -120,6 +120,31 @@ def test_a_client_that_the_proxy_cannot_name_is_not_trusted(backend: Backend, nu
     backend.run(main)
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_a_client_that_the_proxy_cannot_name_counts_at_the_proxy(backend: Backend, number: int) -> None:
+    class Count(ehlo.Handler):
+        def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> str:
+            return f"250 {session.peer} {session.counted_address}"
+
+    async def main() -> None:
+        limits = ehlo.Limits(max_connections_per_network=1, limit_loopback=True)
+        async with await backend.serve(Count(), config=PROXY, trusted=LOOPBACK, limits=limits) as server:
+            client = await backend.connect(server)
+            await client.send(NAMELESS[number] + b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\n")
+            assert await client.codes(3) == ["220", "250", "250"]
+            assert await client.ask(b"RCPT TO:<c@d.example>\r\n") == "250 2.0.0 ('unknown', 0) 127.0.0.1"
+            other = await backend.connect(server)
+            await other.send(NAMELESS[number])
+            assert await other.codes(1) == ["421"]
+            named = await backend.connect(server)
+            await named.send(HEADER)
+            assert await named.codes(1) == ["220"]
+            assert server.statistics.refused_network == 1
+            assert (await client.ask(b"QUIT\r\n")).startswith("221")
+
+    backend.run(main)
+
+
 def test_a_proxy_on_a_unix_socket(backend: Backend, tmp_path: Path) -> None:
     handler = See()
 

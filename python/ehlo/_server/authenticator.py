@@ -102,8 +102,8 @@ class AuthenticatorBase:
         """
         if not isinstance(credentials, PasswordCredentials):
             return self.users.check(credentials)
-        peer = session.peer
-        turn = self._turns.ask("" if peer is None else network_of(peer[0]) or peer[0])
+        address = session.counted_address
+        turn = self._turns.ask("" if address is None else network_of(address) or address)
         if not (turn.granted or turn.refused):
             try:
                 await turn.event.wait()

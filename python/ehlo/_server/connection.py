@@ -240,9 +240,9 @@ class Connection(Deadlines):
     def _judge_proxy(self, header: ProxyHeader) -> Reply | None:
         """The client is known by now: what was decided by the address of the proxy is decided again (S-PXY-11)."""
         server, source = self._server, header.source
-        if hides_client(header):
+        if hides_client(header):  # it counts at the proxy's address, and has no right of it
             self._conn.trusted = False
-            return server._admit_client(self, None)
+            return server._admit_client(self, self.peer())
         if not isinstance(source, tuple):  # LOCAL: the proxy itself
             return server._admit_client(self, self.peer())
         if server._fronted:

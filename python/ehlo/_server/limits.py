@@ -25,7 +25,8 @@ class Limits:
 
     Arguments:
         max_connections: open sessions in all; one more is greeted with ``421 4.3.2`` (RFC 5321 3.1, 3.8).
-        max_connections_per_network: open sessions of one client network; one more gets ``421 4.7.0``.
+        max_connections_per_network: open sessions of one client network; one more gets ``421 4.7.0``. A client that its
+            proxy cannot name (``PROXY UNKNOWN``) counts at the address of the proxy.
         ipv4_prefix: bits of an IPv4 address that make a network, 0 to 32.
         ipv6_prefix: bits of an IPv6 address that make a network, 0 to 128.
         limit_loopback: count 127.0.0.0/8 and ::1 as networks too. Unix sockets never count.

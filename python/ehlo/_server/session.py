@@ -146,6 +146,21 @@ class Session:
         return _UNKNOWN if conn.proxy is not None and hides_client(conn.proxy) else self._peer
 
     @property
+    def counted_address(self) -> str | None:
+        """The address under which the client counts in limits. That is the address of ``peer``, and ``None`` on a Unix
+        socket. If nobody knows the client's address, it is the address of the proxy's socket: so the clients of one
+        proxy do not use up what those of another may have. Use it for limits only, and ``peer`` for what is allowed.
+
+        Example::
+
+            wait = self.rates.take(session.counted_address or "unix")
+        """
+        peer = self.peer
+        if peer is _UNKNOWN and self._peer is not None:
+            return self._peer[0]
+        return None if peer is None else peer[0]
+
+    @property
     def local(self) -> tuple[str, int] | str | None:
         """``(address, port)`` that the client reached, or the path of a Unix socket. XCLIENT (DESTADDR, DESTPORT) and a
         PROXY header have the last word on it; the port is 0 where they do not know it.

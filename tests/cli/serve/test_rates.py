@@ -26,7 +26,8 @@ class Clock:
 
 
 def client(address: str | None = "192.0.2.1", user: str | None = None) -> Any:
-    return SimpleNamespace(peer=None if address is None else (address, 1), identity=user)
+    peer = None if address is None else (address, 1)
+    return SimpleNamespace(peer=peer, counted_address=address, identity=user)
 
 
 ALL: dict[Kind, int] = {
@@ -76,6 +77,18 @@ def test_who_is_not_counted() -> None:
         assert rates.message(client(None)) is None
         assert rates.message(client("192.0.2.1", "jane")) is None
         assert rates.recipient(client("192.0.2.1")) is None
+
+
+def test_clients_without_an_address_count_at_their_proxy() -> None:
+    def hidden(proxy: str) -> Any:
+        return SimpleNamespace(peer=("unknown", 0), counted_address=proxy, identity=None)
+
+    with rates_of({"network_messages": 1}, exempt=["10.0.0.0/8"]) as rates:
+        assert rates.message(hidden("192.0.2.1")) is None
+        assert rates.message(hidden("192.0.2.1")) is not None
+        assert rates.message(hidden("192.0.2.2")) is None
+        assert rates.message(hidden("10.0.0.1")) is None
+        assert rates.message(hidden("10.0.0.1")) is not None  # the proxy is exempt, and not its clients
 
 
 def test_the_hour_slides() -> None:

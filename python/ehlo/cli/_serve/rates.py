@@ -180,8 +180,8 @@ class Rates:
             return None
         if session.identity is not None:
             kind, key, whose = f"user_{what}", session.identity, "you"
-        elif peer is not None:
-            kind, key, whose = f"network_{what}", network_of(peer[0]) or peer[0], "your network"
+        elif (address := session.counted_address) is not None:
+            kind, key, whose = f"network_{what}", network_of(address) or address, "your network"
         else:  # a Unix socket
             return None
         limit = self._limits.get(kind)
