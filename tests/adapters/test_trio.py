@@ -93,6 +93,25 @@ def test_cancelling_serve_cancels_every_handler(backend: Trio, hook: str) -> Non
     assert cancelled == [True]
 
 
+def test_each_call_of_a_pipeline_has_the_time_of_a_handler(backend: Trio) -> None:
+    class Slow(ehlo.Handler):
+        async def on_rcpt(self, session: ehlo.Session, recipient: ehlo.Recipient) -> None:
+            await trio.sleep(backend.span * 0.6)
+
+    async def main() -> None:
+        config = CONFIG.replace(command_timeout=3600)
+        async with await backend.serve(
+            Slow(), config=config, limits=ehlo.Limits(handler_seconds=backend.span)
+        ) as server:
+            client = await backend.ready(server)
+            recipients = b"".join(b"RCPT TO:<%d@d.example>\r\n" % number for number in range(5))
+            await client.send(b"MAIL FROM:<a@b.example>\r\n" + recipients + b"RSET\r\n")
+            assert await client.codes(7) == ["250"] * 7
+            assert server.statistics.handler_timeouts == 0
+
+    backend.run(main, timed=True)
+
+
 def test_cancelling_while_on_body_waits(backend: Trio) -> None:
     seen: list[str] = []
 

@@ -142,8 +142,7 @@ class Connection(Deadlines):
         try:
             while (call := driver.step(event)) is not None:
                 event = None
-                if self._lost:  # it is on_disconnect, and has its own time
-                    self._held_since = self._server._now()
+                self._held_since = self._server._now()  # each call has its own time
                 self._start(call)
         finally:
             self._advancing = False

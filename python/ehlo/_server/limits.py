@@ -31,8 +31,8 @@ class Limits:
         ipv6_prefix: bits of an IPv6 address that make a network, 0 to 128.
         limit_loopback: count 127.0.0.0/8 and ::1 as networks too. Unix sockets never count.
         session_seconds: a session that is older gets ``421 4.7.0`` at the end of its transaction.
-        handler_seconds: how long a handler may keep a session waiting in one go; then its call is cancelled and
-            answered ``451 4.3.0``. Clients wait 10 minutes at the end of DATA and 5 elsewhere (RFC 5321 4.5.3.2).
+        handler_seconds: how long one call of a handler may keep a session waiting; then it is cancelled and answered
+            ``451 4.3.0``. Clients wait 10 minutes at the end of DATA and 5 elsewhere (RFC 5321 4.5.3.2).
         submission_handler_seconds: the same in submission, where clients are to be answered within 2 minutes (RFC 6409
             5.3). The smaller of the two counts.
         content_seconds: how long one DATA, or one BDAT chunk, may take the client; then ``421 4.4.2``.
