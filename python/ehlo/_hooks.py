@@ -6,7 +6,6 @@ calls ``sys.exit()``, for example. Only a cancellation and the exception of a si
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 import threading
@@ -71,16 +70,20 @@ def is_cancellation(exc: BaseException) -> bool:
     """Whether the event loop raised it to end what waits. Alone, or in a group beside others."""
     if isinstance(exc, BaseExceptionGroup):
         return any(map(is_cancellation, exc.exceptions))
-    trio = sys.modules.get("trio")
-    return isinstance(exc, asyncio.CancelledError) or (trio is not None and isinstance(exc, trio.Cancelled))
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    if asyncio is not None and isinstance(exc, asyncio.CancelledError):
+        return True
+    return trio is not None and isinstance(exc, trio.Cancelled)
 
 
 def is_torn_down(exc: BaseException) -> bool:
     """Whether a coroutine is closed because its event loop is gone. While the loop runs, nobody closes one."""
     if not isinstance(exc, GeneratorExit):
         return False
-    trio = sys.modules.get("trio")
-    return asyncio._get_running_loop() is None and (trio is None or not trio.lowlevel.in_trio_run())
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return False
+    return trio is None or not trio.lowlevel.in_trio_run()
 
 
 def by_signal(exc: BaseException) -> bool:

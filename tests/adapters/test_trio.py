@@ -450,6 +450,13 @@ def test_ehlo_does_not_import_trio() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_program_on_trio_imports_what_it_uses() -> None:
+    """Neither asyncio, nor a server where there is only a client."""
+    code = "import sys, ehlo.trio; ehlo.trio.{}; sys.exit(any(name in sys.modules for name in {!r}))"
+    for name, others in (("connect", ["asyncio", "ehlo._server"]), ("serve", ["asyncio", "ehlo._client"])):
+        assert subprocess.run([sys.executable, "-c", code.format(name, others)], check=False).returncode == 0
+
+
 @pytest.mark.tcp
 def test_an_address_is_connected_to_on_every_system(backend: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only Linux says at once that a connection to this machine is there."""

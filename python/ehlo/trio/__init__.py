@@ -10,18 +10,32 @@ Example::
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ehlo._client.transaction import Transaction
 from ehlo._lazy import lazy
-from ehlo.trio._client import Client, connect
-from ehlo.trio._pool import Pool
-from ehlo.trio._server import Server, serve
+
+import_module("trio")  # where it is missing, this import says so, and not the first use of a name
 
 if TYPE_CHECKING:
+    from ehlo._client.transaction import Transaction
     from ehlo.trio._authenticator import Authenticator
+    from ehlo.trio._client import Client, connect
+    from ehlo.trio._pool import Pool
+    from ehlo.trio._server import Server, serve
 
 __all__ = ["Authenticator", "Client", "Pool", "Server", "Transaction", "connect", "serve"]
 
 if not TYPE_CHECKING:  # for a type checker any name would be there
-    __getattr__, __dir__ = lazy(__name__, {"Authenticator": "ehlo.trio._authenticator"})
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "Authenticator": "ehlo.trio._authenticator",
+            "Client": "ehlo.trio._client",
+            "Pool": "ehlo.trio._pool",
+            "Server": "ehlo.trio._server",
+            "Transaction": "ehlo._client.transaction",
+            "connect": "ehlo.trio._client",
+            "serve": "ehlo.trio._server",
+        },
+    )

@@ -84,7 +84,7 @@ async def dial(opening: Opening) -> ClientProtocol:
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Connecting[Client]:
     """Connect to a server by SMTP, or LMTP by the config, and say hello. ``await`` it, or use ``async with``, which
-    says QUIT in the end. No task is left behind: the octets move while the program waits for the server.
+    says QUIT in the end.
 
     Arguments:
         host, port: as :func:`ehlo.asyncio.connect` has them.
