@@ -325,6 +325,27 @@ def test_what_a_signal_raises_in_a_connection_that_a_client_waits_for_comes_out_
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_a_client_that_waits_by_itself_is_woken_while_its_octets_wait(backend: Trio) -> None:
+    # RFC 5321 4.5.3.2.5: the server takes no content
+    gone: list[bool] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.hello()
+        await peer.envelope()
+        await backend.until(lambda: gone)
+
+    async def main() -> None:
+        config = ehlo.ClientConfig("c.example", content_timeout=0.01)
+        async with backend.scripted(script) as port:
+            client = await ehlo.trio.connect("127.0.0.1", port, config=config)
+            for_long = (b"x" * 65534 + b"\r\n" for _ in range(1000))
+            with pytest.raises(ehlo.SMTPTimeoutError):
+                await client.send(for_long, "a@b.example", ["c@d.example"])
+            gone.append(True)
+
+    backend.run(main)
+
+
 def test_one_client_waits_by_itself_and_many_are_served_together(backend: Trio) -> None:
     async def main() -> None:
         async with await backend.serve(ehlo.Handler(), config=CONFIG.replace(max_junk=None)) as server:

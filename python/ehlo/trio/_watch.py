@@ -52,6 +52,9 @@ class TaskWatch:
     ) -> None:
         with scope:
             while not scope.cancel_called:
-                await _WAITS[event](fd)
+                try:
+                    await _WAITS[event](fd)
+                except trio.ClosedResourceError:  # by a client that was to stop reading: it wakes all that wait
+                    continue
                 if not scope.cancel_called:
                     self._guard(context.run, call, event)
