@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -429,6 +431,38 @@ def test_a_run_as_a_guest() -> None:
 
     for _ in range(2):
         assert asyncio.run(host()).startswith("250")
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "later"])
+def test_runs_one_after_the_other_leave_no_descriptor(end: str) -> None:
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("the system does not tell the descriptors")
+    left: list[Any] = []
+
+    async def visit() -> None:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(ehlo.trio.serve, ehlo.Handler(), config=CONFIG))
+            client = await ehlo.trio.connect("127.0.0.1", server.port, hostname="c.example")
+            await client.noop()
+            if end == "close":
+                await client.close()
+            elif end == "abort":
+                client.abort()
+            else:
+                left.append(client)
+            nursery.cancel_scope.cancel()
+
+    trio.run(visit)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    gc.disable()  # trio's own cycles keep what belongs to a run until the collector comes
+    try:
+        for _ in range(3):
+            trio.run(visit)
+            for client in left:
+                client.abort()
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    finally:
+        gc.enable()
 
 
 def test_a_fault_of_ehlo_ends_one_session_only(

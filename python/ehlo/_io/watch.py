@@ -60,7 +60,11 @@ class EpollWatch:
         self._epoll = select.epoll()
         self._calls: dict[int, tuple[Callable[..., object], Callable[[int], object]]] = {}
         self.fileno = self._epoll.fileno
-        self.close = self._epoll.close
+
+    def close(self) -> None:
+        """The loop has ended. A socket that is still watched is to be closed by its program, which needs the epoll."""
+        if not self._calls:
+            self._epoll.close()
 
     def add(self, fd: int, events: int, call: Callable[[int], object]) -> None:
         self._epoll.register(fd, events)

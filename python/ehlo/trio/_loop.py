@@ -153,6 +153,9 @@ class TrioLoop:
         finally:
             self._ended = True
             self.settle()
+            self._timers.clear()
+            if self._epoll is not None:
+                self._epoll.close()
 
     async def _wait(self) -> None:
         """Serve the sockets until a timer is due, or something is to come soon."""
