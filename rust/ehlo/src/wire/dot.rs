@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::content::{BareNewlines, ContentFlags, Measuring, Passage, Ruler, Sink};
-use super::scan::{BLOCK, Judge, Look, walk};
+use super::scan::{BLOCK, Judge, Look, any_bare, walk};
 
 /// What one call of [`DotDecoder::decode`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,6 +366,9 @@ impl<S: Sink> Judge for Stuffing<'_, S> {
 
     /// Lines that begin with a dot may be as short as the dot: they go into the sink together.
     fn events(&mut self, at: usize, mut found: u64) -> Option<usize> {
+        if !found.is_power_of_two() && found.count_ones() >= CROWD && self.crowd(at, found) {
+            return None;
+        }
         while found != 0 {
             let octet = at + found.trailing_zeros() as usize;
             found &= found - 1;
@@ -376,13 +379,7 @@ impl<S: Sink> Judge for Stuffing<'_, S> {
                 }
                 continue;
             }
-            match self.joined.upto {
-                Some(from) if self.joined.has_room(octet - from) => self.joined.put(self.input, from, octet),
-                _ => {
-                    self.pass();
-                    self.passage.up_to(octet);
-                }
-            }
+            self.join_up_to(octet, 1);
             self.joined.dot(octet);
         }
         None
@@ -390,6 +387,52 @@ impl<S: Sink> Judge for Stuffing<'_, S> {
 }
 
 impl<S: Sink> Stuffing<'_, S> {
+    /// Joins what is before `to`, or passes it on if it is long or there is no room for so many octets behind it.
+    #[inline(always)]
+    fn join_up_to(&mut self, to: usize, room: usize) {
+        match self.joined.upto {
+            Some(from) if self.joined.has_room(to - from, room) => self.joined.put(self.input, from, to),
+            _ => {
+                self.pass();
+                self.passage.up_to(to);
+            }
+        }
+    }
+
+    /// Joins a block with many dots up to the last one, without a decision for each. False if other events are among
+    /// them, or if the block is near the start or the end of the input; then nothing has been done.
+    #[inline(never)]
+    fn crowd(&mut self, at: usize, found: u64) -> bool {
+        let before = at.checked_sub(1).and_then(|from| self.input[from..].first_chunk());
+        let (Some(before), Some(window)) = (before, self.input[at..].first_chunk::<{ BLOCK + WORD }>()) else {
+            return false;
+        };
+        if any_bare(before) {
+            return false;
+        }
+        let (mut from, mut rest) = (found.trailing_zeros() as usize, found);
+        self.join_up_to(at + from, CROWDED);
+        let Some(out) = self.joined.octets[self.joined.len..].first_chunk_mut::<CROWDED>() else { return false };
+        let mut len = 0;
+        loop {
+            out[len % (2 * BLOCK)] = b'.';
+            len += 1;
+            rest &= rest - 1;
+            if rest == 0 {
+                break;
+            }
+            let to = rest.trailing_zeros() as usize;
+            while from < to {
+                out[len % (2 * BLOCK)..][..WORD].copy_from_slice(&window[from % BLOCK..][..WORD]);
+                let copied = (to - from).min(WORD);
+                (from, len) = (from + copied, len + copied);
+            }
+        }
+        self.joined.len += len;
+        self.joined.upto = Some(at + from);
+        true
+    }
+
     /// Pass on what was joined.
     fn pass(&mut self) {
         if let Some(upto) = self.joined.upto.take() {
@@ -406,6 +449,12 @@ const WORD: usize = 16;
 /// Octets that short lines are joined to.
 const JOINED: usize = 512;
 
+/// From so many events in a block on, [`Stuffing::crowd`] is quicker than one after the other.
+const CROWD: u32 = 5;
+
+/// What the octets of a block become at most, with what is copied beyond them. `JOINED` has room for more than one.
+const CROWDED: usize = 2 * BLOCK + WORD;
+
 /// Short stuffed lines on their way to the sink.
 struct Joined {
     octets: [u8; JOINED],
@@ -419,10 +468,10 @@ impl Joined {
         Self { octets: [0; JOINED], len: 0, upto: None }
     }
 
-    /// Whether a line of so many octets is short enough, with its dot and what is copied beyond it.
+    /// Whether a line of so many octets is short enough, with what is copied beyond it, and with room behind it.
     #[inline]
-    fn has_room(&self, octets: usize) -> bool {
-        octets <= BLOCK && self.len + octets + WORD < JOINED
+    fn has_room(&self, octets: usize, room: usize) -> bool {
+        octets <= BLOCK && self.len + octets + WORD.max(room) <= JOINED
     }
 
     /// Copies these octets of the input, for which there is room.
@@ -437,6 +486,7 @@ impl Joined {
             let copied = (to - at).min(WORD);
             (at, self.len) = (at + copied, self.len + copied);
         }
+        self.upto = Some(to);
     }
 
     /// A dot more, before the one at `at`.
@@ -620,6 +670,23 @@ mod tests {
         for (content, wire) in [(&b"."[..], &b"..\r\n.\r\n"[..]), (b".\r\n.\r\na.", b"..\r\n..\r\na.\r\n.\r\n")] {
             for policy in [EncodePolicy::Normalize, EncodePolicy::Reject] {
                 assert_eq!(every_way(policy, content).unwrap(), wire);
+            }
+        }
+    }
+
+    // C-DAT-22: many in a block, at every place of it, and beside what needs another decision
+    #[test]
+    fn crowds_of_dots_are_doubled() {
+        for unit in [&b".\r\n"[..], b".x\r\n", b"..\r\n\r\n", b".12345678901234567890\r\n.\r\n.\r\n", b".\n", b".\r"] {
+            for (lead, tail) in
+                (0..BLOCK).step_by(7).flat_map(|lead| [(lead, &b""[..]), (lead, b"\nx"), (lead, b"\r.")])
+            {
+                let crowd = unit.repeat(4 * BLOCK / unit.len());
+                let content = [&vec![b'x'; lead][..], b"\r\n", &crowd, tail, &crowd].concat();
+                for policy in [EncodePolicy::Normalize, EncodePolicy::Reject] {
+                    let slowly = stuffed(policy, &content.chunks(1).collect::<Vec<_>>());
+                    assert_eq!(stuffed(policy, &[&content]), slowly, "{:?}", content.escape_ascii());
+                }
             }
         }
     }

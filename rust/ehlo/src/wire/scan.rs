@@ -89,6 +89,11 @@ fn bare(prev: u8, cur: u8) -> u8 {
     u8::from(prev == b'\r') ^ u8::from(cur == b'\n')
 }
 
+/// Whether a CR and an LF in the window are not a pair. Its first octet is only what came before.
+pub(super) fn any_bare(window: &[u8; BLOCK + 1]) -> bool {
+    window.iter().zip(&window[1..]).fold(0, |seen, (&prev, &cur)| seen | bare(prev, cur)) != 0
+}
+
 /// An octet that needs a decision: a CR and an LF that are not a pair, or a dot behind an LF.
 #[inline(always)]
 fn event(prev: u8, cur: u8) -> u8 {
