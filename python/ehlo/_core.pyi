@@ -2255,6 +2255,22 @@ class ClientConnection:
         """Octets to send now, b"" if there are none. Each is handed over once; after these there may be more:
         a content of 16 to 256 KiB that needs no change comes as the `bytes` that was queued, apart from the rest.
         """
+    def flush(self, descriptor: int) -> _ClientEvent | bytes | int | None:
+        """The next event; and if there is none, send the output by one `send` of a socket that does not block. It is
+        `next_event`, `data_to_send` and `socket.send` in one call. Input goes to the engine first.
+
+        Args:
+            descriptor: of the connected socket, over which no earlier output waits, in clear text.
+
+        Returns:
+            An event: nothing was sent, and there may be more events. Or the number of octets that were sent: all there
+            were. Or `bytes` that the system did not take, to be sent before all others. Or None: there is more output
+            than this is for, or the socket is broken or closed; `data_to_send` has the output.
+
+        Example:
+            >>> conn.flush(sock.fileno())
+            0
+        """
     @property
     def config(self) -> ClientConfig:
         """What it was made with."""

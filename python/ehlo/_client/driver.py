@@ -57,6 +57,7 @@ class ClientDriver:
         tls: what is between the engine and the transport.
         seen: when anything moved last, in seconds of ``now``.
         held: the transport takes no more at the moment, or for ever.
+        direct: the descriptor that the engine may write to by itself: there is no TLS, and no output waits; else -1.
         closing: it was closed by us.
         lost: the transport is gone.
     """
@@ -66,6 +67,7 @@ class ClientDriver:
         "challenge",
         "closing",
         "conn",
+        "direct",
         "disconnect",
         "failures",
         "fault",
@@ -117,6 +119,7 @@ class ClientDriver:
         self.tls: Tls | None = None
         self.seen = self.since = now()
         self.held = False
+        self.direct = -1
         self.closing = False
         self.lost = False
 
@@ -131,6 +134,10 @@ class ClientDriver:
 
     def notify(self) -> None:
         """There is news: end the ``progress`` that waits now."""
+
+    def free(self) -> int:
+        """The descriptor of the socket, if all that was written has gone into it; else -1."""
+        return -1
 
     def wake(self) -> None:
         """End the ``progress`` that waits now, or the next one. Called by another task."""
@@ -173,6 +180,8 @@ class ClientDriver:
             self.write(opening.proxy)
         if opening.tls == "implicit":
             self._begin_tls()
+        else:
+            self.direct = self.free()
 
     async def until_ready(self) -> None:
         """Until the hello is done."""
@@ -215,6 +224,7 @@ class ClientDriver:
         if not self.lost:
             self.conn.receive_eof()
             self.held = self.closing = True  # nothing of what is left goes out
+            self.direct = -1
             self.drop()
             self.advance()
 
@@ -247,13 +257,46 @@ class ClientDriver:
     def advance(self) -> None:
         """Take what the engine says, write once, and tell who waits."""
         conn = self.conn
+        while self.direct >= 0:
+            what = conn.flush(self.direct)
+            if type(what) is int:
+                if what:
+                    self.seen = self.now()
+                break
+            if type(what) is SendResult:
+                self.results.append(what)
+                self.news = True
+            elif what is None:
+                self.direct = -1
+            elif type(what) is bytes:
+                self.direct = -1
+                self.seen = self.now()
+                self.write(what)
+            else:
+                self.on_event(what)
+        else:
+            self._advance_by_transport()
+        # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
+        if self.sources and conn.content_wanted is not None:
+            self.news = True
+        if self.trace is not None:
+            self.tell()
+        if self.disconnect is not None and not self.closing:
+            self.closing = True
+            self.direct = -1
+            if self.tls is not None and self.tls.established and not self.lost:
+                self.tls.close()
+                self.write(self.tls.data_to_send())
+            self.close()
+        if self.news:  # last: the connection may be closed by the time that who waits goes on
+            self.notify()
+
+    def _advance_by_transport(self) -> None:
+        """The same, where output has to go by TLS or by the transport."""
+        conn = self.conn
         while True:
             while (event := conn.next_event()) is not None:
-                if type(event) is SendResult:
-                    self.results.append(event)
-                    self.news = True
-                else:
-                    self.on_event(event)
+                self.on_event(event)
             if self.held or self.closing or not (out := conn.data_to_send()):
                 break
             self.seen = self.now()
@@ -264,19 +307,8 @@ class ClientDriver:
             self.sendlines((out, more))
             if self.refuses():  # what is not sent is not given away: it may be sent again (C-CLI-17)
                 self.held = True
-        # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
-        if self.sources and conn.content_wanted is not None:
-            self.news = True
-        if self.trace is not None:
-            self.tell()
-        if self.disconnect is not None and not self.closing:
-            self.closing = True
-            if self.tls is not None and self.tls.established and not self.lost:
-                self.tls.close()
-                self.write(self.tls.data_to_send())
-            self.close()
-        if self.news:  # last: the connection may be closed by the time that who waits goes on
-            self.notify()
+        if not self.held and not self.closing and self.tls is None:
+            self.direct = self.free()
 
     def on_event(self, event: object) -> None:
         """Keep what the engine said."""
@@ -302,6 +334,7 @@ class ClientDriver:
     def gone(self) -> None:
         """The transport is closed."""
         self.lost = self.held = True
+        self.direct = -1
         self.send = self.sendlines = _nowhere  # no reference cycle is left for the collector
         self.receive_end()
 
@@ -385,6 +418,7 @@ class ClientDriver:
             self._fail(SMTPConnectError, f"TLS cannot begin: {_reason_of(exc)}", exc)
             return
         self.tls = tls
+        self.direct = -1
         self.since = self.now()
         self._shake_hands(tls)
 

@@ -16,7 +16,7 @@ from ehlo._client.options import Opening
 from ehlo._io.loop import Loop, Timer
 from ehlo._io.shared import Shared
 from ehlo._io.span import Span
-from ehlo._io.transport import Transport
+from ehlo._io.transport import SocketTransport, Transport
 
 __all__ = ["DONE", "ClientStream"]
 
@@ -39,6 +39,7 @@ class ClientStream(ClientDriver):
         "_called",
         "_hurried",
         "_loop",
+        "_number",
         "_shared",
         "_span",
         "_timer",
@@ -64,6 +65,7 @@ class ClientStream(ClientDriver):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._number = transport.fileno() if isinstance(transport, SocketTransport) else -1
         self.write = transport.write
         self.start(partial(transport.get_extra_info, "sockname"))
         self._arm_span(self.opening.tick)
@@ -97,6 +99,7 @@ class ClientStream(ClientDriver):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.held = True
+        self.direct = -1
         if exc is not None:
             self._read_rest()
         self._disarm()
@@ -118,6 +121,9 @@ class ClientStream(ClientDriver):
 
     def writelines(self, pieces: Sequence[bytes]) -> None:
         self._transport.writelines(pieces)
+
+    def free(self) -> int:
+        return self._number if self._number >= 0 and not self._transport.get_write_buffer_size() else -1
 
     def refuses(self) -> bool:
         return self._transport.is_closing()

@@ -150,6 +150,9 @@ class SocketTransport:
 
     # ---- facts -----------------------------------------------------------------------------------
 
+    def fileno(self) -> int:
+        return self._fd
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         match name:
             case "socket":

@@ -161,6 +161,9 @@ class ClientSocket(ClientDriver):
 
     # ---- for ClientDriver ------------------------------------------------------------------------
 
+    def free(self) -> int:
+        return -1 if self._unsent else self._socket.fileno()
+
     def progress(self) -> Awaitable[None]:
         """Block until there is news."""
         self.advance()

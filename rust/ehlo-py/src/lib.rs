@@ -4,7 +4,7 @@
 //!
 //! 1. It converts, and never decides. The code that decides what a peer is told is in `ehlo::session`.
 //! 2. It never calls Python code. There are no callbacks.
-//! 3. `unsafe` stands in `buffer.rs` and `content.rs` only, and each block has its proof.
+//! 3. `unsafe` stands in `buffer.rs`, `content.rs` and `socket.rs` only, and each block has its proof.
 //!
 //! One file for each concern:
 //!
@@ -15,6 +15,7 @@
 //! - `codec.rs`: the dot codec and xtext.
 //! - `dkim.rs`: the forms that DKIM signs.
 //! - `buffer.rs`, `content.rs`: memory that is shared with Python.
+//! - `socket.rs`: sockets of the program's.
 //! - `convert.rs`, `error.rs`, `lazy.rs`: what all the others use.
 #![deny(unsafe_code)]
 
@@ -28,6 +29,7 @@ mod error;
 mod lazy;
 mod server;
 mod settings;
+mod socket;
 mod values;
 
 use pyo3::prelude::*;

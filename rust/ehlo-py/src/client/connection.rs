@@ -15,6 +15,7 @@ use crate::buffer::{ReceiveBuffer, lend};
 use crate::client::config::ClientConfig;
 use crate::client::event::to_python;
 use crate::error::misuse;
+use crate::socket::{self, Descriptor};
 use crate::values::capability::Capabilities;
 use crate::values::envelope::{recipient_like, sender_like};
 use crate::values::reply::Reply;
@@ -45,6 +46,9 @@ impl AsRef<[u8]> for Outgoing {
 
 /// Output of fewer octets is copied without a look at whether it is content.
 const WORTH_LENDING: usize = 4096;
+/// Output of fewer octets is sent by [`flush`](ClientConnection::flush). More of them may come apart, and belong in one call
+/// of the system.
+const MOST_AT_ONCE: usize = 16 * 1024;
 
 /// The client's side of one SMTP or LMTP session, without I/O (RFC 5321, 2033).
 ///
@@ -405,6 +409,50 @@ impl ClientConnection {
         };
         self.inner.clear_output();
         octets
+    }
+
+    /// The next event; and if there is none, send the output by one `send` of a socket that does not block. It is
+    /// `next_event`, `data_to_send` and `socket.send` in one call. Input goes to the engine first.
+    ///
+    /// Args:
+    ///     descriptor: of the connected socket, over which no earlier output waits, in clear text.
+    ///
+    /// Returns:
+    ///     An event: nothing was sent, and there may be more events. Or the number of octets that were sent: all there
+    ///     were. Or `bytes` that the system did not take, to be sent before all others. Or None: there is more output
+    ///     than this is for, or the socket is broken or closed; `data_to_send` has the output.
+    ///
+    /// Example:
+    ///     >>> conn.flush(sock.fileno())
+    ///     0
+    fn flush<'py>(slf: &Bound<'py, Self>, descriptor: Descriptor) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let mut conn = slf.try_borrow_mut()?;
+        if let Some(event) = conn.inner.poll_event() {
+            return to_python(py, event).map(Some);
+        }
+        let Some(mut output) = conn.inner.take_output(MOST_AT_ONCE) else { return Ok(None) };
+        let all = output.len();
+        let mut sent = Some(0);
+        if all > 0 {
+            drop(conn); // other threads may ask for facts meanwhile
+            sent = py.detach(|| socket::send(descriptor, &output));
+            conn = slf.try_borrow_mut()?;
+        }
+        let rest = match sent {
+            None => None, // it stays in the output
+            Some(count) => {
+                let rest = if count < all {
+                    PyBytes::new(py, &output[count..]).into_any()
+                } else {
+                    all.into_pyobject(py)?.into_any()
+                };
+                output.clear();
+                Some(rest)
+            }
+        };
+        conn.inner.give_back(output);
+        Ok(rest)
     }
 
     // ---- what can be asked ----

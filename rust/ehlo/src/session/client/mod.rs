@@ -74,6 +74,7 @@ mod transcript;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -498,6 +499,20 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
             Some(lent) if lent.before.is_empty() => lent.octets(),
             Some(lent) => &lent.before,
         }
+    }
+
+    /// All output, if it is in one piece of fewer than `most` octets: to be sent while the connection is not borrowed.
+    /// Behind that [`give_back`](Self::give_back) is due.
+    pub fn take_output(&mut self, most: usize) -> Option<Vec<u8>> {
+        self.pump();
+        (self.lent.is_empty() && self.output.len() < most).then(|| mem::take(&mut self.output))
+    }
+
+    /// What of [`take_output`](Self::take_output) was not sent. It goes out before all other output. An empty one is of
+    /// use, too: its memory is taken for the next output.
+    pub fn give_back(&mut self, mut rest: Vec<u8>) {
+        rest.append(&mut self.output);
+        self.output = rest;
     }
 
     /// The content that [`output`](Self::output) is, if it is all of a message's, as it was queued.

@@ -1,0 +1,44 @@
+//! Sockets of the program's, used without Python.
+#![allow(unsafe_code)]
+
+use std::io::{ErrorKind, Write};
+use std::mem::ManuallyDrop;
+use std::net::TcpStream;
+#[cfg(unix)]
+use std::os::fd::FromRawFd;
+#[cfg(windows)]
+use std::os::windows::io::FromRawSocket;
+
+/// The number of a socket, as `socket.fileno()` gives it.
+#[cfg(unix)]
+pub(crate) type Descriptor = std::os::fd::RawFd;
+#[cfg(windows)]
+pub(crate) type Descriptor = std::os::windows::io::RawSocket;
+
+/// Use a socket of the program's. `TcpStream` is no more here than the calls of the system: `recv`, and `send` that makes
+/// no signal. They are the same for other stream sockets.
+fn with_socket<R>(descriptor: Descriptor, operate: impl FnOnce(&mut TcpStream) -> R) -> R {
+    // SAFETY: it is not closed here, since it is never dropped. A number that is no open socket makes the system's calls
+    // fail, as it does for `socket.socket(fileno=…)`; nothing else is done with it.
+    let mut socket = ManuallyDrop::new(unsafe {
+        #[cfg(unix)]
+        let socket = TcpStream::from_raw_fd(descriptor);
+        #[cfg(windows)]
+        let socket = TcpStream::from_raw_socket(descriptor);
+        socket
+    });
+    operate(&mut socket)
+}
+
+/// How many octets a socket that does not block takes now; `None` if it is broken, or closed.
+pub(crate) fn send(descriptor: Descriptor, octets: &[u8]) -> Option<usize> {
+    #[cfg(unix)]
+    if descriptor < 0 {
+        return None;
+    }
+    match with_socket(descriptor, |socket| socket.write(octets)) {
+        Ok(count) => Some(count),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Some(0),
+        Err(_) => None,
+    }
+}

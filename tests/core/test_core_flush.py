@@ -1,0 +1,136 @@
+"""``ClientConnection.flush`` says and sends what ``next_event`` and ``data_to_send`` do."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ehlo
+
+CONFIG = ehlo.ClientConfig("client.example")
+HELLO = b"220 mx.example\r\n250-mx.example\r\n250 PIPELINING\r\n"
+REPLIES = HELLO + b"250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 ok\r\n" * 2 + b"221 bye\r\n"
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+def received(sock: socket.socket) -> bytes:
+    octets = b""
+    try:
+        while piece := sock.recv(65536):
+            octets += piece
+    except BlockingIOError:
+        pass
+    return octets
+
+
+def asked() -> ehlo.ClientConnection:
+    conn = ehlo.ClientConnection(CONFIG)
+    conn.send_message("a@b.example", ["c@d.example"], b"Subject: hi\r\n\r\n.hi\r\n")
+    conn.send_message("a@b.example", ["c@d.example"], b"x" * 70 + b"\r\n")
+    conn.quit()
+    return conn
+
+
+def by_parts(pieces: list[bytes]) -> tuple[list[str], bytes]:
+    """Events and output by ``next_event`` and ``data_to_send``."""
+    conn = asked()
+    events, output = [], b""
+    for piece in pieces:
+        conn.receive_data(piece)
+        events += [repr(event) for event in conn]
+        while octets := conn.data_to_send():
+            output += octets
+    return events, output
+
+
+def by_flush(pieces: list[bytes]) -> tuple[list[str], bytes]:
+    conn = asked()
+    events, output = [], b""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        for piece in pieces:
+            conn.receive_data(piece)
+            while not isinstance(what := conn.flush(ours.fileno()), int):
+                events.append(repr(what))
+            output += (octets := received(theirs))
+            assert what == len(octets)
+    return events, output
+
+
+@given(st.lists(st.integers(0, len(REPLIES)), max_size=12))
+def test_flush_is_the_same_at_any_split(cuts: list[int]) -> None:
+    places = [0, *sorted(cuts), len(REPLIES)]
+    pieces = [REPLIES[start:end] for start, end in itertools.pairwise(places)]
+    assert by_flush(pieces) == by_parts(pieces)
+
+
+def ready() -> ehlo.ClientConnection:
+    conn = ehlo.ClientConnection(CONFIG)
+    conn.receive_data(HELLO)
+    assert [type(event) for event in conn] == [ehlo.Ready]
+    conn.data_to_send()
+    return conn
+
+
+def test_flush_without_anything_to_do(pair: tuple[socket.socket, socket.socket]) -> None:
+    assert ready().flush(pair[0].fileno()) == 0
+
+
+def test_flush_gives_what_the_system_does_not_take(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    filled = 0
+    while True:
+        try:
+            filled += ours.send(b"y" * 4096)
+        except BlockingIOError:
+            break
+    conn = ready()
+    conn.noop()
+    assert conn.flush(ours.fileno()) == b"NOOP\r\n"
+    assert conn.flush(ours.fileno()) == 0
+    assert received(theirs) == b"y" * filled
+
+
+def test_flush_leaves_large_content_alone(pair: tuple[socket.socket, socket.socket]) -> None:
+    conn = ready()
+    content = b"z" * 70 + b"\r\n"
+    conn.send_message("a@b.example", ["c@d.example"], content * 1000)
+    assert isinstance(conn.flush(pair[0].fileno()), int)
+    conn.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    assert conn.flush(pair[0].fileno()) is None
+    assert conn.data_to_send() == content * 1000
+    assert conn.data_to_send() == b".\r\n"
+    assert received(pair[1]).endswith(b"DATA\r\n")
+
+
+def test_flush_keeps_the_output_of_a_broken_socket(pair: tuple[socket.socket, socket.socket]) -> None:
+    conn = ready()
+    conn.noop()
+    pair[1].close()
+    assert conn.flush(pair[0].fileno()) is None
+    conn.vrfy("x")
+    conn.receive_data(b"250 ok\r\n")
+    assert [type(event) for event in conn] == [ehlo.CommandReply]
+    assert conn.data_to_send() == b"NOOP\r\nVRFY x\r\n"
+
+
+def test_flush_keeps_the_output_of_a_closed_socket() -> None:
+    conn = ready()
+    conn.noop()
+    assert conn.flush(-1) is None
+    assert conn.data_to_send() == b"NOOP\r\n"
