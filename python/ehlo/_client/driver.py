@@ -367,7 +367,8 @@ class ClientDriver:
 
     def left(self) -> float | None:
         """Seconds after which :meth:`time_is_up` is due; ``None`` while nothing is waited for."""
-        if self.shaking:
+        tls = self.tls
+        if tls is not None and not tls.established:
             return self.since + self.opening.handshake_timeout - self.now()
         timeout = self.conn.timeout
         return None if timeout is None else self.seen + timeout - self.now()

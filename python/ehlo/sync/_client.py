@@ -134,6 +134,8 @@ class Client:
             result = client.send(message, sender="a@b.example", recipients=["c@d.example"])
             for one in result.refused: print(one.path, one.reply)
         """
+        if type(message) is bytes and check and utf8_header is None and not refuse_invalid:
+            return self._use.run(self._inner.send(message, sender, recipients))  # the usual case: octets say the rest
         if type(message) is not bytes:
             refuse_async(message)
         return self._use.run(

@@ -169,31 +169,32 @@ class ClientSocket(ClientDriver):
         self.advance()
         if self.news and self.sources:
             self.look()  # while the kernel takes all that is sent, nothing else would read (C-CLI-33)
-        while not (self.news or self.lost):
-            self._turn()
+        if not (self.news or self.lost):
+            self._wait()
         self.news = False
         return DONE  # type: ignore[no-any-return]
 
-    def _turn(self) -> None:
-        """Wait once, and move what can be moved."""
-        left = self.left()
-        seconds = self.opening.tick if left is None else left
+    def _wait(self) -> None:
+        """Move what can be moved, until there is news."""
         until = _mine.until
-        if until is not None:
-            seconds = min(seconds, until - monotonic())
-        # Where no time is left, too: the program may have been busy, and what came meanwhile counts.
-        found = self._poll(int(seconds * 1000) + 1 if seconds > 0 else 0)
-        if found:
-            events = found[0][1]
-            if events & _WRITABLE:
-                self._flush()
-            if events != _WRITABLE:
-                self._receive()
-            self.advance()
-        elif (left := self.left()) is not None and left <= 0 and not self.conn.closed:
-            self.time_is_up()
-        elif until is not None and until <= monotonic():
-            raise PatienceError
+        while not (self.news or self.lost):
+            left = self.left()
+            seconds = self.opening.tick if left is None else left
+            if until is not None:
+                seconds = min(seconds, until - monotonic())
+            # Where no time is left, too: the program may have been busy, and what came meanwhile counts.
+            found = self._poll(int(seconds * 1000) + 1 if seconds > 0 else 0)
+            if found:
+                ((_, events),) = found
+                if events & _WRITABLE:
+                    self._flush()
+                if events != _WRITABLE:
+                    self._receive()
+                self.advance()
+            elif (left := self.left()) is not None and left <= 0 and not self.conn.closed:
+                self.time_is_up()
+            elif until is not None and until <= monotonic():
+                raise PatienceError
 
     def wake(self) -> None:
         """Nothing runs beside: nobody calls it."""

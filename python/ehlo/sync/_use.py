@@ -44,7 +44,7 @@ class Use:
         Raises:
             LocalProtocolError: another call uses the client.
         """
-        if not self._lock.acquire(blocking=self._cut):
+        if not self._lock.acquire(self._cut):
             coro.close()
             raise LocalProtocolError(
                 "another call still uses this connection: one thread uses a connection at a time; "
