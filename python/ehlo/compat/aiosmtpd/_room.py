@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import Any, Final
 
 from ehlo._core import ServerConfig
@@ -15,7 +16,7 @@ from ehlo.asyncio import Server
 
 __all__ = ["close_sessions", "room_for", "rooms_of"]
 
-# aiosmtpd has no limits of its own but the timeout.
+# aiosmtpd has no limits of its own but the timeout. That is for a method, too.
 _LIMITS: Final = Limits(
     max_connections=None,
     max_connections_per_network=None,
@@ -151,7 +152,8 @@ def room_for(
         on_refused=None,
         on_disconnect=None,
     )
-    rooms[key] = room = Server(plan, config, _LIMITS, tls, Networks(()), loop)
+    limits = replace(_LIMITS, handler_seconds=timeout)
+    rooms[key] = room = Server(plan, config, limits, tls, Networks(()), loop)
     return room
 
 

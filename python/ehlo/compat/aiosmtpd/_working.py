@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._server.answers import Call
 from ehlo._server.session import Raw
@@ -12,6 +13,8 @@ from ehlo.asyncio._server_protocol import ServerProtocol
 from ehlo.compat.aiosmtpd._worker import Rest, Worker, raising
 
 __all__ = ["Working"]
+
+log: Final = logging.getLogger("mail.log")
 
 
 class Working:
@@ -30,6 +33,14 @@ class Working:
         async def _perform(self, action: Callable[..., Awaitable[None]], *args: Any) -> Raw: ...
 
         def _flush(self, pushed: list[bytes]) -> None: ...
+
+        _server: Any
+        _transport: Any
+
+        @property
+        def _s(self) -> Any: ...
+
+        def _end(self) -> None: ...
 
         async def _run(self, call: Call) -> None: ...
 
@@ -70,3 +81,16 @@ class Working:
             call.cancel = worker.go_on(self._run(call)).cancel
         else:
             ServerProtocol._start(protocol, call)
+
+    def _handler_late(self, call: Call, seconds: float) -> None:
+        """A method has had its time. As in aiosmtpd the connection ends, without a word, and with it the method."""
+        self._server._totals.handler_timeouts += 1
+        if self._transport.is_closing():  # the client does not take what was written
+            self._transport.abort()
+            return
+        log.info("%r connection timeout", self._s.peer)
+        self._end()
+
+    def _judge_rest(self, now: float) -> float | None:
+        """A method that goes on when its client has left may take as long as it likes, as in aiosmtpd."""
+        return None

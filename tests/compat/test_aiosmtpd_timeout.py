@@ -1,0 +1,61 @@
+"""``ehlo.compat.aiosmtpd``: a method that does not come to its end is cut off at the ``timeout``, as in aiosmtpd."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ehlo.compat.aiosmtpd.smtp import SMTP
+
+WORDS = {
+    "HELO": b"HELO c\r\n",
+    "NOOP": b"EHLO c\r\nNOOP\r\n",
+    "MAIL": b"EHLO c\r\nMAIL FROM:<a@b.example>\r\n",
+    "RCPT": b"EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n",
+    "DATA": b"EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\n",
+    "VRFY": b"EHLO c\r\nVRFY jane\r\n",
+    "QUIT": b"EHLO c\r\nQUIT\r\n",
+}
+
+
+class Hangs:
+    """Its method for one command waits for ever."""
+
+    def __init__(self, command: str) -> None:
+        self.over = asyncio.Event()
+        self.began = asyncio.Event()
+        setattr(self, f"handle_{command}", self.hang)
+
+    async def hang(self, *_: object) -> str:
+        self.began.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.over.set()
+        raise AssertionError
+
+
+async def cut_off(kind: Callable[..., Any], command: str, **options: Any) -> bytes:
+    """What a client hears that stays and waits, until it is cut off. The method is cancelled then."""
+    loop, handler = asyncio.get_running_loop(), Hangs(command)
+    server = await loop.create_server(lambda: kind(handler, hostname="mx.example", **options), "127.0.0.1", 0)
+    async with asyncio.timeout(30), server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for line in WORDS[command].splitlines(keepends=True):
+            writer.write(line)
+        heard = await reader.read()
+        writer.close()
+        assert handler.began.is_set()
+        await handler.over.wait()
+        return heard
+
+
+@pytest.mark.parametrize("command", WORDS)
+def test_a_method_that_hangs_is_cut_off_as_in_aiosmtpd(command: str) -> None:
+    aiosmtpd = pytest.importorskip("aiosmtpd.smtp")
+    heard = [asyncio.run(cut_off(kind, command, timeout=0.1)) for kind in (aiosmtpd.SMTP, SMTP)]
+    codes = [[line[:4] for line in octets.splitlines()] for octets in heard]
+    assert codes[0] == codes[1]
