@@ -541,7 +541,9 @@ def test_an_attempt_with_which_the_process_ends_is_counted(loop: str, make: Make
             assert max(row.crashes for row in rows) == 3
             await finish(spool, one, [Outcome(row, "held", BUSY) for row in rows])
             await spool.unhold(Selection(), NOW)
-            assert [row.crashes for _, rows in await spool.claim(NOW, 10) for row in rows] == [0, 0]
+            claimed = [row for _, rows in await spool.claim(NOW, 10) for row in rows]
+            # An attempt may have delivered the message: so that is known, although the crashes are forgiven.
+            assert sorted((row.crashes, row.attempts) for row in claimed) == [(0, 0), (0, 1)]
 
     run(loop, main)
 

@@ -186,7 +186,7 @@ class ToMailbox:
         # know its file again.
         seconds, part = divmod(message.arrived, 1)
         name = f"{seconds:.0f}.M{part * 1e6:06.0f}Q{message.id:x}R{recipient.id:x}"
-        return box.begin(envelope, name=name, again=recipient.crashes > 0)
+        return box.begin(envelope, name=name, again=recipient.attempts > 0 or recipient.crashes > 0)
 
     def _open(self, place: str) -> store.Store:
         route = self._route

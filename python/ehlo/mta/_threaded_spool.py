@@ -477,7 +477,9 @@ class ThreadedSpool:
 
     async def unhold(self, selection: Selection, now: float) -> Changed:
         """See :meth:`ehlo.mta.Spool.unhold`."""
-        return await self._set(_only(selection, "held"), "owner = 0, due = ?, crashes = 0", [now])
+        # The crashes are forgiven, and still it is known that the message may have been delivered.
+        tried = "attempts = CASE WHEN crashes > 0 AND attempts = 0 THEN 1 ELSE attempts END"
+        return await self._set(_only(selection, "held"), f"owner = 0, due = ?, crashes = 0, {tried}", [now])
 
     async def retry(self, selection: Selection, now: float) -> Changed:
         """See :meth:`ehlo.mta.Spool.retry`."""
