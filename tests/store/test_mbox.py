@@ -341,6 +341,30 @@ def test_a_dot_lock_of_another_program(tmp_path: pathlib.Path, content: bytes | 
     assert not os.path.lexists(lock)
 
 
+@pytest.mark.parametrize("kind", ["lock", "directory"])
+def test_the_log_says_once_what_is_in_the_way(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    # A lock that ehlo 0.1 left by a crash, and a directory, which nobody removes: not even when it is old.
+    box, lock = tmp_path / "box", tmp_path / "box.lock"
+    store = Mbox(box, lock_timeout=0)
+    for _ in range(2):
+        if kind == "lock":
+            lock.write_bytes(b"12345\n")
+        else:
+            lock.mkdir()
+            os.utime(lock, (time.time() - 600,) * 2)
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match="locked by another program"):
+                store.deliver(envelope(), MESSAGE)
+        lock.rmdir() if lock.is_dir() else lock.unlink()
+        store.deliver(envelope(), MESSAGE)
+    begin = f"no mail can be delivered into the mbox {box}: {lock} is a "
+    said = "lock of another program (process 12345), or of ehlo 0.1: remove it if" if kind == "lock" else "directory"
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert all(record.getMessage().startswith(begin + said) for record in caplog.records)
+
+
 def test_a_record_lock_of_another_program(tmp_path: pathlib.Path) -> None:
     # FAULTS A13: as mutt takes it; it goes with its process
     box = tmp_path / "box"

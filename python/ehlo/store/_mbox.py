@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import os
 import random
 import stat
@@ -23,6 +24,8 @@ from ehlo.store._mbox_repair import Places, missing_line_ends, places_of
 from ehlo.store._store import RecipientField
 
 __all__ = ["Mbox"]
+
+log: Final = logging.getLogger("ehlo")
 
 _FLAGS: Final = (
     os.O_RDWR
@@ -86,6 +89,7 @@ class Mbox:
         self._parents = parents
         self._follow = follow_symlink
         self._lock_timeout = lock_timeout
+        self._told: str | None = None
         above, name = os.path.split(self._path)
         self._turn = turn_of(os.path.join(os.path.realpath(above), name))
         with self._my_turn(time.monotonic() + lock_timeout):
@@ -162,15 +166,23 @@ class Mbox:
                 if lock_record(file.fd) and dot.take(file.fd):
                     try:
                         if _is_at(path, file.fd):
+                            self._told = None
                             yield file.fd
                             return
                     finally:
                         dot.release()
                     continue  # renamed or removed before the lock was ours
             if time.monotonic() > give_up:
+                self._tell(dot.why_taken())
                 raise self._timed_out()
             time.sleep(wait * random.uniform(0.5, 1))
             wait = min(wait * 1.5, 0.1)
+
+    def _tell(self, why: str | None) -> None:
+        """Log why the lock cannot be had, once until it can: somebody must remove what is in the way."""
+        if why is not None and why != self._told:
+            log.warning("no mail can be delivered into the mbox %s: %s", self._path, why)
+            self._told = why
 
     def _timed_out(self) -> TimeoutError:
         text = f"is locked by another program; waited {self._lock_timeout:g} seconds"

@@ -23,6 +23,7 @@ except ImportError:  # a system without POSIX locks; an Mbox says so
 __all__ = ["DotLock", "can_lock", "lock_record", "turn_of"]
 
 _STALE_SECONDS: Final = 500.0  # as Postfix has it
+_LONGEST_PID: Final = 20  # digits
 _BUSY: Final = (errno.EACCES, errno.EAGAIN)
 # A directory that is not ours to write to, or a file system without hard links.
 _NO_DOT_LOCK: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTSUP, errno.ENOSYS)
@@ -118,6 +119,31 @@ class DotLock:
         finally:
             os.close(fd)
 
+    def why_taken(self) -> str | None:
+        """Who has the lock, and what helps; ``None`` if nobody has it, or a process of ours."""
+        try:
+            found = os.lstat(self._name)
+        except OSError:
+            return None
+        if stat.S_ISDIR(found.st_mode):
+            return f"{self._name} is a directory and no lock: remove it"
+        fd = self._open_found(found)
+        octets = b""
+        if fd is not None:
+            try:
+                octets = os.read(fd, LONGEST_JOURNAL)
+            finally:
+                os.close(fd)
+        journal = journal_of(octets)
+        if journal is not None and journal.is_of_this_host:
+            return None
+        first = octets.partition(b"\n")[0].strip()
+        process = f" (process {first.decode()})" if first.isdigit() and len(first) < _LONGEST_PID else ""
+        return (
+            f"{self._name} is a lock of another program{process}, or of ehlo 0.1: remove it if that program has ended. "
+            f"It is removed {_STALE_SECONDS:.0f} seconds after it was made"
+        )
+
     def _make(self, mbox: int) -> bool:
         """Make the lock under another name first, then link it: so it appears whole, locked and with its journal."""
         journal = journal_for(mbox, self._places)
@@ -157,7 +183,7 @@ class DotLock:
                 if not lock_record(fd):
                     return False
                 undo(journal, mbox)  # while the journal is there: we may die, too
-            elif time.time() - found.st_mtime < _STALE_SECONDS:
+            elif stat.S_ISDIR(found.st_mode) or time.time() - found.st_mtime < _STALE_SECONDS:
                 return False
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(found, os.lstat(self._name)):
