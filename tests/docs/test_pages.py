@@ -108,7 +108,7 @@ def test_users(tmp_path: Path) -> None:
 
     async def main() -> None:
         handlers = [names["Submission"](users), names["Submission"](names["Table"]())]
-        session = SimpleNamespace(peer=("192.0.2.1", 1))
+        session = SimpleNamespace(counted_address="192.0.2.1")
         for handler in handlers:
             for name, password in (("jane", "pencil"), ("jane", "wrong"), ("joe", "pencil")):
                 credentials = ehlo.PasswordCredentials(mechanism="PLAIN", username=name, password=password)

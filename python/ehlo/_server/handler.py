@@ -42,7 +42,8 @@ class Handler:
 
     A method is ``def`` or ``async def``. It returns an :data:`Answer`:
 
-    - ``None`` accepts. Only in ``on_auth`` it refuses.
+    - ``None`` accepts. In ``on_auth`` and ``on_sasl`` it refuses, and in ``on_refusal`` and ``on_error`` the refusal
+      stands.
     - A string like ``"550 5.1.1 no such user"``, or a :class:`ehlo.Reply`, is sent.
     - At the end of a message in LMTP, a sequence has one of them for each accepted recipient (RFC 2033 4.2).
 
