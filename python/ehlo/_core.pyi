@@ -4,7 +4,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, TypeVar, final
 
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
@@ -38,6 +38,7 @@ __all__ = [
     "DotEncoder",
     "Envelope",
     "Etrn",
+    "Exchange",
     "Expn",
     "Hello",
     "Mail",
@@ -1591,6 +1592,19 @@ class ServerConnection:
     def config(self) -> ServerConfig:
         """What it was made with."""
     @property
+    def held(self) -> bool:
+        """Whether an `Exchange` leaves this connection to the program; False at first. To be set while the program is
+        not done with an event, since the next event would come before its turn.
+        """
+    @held.setter
+    def held(self, held: bool, /) -> None: ...
+    @property
+    def octets_exchanged(self) -> int:
+        """Octets that an `Exchange` has read for it before the session was over."""
+    @property
+    def exchanged_at(self) -> float:
+        """When an `Exchange` read for it last, in seconds of the program's clock; 0.0 if none did."""
+    @property
     def timeout(self) -> float | None:
         """Seconds to wait for the peer now; None while the program decides and at the end (RFC 5321 4.5.3.2)."""
     @property
@@ -1628,6 +1642,56 @@ class ServerConnection:
     @property
     def commands(self) -> int:
         """Commands received."""
+
+_Watched = TypeVar("_Watched", bound=tuple[object, ...])
+
+@final
+class Exchange:
+    """The usual wake-up of many connections in one call. For each socket that can be read from: one `recv`, the engine,
+    and, if it has no event for the program, one `send` of its replies. One of these serves an event loop.
+
+    It is for connections in clear text whose earlier output has all been sent. It calls no Python code. It releases the
+    GIL while it sends.
+
+    Args:
+        size: octets that are read from a socket in a turn at most, 65536 if not given.
+
+    Raises:
+        ValueError: for a size of zero.
+
+    Example:
+        >>> watched = {sock.fileno(): (on_turn, conn)}
+        >>> for (on_turn, _), left in exchange.turn(epoll.poll(0), watched, monotonic()): on_turn(left)
+    """
+
+    def __new__(cls, size: int = 65536) -> Exchange: ...
+    def turn(
+        self,
+        ready: list[tuple[int, int]],
+        watched: dict[int, _Watched],
+        now: float,
+    ) -> list[tuple[_Watched, _ServerEvent | bytes | BaseException | int]]:
+        """Read from sockets and answer. What is left for the program comes back; most often that is nothing.
+
+        Args:
+            ready: pairs of a descriptor and its events, as `select.epoll.poll` gives them. The sockets do not block.
+            watched: a tuple for each descriptor, whose last element is the `ServerConnection`, or None if the program
+                wants the events. Descriptors that it does not have are passed over.
+            now: the time, for `ServerConnection.exchanged_at`.
+
+        Returns:
+            Pairs of a tuple of `watched` and one of these: an event of the connection; `bytes` that the system did not
+            take, and b"" at the end of input; an OSError, if the connection is broken; the events of the descriptor as
+            `ready` has them, if nothing was read: there is no connection, it is `held`, or it has TLS or waits for
+            it.
+
+        Raises:
+            TypeError: if `ready` or `watched` are something else.
+
+        Example:
+            >>> exchange.turn([(sock.fileno(), 1)], {sock.fileno(): (conn,)}, monotonic())
+            []
+        """
 
 @final
 class ClientConfig:

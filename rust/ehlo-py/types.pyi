@@ -6,7 +6,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence  # noqa: F401
-from typing import Final, Literal, TypeAlias, final  # noqa: F401
+from typing import Final, Literal, TypeAlias, TypeVar, final  # noqa: F401
 
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
@@ -316,6 +316,11 @@ class ServerConnection:
     client_address: tuple[str, int | None] | None
     def data_to_send(self) -> bytes: ...
     config: ServerConfig
+    held: bool
+    @held.setter
+    def held(self, held: bool, /) -> None: ...
+    octets_exchanged: int
+    exchanged_at: float
     timeout: float | None
     decision_open: bool
     closed: bool
@@ -328,6 +333,14 @@ class ServerConnection:
     messages: int
     errors: int
     commands: int
+
+_Watched = TypeVar("_Watched", bound=tuple[object, ...])
+
+class Exchange:
+    def __new__(cls, size: int) -> Exchange: ...
+    def turn(
+        self, ready: list[tuple[int, int]], watched: dict[int, _Watched], now: float
+    ) -> list[tuple[_Watched, _ServerEvent | bytes | BaseException | int]]: ...
 
 class ClientConfig:
     def replace(self, **changes: object) -> ClientConfig: ...

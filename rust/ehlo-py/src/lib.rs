@@ -8,7 +8,7 @@
 //!
 //! One file for each concern:
 //!
-//! - `server/`: the server's session: connection, config, events.
+//! - `server/`: the server's session: connection, config, events; the exchange of octets with sockets.
 //! - `client/`: the client's session, in the same files.
 //! - `values/`: addresses, envelopes, replies, commands, capabilities, and what a trusted front says of a client.
 //! - `settings.rs`: how a table of settings becomes a Python class.
@@ -93,6 +93,8 @@ mod _core {
         Data, Disconnect, Etrn, Expn, Hello, Mail, Message, Proxy, Rcpt, Refusal, Refused, Reset, StartTls, Vrfy,
         Xclient,
     };
+    #[pymodule_export]
+    use super::server::exchange::Exchange;
     #[pymodule_export]
     use super::values::address::{Address, NullPath, Postmaster};
     #[pymodule_export]

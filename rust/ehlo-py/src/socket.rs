@@ -1,7 +1,7 @@
 //! Sockets of the program's, used without Python.
 #![allow(unsafe_code)]
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::mem::ManuallyDrop;
 use std::net::TcpStream;
 #[cfg(unix)]
@@ -17,7 +17,7 @@ pub(crate) type Descriptor = std::os::windows::io::RawSocket;
 
 /// Use a socket of the program's. `TcpStream` is no more here than the calls of the system: `recv`, and `send` that makes
 /// no signal. They are the same for other stream sockets.
-fn with_socket<R>(descriptor: Descriptor, operate: impl FnOnce(&mut TcpStream) -> R) -> R {
+pub(crate) fn with_socket<R>(descriptor: Descriptor, operate: impl FnOnce(&mut TcpStream) -> R) -> R {
     // SAFETY: it is not closed here, since it is never dropped. A number that is no open socket makes the system's calls
     // fail, as it does for `socket.socket(fileno=…)`; nothing else is done with it.
     let mut socket = ManuallyDrop::new(unsafe {
@@ -38,7 +38,12 @@ pub(crate) fn send(descriptor: Descriptor, octets: &[u8]) -> Option<usize> {
     }
     match with_socket(descriptor, |socket| socket.write(octets)) {
         Ok(count) => Some(count),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Some(0),
+        Err(error) if is_for_later(&error) => Some(0),
         Err(_) => None,
     }
+}
+
+/// Whether the system only has nothing to give, or no room, at the moment.
+pub(crate) fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -35,13 +35,38 @@ use crate::values::reply::{self, Reply};
 pub(crate) struct ServerConnection {
     inner: session::ServerConnection<Collected>,
     config: Py<ServerConfig>,
+    held: bool,
+    octets_exchanged: u64,
+    exchanged_at: f64,
+}
+
+impl ServerConnection {
+    /// Whether [`Exchange`](super::exchange::Exchange) may read for it.
+    pub(crate) fn is_open_to_exchange(&self) -> bool {
+        !self.held && !self.inner.is_tls() && !self.inner.is_handshaking()
+    }
+
+    /// The engine, which gets so many octets now.
+    pub(crate) fn exchange(&mut self, count: usize, now: f64) -> &mut session::ServerConnection<Collected> {
+        if !self.inner.is_closed() {
+            self.octets_exchanged += count as u64;
+            self.exchanged_at = now;
+        }
+        &mut self.inner
+    }
 }
 
 #[pymethods]
 impl ServerConnection {
     #[new]
     fn new(config: Bound<'_, ServerConfig>) -> Self {
-        Self { inner: session::ServerConnection::new(Arc::clone(&config.get().inner)), config: config.unbind() }
+        Self {
+            inner: session::ServerConnection::new(Arc::clone(&config.get().inner)),
+            config: config.unbind(),
+            held: false,
+            octets_exchanged: 0,
+            exchanged_at: 0.0,
+        }
     }
 
     // ---- input ----
@@ -309,6 +334,32 @@ impl ServerConnection {
         let octets = PyBytes::new(py, self.inner.output());
         self.inner.clear_output();
         octets
+    }
+
+    // ---- by an exchange ----
+
+    /// Whether an `Exchange` leaves this connection to the program; False at first. To be set while the program is
+    /// not done with an event, since the next event would come before its turn.
+    #[getter]
+    fn held(&self) -> bool {
+        self.held
+    }
+
+    #[setter]
+    fn set_held(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Octets that an `Exchange` has read for it before the session was over.
+    #[getter]
+    fn octets_exchanged(&self) -> u64 {
+        self.octets_exchanged
+    }
+
+    /// When an `Exchange` read for it last, in seconds of the program's clock; 0.0 if none did.
+    #[getter]
+    fn exchanged_at(&self) -> f64 {
+        self.exchanged_at
     }
 
     // ---- what can be asked ----

@@ -3,3 +3,4 @@
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod event;
+pub(crate) mod exchange;

@@ -1,0 +1,198 @@
+//! The usual wake-up of many connections in one call: octets in, and what the engine answers by itself out.
+
+use std::any::Any;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::panic::PanicException;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::server::connection::ServerConnection;
+use crate::server::event::to_python;
+use crate::socket::{Descriptor, is_for_later, with_socket};
+
+/// Memory for replies above which it is given back after a turn.
+const KEEP_CAPACITY: usize = 1 << 18;
+
+/// The usual wake-up of many connections in one call. For each socket that can be read from: one `recv`, the engine,
+/// and, if it has no event for the program, one `send` of its replies. One of these serves an event loop.
+///
+/// It is for connections in clear text whose earlier output has all been sent. It calls no Python code. It releases the
+/// GIL while it sends.
+///
+/// Args:
+///     size: octets that are read from a socket in a turn at most, 65536 if not given.
+///
+/// Raises:
+///     ValueError: for a size of zero.
+///
+/// Example:
+///     >>> watched = {sock.fileno(): (on_turn, conn)}
+///     >>> for (on_turn, _), left in exchange.turn(epoll.poll(0), watched, monotonic()): on_turn(left)
+#[pyclass(module = "ehlo")]
+pub(crate) struct Exchange {
+    input: Box<[u8]>,
+    /// The replies of all connections of a turn, one behind the other.
+    replies: Vec<u8>,
+    sends: Vec<Sending>,
+}
+
+/// Replies to be sent.
+struct Sending {
+    descriptor: Descriptor,
+    /// In `Exchange::replies`; after the turn, what the system did not take.
+    octets: Range<usize>,
+    failure: Option<io::Error>,
+}
+
+/// What one connection needs after its input.
+enum Outcome<'py> {
+    Nothing,
+    Replies(Range<usize>),
+    /// Something for the program.
+    Left(Bound<'py, PyAny>),
+}
+
+#[pymethods]
+impl Exchange {
+    #[new]
+    #[pyo3(signature = (size = 65536))]
+    fn new(size: usize) -> PyResult<Self> {
+        if size == 0 {
+            return Err(PyValueError::new_err("a buffer of no octets cannot be read into"));
+        }
+        Ok(Self { input: vec![0; size].into_boxed_slice(), replies: Vec::new(), sends: Vec::new() })
+    }
+
+    /// Read from sockets and answer. What is left for the program comes back; most often that is nothing.
+    ///
+    /// Args:
+    ///     ready: pairs of a descriptor and its events, as `select.epoll.poll` gives them. The sockets do not block.
+    ///     watched: a tuple for each descriptor, whose last element is the `ServerConnection`, or None if the program
+    ///         wants the events. Descriptors that it does not have are passed over.
+    ///     now: the time, for `ServerConnection.exchanged_at`.
+    ///
+    /// Returns:
+    ///     Pairs of a tuple of `watched` and one of these: an event of the connection; `bytes` that the system did not
+    ///     take, and b"" at the end of input; an OSError, if the connection is broken; the events of the descriptor as
+    ///     `ready` has them, if nothing was read: there is no connection, it is `held`, or it has TLS or waits for
+    ///     it.
+    ///
+    /// Raises:
+    ///     TypeError: if `ready` or `watched` are something else.
+    ///
+    /// Example:
+    ///     >>> exchange.turn([(sock.fileno(), 1)], {sock.fileno(): (conn,)}, monotonic())
+    ///     []
+    fn turn<'py>(
+        &mut self,
+        ready: &Bound<'py, PyList>,
+        watched: &Bound<'py, PyDict>,
+        now: f64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let py = ready.py();
+        let left = PyList::empty(py);
+        let Self { input, replies, sends } = self;
+        replies.clear();
+        sends.clear();
+        for pair in ready {
+            let pair = pair.cast_into::<PyTuple>()?;
+            let descriptor = pair.get_item(0)?;
+            let Some(entry) = watched.get_item(&descriptor)? else { continue };
+            let conn = entry.cast::<PyTuple>()?.iter_borrowed().next_back();
+            // A connection that another thread uses at the moment is the program's, too: it gets its RuntimeError.
+            let conn = conn.and_then(|conn| conn.cast::<ServerConnection>().ok()?.try_borrow_mut().ok());
+            let descriptor = descriptor.extract()?;
+            let outcome = match conn {
+                Some(mut conn) if conn.is_open_to_exchange() => {
+                    // The fault of one connection must not lose what is left of the others.
+                    let answer = || answer(py, &mut conn, descriptor, input, replies, now);
+                    catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|fault| left_by_panic(py, &*fault))
+                }
+                _ => Outcome::Left(pair.get_item(1)?),
+            };
+            match outcome {
+                Outcome::Nothing => {}
+                Outcome::Replies(octets) => sends.push(Sending { descriptor, octets, failure: None }),
+                Outcome::Left(what) => left.append((entry, what))?,
+            }
+        }
+        if !sends.is_empty() {
+            py.detach(|| sends.iter_mut().for_each(|sending| sending.send(replies)));
+            for Sending { descriptor, octets, failure } in sends.drain(..) {
+                let what = match failure {
+                    Some(error) => exception(py, os_error(&error)),
+                    None if octets.is_empty() => continue,
+                    None => PyBytes::new(py, &replies[octets]).into_any(),
+                };
+                if let Some(entry) = watched.get_item(descriptor)? {
+                    left.append((entry, what))?;
+                }
+            }
+            if replies.capacity() > KEEP_CAPACITY {
+                *replies = Vec::new();
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// One read, then the engine.
+fn answer<'py>(
+    py: Python<'py>,
+    conn: &mut ServerConnection,
+    descriptor: Descriptor,
+    input: &mut [u8],
+    replies: &mut Vec<u8>,
+    now: f64,
+) -> Outcome<'py> {
+    let count = match with_socket(descriptor, |socket| socket.read(input)) {
+        Ok(0) => return Outcome::Left(PyBytes::new(py, b"").into_any()),
+        Ok(count) => count,
+        Err(error) if is_for_later(&error) => return Outcome::Nothing,
+        Err(error) => return Outcome::failure(py, os_error(&error)),
+    };
+    let engine = conn.exchange(count, now);
+    engine.receive(&input[..count]);
+    if let Some(event) = engine.poll_event() {
+        return to_python(py, event).map_or_else(|error| Outcome::failure(py, error), Outcome::Left);
+    }
+    let start = replies.len();
+    replies.extend_from_slice(engine.output());
+    engine.clear_output();
+    if replies.len() == start { Outcome::Nothing } else { Outcome::Replies(start..replies.len()) }
+}
+
+impl<'py> Outcome<'py> {
+    fn failure(py: Python<'py>, error: PyErr) -> Self {
+        Self::Left(exception(py, error))
+    }
+}
+
+fn exception(py: Python<'_>, error: PyErr) -> Bound<'_, PyAny> {
+    error.into_value(py).into_bound(py).into_any()
+}
+
+/// As Python makes it: with `errno`, and `strerror` without the number.
+fn os_error(error: &io::Error) -> PyErr {
+    let text = error.to_string();
+    PyOSError::new_err((error.raw_os_error(), text.split(" (os error").next().unwrap_or_default().to_owned()))
+}
+
+fn left_by_panic<'py>(py: Python<'py>, fault: &(dyn Any + Send)) -> Outcome<'py> {
+    let said = fault.downcast_ref::<String>().map(String::as_str).or_else(|| fault.downcast_ref::<&str>().copied());
+    Outcome::failure(py, PanicException::new_err(said.unwrap_or("a panic").to_owned()))
+}
+
+impl Sending {
+    fn send(&mut self, replies: &[u8]) {
+        match with_socket(self.descriptor, |socket| socket.write(&replies[self.octets.clone()])) {
+            Ok(count) => self.octets.start += count,
+            Err(error) if is_for_later(&error) => {}
+            Err(error) => self.failure = Some(error),
+        }
+    }
+}
