@@ -1,7 +1,9 @@
 """Reads, writes and deadline of one connection over a transport: the backend of :mod:`ehlo._server.connection`.
 
-No protocol decision is made here. What costs is kept off the usual path: a wake-up is one ``receive_from``, one
-``next_event``, one ``data_to_send`` and one ``transport.write``; a task exists only while a handler really waits.
+No protocol decision is made here. What costs is kept off the usual path: the watch of the loop's sockets answers what
+the engine can answer by itself, for all connections in one call (:class:`ehlo.Exchange`). With another transport a
+wake-up is one ``receive_from``, one ``next_event``, one ``data_to_send`` and one ``transport.write``. There is a task
+only while a handler really waits.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from typing import Any, Final, Protocol
 from ehlo._io.loop import Loop, Timer
 from ehlo._io.shared import Shared
 from ehlo._io.span import Span
-from ehlo._io.transport import Transport
+from ehlo._io.transport import SocketTransport, Transport
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
+from ehlo._types import ServerEvent
 
 __all__ = ["LoopOwner", "ServerStream"]
 
@@ -74,6 +77,8 @@ class ServerStream(Connection):
             self._transport.close()
             return
         self._open()
+        if isinstance(transport, SocketTransport):
+            transport.exchange_for(self._conn)
         self._opened()
         self._arm_span()
         self._advance()
@@ -107,6 +112,10 @@ class ServerStream(Connection):
                     self._write(out)
                 return
         self._advance(event)
+
+    def event_received(self, event: ServerEvent) -> None:
+        if not self._closing:
+            self._advance(event)
 
     def _give_way(self) -> None:
         self._reads += 1

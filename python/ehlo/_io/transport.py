@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+from ehlo._core import ServerConnection
 from ehlo._io.loop import Loop
 from ehlo._io.watch import READ, WRITE, Watch
 from ehlo._sockets import send_lines
+from ehlo._types import ServerEvent
 
-__all__ = ["Receiver", "SocketTransport", "Transport"]
+__all__ = ["Exchanger", "Receiver", "SocketTransport", "Transport"]
 
 # Octets that wait for the system, above which the protocol is told to pause, and at which to go on.
 _HIGH: Final = 65536
@@ -27,6 +29,10 @@ def _asked(name: Callable[[], Any]) -> Any:
         return name()
     except OSError:  # the peer is gone, or the socket
         return None
+
+
+def _raise(fault: BaseException) -> None:
+    raise fault
 
 
 class Transport(Protocol):
@@ -73,6 +79,12 @@ class Receiver(Protocol):
     def connection_lost(self, exc: Exception | None, /) -> None: ...
 
 
+class Exchanger(Receiver, Protocol):
+    """A receiver whose engine gets its octets by :meth:`SocketTransport.exchange_for`."""
+
+    def event_received(self, event: ServerEvent, /) -> None: ...
+
+
 class SocketTransport:
     """Moves octets between a connected socket, which does not block, and a protocol. The socket is closed in the end.
 
@@ -91,6 +103,7 @@ class SocketTransport:
     __slots__ = (
         "_backlog",
         "_closing",
+        "_conn",
         "_ended",
         "_eof",
         "_fault",
@@ -130,6 +143,7 @@ class SocketTransport:
         self._protocol: Receiver | None = protocol
         self._view = protocol.get_buffer(-1)
         self._peername = peername
+        self._conn: ServerConnection | None = None
         self._backlog: deque[memoryview] = deque()
         self._waiting = 0  # octets of the backlog
         self._full = False  # the protocol was told to pause
@@ -147,6 +161,11 @@ class SocketTransport:
         assert self._protocol is not None
         self._protocol.connection_made(self)
         self.resume_reading()
+
+    def exchange_for(self, conn: ServerConnection) -> None:
+        """Let the watch read and write for this engine of the protocol. The protocol is told of events, by
+        ``event_received``, and of input only while the engine is ``held`` or has TLS. To be called before it reads."""
+        self._conn = conn
 
     # ---- facts -----------------------------------------------------------------------------------
 
@@ -198,10 +217,11 @@ class SocketTransport:
             self._on_readable()
 
     def _watch_for(self, events: int) -> None:
+        conn = self._conn if events == READ else None  # a backlog goes out first
         if not self._watched:
-            self._watch.add(self._fd, events, self._on_events)
+            self._watch.add(self._fd, events, self._on_events if self._conn is None else self._on_left, conn)
         elif events:
-            self._watch.change(self._fd, events)
+            self._watch.change(self._fd, events, conn)
         else:
             self._watch.remove(self._fd)
         self._watched = events
@@ -221,26 +241,48 @@ class SocketTransport:
             self._break(exc)
             return
         protocol = self._protocol
-        if protocol is None:
+        if protocol is not None:
+            self._tell(protocol.buffer_updated, count) if count else self._tell(self._end_of_input, protocol)
+
+    def _on_left(self, what: Any) -> None:
+        """The watch has read and written, and so much is left to do: see :meth:`ehlo.Exchange.turn`."""
+        protocol: Any = self._protocol
+        if isinstance(what, int):
+            self._on_events(what)
+        elif protocol is None or self._lost:  # it ended in this very turn
             return
+        elif isinstance(what, OSError):
+            self._break(what)
+        elif isinstance(what, BaseException):
+            self._tell(_raise, what)
+        elif not isinstance(what, bytes):
+            self._tell(protocol.event_received, what)
+        elif what:
+            self._watch_for(self._watched | WRITE)
+            self._tell(self._keep, memoryview(what))
+        else:
+            self._tell(self._end_of_input, protocol)
+
+    def _tell(self, call: Callable[[Any], object], what: Any) -> None:
+        """Call the protocol because of input."""
         self._turning = True
         try:
-            if count:
-                protocol.buffer_updated(count)
-            else:
-                self._ended = True
-                self.pause_reading()
-                if not protocol.eof_received():
-                    self.close()
+            call(what)
         except Exception as exc:
             self._loop.call_exception_handler(
-                {"message": "a protocol failed", "exception": exc, "transport": self, "protocol": protocol}
+                {"message": "a protocol failed", "exception": exc, "transport": self, "protocol": self._protocol}
             )
             self._break(exc)
         finally:  # a task may have gone on meanwhile, and may end the loop
             self._turning = False
             if self._lost:  # no turn of the loop lies between
                 self._end()
+
+    def _end_of_input(self, protocol: Receiver) -> None:
+        self._ended = True
+        self.pause_reading()
+        if not protocol.eof_received():
+            self.close()
 
     # ---- writing ---------------------------------------------------------------------------------
 

@@ -11,7 +11,10 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
+
+from ehlo._core import Exchange, ServerConnection
+from ehlo._io.loop import Loop
 
 __all__ = ["READ", "WRITE", "EpollWatch", "Watch"]
 
@@ -33,57 +36,79 @@ class Watch(Protocol):
         watch.add(sock.fileno(), READ, on_events)
     """
 
-    def add(self, fd: int, events: int, call: Callable[[int], object]) -> None:
+    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
         """Watch a socket that is not watched. ``call`` gets the events, in the context of now.
 
         Arguments:
             events: of :data:`READ` and :data:`WRITE`. ``call`` may get others beside them.
+            conn: an engine for which the watch may read and write by itself. Then ``call`` is called for what is left
+                to do, as :meth:`ehlo.Exchange.turn` tells it.
         """
 
-    def change(self, fd: int, events: int) -> None:
-        """Watch for other events."""
+    def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
+        """Watch for other events, and read and write by itself for this engine or for none."""
 
     def remove(self, fd: int) -> None:
         """Watch it no more. It must still be open."""
 
 
+# How to call back, the call itself, and the engine for which the watch reads and writes.
+_Watched: TypeAlias = tuple[Callable[..., object], Callable[[Any], object], ServerConnection | None]
+
+
 class EpollWatch:
     """A :class:`Watch` by an epoll of its own. Whoever watches that calls :meth:`turn` when it can be read from.
 
+    Arguments:
+        now: the clock of the loop, in seconds.
+
     Example::
 
-        watch = EpollWatch()
-        loop.add_reader(watch.fileno(), watch.turn)
+        watch = EpollWatch(monotonic)
+        loop.add_reader(watch.fileno(), watch.turn, loop)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._epoll = select.epoll()
-        self._calls: dict[int, tuple[Callable[..., object], Callable[[int], object]]] = {}
+        self._exchange = Exchange()
+        self._watched: dict[int, _Watched] = {}
         self.fileno = self._epoll.fileno
 
     def close(self) -> None:
         """The loop has ended. A socket that is still watched is to be closed by its program, which needs the epoll."""
-        if not self._calls:
+        if not self._watched:
             self._epoll.close()
 
-    def add(self, fd: int, events: int, call: Callable[[int], object]) -> None:
+    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
         self._epoll.register(fd, events)
-        self._calls[fd] = copy_context().run, call
+        self._watched[fd] = copy_context().run, call, conn
 
-    def change(self, fd: int, events: int) -> None:
+    def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
         self._epoll.modify(fd, events)
+        run, call, before = self._watched[fd]
+        if conn is not before:
+            self._watched[fd] = run, call, conn
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)
-        del self._calls[fd]
+        del self._watched[fd]
 
-    def turn(self) -> int:
-        """Call back for the sockets that something has happened to. Gives their number."""
-        calls = self._calls
-        happened = self._epoll.poll(0, _MOST)
-        for fd, events in happened:
-            # A call may end another connection, and one may begin with the same number: that finds nothing to read.
-            if (found := calls.get(fd)) is not None:
-                run, call = found
-                run(call, events)
-        return len(happened)
+    def turn(self, loop: Loop) -> int:
+        """Read and write, and call back for the sockets that something else has happened to. Gives the number of all
+        sockets that something has happened to.
+        """
+        ready = self._epoll.poll(0, _MOST)
+        left = self._exchange.turn(ready, self._watched, self._now())
+        if left:
+            self._go_on(loop, left)
+        return len(ready)
+
+    def _go_on(self, loop: Loop, left: list[tuple[_Watched, Any]]) -> None:
+        try:
+            while left:
+                (run, call, _), what = left.pop()
+                run(call, what)
+        finally:
+            if left:  # a call was interrupted (KeyboardInterrupt): what was read for the others must not be lost
+                loop.call_soon(self._go_on, loop, left)

@@ -157,6 +157,7 @@ class Connection(Deadlines):
             self._begin_tls()
             return
         if driver.blocked:
+            conn.held = True
             if self._held_since is None:
                 self._held_since = self._server._now()
             if conn.buffered >= _QUEUE:
@@ -177,6 +178,7 @@ class Connection(Deadlines):
         """No handler keeps the session waiting. The time that the program took is not the client's (S-SES-41)."""
         if self._held_since is not None:
             self._held_since = None
+            self._conn.held = False
             self._seen = self._phase_since = self._server._now()
             if self._pauses & HANDLER:
                 self._resume(HANDLER)

@@ -42,7 +42,7 @@ class Deadlines:
 
     Attributes:
         _born: when the session began, in seconds of the server's clock; so are the others.
-        _seen: when something moved last.
+        _seen: when something moved last. Of what an exchange moved the engine knows the time itself.
         _phase: how many commands came, and whether a handshake goes on, at the last look.
         _phase_since: when that was so first, or when a handler ended.
         _held_since: since when a handler keeps the session waiting; ``None`` while none does.
@@ -132,8 +132,8 @@ class Deadlines:
         """
         conn = self._conn
         if conn.in_content:
-            self._phase_since = self._seen
-            return self._seen
+            self._phase_since = max(self._seen, conn.exchanged_at)
+            return self._phase_since
         phase = (conn.commands, conn.handshaking)
         if phase != self._phase:
             # First seen now: it began at most one tick ago, and gets that tick for nothing.

@@ -352,7 +352,7 @@ def _count(total: Statistics, connection: Connection) -> None:
     total.refused_rcpt += refusals["rcpt"]
     total.refused_content += refusals["content"]
     total.refused_commands += refusals["other"]
-    total.octets += connection._octets
+    total.octets += connection._octets + conn.octets_exchanged
 
 
 # ---- before it listens ---------------------------------------------------------------------------

@@ -7,8 +7,10 @@ import select
 import weakref
 from collections.abc import Callable
 from contextvars import Context
+from time import monotonic
 from typing import Any
 
+from ehlo._core import ServerConnection
 from ehlo._io.watch import READ, WRITE, EpollWatch, Watch
 
 __all__ = ["LoopWatch", "watch_of_loop"]
@@ -22,8 +24,8 @@ def watch_of_loop(loop: asyncio.AbstractEventLoop) -> Watch | None:
         watch = watch_of_loop(asyncio.get_running_loop())
     """
     if hasattr(select, "epoll"):
-        watch = EpollWatch()
-        Context().run(loop.add_reader, watch.fileno(), watch.turn)  # not in the context of whoever comes first
+        watch = EpollWatch(monotonic)
+        Context().run(loop.add_reader, watch.fileno(), watch.turn, loop)  # not in the context of whoever comes first
         return watch
     return LoopWatch(loop) if isinstance(loop, asyncio.SelectorEventLoop) else None
 
@@ -33,13 +35,13 @@ class LoopWatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
-        self._watched: dict[int, tuple[int, Callable[[int], object]]] = {}
+        self._watched: dict[int, tuple[int, Callable[[Any], object]]] = {}
 
-    def add(self, fd: int, events: int, call: Callable[[int], object]) -> None:
+    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
         self._watched[fd] = 0, call
         self.change(fd, events)
 
-    def change(self, fd: int, events: int) -> None:
+    def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
         loop: Any = self._loop()
         before, call = self._watched[fd]
         self._watched[fd] = events, call

@@ -67,7 +67,7 @@ class TrioLoop:
 
     def __init__(self) -> None:
         self.now = current_clock().current_time
-        self._epoll: EpollWatch | None = EpollWatch() if hasattr(select, "epoll") else None
+        self._epoll: EpollWatch | None = EpollWatch(self.now) if hasattr(select, "epoll") else None
         self.watch: Watch = TaskWatch(self.guard) if self._epoll is None else self._epoll
         self.shared = Shared(self.watch, self.now)
         self.crashes: dict[object, Callable[[BaseException], object]] = {}
@@ -166,17 +166,17 @@ class TrioLoop:
         while True:
             await wait_readable(descriptor)
             self._turning = True
-            guard(serve, epoll.turn)
+            guard(serve, epoll)
             if soon:
                 self.settle()
             self._turning = False
 
-    def _serve(self, turn: Callable[[], int]) -> None:
+    def _serve(self, epoll: EpollWatch) -> None:
         """While there is something to do, the tasks of the run wait, but not for ever. A turn of trio costs more than
         that of a connection.
         """
         left = _MOST
-        while left > 0 and (served := turn()):
+        while left > 0 and (served := epoll.turn(self)):
             left -= served
 
     def _call_due(self) -> None:

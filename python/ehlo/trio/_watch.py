@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
-from typing import Final
+from typing import Any, Final
 
 import trio
 from trio.lowlevel import spawn_system_task, wait_readable, wait_writable
 
+from ehlo._core import ServerConnection
 from ehlo._io.watch import READ, WRITE
 
 __all__ = ["TaskWatch"]
@@ -25,14 +26,14 @@ class TaskWatch:
 
     def __init__(self, guard: Callable[..., object]) -> None:
         self._guard = guard
-        self._calls: dict[int, tuple[Context, Callable[[int], object]]] = {}
+        self._calls: dict[int, tuple[Context, Callable[[Any], object]]] = {}
         self._scopes: dict[tuple[int, int], trio.CancelScope] = {}
 
-    def add(self, fd: int, events: int, call: Callable[[int], object]) -> None:
+    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
         self._calls[fd] = copy_context(), call
         self.change(fd, events)
 
-    def change(self, fd: int, events: int) -> None:
+    def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
         for event in (READ, WRITE):
             scope = self._scopes.get((fd, event))
             if events & event and scope is None:
@@ -48,7 +49,7 @@ class TaskWatch:
         del self._calls[fd]
 
     async def _serve(
-        self, fd: int, event: int, scope: trio.CancelScope, context: Context, call: Callable[[int], object]
+        self, fd: int, event: int, scope: trio.CancelScope, context: Context, call: Callable[[Any], object]
     ) -> None:
         with scope:
             while not scope.cancel_called:
