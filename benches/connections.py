@@ -1,7 +1,8 @@
 """Connections on every event loop, one for each message or one for all: what is counted by ``instructions.py``.
 
 Each case has one side of ehlo in this process. The other side is plain sockets in a process of its own, which nobody
-counts: ``python -m benches.connections send PORT CONNECTIONS`` or ``… take``. One connection follows the other.
+counts: ``python -m benches.connections send PORT CONNECTIONS MESSAGES`` or ``… take``. One connection follows the
+other.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ import ehlo
 from benches import plain
 from benches.contents import of_size
 
-__all__ = ["client_connections", "client_sends", "server_connections"]
+__all__ = ["client_connections", "client_sends", "server_connections", "server_messages"]
 
 CONTENT = of_size(1024)
 WIRE = plain.stuff(CONTENT)
 RECIPIENTS = [plain.RECIPIENT]
 NAME = ehlo.ClientConfig(plain.CLIENT_NAME)
-TURNS = (
-    f"EHLO {plain.CLIENT_NAME}\r\n".encode("ascii"),
-    f"MAIL FROM:<{plain.SENDER}>\r\nRCPT TO:<{plain.RECIPIENT}>\r\nDATA\r\n".encode("ascii"),
-    WIRE,
-    b"QUIT\r\n",
-)
+HELLO = f"EHLO {plain.CLIENT_NAME}\r\n".encode("ascii")
+ENVELOPE = f"MAIL FROM:<{plain.SENDER}>\r\nRCPT TO:<{plain.RECIPIENT}>\r\nDATA\r\n".encode("ascii")
 FOLDER = Path(__file__).parent.parent
 
 
 def server_connections(loop: str, connections: int) -> Callable[[], None]:
     """A server on "asyncio", "uvloop" or "trio", to which so many clients send 1 KiB each, one after the other."""
-    config = ehlo.ServerConfig("mx.example.org", content="discard")
-    return partial(_run, loop, partial(_serve, loop, config, connections))
+    return partial(_run, loop, partial(_serve, loop, connections, 1))
+
+
+def server_messages(loop: str, messages: int) -> Callable[[], None]:
+    """The same, with all messages over one connection: two round trips for each."""
+    return partial(_run, loop, partial(_serve, loop, 1, messages))
 
 
 def client_connections(loop: str, connections: int) -> Callable[[], None]:
@@ -91,9 +92,11 @@ def _run(loop: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         importlib.import_module("trio").run(main)
 
 
-async def _serve(loop: str, config: ehlo.ServerConfig, connections: int) -> None:
+async def _serve(loop: str, connections: int, messages: int) -> None:
+    config = ehlo.ServerConfig("mx.example.org", content="discard")
+
     def peer(port: int) -> None:
-        subprocess.run(_command("send", port, connections), check=True, cwd=FOLDER)
+        subprocess.run(_command("send", port, connections, messages), check=True, cwd=FOLDER)
 
     if loop != "trio":
         adapter = importlib.import_module("ehlo.asyncio")
@@ -148,15 +151,15 @@ def _taking() -> Iterator[int]:
         process.wait()
 
 
-def _send_plainly(port: int, connections: int) -> None:
+def _send_plainly(port: int, connections: int, messages: int) -> None:
     for _ in range(connections):
         with create_connection(("127.0.0.1", port)) as sock:
             answer = sock.recv(4096)
-            for octets in TURNS:
+            for octets in (HELLO, *(ENVELOPE, WIRE) * messages, b"QUIT\r\n"):
                 if answer[:1] not in b"23":
                     raise SystemExit(answer)
                 sock.sendall(octets)
-                answer = _replies(sock, 3 if octets is TURNS[1] else 1)
+                answer = _replies(sock, 3 if octets is ENVELOPE else 1)
             sock.recv(1)  # until the server closes
 
 
@@ -184,6 +187,6 @@ def _take_plainly(descriptor: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "send":
-        _send_plainly(int(sys.argv[2]), int(sys.argv[3]))
+        _send_plainly(*map(int, sys.argv[2:]))
     else:
         _take_plainly(int(sys.argv[2]))

@@ -38,6 +38,9 @@ CASES = {
     "server, a connection, asyncio": "server_connections('asyncio', N)",
     "server, a connection, uvloop": "server_connections('uvloop', N)",
     "server, a connection, trio": "server_connections('trio', N)",
+    "server, a message, asyncio": "server_messages('asyncio', N)",
+    "server, a message, uvloop": "server_messages('uvloop', N)",
+    "server, a message, trio": "server_messages('trio', N)",
     "client, a connection, asyncio": "client_connections('asyncio', N)",
     "client, a connection, uvloop": "client_connections('uvloop', N)",
     "client, a connection, trio": "client_connections('trio', N)",
@@ -58,7 +61,7 @@ FOLDER = Path(__file__).parent.parent
 MARK = "getpgid"
 PROGRAM = f"""
 import os
-from benches.connections import client_connections, client_sends, server_connections
+from benches.connections import client_connections, client_sends, server_connections, server_messages
 from ehlo.bench._core import client_session, server_session
 for case in [{", ".join(f"lambda N: {case}" for case in CASES.values())}]:
     case(2)()  # what is made once
