@@ -306,6 +306,7 @@ class ServerConnection:
     identity: str | None
     auth_failures: int
     refusals: dict[Literal["connect", "auth", "mail", "rcpt", "content", "other"], int]
+    refused: int
     trusted: bool
     @trusted.setter
     def trusted(self, trusted: bool, /) -> None: ...

@@ -560,6 +560,14 @@ def test_lmtp_answers_each_recipient() -> None:
     assert conn.protocol == "LMTP"
 
 
+def test_refusals_are_counted() -> None:
+    conn = connect()
+    assert conn.refused == 0
+    replies(conn, b"MAIL FROM:<>x\r\nRCPT TO:<a@b>\r\nDATA\r\nbad\r\nbad\r\n")
+    assert conn.refusals == {"connect": 0, "auth": 0, "mail": 1, "rcpt": 1, "content": 1, "other": 2}
+    assert conn.refused == 5
+
+
 def test_refuse_content() -> None:
     conn = connect(content="stream")
     conn.receive_data(ENVELOPE + b"DATA\r\nhalf\r\n")

@@ -141,7 +141,8 @@ class ServerStream(Connection):
             return
         self._disarm()
         self._gone("the client's connection was lost" if exc is None else f"connection lost: {exc}")
-        self._watch_rest()
+        if self._driver.busy:
+            self._watch_rest()
 
     # ---- for Connection --------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class ServerStream(Connection):
 
     def _dispose(self) -> None:
         super()._dispose()
-        if self._lost and not self._driver.busy:
+        if self._timer is not None and self._lost and not self._driver.busy:
             self._disarm()
 
     def _stop_reading(self) -> None:

@@ -345,13 +345,14 @@ def _count(total: Statistics, connection: Connection) -> None:
     total.messages += conn.messages
     total.commands += conn.commands
     total.errors += conn.errors
-    refusals = conn.refusals
-    total.refused_greetings += refusals["connect"]
-    total.refused_auth += refusals["auth"]
-    total.refused_mail += refusals["mail"]
-    total.refused_rcpt += refusals["rcpt"]
-    total.refused_content += refusals["content"]
-    total.refused_commands += refusals["other"]
+    if conn.refused:
+        refusals = conn.refusals
+        total.refused_greetings += refusals["connect"]
+        total.refused_auth += refusals["auth"]
+        total.refused_mail += refusals["mail"]
+        total.refused_rcpt += refusals["rcpt"]
+        total.refused_content += refusals["content"]
+        total.refused_commands += refusals["other"]
     total.octets += connection._octets + conn.octets_exchanged
 
 

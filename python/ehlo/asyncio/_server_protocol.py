@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ehlo._core import ServerConfig
 from ehlo._hooks import by_signal, is_torn_down
 from ehlo._io.server_connection import LoopOwner, ServerStream
+from ehlo._io.transport import SocketTransport
 from ehlo._server.answers import Call
 from ehlo.asyncio._loop import spawn
 
@@ -43,6 +44,8 @@ class ServerProtocol(ServerStream, asyncio.BufferedProtocol):
     @property
     def _transport_tls(self) -> Any:
         """The TLS of the transport itself, where ``loop.create_server`` has it (``ssl=``); ``None`` without."""
+        if type(self._transport) is SocketTransport:
+            return None
         found = self._transport.get_extra_info("ssl_object")
         return found if isinstance(found, ssl.SSLObject | ssl.SSLSocket) else None
 

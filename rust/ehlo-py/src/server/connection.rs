@@ -450,6 +450,13 @@ impl ServerConnection {
         Ok(counts)
     }
 
+    /// Replies 4yz and 5yz so far: the sum of `refusals`, at a lower price.
+    #[getter]
+    fn refused(&self) -> u64 {
+        let session::RefusalCounts { connect, auth, mail, rcpt, content, other } = self.inner.refusals();
+        connect + auth + mail + rcpt + content + other
+    }
+
     /// Commands received.
     #[getter]
     fn commands(&self) -> u64 {
