@@ -64,7 +64,7 @@ def test_faults_c2_without_serve() -> None:
 
 def test_faults_d11_help_says_what_is_unusual() -> None:
     text = " ".join(pydoc.plain(pydoc.render_doc(ehlo.Handler)).replace("|", " ").split())
-    assert "``None`` accepts. Only in ``on_auth`` it refuses." in text
+    assert "``None`` accepts. In ``on_auth`` and ``on_sasl`` it refuses" in text
     assert "In LMTP the answer may be a sequence: one answer for each recipient" in text
     assert "``reports_delivery = True``" in text
     assert "``None`` refuses" in str(ehlo.Handler.on_auth.__doc__)
