@@ -17,22 +17,22 @@ import struct
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
 
 import ehlo
 import ehlo.asyncio
+from ehlo._io.listener import SocketListener
 from ehlo._sockets import no_delay
 
 Result = TypeVar("Result")
-Given = TypeVarTuple("Given")
 
 PATIENCE = 20.0
 """Real seconds after which a test has failed."""
@@ -563,24 +563,6 @@ class Uvloop(Asyncio):
         self.loop_factory = pytest.importorskip("uvloop").new_event_loop
 
 
-class MemoryLoop(asyncio.SelectorEventLoop):
-    """A loop whose servers are handed connections from memory, too."""
-
-    def __init__(self, memory: Memory) -> None:
-        super().__init__()
-        self.memory = memory
-
-    def add_reader(self, fd: Any, callback: Callable[[Unpack[Given]], Any], *args: *Given) -> None:
-        server = getattr(callback, "__self__", None)
-        if isinstance(server, ehlo.asyncio.Server):
-
-            def welcome(sock: socket.socket) -> None:
-                server._welcome(sock, "")
-
-            self.memory.open(fd, welcome)
-        super().add_reader(fd, callback, *args)
-
-
 class OverMemory(Backend):
     """The way to the network, by which an adapter connects, leads to memory."""
 
@@ -588,23 +570,29 @@ class OverMemory(Backend):
         super().__init__()
         self.memory: Memory = Memory()
 
-    def surroundings(self) -> contextlib.AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def surroundings(self) -> Iterator[None]:
         module = importlib.import_module(f"ehlo.{self.library}._client")
-        real = module.connected
+        real, go_on = module.connected, SocketListener._go_on_accepting
 
         async def connected(host: str, port: int, source: Any, seconds: Any) -> socket.socket:
             await self.turn()
             return self.memory.connect((host, port)) or await real(host, port, source, seconds)
 
-        return mock.patch.object(module, "connected", connected)
+        def go_on_accepting(server: SocketListener[Any]) -> None:
+            go_on(server)
+            for listener in (one for one in server._sockets if one.family == socket.AF_INET):
+                self.memory.open(listener, lambda sock: server._welcome(sock, sock.getpeername()))
+
+        with (
+            mock.patch.object(module, "connected", connected),
+            mock.patch.object(SocketListener, "_go_on_accepting", go_on_accepting),
+        ):
+            yield
 
 
 class MemoryAsyncio(OverMemory, Asyncio):
     name = "asyncio-memory"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop_factory = partial(MemoryLoop, self.memory)
 
 
 class Trio(Backend):
@@ -726,12 +714,6 @@ class TrioTasks(Trio):
 
 class MemoryTrio(OverMemory, Trio):
     name = "trio-memory"
-
-    async def serve(self, handler: object, *args: Any, **options: Any) -> Any:
-        server = await super().serve(handler, *args, **options)
-        for listener in (one for one in server._sockets if one.family == socket.AF_INET):
-            self.memory.open(listener, lambda sock: server._welcome(sock, sock.getpeername()))
-        return server
 
 
 BACKENDS: dict[str, type[Backend]] = {

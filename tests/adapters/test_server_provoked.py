@@ -266,7 +266,6 @@ def test_faults_b10_no_descriptor_for_one_more(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line and a counter; nothing is accepted for a moment, and then it goes on."""
-    module = f"ehlo.{backend.library}._server"
     left = [3]
 
     def accept(listener: socket.socket) -> Any:
@@ -276,7 +275,7 @@ def test_faults_b10_no_descriptor_for_one_more(
         return accepted(listener)
 
     monkeypatch.setattr("ehlo._server.listener._FULL_WAIT", 0.001)
-    monkeypatch.setattr(f"{module}.accepted", accept)
+    monkeypatch.setattr("ehlo._io.listener.accepted", accept)
 
     async def main() -> None:
         async with await backend.serve(Keep(), config=CONFIG) as server:

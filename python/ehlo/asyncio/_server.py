@@ -11,26 +11,23 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from ehlo._core import ServerConfig
-from ehlo._io.transport import SocketTransport
+from ehlo._io.listener import SocketListener
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
-from ehlo._server.listener import Listener, open_server
+from ehlo._server.listener import open_server
 from ehlo._server.trust import Networks
-from ehlo._sockets import accepted
 from ehlo._types import Wakeup
 from ehlo.asyncio._loop import shared_of
 from ehlo.asyncio._server_protocol import ServerProtocol
+from ehlo.asyncio._watch import LoopWatch
 
 __all__ = ["Server", "serve"]
 
-# Connections that are accepted in one turn of the loop: those that are open wait meanwhile.
-_ACCEPTS: Final = 64
 
-
-class Server(Listener[ServerProtocol]):
+class Server(SocketListener[ServerProtocol]):
     """What :func:`serve` returns: a listening server. ``async with`` closes it.
 
     Example::
@@ -39,6 +36,7 @@ class Server(Listener[ServerProtocol]):
             await server.serve_forever()
     """
 
+    _kind = ServerProtocol
     _make_event = asyncio.Event
     _sleep = staticmethod(asyncio.sleep)
 
@@ -51,18 +49,16 @@ class Server(Listener[ServerProtocol]):
         trusted: Networks,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(plan, config, limits, tls, trusted, monotonic)
-        self._loop = loop = asyncio.get_running_loop() if loop is None else loop
-        self._shared = shared_of(loop)
-        self._buffer = self._shared.buffer
-        self._shared.span(self._tick)  # made before the first connection comes
-        self._view = self._buffer.view
+        self._loop: asyncio.AbstractEventLoop
+        loop = asyncio.get_running_loop() if loop is None else loop
+        shared = shared_of(loop)
+        # Where the loop cannot watch sockets (Windows), it has to accept by itself.
+        reads = not hasattr(asyncio, "ProactorEventLoop") or not isinstance(loop, asyncio.ProactorEventLoop)
+        door = LoopWatch(loop) if reads else None  # by way of an epoll it is a call more
+        super().__init__(plan, config, limits, tls, trusted, monotonic, loop, shared, door)
         # uvloop reads from one transport up to 32 times in a turn, and all others wait; asyncio itself reads once.
         self._full_read = None if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
         self._tasks: set[asyncio.Task[None]] = set()
-        # Where the loop cannot watch sockets (Windows), it has to accept by itself.
-        self._reads = not hasattr(asyncio, "ProactorEventLoop") or not isinstance(loop, asyncio.ProactorEventLoop)
-        self._resting: asyncio.TimerHandle | None = None
         self._listeners: list[asyncio.Server] = []
         self._closer: asyncio.Task[None] | None = None
 
@@ -74,13 +70,7 @@ class Server(Listener[ServerProtocol]):
     def _stop_listening(self) -> None:
         for listener in self._listeners:
             listener.close()
-        if self._resting is not None:
-            self._resting.cancel()
-        socks, self._sockets = self._sockets, []
-        for sock in socks:
-            if self._reads:
-                self._loop.remove_reader(sock)
-            sock.close()
+        super()._stop_listening()
 
     def _begin_to_close(self) -> None:
         self._closer = self._loop.create_task(self._close())
@@ -97,39 +87,20 @@ class Server(Listener[ServerProtocol]):
 
     async def _listen(self, backlog: int) -> None:
         try:
-            if not self._reads:
+            if self._door is None:
                 for sock in self._sockets:
                     factory = partial(ServerProtocol, self)
                     self._listeners.append(await self._loop.create_server(factory, sock=sock, backlog=backlog))
                 return
             for sock in self._sockets:
                 sock.listen(backlog)
-                self._loop.add_reader(sock, self._accept, sock)
+            self._go_on_accepting()
         except BaseException:
             self._stop_listening()
             self._unlink()
             raise
 
-    def _accept(self, listener: socket.socket) -> None:
-        """Somebody waits to be accepted. The loop's own way would fill the log where there is no descriptor for one
-        more, and uvloop's forgets who the client is when the client resets at once.
-        """
-        for _ in range(_ACCEPTS):
-            try:
-                sock, peername = accepted(listener)
-            except (BlockingIOError, InterruptedError, ConnectionError):
-                return
-            except OSError as exc:
-                for one in self._sockets:
-                    self._loop.remove_reader(one)
-                self._resting = self._loop.call_later(self._cannot_accept(exc), self._go_on_accepting)
-                return
-            self._welcome(sock, peername)
-
-    def _welcome(self, sock: socket.socket, peername: Any) -> None:
-        if (watch := self._shared.watch) is not None:
-            SocketTransport(self._loop, watch, sock, ServerProtocol(self, peername), peername).begin()
-            return
+    def _let_loop_welcome(self, sock: socket.socket, peername: Any) -> None:
         task = self._loop.create_task(self._hand_over(sock, peername))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -143,11 +114,6 @@ class Server(Listener[ServerProtocol]):
         except BaseException:
             sock.close()
             raise
-
-    def _go_on_accepting(self) -> None:
-        self._resting = None
-        for sock in self._sockets:
-            self._loop.add_reader(sock, self._accept, sock)
 
 
 async def serve(

@@ -6,31 +6,23 @@ import os
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any, Final
 
 import trio
 
 from ehlo._core import ServerConfig
-from ehlo._io.loop import Timer
-from ehlo._io.transport import SocketTransport
-from ehlo._io.watch import READ
+from ehlo._io.listener import SocketListener
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
-from ehlo._server.listener import Listener, open_server
+from ehlo._server.listener import open_server
 from ehlo._server.trust import Networks
-from ehlo._sockets import accepted
 from ehlo._types import Wakeup
-from ehlo.trio._loop import loop_of_run
+from ehlo.trio._loop import TrioLoop, loop_of_run
 from ehlo.trio._server_protocol import ServerProtocol
 
 __all__ = ["Server", "serve"]
 
-# Connections that are accepted in one turn: those that are open wait meanwhile.
-_ACCEPTS: Final = 64
 
-
-class Server(Listener[ServerProtocol]):
+class Server(SocketListener[ServerProtocol]):
     """What :func:`serve` hands over when it listens. ``async with`` closes it; so does cancelling ``serve``.
 
     Example::
@@ -39,6 +31,7 @@ class Server(Listener[ServerProtocol]):
             print(server.port)
     """
 
+    _kind = ServerProtocol
     _make_event = trio.Event
     _sleep = staticmethod(trio.sleep)
 
@@ -50,28 +43,14 @@ class Server(Listener[ServerProtocol]):
         tls: ssl.SSLContext | None,
         trusted: Networks,
     ) -> None:
-        self._loop = loop = loop_of_run()
-        super().__init__(plan, config, limits, tls, trusted, loop.now)
-        self._shared = loop.shared
-        self._buffer = self._shared.buffer
-        self._shared.span(self._tick)  # made before the first connection comes
-        self._view = self._buffer.view
-        self._full_read: int | None = None
-        self._watching = False
-        self._resting: Timer | None = None
+        self._loop: TrioLoop
+        loop = loop_of_run()
+        super().__init__(plan, config, limits, tls, trusted, loop.now, loop, loop.shared, loop.watch)
         self._nursery: trio.Nursery
 
     async def _wait(self, event: Wakeup, seconds: float) -> None:
         with trio.move_on_after(seconds):
             await event.wait()
-
-    def _stop_listening(self) -> None:
-        self._rest()
-        if self._resting is not None:
-            self._resting.cancel()
-        socks, self._sockets = self._sockets, []
-        for sock in socks:
-            sock.close()
 
     def _begin_to_close(self) -> None:
         """``_run`` waits for it."""
@@ -109,34 +88,6 @@ class Server(Listener[ServerProtocol]):
 
     def _crash(self, exc: BaseException) -> None:
         self._nursery.start_soon(_raise, exc)
-
-    def _go_on_accepting(self) -> None:
-        self._resting = None
-        self._watching = True
-        for sock in self._sockets:
-            self._loop.watch.add(sock.fileno(), READ, partial(self._accept, sock))
-
-    def _rest(self) -> None:
-        """Watch the listening sockets no more."""
-        if self._watching:
-            self._watching = False
-            for sock in self._sockets:
-                self._loop.watch.remove(sock.fileno())
-
-    def _accept(self, listener: socket.socket, events: int) -> None:
-        for _ in range(_ACCEPTS):
-            try:
-                sock, peername = accepted(listener)
-            except (BlockingIOError, InterruptedError, ConnectionError):
-                return
-            except OSError as exc:
-                self._rest()
-                self._resting = self._loop.call_later(self._cannot_accept(exc), self._go_on_accepting)
-                return
-            self._welcome(sock, peername)
-
-    def _welcome(self, sock: socket.socket, peername: Any) -> None:
-        SocketTransport(self._loop, self._loop.watch, sock, ServerProtocol(self, peername), peername).begin()
 
 
 async def _raise(exc: BaseException) -> None:

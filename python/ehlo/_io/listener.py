@@ -1,0 +1,117 @@
+"""A server that accepts connections by itself: the sockets of :mod:`ehlo._server.listener`."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from ehlo._core import ServerConfig
+from ehlo._io.loop import Loop, Timer
+from ehlo._io.server_connection import ServerStream
+from ehlo._io.shared import Shared
+from ehlo._io.transport import SocketTransport
+from ehlo._io.watch import READ, Watch
+from ehlo._server.handler import HandlerPlan
+from ehlo._server.limits import Limits
+from ehlo._server.listener import Listener
+from ehlo._server.trust import Networks
+from ehlo._sockets import accepted
+
+__all__ = ["SocketListener"]
+
+# Connections that are accepted in one turn of the loop: those that are open wait meanwhile.
+_ACCEPTS: Final = 64
+
+C = TypeVar("C", bound=ServerStream)
+
+
+class SocketListener(Listener[C]):
+    """What the servers of both adapters have in common beyond :class:`ehlo._server.listener.Listener`.
+
+    Arguments:
+        plan, config, limits, tls, trusted, now: as :class:`ehlo._server.listener.Listener` has them.
+        loop: the loop of all its connections.
+        shared: what the connections of the loop share.
+        door: watches the listening sockets; ``None`` where the loop accepts by itself.
+    """
+
+    def __init__(
+        self,
+        plan: HandlerPlan,
+        config: ServerConfig,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        trusted: Networks,
+        now: Callable[[], float],
+        loop: Loop,
+        shared: Shared,
+        door: Watch | None,
+    ) -> None:
+        super().__init__(plan, config, limits, tls, trusted, now)
+        self._loop = loop
+        self._shared = shared
+        self._buffer = shared.buffer
+        self._view = shared.buffer.view
+        self._full_read: int | None = None
+        shared.span(self._tick)  # made before the first connection comes
+        self._door = door
+        self._watched: list[int] = []  # listening sockets
+        self._resting: Timer | None = None
+
+    # ---- what the backend provides ---------------------------------------------------------------
+
+    # Makes a connection, of the server and the name of the peer, that has no transport yet.
+    _kind: Callable[[Any, Any], C]
+
+    def _let_loop_welcome(self, sock: socket.socket, peername: Any) -> None:
+        """Let the loop make a transport of its own. Only where the loop's sockets cannot be watched."""
+        raise NotImplementedError
+
+    # ---- accepting -------------------------------------------------------------------------------
+
+    def _go_on_accepting(self) -> None:
+        self._resting = None
+        if self._door is not None:
+            for sock in self._sockets:
+                self._watched.append(sock.fileno())
+                self._door.add(self._watched[-1], READ, partial(self._accept, sock))
+
+    def _rest(self) -> None:
+        """Watch the listening sockets no more."""
+        watched, self._watched = self._watched, []
+        for descriptor in watched:
+            assert self._door is not None
+            self._door.remove(descriptor)
+
+    def _stop_listening(self) -> None:
+        self._rest()
+        if self._resting is not None:
+            self._resting.cancel()
+        socks, self._sockets = self._sockets, []
+        for sock in socks:
+            sock.close()
+
+    def _accept(self, listener: socket.socket, events: int) -> None:
+        """Somebody waits to be accepted. asyncio's own way would fill the log where there is no descriptor for one
+        more, and uvloop's forgets who the client is when the client resets at once.
+        """
+        for _ in range(_ACCEPTS):
+            try:
+                sock, peername = accepted(listener)
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as exc:
+                self._rest()
+                self._resting = self._loop.call_later(self._cannot_accept(exc), self._go_on_accepting)
+                return
+            self._welcome(sock, peername)
+
+    def _welcome(self, sock: socket.socket, peername: Any) -> None:
+        watch = self._shared.watch
+        if watch is None:
+            self._let_loop_welcome(sock, peername)
+            return
+        SocketTransport(self._loop, watch, sock, self._kind(self, peername), peername).begin()
