@@ -14,7 +14,10 @@ use crate::server::connection::ServerConnection;
 use crate::server::event::to_python;
 use crate::socket::{Descriptor, is_for_later, with_socket};
 
-/// Memory for replies above which it is given back after a turn.
+/// Connections whose replies go out together. Each time that the GIL is released, a busy thread may take it and keep it for
+/// milliseconds. In larger groups the first client would wait for the octets of the last.
+const GROUP: usize = 4;
+/// Memory for replies above which it is given back after a group.
 const KEEP_CAPACITY: usize = 1 << 18;
 
 /// The usual wake-up of many connections in one call. For each socket that can be read from: one `recv`, the engine,
@@ -35,15 +38,21 @@ const KEEP_CAPACITY: usize = 1 << 18;
 #[pyclass(module = "ehlo")]
 pub(crate) struct Exchange {
     input: Box<[u8]>,
-    /// The replies of all connections of a turn, one behind the other.
+    outbox: Outbox,
+}
+
+/// The replies of a few connections.
+#[derive(Default)]
+struct Outbox {
+    /// One behind the other.
     replies: Vec<u8>,
     sends: Vec<Sending>,
 }
 
-/// Replies to be sent.
+/// The replies of one connection.
 struct Sending {
     descriptor: Descriptor,
-    /// In `Exchange::replies`; after the turn, what the system did not take.
+    /// In `Outbox::replies`: what the system has not taken.
     octets: Range<usize>,
     failure: Option<io::Error>,
 }
@@ -64,7 +73,7 @@ impl Exchange {
         if size == 0 {
             return Err(PyValueError::new_err("a buffer of no octets cannot be read into"));
         }
-        Ok(Self { input: vec![0; size].into_boxed_slice(), replies: Vec::new(), sends: Vec::new() })
+        Ok(Self { input: vec![0; size].into_boxed_slice(), outbox: Outbox::default() })
     }
 
     /// Read from sockets and answer. What is left for the program comes back; most often that is nothing.
@@ -95,9 +104,8 @@ impl Exchange {
     ) -> PyResult<Bound<'py, PyList>> {
         let py = ready.py();
         let left = PyList::empty(py);
-        let Self { input, replies, sends } = self;
-        replies.clear();
-        sends.clear();
+        let Self { input, outbox } = self;
+        outbox.clear();
         for pair in ready {
             let pair = pair.cast_into::<PyTuple>()?;
             let descriptor = pair.get_item(0)?;
@@ -109,33 +117,23 @@ impl Exchange {
             let outcome = match conn {
                 Some(mut conn) if conn.is_open_to_exchange() => {
                     // The fault of one connection must not lose what is left of the others.
-                    let answer = || answer(py, &mut conn, descriptor, input, replies, now);
+                    let answer = || answer(py, &mut conn, descriptor, input, &mut outbox.replies, now);
                     catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|fault| left_by_panic(py, &*fault))
                 }
                 _ => Outcome::Left(pair.get_item(1)?),
             };
             match outcome {
                 Outcome::Nothing => {}
-                Outcome::Replies(octets) => sends.push(Sending { descriptor, octets, failure: None }),
+                Outcome::Replies(octets) => {
+                    outbox.sends.push(Sending { descriptor, octets, failure: None });
+                    if outbox.sends.len() >= GROUP {
+                        outbox.flush(watched, &left)?;
+                    }
+                }
                 Outcome::Left(what) => left.append((entry, what))?,
             }
         }
-        if !sends.is_empty() {
-            py.detach(|| sends.iter_mut().for_each(|sending| sending.send(replies)));
-            for Sending { descriptor, octets, failure } in sends.drain(..) {
-                let what = match failure {
-                    Some(error) => exception(py, os_error(&error)),
-                    None if octets.is_empty() => continue,
-                    None => PyBytes::new(py, &replies[octets]).into_any(),
-                };
-                if let Some(entry) = watched.get_item(descriptor)? {
-                    left.append((entry, what))?;
-                }
-            }
-            if replies.capacity() > KEEP_CAPACITY {
-                *replies = Vec::new();
-            }
-        }
+        outbox.flush(watched, &left)?;
         Ok(left)
     }
 }
@@ -185,6 +183,39 @@ fn os_error(error: &io::Error) -> PyErr {
 fn left_by_panic<'py>(py: Python<'py>, fault: &(dyn Any + Send)) -> Outcome<'py> {
     let said = fault.downcast_ref::<String>().map(String::as_str).or_else(|| fault.downcast_ref::<&str>().copied());
     Outcome::failure(py, PanicException::new_err(said.unwrap_or("a panic").to_owned()))
+}
+
+impl Outbox {
+    /// Send all, and tell what is left of it.
+    fn flush<'py>(&mut self, watched: &Bound<'py, PyDict>, left: &Bound<'py, PyList>) -> PyResult<()> {
+        let Self { replies, sends } = self;
+        if sends.is_empty() {
+            return Ok(());
+        }
+        let py = watched.py();
+        py.detach(|| sends.iter_mut().for_each(|sending| sending.send(replies)));
+        for Sending { descriptor, octets, failure } in sends.drain(..) {
+            let what = match failure {
+                Some(error) => exception(py, os_error(&error)),
+                None if octets.is_empty() => continue,
+                None => PyBytes::new(py, &replies[octets]).into_any(),
+            };
+            if let Some(entry) = watched.get_item(descriptor)? {
+                left.append((entry, what))?;
+            }
+        }
+        self.clear();
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.sends.clear();
+        if self.replies.capacity() > KEEP_CAPACITY {
+            self.replies = Vec::new();
+        } else {
+            self.replies.clear();
+        }
+    }
 }
 
 impl Sending {
