@@ -40,25 +40,30 @@ pub(super) struct Offer {
 impl Offer {
     pub(super) fn of(capabilities: &Capabilities) -> Self {
         let limits = capabilities.limits();
+        let keywords: Vec<&str> = capabilities.entries().map(|(keyword, _)| keyword).collect();
+        let has = |keyword: &str| keywords.iter().any(|one| one.eq_ignore_ascii_case(keyword));
+        let size = has("SIZE");
         Self {
-            pipelining: capabilities.pipelining(),
-            chunking: capabilities.chunking(),
-            starttls: capabilities.starttls(),
+            pipelining: has("PIPELINING"),
+            chunking: has("CHUNKING"),
+            starttls: has("STARTTLS"),
             mail_max: limits.mail_max,
             rcpt_max: limits.rcpt_max,
             rcpt_domain_max: limits.rcpt_domain_max,
-            auth: capabilities.has("AUTH"),
-            binarymime: capabilities.binarymime(),
-            deliver_by: capabilities.deliver_by(),
-            dsn: capabilities.dsn(),
-            eight_bit_mime: capabilities.eight_bit_mime(),
-            future_release: capabilities.future_release().map(|limit| limit.max_seconds),
-            mt_priority: capabilities.mt_priority().is_some(),
-            requiretls: capabilities.requiretls(),
-            rrvs: capabilities.rrvs(),
-            size: capabilities.has("SIZE"),
-            size_limit: capabilities.size(),
-            smtputf8: capabilities.smtputf8(),
+            auth: has("AUTH"),
+            binarymime: has("BINARYMIME"),
+            deliver_by: has("DELIVERBY").then(|| capabilities.deliver_by()).flatten(),
+            dsn: has("DSN"),
+            eight_bit_mime: has("8BITMIME"),
+            future_release: has("FUTURERELEASE")
+                .then(|| capabilities.future_release().map(|limit| limit.max_seconds))
+                .flatten(),
+            mt_priority: has("MT-PRIORITY"),
+            requiretls: has("REQUIRETLS"),
+            rrvs: has("RRVS"),
+            size,
+            size_limit: size.then(|| capabilities.size()).flatten(),
+            smtputf8: has("SMTPUTF8"),
         }
     }
 }
