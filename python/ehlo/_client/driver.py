@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._client.options import Opening
 from ehlo._client.outcomes import ConnectionFault, connection_error, message_error
@@ -310,25 +310,23 @@ class ClientDriver:
         if not self.held and not self.closing and self.tls is None:
             self.direct = self.free()
 
-    def on_event(self, event: object) -> None:
+    def on_event(self, event: Any) -> None:
         """Keep what the engine said."""
-        match event:
-            case SendResult():
-                self.results.append(event)
-            case CommandReply():
-                self.replies[event.id] = event.reply
-            case Challenge():
-                self.challenge = event
-            case Ready():
-                self.ready = True
-                self.limited = "MAILMAX" in self.conn.capabilities.limits
-            case StartTls():
-                if not self.conn.closed:  # else something came behind the 220 (C-TLS-20)
-                    self._begin_tls()
-            case ClientDisconnect():
-                self.disconnect = event
-            case _:  # an unsolicited reply: the end, which follows, carries it
-                pass
+        kind = type(event)  # none of them has subclasses, and to match patterns takes several times as long
+        if kind is SendResult:
+            self.results.append(event)
+        elif kind is CommandReply:
+            self.replies[event.id] = event.reply
+        elif kind is Ready:
+            self.ready = True
+            self.limited = self.conn.mail_left is not None
+        elif kind is ClientDisconnect:
+            self.disconnect = event
+        elif kind is Challenge:
+            self.challenge = event
+        elif kind is StartTls and not self.conn.closed:  # else something came behind the 220 (C-TLS-20)
+            self._begin_tls()
+        # An unsolicited reply is the end: the event of that, which follows, carries it.
         self.news = True
 
     def gone(self) -> None:
@@ -336,7 +334,10 @@ class ClientDriver:
         self.lost = self.held = True
         self.direct = -1
         self.send = self.sendlines = _nowhere  # no reference cycle is left for the collector
-        self.receive_end()
+        if self.disconnect is None or not self.closing:
+            self.receive_end()
+        elif self.news:
+            self.notify()
 
     def receive_end(self) -> None:
         """The transport ended. In TLS, too, that is no error in itself: SMTP says QUIT (B-TLS-18, RFC 8314 3.4)."""
