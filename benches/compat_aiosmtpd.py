@@ -3,7 +3,8 @@
 
 The program has a handler with ``handle_DATA``, or the ready handler ``Sink``. The client sends 1 KiB on one connection,
 once in lock-step and once with one write and one read for each message. Each server is a process of its own. Each
-figure is the median of the rounds, in microseconds. What counts is the ratio.
+figure is the median of the rounds, in microseconds. What counts is the ratio. Where the system can, the servers have a
+processor of their own, and the client another.
 
     python benches/compat_aiosmtpd.py --messages 2000 --rounds 5
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import itertools
+import os
 import socket
 import statistics
 import subprocess
@@ -20,6 +22,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from ehlo.bench._compare.compare import processors
+from ehlo.bench._compare.peers import pin
+
+OURS, OTHERS = processors()
 PACKAGES: Final = ("aiosmtpd", "ehlo.compat.aiosmtpd")
 HANDLERS: Final = ("keep", "sink")
 CONTENT: Final = (b"Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed eiusmod.\r\n" * 15)[:1022] + b"\r\n"
@@ -78,7 +84,7 @@ def send(sock: socket.socket, messages: int, pipelined: bool) -> None:
 def measure(package: str, handler: str, messages: int, pipelined: bool) -> float:
     """Microseconds of CPU for each message."""
     command = [sys.executable, __file__, "--serve", package, "--handler", handler]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=pin(OURS)) as server:
         assert server.stdout is not None
         port = int(server.stdout.readline())
         with socket.create_connection(("127.0.0.1", port)) as sock:
@@ -102,6 +108,8 @@ def main() -> None:
     if args.serve:
         serve(args.serve, args.handler)
         return
+    if OTHERS is not None:
+        os.sched_setaffinity(0, OTHERS)
     for handler, pipelined in itertools.product(HANDLERS if args.handler == "all" else [args.handler], (False, True)):
         rounds = [
             [measure(package, handler, args.messages, pipelined) for package in PACKAGES] for _ in range(args.rounds)

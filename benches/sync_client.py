@@ -5,13 +5,15 @@
 The server is Postfix' ``smtp-sink``, and for TLS one of ehlo: what it uses is not counted. A figure is the CPU time
 of this process for a message, user and system, as a multiple of smtplib's: the median of some rounds, in each of which
 every client sends in turn. smtplib sends what the others send, with the same recipients and over the same kind of
-connection. For TLS, ``trustme`` makes the certificate. Build the extension with optimisation first.
+connection. For TLS, ``trustme`` makes the certificate. Where the system can, the clients have a processor of their own,
+and the servers another. Build the extension with optimisation first.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import selectors
 import smtplib
 import socket
@@ -29,6 +31,8 @@ import trustme
 
 import ehlo
 import ehlo.sync
+from ehlo.bench._compare.compare import processors
+from ehlo.bench._compare.peers import pin
 from ehlo.compat import smtplib as shape
 
 SENDER = "a@b.example"
@@ -36,6 +40,7 @@ RECIPIENTS = ["c@d.example"]
 THREE = ["c@d.example", "e@f.example", "g@h.example"]
 HOST = "127.0.0.1"
 CONFIG = ehlo.ClientConfig("client.example")
+OURS, OTHERS = processors()
 
 TLS_SERVER = """
 import asyncio, ssl, sys, ehlo, ehlo.asyncio
@@ -68,7 +73,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(command: list[str], port: int) -> Iterator[int]:
     """A server, from when it accepts."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=pin(OTHERS))
     try:
         limit = monotonic() + 10
         while True:
@@ -247,6 +252,8 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=400)
     options = parser.parse_args()
     rounds, count = options.rounds, options.messages
+    if OURS is not None:
+        os.sched_setaffinity(0, OURS)
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(smtp_sink())
         for octets, name in ((1024, "1 KiB"), (102400, "100 KiB")):

@@ -42,7 +42,7 @@ from ehlo.bench._compare.steps import Steps
 from ehlo.bench._contents import contents
 from ehlo.bench._machine import SCHEMA, machine
 
-__all__ = ["MODES", "PARTS", "ComparePlan", "compare"]
+__all__ = ["MODES", "PARTS", "ComparePlan", "compare", "processors"]
 
 PARTS: Final = ("servers", "clients", "stall", "idle", "queue")
 _DEFAULT: Final = PARTS[:4]
@@ -152,8 +152,13 @@ class _Run:
     warnings: list[str] = field(default_factory=list)
 
 
-def _processors() -> tuple[set[int] | None, set[int] | None]:
-    """One for what is measured, the others for the load; None where there is only one, or no way to choose."""
+def processors() -> tuple[set[int] | None, set[int] | None]:
+    """A processor for what is measured, and another for the load; None where there is only one, or no way to choose.
+
+    Example::
+
+        ours, others = processors()
+    """
     if not hasattr(os, "sched_getaffinity"):
         return None, None
     here = sorted(os.sched_getaffinity(0))
@@ -181,7 +186,7 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
 
         compare(ComparePlan(parts=("idle",)))["idle"]["ehlo"]  # octets a connection
     """
-    ours, others = _processors()
+    ours, others = processors()
     run = _Run(plan, Steps(say), ours, others)
     if ours is None:
         run.warnings.append("what is measured and its load share one processor: rates mean little, CPU a little more")
