@@ -21,8 +21,17 @@ fn noise() -> Vec<u8> {
 }
 
 /// The kinds of content, as they are before stuffing.
-const KINDS: [&str; 8] =
-    ["text70", "base64_76", "utf8_70", "stuffed_70", "dots", "long_lines_900", "one_long_line", "short_10"];
+const KINDS: [&str; 9] = [
+    "text70",
+    "base64_76",
+    "utf8_70",
+    "stuffed_70",
+    "stuffed_1",
+    "dots",
+    "long_lines_900",
+    "one_long_line",
+    "short_10",
+];
 
 fn content(kind: &str) -> Vec<u8> {
     if kind == "base64_76" {
@@ -32,6 +41,7 @@ fn content(kind: &str) -> Vec<u8> {
         "text70" => b"The quick brown fox jumps over the lazy dog. Pack my box with five do.\r\n".to_vec(),
         "utf8_70" => "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. ä\r\n".as_bytes().to_vec(),
         "stuffed_70" => b".he quick brown fox jumps over the lazy dog. Pack my box with five do.\r\n".to_vec(),
+        "stuffed_1" => b".x\r\n".to_vec(),
         "dots" => b".\r\n".to_vec(),
         "long_lines_900" => [&[b'x'; 900][..], b"\r\n"].concat(),
         "one_long_line" => [&[b'x'; SIZE][..], b"\r\n"].concat(),
@@ -120,6 +130,7 @@ fn decode_and_discard(bencher: Bencher, kind: &str) {
     });
 }
 
+/// It looks for LF and a dot alone: no bare CR or LF, no NUL, no octet above 127, and no length of lines.
 #[divan::bench(args = ["text70", "base64_76", "stuffed_70"])]
 fn decode_smtp_proto(bencher: Bencher, kind: &str) {
     let wire = dot_stuff(&content(kind));
@@ -128,6 +139,19 @@ fn decode_smtp_proto(bencher: Bencher, kind: &str) {
         out.clear();
         let mut receiver = smtp_proto::request::receiver::DataReceiver::new();
         assert!(receiver.ingest(&mut black_box(&wire).iter(), &mut out));
+        black_box(&out);
+    });
+}
+
+#[divan::bench(args = ["text70", "base64_76", "utf8_70", "stuffed_70"])]
+fn decode_smtp_proto_in_16_kib(bencher: Bencher, kind: &str) {
+    let wire = dot_stuff(&content(kind));
+    let mut out = Vec::with_capacity(2 * SIZE);
+    bencher.counter(BytesCount::new(wire.len())).bench_local(|| {
+        out.clear();
+        let mut receiver = smtp_proto::request::receiver::DataReceiver::new();
+        let mut chunks = black_box(&wire).chunks(16 << 10);
+        assert!(chunks.any(|chunk| receiver.ingest(&mut chunk.iter(), &mut out)));
         black_box(&out);
     });
 }
