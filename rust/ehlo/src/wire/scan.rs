@@ -382,7 +382,7 @@ mod tests {
             let mut octets = [b'x'; GROUP + 1];
             let at = usize::from(pair) % GROUP;
             octets[at..at + 2].copy_from_slice(&pair.to_le_bytes());
-            for look in LOOKS {
+            for look in [Look::Any, Look::Nul] {
                 let clean = loops(look).0(&octets, &mut look.nothing_seen());
                 assert_eq!(clean.len == 0, !naive(&octets).is_empty(), "{pair:#x}");
             }
