@@ -126,14 +126,17 @@ impl Ruler {
 
     /// Where the last line that ends within `run[from..to]` ends.
     fn last_end(&self, run: &[u8], from: usize, mut to: usize) -> Option<usize> {
-        while let Some(lf) = memchr::memrchr(b'\n', &run[from..to]) {
-            let lf = from + lf;
+        loop {
+            let lf = match &run[from..to] {
+                // A run that ends before a dot ends with a line.
+                [.., b'\n'] => to - 1,
+                octets => from + memchr::memrchr(b'\n', octets)?,
+            };
             if if lf == 0 { self.cr } else { run[lf - 1] == b'\r' } {
                 return Some(lf + 1);
             }
             to = lf;
         }
-        None
     }
 
     /// The content is over: a last line without CRLF is long if it would be with one.
