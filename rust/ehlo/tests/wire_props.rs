@@ -19,7 +19,7 @@ fn short() -> impl Strategy<Value = Vec<u8>> {
 /// Equal lines, of octets of every kind. Two of 0x9c add up to a dot behind an LF in eight bits.
 fn lines() -> impl Strategy<Value = Vec<u8>> {
     let octets = prop_oneof![6 => Just(b'x'), 1 => select(&b"\x00\t+.\x9c\xff"[..])];
-    (octets, prop_oneof![0usize..90, 0usize..5], prop_oneof![8 => 0usize..40, 1 => 0usize..400])
+    (octets, prop_oneof![0usize..90, 0usize..5], prop_oneof![8 => 0usize..40, 1 => 0usize..150])
         .prop_map(|(octet, width, lines)| [&vec![octet; width][..], b"\r\n"].concat().repeat(lines))
 }
 
