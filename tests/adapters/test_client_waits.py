@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import ssl
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -98,6 +101,34 @@ def test_faults_b6_the_name_of_this_machine_is_waited_for_inside_the_limit(
         backend.run(main)
     finally:
         answered.set()
+
+
+@pytest.mark.waits  # ehlo.sync has one limit, a moment of its clock
+def test_the_name_of_this_machine_and_the_connection_have_one_time(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[float] = []
+
+    async def name(opening: options.Opening, in_thread: object) -> None:
+        began = time.monotonic()
+        while time.monotonic() - began < 0.001:
+            await backend.turn()
+
+    async def connected(host: str, port: int, source: object, seconds: float) -> None:
+        left.append(seconds)
+        raise OSError(errno.ECONNREFUSED, "refused")
+
+    monkeypatch.setattr(options.Opening, "learn_own_name", name)
+    monkeypatch.setattr(f"{backend.adapter.__name__}.{backend.dialling}.connected", connected)
+
+    async def main() -> None:
+        for seconds in (30.0, None):
+            with pytest.raises(ehlo.SMTPConnectError, match="refused"):
+                await backend.adapter.connect("127.0.0.1", 1, connect_timeout=seconds)
+
+    backend.run(main)
+    assert 20 < left[0] <= 29.999
+    assert left[1] in (None, math.inf)
 
 
 def test_faults_b6_without_a_name_the_client_says_its_address(

@@ -46,18 +46,21 @@ async def dial(opening: Opening) -> ClientProtocol:
         link = await dial(Opening("127.0.0.1", 2525))
     """
     loop = asyncio.get_running_loop()
+    seconds = opening.connect_timeout
     try:
         if opening.fqdn == "":
-            async with asyncio.timeout(opening.connect_timeout):
+            began = loop.time()
+            async with asyncio.timeout(seconds):
                 await opening.learn_own_name(lambda function: asyncio.wait_for(in_thread(function), NAME_SECONDS))
+            seconds = None if seconds is None else max(0.0, seconds - (loop.time() - began))
         if opening.path is not None:
-            async with asyncio.timeout(opening.connect_timeout):
+            async with asyncio.timeout(seconds):
                 _, link = await loop.create_unix_connection(partial(ClientProtocol, loop, opening), opening.path)
             return link
         sock = opening.sock
         if sock is None:
             assert opening.host is not None
-            sock = await connected(opening.host, opening.port, opening.source_address, opening.connect_timeout)
+            sock = await connected(opening.host, opening.port, opening.source_address, seconds)
         else:
             sock.setblocking(False)
         if (watch := shared_of(loop).watch) is not None:
@@ -95,7 +98,8 @@ def connect(host: str | None = None, port: int | None = None, **options: Unpack[
             4954).
         proxy: the :class:`ehlo.ProxyHeader` to send first, before TLS too.
         proxy_version: of that header: 2 by default, or 1.
-        connect_timeout: seconds until TCP must be connected, by default 30; ``None``: as long as the system tries.
+        connect_timeout: seconds until TCP must be connected, by default 30; ``None``: as long as the system tries. The
+            time that this machine's name takes is in it.
         trace: called with the new lines of the dialogue as they come, without content and secrets.
 
     Raises:

@@ -64,8 +64,10 @@ async def dial(opening: Opening) -> ClientProtocol:
     seconds = inf if opening.connect_timeout is None else opening.connect_timeout
     try:
         if opening.fqdn == "":
+            began = trio.current_time()
             with trio.fail_after(seconds):
                 await opening.learn_own_name(_in_thread)
+            seconds = max(0.0, seconds - (trio.current_time() - began))
         if opening.path is not None:
             with trio.fail_after(seconds):
                 sock = plain(await trio.open_unix_socket(opening.path))
