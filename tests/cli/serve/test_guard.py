@@ -101,6 +101,17 @@ def test_rates_are_kept_over_a_restart(tmp_path: Path, loop: str) -> None:
                 send(client)
 
 
+def test_workers_keep_to_the_rates_together(tmp_path: Path, loop: str) -> None:
+    tables = '[rates]\nnetwork_messages = 3\nfile = "rates"\n[run]\nworkers = 2'
+    with serve(tmp_path, tables, loop) as (port, _):
+        accepted = 0
+        for _ in range(8):  # the system gives each connection to one of the workers
+            with connect(port) as client:
+                client.ehlo()
+                accepted += client.mail("a@b.example")[0] == 250
+        assert accepted == 3
+
+
 def test_rates_lie_in_the_folder_of_the_queue(tmp_path: Path) -> None:
     pytest.importorskip("anyio")
     pytest.importorskip("dns")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -139,23 +141,82 @@ def test_after_kill_9_what_was_flushed_is_there(tmp_path: Path) -> None:
             assert other.message(client("192.0.2.2")) is None
 
 
-def test_processes_learn_of_each_other(tmp_path: Path) -> None:
+def test_processes_keep_to_the_limit_together(tmp_path: Path) -> None:
     clock, path = Clock(), str(tmp_path / "rates")
     with (
         rates_of({"network_messages": 4}, clock=clock, path=path, shared=True) as one,
         rates_of({"network_messages": 4}, clock=clock, path=path, shared=True) as two,
     ):
-        for rates in (one, two):
+        for rates in (one, two, two, one):
             assert rates.message(client()) is None
+        for rates in (one, two):
+            assert (rates.message(client()) or "").endswith(": 4 an hour, try again in 61 min")
             rates.flush()
-        assert one.message(client()) is None
-        one.flush()  # one has counted two, and learns of the third
-        assert one.message(client()) is None
-        assert one.message(client()) is not None
-        one.flush()
-        assert two.message(client()) is None  # it was not told yet: some seconds late
-        two.flush()
-        assert two.message(client()) is not None
+        assert two.message(client("192.0.2.2")) is None
+        clock.now += 3700
+        assert two.message(client()) is None
+    with rates_of({"network_messages": 1}, clock=clock, path=path) as rates:
+        assert rates.message(client()) is not None
+
+
+COUNTING = """
+import sys, types
+from ehlo.cli._serve.rates import Rates
+
+rates = Rates({"user_messages": 100}, path=sys.argv[1], shared=True)
+session = types.SimpleNamespace(peer=None, counted_address=None, identity="jane")
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(rates.message(session) is None for _ in range(60)))
+rates.close()
+"""
+
+
+def test_real_processes_keep_to_the_limit_together(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COUNTING, str(tmp_path / "rates")]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(3)
+        ]
+        for one in processes:
+            assert one.stdout is not None
+            assert one.stdout.readline() == "ready\n"
+        for one in processes:
+            assert one.stdin is not None
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        assert sum(int(one.communicate(timeout=60)[0]) for one in processes) == 100
+
+
+def test_a_shared_file_forgets_what_is_old(tmp_path: Path) -> None:
+    clock, path = Clock(), str(tmp_path / "rates")
+    with rates_of({"user_messages": 5}, clock=clock, path=path, shared=True) as rates:
+        for number in range(1201):
+            assert rates.message(client(user=f"user{number}")) is None
+        clock.now += 3720
+        assert rates.message(client(user="jane")) is None
+        rates.flush()
+        assert rates._file is not None
+        assert [row[1] for row in rates._file.read(0)] == ["jane"]
+
+
+def test_a_shared_file_that_fails_stops_no_mail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock, path = Clock(), str(tmp_path / "rates")
+    with rates_of({"network_messages": 3}, clock=clock, path=path, shared=True) as rates:
+        assert rates.message(client()) is None
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("ALTER TABLE rates RENAME TO away")
+        assert rates.message(client()) is None
+        rates.flush()
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("ALTER TABLE away RENAME TO rates")
+        assert rates.message(client()) is None  # what waits for the file counts
+        assert rates.message(client()) is not None
+        rates.flush()
+        assert rates._file is not None
+        assert [row[3] for row in rates._file.read(0)] == [3]
+        assert capsys.readouterr().err.count("and each worker counts alone") == 1
 
 
 def test_a_disk_that_fails_stops_no_mail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,7 +233,7 @@ def test_a_disk_that_fails_stops_no_mail(tmp_path: Path, capsys: pytest.CaptureF
         with closing(sqlite3.connect(path)) as other, other:
             other.execute("CREATE TABLE rates (kind, key, minute, count, PRIMARY KEY (kind, key, minute))")
         rates.flush()
-        assert rates._file.of("network_messages", "192.0.2.1/32") == [(28333333, 2)]
+        assert rates._file.read(0) == [("network_messages", "192.0.2.1/32", 28333333, 2)]
 
 
 def test_a_file_that_is_something_else(tmp_path: Path) -> None:

@@ -352,9 +352,9 @@ def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_workers_do_not_count_rates(tmp_path: Path) -> None:
+def test_workers_count_rates_in_a_file(tmp_path: Path) -> None:
     file = write(tmp_path, "run.workers = 2\nrates.user_messages = 5\n" + DISCARD)
-    assert "does not go with [rates]" in refused(*AS_ROOT, file)
+    assert "with [rates] needs rates.file: all workers count in it" in refused(*AS_ROOT, file)
 
 
 def test_the_name_of_a_listener_is_its_protocol_unless_it_has_one() -> None:

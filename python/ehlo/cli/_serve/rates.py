@@ -24,28 +24,41 @@ Kind: TypeAlias = Literal["network_messages", "network_recipients", "user_messag
 Row: TypeAlias = tuple[str, str, int, int]
 """Kind, key, the minute since 1970, and the count."""
 
+_ADD: Final = (
+    "INSERT INTO rates VALUES (?, ?, ?, ?) ON CONFLICT (kind, key, minute) DO UPDATE SET count = count + excluded.count"
+)
 _HOUR: Final = 3600.0
 _MINUTE: Final = 60.0
 # A kill -9 loses the counts of so many seconds.
 _EVERY: Final = 5.0
 # Counts that wait for a disk that takes none; beyond that they are lost.
 _MOST_WAITING: Final = 100_000
+# Seconds that a judgement may wait while another process judges. That takes less than a millisecond.
+_PATIENCE: Final = 0.5
+# Seconds between two tries to make the file one that processes share, and how many tries.
+_REST: Final = 0.02
+_TRIES: Final = 250
+# Old counts that are dropped at once: nobody can judge meanwhile.
+_AT_ONCE: Final = 500
 
 
 class RateFile:
-    """The SQLite file with the counts of the last hour. Several processes may share it.
+    """The SQLite file with the counts of the last hour.
 
     Arguments:
         path: of the file; it is made with mode 0600.
+        shared: other processes count in it, too. Then no judgement waits for the disk: a crash of the machine may lose
+            the counts of some seconds.
 
     Raises:
         UsageError: it cannot be made, read or written, or is something else.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, shared: bool = False) -> None:
         self._path = path
         with self._errors():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            if not os.path.exists(path):  # else closing it would take away the locks that this process has on it
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
         try:
             with self._errors():
@@ -54,9 +67,25 @@ class RateFile:
                     "CREATE TABLE IF NOT EXISTS rates (kind TEXT NOT NULL, key TEXT NOT NULL, minute INTEGER NOT NULL,"
                     " count INTEGER NOT NULL, PRIMARY KEY (kind, key, minute)) WITHOUT ROWID"
                 )
+                if shared:
+                    self._share()
         except UsageError:
             self._connection.close()
             raise
+
+    def _share(self) -> None:
+        """With a log of changes (WAL) a commit waits for no disk. :meth:`clean` brings the log into the file."""
+        for left in reversed(range(_TRIES)):
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:  # another process does the same, and SQLite does not wait for it here
+                if not left:
+                    raise
+                time.sleep(_REST)
+        self._connection.execute("CREATE INDEX IF NOT EXISTS rates_by_minute ON rates (minute)")
+        self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+        self._connection.execute(f"PRAGMA busy_timeout = {_PATIENCE * 1000:.0f}")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -84,22 +113,45 @@ class RateFile:
             sqlite3.Error: nothing was written.
         """
         with self._transaction():
-            self._connection.executemany(
-                "INSERT INTO rates VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (kind, key, minute) DO UPDATE SET count = count + excluded.count",
-                rows,
-            )
+            self._connection.executemany(_ADD, rows)
             self._connection.execute("DELETE FROM rates WHERE minute < ?", (since,))
 
-    def of(self, kind: str, key: str) -> list[tuple[int, int]]:
-        """The minutes and counts of one key, those of other processes too.
+    def count(self, kind: str, key: str, minute: int, judge: Callable[[list[tuple[int, int]]], float]) -> float:
+        """Judge one event by all counts of its key, and count it. No other process judges or counts meanwhile.
+
+        Arguments:
+            judge: gets the minutes and counts of the key. It gives 0 if the event is to be counted.
+
+        Returns:
+            What ``judge`` gave.
 
         Raises:
-            sqlite3.Error: it cannot be read.
+            sqlite3.Error: nothing was counted.
         """
-        return self._connection.execute(
-            "SELECT minute, count FROM rates WHERE kind = ? AND key = ?", (kind, key)
-        ).fetchall()
+        with self._transaction():
+            events = self._connection.execute(
+                "SELECT minute, count FROM rates WHERE kind = ? AND key = ? ORDER BY minute", (kind, key)
+            ).fetchall()
+            wait = judge(events)
+            if not wait:
+                self._connection.execute(_ADD, (kind, key, minute, 1))
+        return wait
+
+    def clean(self, since: int) -> None:
+        """Drop the counts of a shared file before a minute, few at once, and bring its log into the file.
+
+        Raises:
+            sqlite3.Error: it cannot be written.
+        """
+        some = "SELECT kind, key, minute FROM rates WHERE minute < ? LIMIT ?"
+        dropped = _AT_ONCE
+        while dropped == _AT_ONCE:
+            with self._transaction():
+                done = self._connection.execute(
+                    f"DELETE FROM rates WHERE (kind, key, minute) IN ({some})", (since, _AT_ONCE)
+                )
+                dropped = done.rowcount
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # nobody waits for it
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -124,7 +176,7 @@ class Rates:
         limits: the most an hour, for each kind that is limited.
         exempt: networks whose clients are not judged, as text.
         path: the SQLite file; ``None``: a restart forgets.
-        shared: other processes count in the same file. Each learns of the others within some seconds.
+        shared: other processes count in the same file, and all of them together keep to the limits.
         clock: seconds since 1970.
 
     Raises:
@@ -152,13 +204,14 @@ class Rates:
             kind: RateLimit(limit, _HOUR, clock=clock) for kind, limit in limits.items()
         }
         self._exempt = Networks(exempt)
-        self._shared = shared
         self._clock = clock
         self._lock = threading.Lock()  # of the counts; nobody waits for the disk while holding it
         self._flushing = threading.Lock()
         self._waiting: Counter[tuple[str, str, int]] = Counter()
         self._failed = False
-        self._file = None if path is None else RateFile(path)
+        self._file = None if path is None else RateFile(path, shared=shared)
+        # Its own connection: the one of the thread may be waiting for the disk.
+        self._shared = RateFile(path, shared=True) if path is not None and shared else None
         self._closed = threading.Event()
         self._writer: threading.Thread | None = None
         if self._file is not None:
@@ -188,14 +241,33 @@ class Rates:
         if limit is None:
             return None
         with self._lock:
-            wait = limit.take(key)
+            wait = self._take(limit, kind, key)
             if not wait:
-                if self._file is not None and len(self._waiting) < _MOST_WAITING:
-                    self._waiting[kind, key, self._minute()] += 1
                 return None
             self.refused[kind] += 1
         later = "" if isinf(wait) else f", try again in {ceil(wait / _MINUTE)} min"
         return f"{code} 4.7.1 Too many {what} from {whose}: {limit.limit} an hour{later}"
+
+    def _take(self, limit: RateLimit, kind: str, key: str) -> float:
+        """Count one event, or give the seconds after which it may work."""
+
+        def judge(events: list[tuple[int, int]]) -> float:
+            if self._waiting:
+                events += [(when, count) for (*place, when), count in self._waiting.items() if place == [kind, key]]
+            self._put(kind, key, events)
+            return limit.take(key)
+
+        if self._shared is not None:
+            try:
+                wait = self._shared.count(kind, key, self._minute(), judge)
+                self._failed = False
+                return wait
+            except sqlite3.Error as exc:  # this process counts alone until the file can be used again
+                self._complain(exc)
+        wait = limit.take(key)
+        if not wait and self._file is not None and len(self._waiting) < _MOST_WAITING:
+            self._waiting[kind, key, self._minute()] += 1
+        return wait
 
     # ---- the file --------------------------------------------------------------------------------
 
@@ -209,19 +281,23 @@ class Rates:
     def _flush(self, file: RateFile) -> None:
         with self._lock:
             rows, self._waiting = self._waiting, Counter()
-        if not rows:
-            return
         try:
-            file.add([(*place, count) for place, count in rows.items()], self._since())
-            self._failed = False
-            if self._shared:
-                self._learn(file, {place[:2] for place in rows})
+            if rows:
+                file.add([(*place, count) for place, count in rows.items()], self._since())
+                rows.clear()
+                self._failed = False
+            if self._shared is not None:
+                file.clean(self._since())
         except sqlite3.Error as exc:
-            if not self._failed:
-                complain(f"ehlo serve: the rates cannot be written, a restart would forget them: {exc}")
-            self._failed = True
+            self._complain(exc)
             with self._lock:
                 self._waiting.update(rows)
+
+    def _complain(self, exc: sqlite3.Error) -> None:
+        if not self._failed:
+            alone = "" if self._shared is None else ", and each worker counts alone"
+            complain(f"ehlo serve: the rates cannot be written, a restart would forget them{alone}: {exc}")
+        self._failed = True
 
     def close(self) -> None:
         """Write what waits, and close the file. Nothing may be judged after it."""
@@ -229,22 +305,13 @@ class Rates:
         if self._writer is not None:
             self._writer.join()
         self.flush()
-        if self._file is not None:
-            self._file.close()
+        for file in (self._shared, self._file):
+            if file is not None:
+                file.close()
 
     def _write(self) -> None:
         while not self._closed.wait(_EVERY):
             self.flush()
-
-    def _learn(self, file: RateFile, places: Iterable[tuple[str, str]]) -> None:
-        """What others have counted for the same keys."""
-        known = {place: file.of(*place) for place in places}
-        with self._lock:
-            for (kind, key, minute), count in self._waiting.items():
-                if (kind, key) in known:
-                    known[kind, key].append((minute, count))
-            for (kind, key), events in known.items():
-                self._put(kind, key, events)
 
     def _restore(self, rows: Iterable[Row]) -> None:
         kept: dict[tuple[str, str], list[tuple[int, int]]] = {}

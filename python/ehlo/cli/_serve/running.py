@@ -238,10 +238,11 @@ def check_run(settings: Settings) -> None:
             "[queue], or leave workers away",
         )
     rates = settings.rates
-    if run.workers > 1 and any(
-        (rates.user_messages, rates.user_recipients, rates.network_messages, rates.network_recipients)
-    ):
-        raise settings.error("run.workers", "does not go with [rates]: one process must count; leave one of them away")
+    limits = (rates.user_messages, rates.user_recipients, rates.network_messages, rates.network_recipients)
+    if run.workers > 1 and any(limits) and rates.file is None:
+        raise settings.error(
+            "run.workers", "with [rates] needs rates.file: all workers count in it; name a file, or leave one away"
+        )
 
 
 def check_python(account: Account | None) -> None:

@@ -329,7 +329,9 @@ class Rates:
     network_messages: int = key(WHOLE, 0, "messages of a client network in an hour")
     network_recipients: int = key(WHOLE, 0, "recipients of a client network in an hour")
     exempt: tuple[str, ...] = key(_NETWORKS, (), "networks whose clients are not counted")
-    file: str | None = key(PATH, None, "where the counts are kept over a restart (default: in the folder of the queue)")
+    file: str | None = key(
+        PATH, None, "where all workers count, also over a restart (default: in the folder of the queue)"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
