@@ -47,8 +47,8 @@ class RateFile:
 
     Arguments:
         path: of the file; it is made with mode 0600.
-        shared: other processes count in it, too. Then no judgement waits for the disk: a crash of the machine may lose
-            the counts of some seconds.
+        shared: other processes count in it, too. A judgement then waits for the disk once in some seconds at most. A
+            crash of the machine may lose the counts of so many seconds.
 
     Raises:
         UsageError: it cannot be made, read or written, or is something else.
@@ -74,7 +74,9 @@ class RateFile:
             raise
 
     def _share(self) -> None:
-        """With a log of changes (WAL) a commit waits for no disk. :meth:`clean` brings the log into the file."""
+        """With a log of changes (WAL) a commit does not wait for the disk. Only the first commit after :meth:`clean`
+        does, because it begins the log anew.
+        """
         for left in reversed(range(_TRIES)):
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
