@@ -18,7 +18,7 @@ import ehlo
 from backends import CONFIG, Asyncio, Backend
 from ehlo.milter import MilterClient, Steps
 from ehlo.milter._conversation import Conversation
-from ehlo.milter._link import Link, Pool
+from ehlo.milter._link import FilterDownError, Link, Pool
 from ehlo.milter.filters import Filters, Milter
 
 pytestmark = pytest.mark.tcp
@@ -202,6 +202,39 @@ def test_a_filter_that_does_not_answer_in_time(backend: Backend) -> None:
     with ScriptedFilter(unanswered=b"B") as silent:
         slow = Milter(address=silent.address, content_timeout=0.05, longest=0.05)
         assert codes(serve(backend, Filters([slow], Keep()), send)[0]) == [250, 250, 250, 451]
+
+
+def test_the_connection_and_the_negotiation_have_one_time(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wire:
+        """Its clock stands still, and it cannot talk."""
+
+        def now(self) -> float:
+            return 0.0
+
+        async def converse(self) -> None:
+            raise OSError("no talk")
+
+        async def send(self, deadline: float) -> None: ...
+
+        def close(self) -> None: ...
+
+    links: list[Any] = []
+
+    async def open_wire(_: object, link: Any) -> Wire:
+        links.append(link)
+        began = anyio.current_time()
+        while anyio.current_time() - began < 0.001:
+            await backend.turn()
+        return Wire()
+
+    monkeypatch.setattr("ehlo.milter._link.open_wire", open_wire)
+
+    async def main() -> None:
+        with pytest.raises(FilterDownError, match="no talk"):
+            await Link.open(Milter(address="inet:127.0.0.1:1", connect_timeout=30))
+
+    backend.run(main)
+    assert 20 < links[0].deadline <= 29.999
 
 
 @pytest.mark.parametrize("when_down", ["accept", "tempfail"])

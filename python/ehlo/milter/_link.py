@@ -151,6 +151,7 @@ class Link:
         "_decision",
         "_end",
         "_failure",
+        "_left",
         "_milter",
         "_seconds",
         "_steps",
@@ -169,6 +170,7 @@ class Link:
         self.used = False
         self.done = True
         self.deadline = self._end = self._seconds = 0.0
+        self._left = milter.connect_timeout
         self._steps: Iterator[Ask] = iter(())
         self._changes: Callable[[Modification], None] | None = None
         self._decision: Decision | None = None
@@ -182,9 +184,11 @@ class Link:
             FilterDownError: that did not succeed in time.
         """
         link = cls(milter)
+        began = anyio.current_time()
         try:
             with anyio.fail_after(milter.connect_timeout):
                 link._wire = await open_wire(endpoint(milter.address), link)
+            link._left = max(0.0, milter.connect_timeout - (anyio.current_time() - began))
         except (OSError, TimeoutError) as exc:
             raise FilterDownError(f"it cannot be reached: {_why(exc)}") from exc
         try:
@@ -279,7 +283,7 @@ class Link:
             if step(client):
                 command = client.awaiting
                 if command is Command.NEGOTIATE:
-                    seconds = milter.connect_timeout
+                    seconds = self._left
                 else:
                     seconds = milter.content_timeout if command in _CONTENT else milter.command_timeout
                 now = self._wire.now()
