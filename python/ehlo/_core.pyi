@@ -2338,6 +2338,25 @@ class ClientConnection:
             >>> conn.flush(sock.fileno())
             0
         """
+    def exchange(self, descriptor: int) -> _ClientEvent | bytes | int | None:
+        """Receive once from a socket that does not block, then `flush`. It is `socket.recv_into`, `receive_from` and
+        `flush` in one call.
+
+        Args:
+            descriptor: as for `flush`.
+
+        Returns:
+            What `flush` does.
+
+        Raises:
+            BlockingIOError: nothing has come.
+            EOFError: the server sends no more: `receive_eof` is due.
+            OSError: the socket is broken.
+
+        Example:
+            >>> conn.exchange(sock.fileno())
+            0
+        """
     @property
     def config(self) -> ClientConfig:
         """What it was made with."""

@@ -1,4 +1,4 @@
-"""``ClientConnection.flush`` says and sends what ``next_event`` and ``data_to_send`` do."""
+"""``ClientConnection.flush`` and ``exchange`` say and send what ``next_event`` and ``data_to_send`` do."""
 
 from __future__ import annotations
 
@@ -72,11 +72,29 @@ def by_flush(pieces: list[bytes]) -> tuple[list[str], bytes]:
     return events, output
 
 
+def by_exchange(pieces: list[bytes]) -> tuple[list[str], bytes]:
+    conn = asked()
+    events, output = [], b""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        for piece in filter(None, pieces):
+            theirs.send(piece)
+            what = conn.exchange(ours.fileno())
+            while not isinstance(what, int):
+                events.append(repr(what))
+                what = conn.flush(ours.fileno())
+            output += (octets := received(theirs))
+            assert what == len(octets)
+    return events, output
+
+
 @given(st.lists(st.integers(0, len(REPLIES)), max_size=12))
 def test_flush_is_the_same_at_any_split(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(REPLIES)]
     pieces = [REPLIES[start:end] for start, end in itertools.pairwise(places)]
-    assert by_flush(pieces) == by_parts(pieces)
+    assert by_flush(pieces) == by_exchange(pieces) == by_parts(pieces)
 
 
 def ready() -> ehlo.ClientConnection:
@@ -134,3 +152,18 @@ def test_flush_keeps_the_output_of_a_closed_socket() -> None:
     conn.noop()
     assert conn.flush(-1) is None
     assert conn.data_to_send() == b"NOOP\r\n"
+
+
+def test_exchange_tells_why_nothing_comes(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    conn = ready()
+    with pytest.raises(BlockingIOError):
+        conn.exchange(ours.fileno())
+    theirs.close()
+    with pytest.raises(EOFError):
+        conn.exchange(ours.fileno())
+    with pytest.raises(OSError, match="not connected"):
+        conn.exchange(-1)
+    with pytest.raises(OSError, match="descriptor"):
+        conn.exchange(1 << 20)
+    assert not conn.closed  # that is for the program to say

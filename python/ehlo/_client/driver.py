@@ -34,6 +34,8 @@ __all__ = ["ClientDriver"]
 
 # Characters of the dialogue that are kept beside a trace.
 _TRACED: Final = 16384
+# For :meth:`ClientDriver.advance`: no answer of the engine is there yet.
+_ASK: Final = object()
 
 
 class ClientDriver:
@@ -254,28 +256,36 @@ class ClientDriver:
         if interrupted is not None:
             raise interrupted
 
-    def advance(self) -> None:
-        """Take what the engine says, write once, and tell who waits."""
+    def advance(self, what: object = _ASK) -> None:
+        """Take what the engine says, send once, and tell who waits.
+
+        Arguments:
+            what: the engine has said this by ``flush`` or ``exchange``; by default it is asked.
+        """
         conn = self.conn
-        while self.direct >= 0:
-            what = conn.flush(self.direct)
-            if type(what) is int:
+        if what is _ASK:
+            what = conn.flush(self.direct) if self.direct >= 0 else None
+        while True:
+            kind = type(what)
+            if kind is int:
                 if what:
                     self.seen = self.now()
                 break
-            if type(what) is SendResult:
-                self.results.append(what)
+            if kind is SendResult:
+                self.results.append(what)  # type: ignore[arg-type]
                 self.news = True
             elif what is None:
                 self.direct = -1
-            elif type(what) is bytes:
+            elif kind is bytes:
                 self.direct = -1
                 self.seen = self.now()
-                self.write(what)
+                self.write(what)  # type: ignore[arg-type]
             else:
                 self.on_event(what)
-        else:
-            self._advance_by_transport()
+            if self.direct < 0:
+                self._advance_by_transport()
+                break
+            what = conn.flush(self.direct)
         # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
         if self.sources and conn.content_wanted is not None:
             self.news = True

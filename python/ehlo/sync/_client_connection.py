@@ -101,10 +101,23 @@ class ClientSocket(ClientDriver):
     # ---- octets ----------------------------------------------------------------------------------
 
     def _receive(self) -> None:
+        """Receive once, and go on with what that brings."""
+        if self.direct >= 0:
+            try:
+                what = self.conn.exchange(self.direct)
+            except (BlockingIOError, InterruptedError):
+                self.advance()
+            except (OSError, EOFError):  # it was reset, or is at its end
+                self.receive_end()
+            else:
+                self.seen = monotonic()
+                self.advance(what)
+            return
         self.buffer = buffer = _mine.buffer
         try:
             count = self._socket.recv_into(buffer.view)
         except (BlockingIOError, InterruptedError):
+            self.advance()
             return
         except OSError:  # it was reset
             count = 0
@@ -116,6 +129,7 @@ class ClientSocket(ClientDriver):
             self.conn.receive_from(buffer, count)
         else:
             self.receive_tls(buffer.view[:count])
+        self.advance()
 
     def write(self, octets: bytes) -> None:
         if self._unsent:
@@ -190,7 +204,8 @@ class ClientSocket(ClientDriver):
                     self._flush()
                 if events != _WRITABLE:
                     self._receive()
-                self.advance()
+                else:
+                    self.advance()
             elif (left := self.left()) is not None and left <= 0 and not self.conn.closed:
                 self.time_is_up()
             elif until is not None and until <= monotonic():
@@ -203,7 +218,6 @@ class ClientSocket(ClientDriver):
     def look(self) -> None:
         if not self.lost:
             self._receive()
-            self.advance()
 
     def interrupt(self) -> None:
         """End the use by another thread: that finds the connection at its end, and cleans up."""

@@ -1,7 +1,7 @@
 //! Sockets of the program's, used without Python.
 #![allow(unsafe_code)]
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem::ManuallyDrop;
 use std::net::TcpStream;
 #[cfg(unix)]
@@ -41,6 +41,15 @@ pub(crate) fn send(descriptor: Descriptor, octets: &[u8]) -> Option<usize> {
         Err(error) if is_for_later(&error) => Some(0),
         Err(_) => None,
     }
+}
+
+/// How many octets came from a socket that does not block; 0 at the end of input.
+pub(crate) fn receive(descriptor: Descriptor, buffer: &mut [u8]) -> io::Result<usize> {
+    #[cfg(unix)]
+    if descriptor < 0 {
+        return Err(ErrorKind::NotConnected.into());
+    }
+    with_socket(descriptor, |socket| socket.read(buffer))
 }
 
 /// Whether the system only has nothing to give, or no room, at the moment.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ehlo::session::client::{self, Facts, NewMessage};
 use ehlo::syntax::command;
 use ehlo::syntax::options::Options;
+use pyo3::exceptions::PyEOFError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList, PyString};
@@ -49,6 +50,8 @@ const WORTH_LENDING: usize = 4096;
 /// Output of fewer octets is sent by [`flush`](ClientConnection::flush). More of them may come apart, and belong in one call
 /// of the system.
 const MOST_AT_ONCE: usize = 16 * 1024;
+/// Octets that [`exchange`](ClientConnection::exchange) receives: replies are short.
+const RECEIVED_AT_ONCE: usize = 2000;
 
 /// The client's side of one SMTP or LMTP session, without I/O (RFC 5321, 2033).
 ///
@@ -453,6 +456,32 @@ impl ClientConnection {
         };
         conn.inner.give_back(output);
         Ok(rest)
+    }
+
+    /// Receive once from a socket that does not block, then `flush`. It is `socket.recv_into`, `receive_from` and
+    /// `flush` in one call.
+    ///
+    /// Args:
+    ///     descriptor: as for `flush`.
+    ///
+    /// Returns:
+    ///     What `flush` does.
+    ///
+    /// Raises:
+    ///     BlockingIOError: nothing has come.
+    ///     EOFError: the server sends no more: `receive_eof` is due.
+    ///     OSError: the socket is broken.
+    ///
+    /// Example:
+    ///     >>> conn.exchange(sock.fileno())
+    ///     0
+    fn exchange<'py>(slf: &Bound<'py, Self>, descriptor: Descriptor) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut input = [0; RECEIVED_AT_ONCE];
+        match socket::receive(descriptor, &mut input)? {
+            0 => return Err(PyEOFError::new_err("the server sends no more")),
+            count => slf.try_borrow_mut()?.inner.receive(&input[..count]),
+        }
+        Self::flush(slf, descriptor)
     }
 
     // ---- what can be asked ----
