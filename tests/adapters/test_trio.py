@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -417,6 +418,36 @@ def test_busy_connections_let_the_tasks_of_the_run_have_their_turns(
 
     backend.run(main)
     assert 0 < most <= 2 * (4 + 4)  # two turns may lie between two of this task's, and the last poll has four more
+
+
+def test_a_client_that_floods_a_server_lets_the_tasks_have_their_turns(
+    backend: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its one socket is not many, but each turn of it is long."""
+    served = 0
+    client: Any = None
+
+    class Mine(ehlo.Handler):
+        def on_mail(self, session: ehlo.Session, sender: ehlo.Sender) -> None:
+            nonlocal served
+            served += 1
+            # The next octets are there before the turn is over.
+            client.send_now(b"RSET\r\nMAIL FROM:<a@b.example>\r\n")
+
+    monkeypatch.setattr("ehlo.trio._loop.monotonic", count().__next__)  # each turn takes a second
+
+    async def main() -> None:
+        nonlocal client
+        async with await backend.serve(Mine(), config=CONFIG.replace(max_junk=None)) as server:
+            client = await backend.ready(server)
+            client.send_now(b"MAIL FROM:<a@b.example>\r\n")
+            for turns in range(20):
+                await backend.turn()
+                assert served <= turns + 2
+            client.close()
+
+    backend.run(main)
+    assert served
 
 
 def test_a_run_as_a_guest() -> None:

@@ -14,6 +14,7 @@ from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
+from time import monotonic
 from typing import Any, Final, Protocol
 
 import trio
@@ -29,6 +30,8 @@ log: Final = logging.getLogger("ehlo")
 
 # Sockets that have their turn before the tasks of the run have theirs.
 _MOST: Final = 256
+# Real seconds after which the tasks have theirs, too. A client that floods a server makes each turn of its socket long.
+_LONG: Final = 0.001
 
 
 class _Timer:
@@ -172,11 +175,11 @@ class TrioLoop:
             self._turning = False
 
     def _serve(self, epoll: EpollWatch) -> None:
-        """While there is something to do, the tasks of the run wait, but not for ever. A turn of trio costs more than
+        """While there is something to do, the tasks of the run wait, but not for long. A turn of trio costs more than
         that of a connection.
         """
-        left = _MOST
-        while left > 0 and (served := epoll.turn(self)):
+        left, end = _MOST, monotonic() + _LONG
+        while left > 0 and (served := epoll.turn(self)) and monotonic() < end:
             left -= served
 
     def _call_due(self) -> None:
