@@ -56,6 +56,25 @@ class Watch(Protocol):
 _Watched: TypeAlias = tuple[Callable[..., object], Callable[[Any], object], ServerConnection | None]
 
 
+class _Closed:
+    """Where an epoll was. Nobody looks there."""
+
+    def register(self, fd: int, eventmask: int) -> None:
+        pass
+
+    def modify(self, fd: int, eventmask: int) -> None:
+        pass
+
+    def unregister(self, fd: int) -> None:
+        pass
+
+    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
 class EpollWatch:
     """A :class:`Watch` by an epoll of its own. Whoever watches that calls :meth:`turn` when it can be read from.
 
@@ -70,15 +89,15 @@ class EpollWatch:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._epoll = select.epoll()
+        self._epoll: select.epoll | _Closed = select.epoll()
         self._exchange = Exchange()
         self._watched: dict[int, _Watched] = {}
         self.fileno = self._epoll.fileno
 
     def close(self) -> None:
-        """The loop has ended. A socket that is still watched is to be closed by its program, which needs the epoll."""
-        if not self._watched:
-            self._epoll.close()
+        """The loop has ended. Sockets that are still watched are to be closed by the program."""
+        self._epoll.close()
+        self._epoll = _Closed()
 
     def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
         self._epoll.register(fd, events)

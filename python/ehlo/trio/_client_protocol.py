@@ -1,13 +1,15 @@
 """The waits of one connection of a client, on trio. All else is :mod:`ehlo._io.client_connection`.
 
 Where many connections wait, each parks its task, and the system task of the run serves the sockets. Where one waits
-alone, its task waits for the socket by itself: that is one task less to wake up.
+alone, its task waits for the socket by itself: that is one task less to wake up. So it is at the end of the run, too,
+when the system task has ended, and a shielded task still says QUIT, for example.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable
+from math import inf
 from typing import Final
 
 import trio
@@ -17,6 +19,7 @@ from trio.lowlevel import (
     Task,
     checkpoint,
     current_task,
+    enable_ki_protection,
     notify_closing,
     reschedule,
     wait_readable,
@@ -34,10 +37,10 @@ __all__ = ["ClientProtocol"]
 _ALONE: Final = 8
 
 
-class ClientProtocol(ClientStream):
+class ClientProtocol(ClientStream, Waiting):
     """One connection. Private: :func:`connect` makes them."""
 
-    __slots__ = ("_alone", "_closed", "_quiet", "_task")
+    __slots__ = ("_alone", "_closed", "_quiet", "_raised", "_task")
 
     _loop: TrioLoop
     _transport: SocketTransport
@@ -47,6 +50,7 @@ class ClientProtocol(ClientStream):
         self._alone = False  # its task waits for the socket
         self._closed: trio.Event | None = None  # for those who wait for it
         self._quiet = _ALONE  # the last waits that found no other connection waiting
+        self._raised: BaseException | None = None  # to be raised by the task that waits for the socket
         self._task: Task | None = None  # parked
         self.connection_made(SocketTransport(loop, loop.watch, sock, self))
 
@@ -66,7 +70,10 @@ class ClientProtocol(ClientStream):
             return self._give_way() if self.sources else DONE
         if self.lost:
             return DONE
-        waiting = self._loop.waiting
+        loop = self._loop
+        waiting = loop.waiting
+        if loop.ended:
+            return self._wait_in_time(waiting)
         self._quiet = 0 if waiting else self._quiet + 1
         if self._quiet > _ALONE and not self._transport.is_closing():
             return self._wait_alone(waiting)
@@ -77,6 +84,7 @@ class ClientProtocol(ClientStream):
         self.look()  # while the system takes all that is sent, nothing else would read (C-CLI-33)
         self.news = False
 
+    @enable_ki_protection  # else Ctrl-C could leave a task that is woken up, and does not sleep
     async def _park(self, waiting: dict[Task, Waiting]) -> None:
         self._transport.resume_reading()
         self._task = task = current_task()
@@ -91,6 +99,7 @@ class ClientProtocol(ClientStream):
         self._task = None
         return Abort.SUCCEEDED
 
+    @enable_ki_protection
     async def _wait_alone(self, waiting: dict[Task, Waiting]) -> None:
         transport = self._transport
         transport.pause_reading()
@@ -108,6 +117,17 @@ class ClientProtocol(ClientStream):
             self._alone = False
             del waiting[task]
         self.news = False
+        if (raised := self._raised) is not None:
+            self._raised = None
+            raise raised
+
+    async def _wait_in_time(self, waiting: dict[Task, Waiting]) -> None:
+        """Nobody else looks at the clock."""
+        left = self.left()
+        with trio.move_on_after(inf if left is None else max(left, 0.0)):
+            await self._wait_alone(waiting)
+            return
+        self.on_time()
 
     def notify(self) -> None:
         if (task := self._task) is not None:
@@ -121,12 +141,16 @@ class ClientProtocol(ClientStream):
         self.news = True
         self.notify()
 
-    def crash(self, exc: BaseException) -> bool:
-        """Raise it in the task that is parked. False if none is."""
-        if (task := self._task) is None:
+    def _crash(self, exc: BaseException) -> bool:
+        """Raise it in the task that waits. False if none does."""
+        if (task := self._task) is not None:
+            self._task = None
+            reschedule(task, Error(exc))
+        elif self._alone:
+            self._raised = exc
+            self.wake()
+        else:
             return False
-        self._task = None
-        reschedule(task, Error(exc))
         return True
 
     def look(self) -> None:
@@ -142,7 +166,7 @@ class ClientProtocol(ClientStream):
 
     async def wait_closed(self) -> None:
         try:
-            if not self.lost and self._transport.get_write_buffer_size():
+            if not (self.lost or self._loop.ended) and self._transport.get_write_buffer_size():
                 self._closed = trio.Event()
                 await self._closed.wait()
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import select
+import signal
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -15,16 +16,17 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import trio
-from trio.lowlevel import RunVar, Task, current_clock, spawn_system_task, wait_readable
+from trio.lowlevel import RunVar, Task, current_clock, enable_ki_protection, spawn_system_task, wait_readable
 
+from ehlo._hooks import by_signal
 from ehlo._io.shared import Shared
 from ehlo._io.watch import EpollWatch, Watch
 from ehlo.trio._watch import TaskWatch
 
-__all__ = ["TrioLoop", "loop_of_run"]
+__all__ = ["Place", "TrioLoop", "Waiting", "loop_of_run"]
 
 log: Final = logging.getLogger("ehlo")
 
@@ -50,11 +52,24 @@ class _Timer:
             self.loop.forget_timer()
 
 
-class Waiting(Protocol):
+class Place:
+    """A server or a connection, as the place where something was raised."""
+
+    __slots__ = ()
+
+    def _crash(self, exc: BaseException) -> bool:
+        """Raise it where the program waits for it. False if it cannot be."""
+        raise NotImplementedError
+
+
+class Waiting(Place):
     """A connection of a client that a task waits for."""
 
-    def crash(self, exc: BaseException) -> bool:
-        """Raise it in that task. False if it cannot be."""
+    __slots__ = ()
+
+    def wake(self) -> None:
+        """Let the task look again."""
+        raise NotImplementedError
 
 
 class TrioLoop:
@@ -63,8 +78,8 @@ class TrioLoop:
     Attributes:
         now: the clock of the run, in seconds.
         shared: what its connections share.
-        crashes: for each server, who is told of an exception that ends the program, as one that a signal's handler has
-            raised. A system task must not end by it.
+        ended: the run ends, and nobody serves the sockets.
+        servers: those that listen.
         waiting: the connections of clients that a task waits for.
     """
 
@@ -73,21 +88,21 @@ class TrioLoop:
         self._epoll: EpollWatch | None = EpollWatch(self.now) if hasattr(select, "epoll") else None
         self.watch: Watch = TaskWatch(self.guard) if self._epoll is None else self._epoll
         self.shared = Shared(self.watch, self.now)
-        self.crashes: dict[object, Callable[[BaseException], object]] = {}
+        self.servers: dict[Place, None] = {}  # in this order
         self.waiting: dict[Task, Waiting] = {}
+        self.ended = False
         self._soon: deque[tuple[Context, Callable[..., object], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, _Timer]] = []
         self._numbers = count()
         self._cancelled = 0  # timers
         self._scope: trio.CancelScope | None = None  # of the wait for sockets
         self._turning = False  # what is to come soon is looked at before the next wait
-        self._ended = False
 
     # ---- as asyncio's loops have it --------------------------------------------------------------
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> None:
         self._soon.append((copy_context() if context is None else context, callback, args))
-        if self._ended:
+        if self.ended:
             self.settle()
         elif not self._turning and self._scope is not None:
             self._scope.cancel()
@@ -120,6 +135,7 @@ class TrioLoop:
             context, callback, args = soon.popleft()
             self.guard(context.run, callback, *args)
 
+    @enable_ki_protection
     def turn(self, function: Callable[[], object]) -> None:
         """Call it and, before this returns, what it leaves to be called soon."""
         turning, self._turning = self._turning, True
@@ -131,17 +147,25 @@ class TrioLoop:
             self._turning = turning
 
     def guard(self, function: Callable[..., object], *args: Any) -> None:
-        """Call it. What it raises does not end the system task."""
+        """Call it. What it raises does not end the system task: it goes to the connection that it was raised in."""
         try:
             function(*args)
         except Exception as exc:
             self.call_exception_handler({"message": "a callback failed", "exception": exc})
         except BaseException as exc:
-            crash = next(iter(self.crashes.values()), None)
-            if crash is not None:
-                crash(exc)
-            elif not any(one.crash(exc) for one in self.waiting.values()):
-                raise
+            place = _place_of(exc)
+            if place is not None and place._crash(exc):
+                return
+            if not by_signal(exc):  # a trace did, while nobody waited for its connection
+                self.call_exception_handler({"message": "a callback failed", "exception": exc})
+            elif not self._crash_anywhere(exc):
+                if not isinstance(exc, KeyboardInterrupt):
+                    raise
+                signal.raise_signal(signal.SIGINT)  # here trio gives it to the main task
+
+    def _crash_anywhere(self, exc: BaseException) -> bool:
+        """A signal concerns the whole program: raise what its handler has raised in any server, or any client."""
+        return any(one._crash(exc) for one in (*self.servers, *self.waiting.values()))
 
     async def run(self) -> None:
         """The system task: it ends with the run."""
@@ -154,9 +178,11 @@ class TrioLoop:
                 with trio.CancelScope(deadline=self._timers[0][0] if self._timers else inf) as self._scope:
                     await self._wait()
         finally:
-            self._ended = True
+            self.ended = True
             self.settle()
             self._timers.clear()
+            for one in tuple(self.waiting.values()):  # a task that is shielded waits by itself from now on
+                one.wake()
             if self._epoll is not None:
                 self._epoll.close()
 
@@ -191,6 +217,17 @@ class TrioLoop:
                 self._cancelled -= 1
             else:
                 self.guard(timer.context.run, call)
+
+
+def _place_of(exc: BaseException) -> Place | None:
+    """The connection, or the server, whose call has raised it."""
+    traceback = exc.__traceback__
+    while traceback is not None:
+        place = traceback.tb_frame.f_locals.get("self")
+        if isinstance(place, Place):
+            return place
+        traceback = traceback.tb_next
+    return None
 
 
 _loop: Final[RunVar[TrioLoop]] = RunVar("ehlo loop")

@@ -6,8 +6,10 @@ import os
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 import trio
+from trio.lowlevel import disable_ki_protection
 
 from ehlo._core import ServerConfig
 from ehlo._io.listener import SocketListener
@@ -16,13 +18,13 @@ from ehlo._server.limits import Connections, Limits
 from ehlo._server.listener import open_server
 from ehlo._server.trust import Networks
 from ehlo._types import Wakeup
-from ehlo.trio._loop import TrioLoop, loop_of_run
+from ehlo.trio._loop import Place, TrioLoop, loop_of_run
 from ehlo.trio._server_protocol import ServerProtocol
 
 __all__ = ["Server", "serve"]
 
 
-class Server(SocketListener[ServerProtocol]):
+class Server(SocketListener[ServerProtocol], Place):
     """What :func:`serve` hands over when it listens. ``async with`` closes it; so does cancelling ``serve``.
 
     Example::
@@ -43,6 +45,7 @@ class Server(SocketListener[ServerProtocol]):
         tls: ssl.SSLContext | None,
         trusted: Networks,
     ) -> None:
+        _let_ctrl_c_in(plan)
         self._loop: TrioLoop
         loop = loop_of_run()
         super().__init__(plan, config, limits, tls, trusted, loop.now, loop, loop.shared, loop.watch)
@@ -60,7 +63,7 @@ class Server(SocketListener[ServerProtocol]):
             for sock in self._sockets:
                 sock.listen(backlog)
             async with trio.open_nursery() as self._nursery:
-                self._loop.crashes[self] = self._crash
+                self._loop.servers[self] = None
                 try:
                     self._go_on_accepting()
                     task_status.started(self)
@@ -73,7 +76,7 @@ class Server(SocketListener[ServerProtocol]):
                 # on_disconnect, and handlers that were cancelled
                 self._nursery.cancel_scope.deadline = max(self._now() + 1.0, self._cut_at)
         finally:
-            self._loop.crashes.pop(self, None)
+            self._loop.servers.pop(self, None)
             self._accepting = False
             self._stop_listening()
             self._unlink()
@@ -86,8 +89,20 @@ class Server(SocketListener[ServerProtocol]):
         for connection in tuple(self._live):
             connection.cut_now()
 
-    def _crash(self, exc: BaseException) -> None:
-        self._nursery.start_soon(_raise, exc)
+    def _crash(self, exc: BaseException) -> bool:
+        try:
+            self._nursery.start_soon(_raise, exc)
+        except RuntimeError:  # the nursery is closed
+            return False
+        return True
+
+
+def _let_ctrl_c_in(plan: HandlerPlan) -> None:
+    """A plain method of a handler is called by a system task, which trio protects from Ctrl-C. It may work for long."""
+    for each in fields(plan):
+        method = getattr(plan, each.name)
+        if each.name.startswith("on_") and hasattr(method, "__code__"):
+            disable_ki_protection(method)
 
 
 async def _raise(exc: BaseException) -> None:

@@ -10,7 +10,7 @@ import trio
 from ehlo._hooks import by_signal, is_torn_down
 from ehlo._io.server_connection import LoopOwner, ServerStream
 from ehlo._server.answers import Call
-from ehlo.trio._loop import TrioLoop
+from ehlo.trio._loop import Place, TrioLoop
 
 __all__ = ["ServerProtocol", "TrioOwner"]
 
@@ -30,8 +30,11 @@ class TrioOwner(LoopOwner, Protocol):
 
     _nursery: trio.Nursery
 
+    def _crash(self, exc: BaseException) -> bool:
+        """Raise it in the nursery. False if that is over."""
 
-class ServerProtocol(ServerStream):
+
+class ServerProtocol(ServerStream, Place):
     """One connection, with a task for each call of its handler that waits. Private: a :class:`Server` makes them."""
 
     __slots__ = ()
@@ -41,6 +44,9 @@ class ServerProtocol(ServerStream):
     def cut_now(self) -> None:
         """Cut it, and count it. It is gone when this returns: what is cancelled with it is no failure."""
         self._server._loop.turn(self._cut_and_count)
+
+    def _crash(self, exc: BaseException) -> bool:
+        return self._server._crash(exc)
 
     def _cut_and_count(self) -> None:
         self._server._totals.cut += self.cut()
