@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import signal
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from socket import socketpair
 from typing import Any
 
 import pytest
 
 import ehlo
-from backends import CONFIG, Peer, Trio, TrioTasks
+from backends import CONFIG, Peer, Trio, TrioTasks, descriptors
 
 trio = pytest.importorskip("trio")
 import ehlo.trio  # noqa: E402
@@ -144,7 +145,7 @@ def test_a_task_that_outlives_the_main_task_says_quit(backend: Trio, answers: bo
 
     async def main() -> None:
         for _ in range(2):
-            (ours, theirs), ready = socketpair(), trio.Event()
+            (ours, theirs), ready = socket.socketpair(), trio.Event()
             ours.setblocking(False)
             trio.lowlevel.spawn_system_task(peer_of, ours)
             trio.lowlevel.spawn_system_task(client_of, theirs, ready)
@@ -185,3 +186,18 @@ def test_a_server_that_the_main_task_leaves_open_leaves_no_descriptor() -> None:
         assert len(list(Path("/proc/self/fd").iterdir())) == before
     finally:
         gc.enable()
+
+
+def test_no_descriptor_is_left_for_what_the_connections_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            before = descriptors()
+            with pytest.raises(ehlo.SMTPConnectError, match="cannot connect"):
+                await ehlo.trio.connect("127.0.0.1", listener.getsockname()[1], hostname="c.example")
+            assert descriptors() == before
+
+    def none_left(now: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("ehlo.trio._loop.EpollWatch", none_left)
+    trio.run(main)

@@ -63,6 +63,7 @@ async def dial(opening: Opening) -> ClientProtocol:
     """
     seconds = inf if opening.connect_timeout is None else opening.connect_timeout
     try:
+        loop = loop_of_run()  # it needs a descriptor, too
         if opening.fqdn == "":
             began = trio.current_time()
             with trio.fail_after(seconds):
@@ -81,7 +82,7 @@ async def dial(opening: Opening) -> ClientProtocol:
     except (trio.TooSlowError, OSError) as exc:
         opening.failed(exc)
     no_delay(sock)
-    return ClientProtocol(loop_of_run(), sock, opening)
+    return ClientProtocol(loop, sock, opening)
 
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Connecting[Client]:
