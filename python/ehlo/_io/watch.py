@@ -92,6 +92,7 @@ class EpollWatch:
         self._epoll: select.epoll | _Closed = select.epoll()
         self._exchange = Exchange()
         self._watched: dict[int, _Watched] = {}
+        self._engines = 0  # for which it reads and writes
         self.fileno = self._epoll.fileno
 
     def close(self) -> None:
@@ -102,25 +103,34 @@ class EpollWatch:
     def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
         self._epoll.register(fd, events)
         self._watched[fd] = copy_context().run, call, conn
+        self._engines += conn is not None
 
     def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
         self._epoll.modify(fd, events)
         run, call, before = self._watched[fd]
         if conn is not before:
             self._watched[fd] = run, call, conn
+            self._engines += (conn is not None) - (before is not None)
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)
-        del self._watched[fd]
+        self._engines -= self._watched.pop(fd)[2] is not None
 
     def turn(self, loop: Loop) -> int:
         """Read and write, and call back for the sockets that something else has happened to. Gives the number of all
         sockets that something has happened to.
         """
-        ready = self._epoll.poll(0, _MOST)
-        left = self._exchange.turn(ready, self._watched, self._now())
-        if left:
-            self._go_on(loop, left)
+        watched, ready = self._watched, self._epoll.poll(0, _MOST)
+        if self._engines:
+            left = self._exchange.turn(ready, watched, self._now())
+            if left:
+                self._go_on(loop, left)
+            return len(ready)
+        for fd, events in ready:
+            # A call may end another connection, and one may begin with the same number: that finds nothing to read.
+            if (found := watched.get(fd)) is not None:
+                run, call, _ = found
+                run(call, events)
         return len(ready)
 
     def _go_on(self, loop: Loop, left: list[tuple[_Watched, Any]]) -> None:
