@@ -585,6 +585,29 @@ def test_without_a_way_to_connect_again_mailmax_is_an_error(backend: Backend) ->
     backend.run(main)
 
 
+@pytest.mark.tcp
+def test_nothing_is_written_to_a_socket_that_has_the_number_of_ours_now(backend: Backend) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+            async with served(backend, Collect()) as server:
+                sock = socket.create_connection(("127.0.0.1", server.port))
+                client = await backend.adapter.connect(sock=sock, config=config())
+                number = sock.fileno()
+                sock.close()  # by the program, which is wrong; and its next socket gets the number
+                os.dup2(ours.fileno(), number)
+                try:
+                    with pytest.raises((OSError, ehlo.EhloError)):
+                        await client.send(CONTENT, A, B)
+                finally:
+                    os.close(number)
+                with pytest.raises(BlockingIOError):
+                    theirs.recv(1)
+
+    backend.run(main)
+
+
 # ---- connecting ----------------------------------------------------------------------------------
 
 

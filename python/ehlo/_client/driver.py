@@ -59,7 +59,8 @@ class ClientDriver:
         tls: what is between the engine and the transport.
         seen: when anything moved last, in seconds of ``now``.
         held: the transport takes no more at the moment, or for ever.
-        direct: the descriptor that the engine may write to by itself: there is no TLS, and no output waits; else -1.
+        direct: the descriptor, if the engine may write to it by itself: there is no TLS, and no output waits; else -1.
+            A program may close its socket, and the number may be another's then: what is written asks ``fileno``.
         closing: it was closed by us.
         lost: the transport is gone.
     """
@@ -100,6 +101,8 @@ class ClientDriver:
     """Backend: hand octets to the transport. What that does not take, the backend keeps, and says ``held``."""
     writelines: Callable[[Sequence[bytes]], object]
     """Backend: likewise, several in a row; without a copy, where that can be had."""
+    fileno: Callable[[], int]
+    """Backend: the descriptor of the socket now, or -1 if it is closed. Needed where ``free`` is."""
 
     def __init__(self, opening: Opening, buffer: ReceiveBuffer, now: Callable[[], float]) -> None:
         self.opening = opening
@@ -264,7 +267,7 @@ class ClientDriver:
         """
         conn = self.conn
         if what is _ASK:
-            what = conn.flush(self.direct) if self.direct >= 0 else None
+            what = conn.flush(self.fileno()) if self.direct >= 0 else None
         while True:
             kind = type(what)
             if kind is int:
@@ -285,7 +288,7 @@ class ClientDriver:
             if self.direct < 0:
                 self._advance_by_transport()
                 break
-            what = conn.flush(self.direct)
+            what = conn.flush(self.fileno())
         # While the transport is full, too: the engine takes some, and then knows that it is the server we wait for.
         if self.sources and conn.content_wanted is not None:
             self.news = True

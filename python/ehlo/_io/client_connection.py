@@ -31,6 +31,11 @@ DONE: Final[Awaitable[None]] = _Done()
 """Awaitable without a wait."""
 
 
+def _none() -> int:
+    """The descriptor, where a transport of the loop's own has the socket."""
+    return -1
+
+
 class ClientStream(ClientDriver):
     """One connection over a transport. An adapter's class inherits from it and has the waits."""
 
@@ -39,12 +44,12 @@ class ClientStream(ClientDriver):
         "_called",
         "_hurried",
         "_loop",
-        "_number",
         "_shared",
         "_span",
         "_timer",
         "_transport",
         "_view",
+        "fileno",
         "write",
     )
 
@@ -65,7 +70,7 @@ class ClientStream(ClientDriver):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._number = transport.fileno() if isinstance(transport, SocketTransport) else -1
+        self.fileno = transport.get_extra_info("socket").fileno if isinstance(transport, SocketTransport) else _none
         self.write = transport.write
         self.start(partial(transport.get_extra_info, "sockname"))
         self._arm_span(self.opening.tick)
@@ -123,7 +128,7 @@ class ClientStream(ClientDriver):
         self._transport.writelines(pieces)
 
     def free(self) -> int:
-        return self._number if self._number >= 0 and not self._transport.get_write_buffer_size() else -1
+        return -1 if self._transport.get_write_buffer_size() else self.fileno()
 
     def refuses(self) -> bool:
         return self._transport.is_closing()

@@ -87,11 +87,12 @@ _WRITABLE: Final[int] = getattr(select, "POLLOUT", 4)
 class ClientSocket(ClientDriver):
     """One connection. Private: :func:`connect` makes them."""
 
-    __slots__ = ("_poll", "_poller", "_socket", "_unsent")
+    __slots__ = ("_poll", "_poller", "_socket", "_unsent", "fileno")
 
     def __init__(self, sock: socket.socket, opening: Opening) -> None:
         super().__init__(opening, _mine.buffer, monotonic)
         self._socket = sock
+        self.fileno = sock.fileno
         self._poller = select.poll() if hasattr(select, "poll") else _Select()
         self._poller.register(sock.fileno(), _READABLE)
         self._poll = self._poller.poll
@@ -104,7 +105,7 @@ class ClientSocket(ClientDriver):
         """Receive once, and go on with what that brings."""
         if self.direct >= 0:
             try:
-                what = self.conn.exchange(self.direct)
+                what = self.conn.exchange(self.fileno())
             except (BlockingIOError, InterruptedError):
                 self.advance()
             except (OSError, EOFError):  # it was reset, or is at its end
@@ -176,7 +177,7 @@ class ClientSocket(ClientDriver):
     # ---- for ClientDriver ------------------------------------------------------------------------
 
     def free(self) -> int:
-        return -1 if self._unsent else self._socket.fileno()
+        return -1 if self._unsent else self.fileno()
 
     def progress(self) -> Awaitable[None]:
         """Block until there is news."""
