@@ -243,9 +243,10 @@ def test_a_descriptor_that_is_closed(pair: tuple[socket.socket, socket.socket]) 
     exchange, conn = ehlo.Exchange(), connect()
     number = os.dup(ours.fileno())
     os.close(number)
-    ((_, what),) = exchange.turn([(number, READ)], {number: (conn,)}, NOW)
-    assert isinstance(what, OSError)
-    assert what.errno == errno.EBADF
+    for closed in (number, -1):  # -1 is what socket.fileno() says of one that is closed
+        ((_, what),) = exchange.turn([(closed, READ)], {closed: (conn,)}, NOW)
+        assert isinstance(what, OSError)
+        assert what.errno == errno.EBADF
     assert exchange.turn([(number, READ)], {}, NOW) == []  # nobody watches it
 
 

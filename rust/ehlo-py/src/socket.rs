@@ -15,11 +15,25 @@ pub(crate) type Descriptor = std::os::fd::RawFd;
 #[cfg(windows)]
 pub(crate) type Descriptor = std::os::windows::io::RawSocket;
 
+/// "Bad file descriptor", on every Unix; std has no name for it.
+const EBADF: i32 = 9;
+/// The same of Windows.
+const WSAENOTSOCK: i32 = 10038;
+/// The number of no socket: Python says it of one that is closed.
+const NONE: Descriptor = !0;
+
 /// Use a socket of the program's. `TcpStream` is no more here than the calls of the system: `recv`, and `send` that makes
 /// no signal. They are the same for other stream sockets.
-pub(crate) fn with_socket<R>(descriptor: Descriptor, operate: impl FnOnce(&mut TcpStream) -> R) -> R {
-    // SAFETY: it is not closed here, since it is never dropped. A number that is no open socket makes the system's calls
-    // fail, as it does for `socket.socket(fileno=…)`; nothing else is done with it.
+pub(crate) fn with_socket<R>(
+    descriptor: Descriptor,
+    operate: impl FnOnce(&mut TcpStream) -> io::Result<R>,
+) -> io::Result<R> {
+    if descriptor == NONE {
+        return Err(io::Error::from_raw_os_error(if cfg!(windows) { WSAENOTSOCK } else { EBADF }));
+    }
+    // SAFETY: the number is not the one that std keeps for "none". The socket is not closed here, since it is never dropped.
+    // A number that is no open socket makes the system's calls fail, as it does for `socket.socket(fileno=…)`; nothing else
+    // is done with it.
     let mut socket = ManuallyDrop::new(unsafe {
         #[cfg(unix)]
         let socket = TcpStream::from_raw_fd(descriptor);
@@ -32,10 +46,6 @@ pub(crate) fn with_socket<R>(descriptor: Descriptor, operate: impl FnOnce(&mut T
 
 /// How many octets a socket that does not block takes now; `None` if it is broken, or closed.
 pub(crate) fn send(descriptor: Descriptor, octets: &[u8]) -> Option<usize> {
-    #[cfg(unix)]
-    if descriptor < 0 {
-        return None;
-    }
     match with_socket(descriptor, |socket| socket.write(octets)) {
         Ok(count) => Some(count),
         Err(error) if is_for_later(&error) => Some(0),
