@@ -13,6 +13,7 @@ import pytest
 import ehlo
 import ehlo.asyncio
 from backends import BACKENDS, CONFIG, MAIL, Asyncio, descriptors
+from ehlo._sockets import no_delay
 from ehlo.asyncio._client_protocol import ClientProtocol
 from ehlo.asyncio._dial import connected
 
@@ -209,6 +210,45 @@ def test_a_task_factory_is_respected(backend: Asyncio) -> None:
             client.close()
             assert len(made) == 1
 
+    backend.run(main)
+
+
+@pytest.mark.parametrize("asked_first", [False, True])
+def test_an_end_from_a_handler_is_told_behind_the_input_of_its_turn(backend: Asyncio, asked_first: bool) -> None:
+    # An eager task begins in the callback of one connection, when the same turn has read for others already.
+    chunks: list[bytes] = []
+    ends: list[asyncio.Task[int]] = []
+
+    class Mine(ehlo.Handler):
+        def on_vrfy(self, session: ehlo.Session, argument: str) -> str:
+            ends.append(asyncio.get_running_loop().create_task(server.close(5)))
+            return "252 2.1.5 ok"
+
+        async def on_body(self, session: ehlo.Session, envelope: ehlo.Envelope, body: ehlo.Body) -> None:
+            async for chunk in body:
+                chunks.append(chunk)
+
+    async def main() -> None:
+        nonlocal server
+        server = await backend.serve(Mine(), config=ehlo.ServerConfig("mx.example"))
+        async with server:
+            asks, sends = await backend.ready(server), await backend.ready(server)
+            no_delay(sends.sock)
+            await sends.send(MAIL + b"DATA\r\n")
+            assert await sends.codes(3) == ["250", "250", "354"]
+            await sends.send(b"one\r\n")
+            await backend.until(lambda: len(chunks) == 1)
+            steps = [lambda: asks.send_now(b"VRFY joe\r\n"), lambda: sends.send_now(b"two\r\n.\r\n")]
+            for step in steps if asked_first else reversed(steps):
+                step()
+            assert await sends.codes(2) == ["250", "421"]
+            assert await asks.codes(2) == ["252", "421"]
+            asks.close()
+            sends.close()
+            await asyncio.gather(*ends)
+        assert chunks == [b"one\r\n", b"two\r\n"]
+
+    server: Any = None
     backend.run(main)
 
 
