@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import sys
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
@@ -218,13 +219,14 @@ def test_an_end_from_a_handler_is_told_behind_the_input_of_its_turn(backend: Asy
     # An eager task begins in the callback of one connection, when the same turn has read for others already.
     chunks: list[bytes] = []
     ends: list[asyncio.Task[int]] = []
+    server: Any = None
 
     class Mine(ehlo.Handler):
         def on_vrfy(self, session: ehlo.Session, argument: str) -> str:
             ends.append(asyncio.get_running_loop().create_task(server.close(5)))
             return "252 2.1.5 ok"
 
-        async def on_body(self, session: ehlo.Session, envelope: ehlo.Envelope, body: ehlo.Body) -> None:
+        async def on_body(self, session: ehlo.Session, envelope: ehlo.Envelope, body: AsyncIterator[bytes]) -> None:
             async for chunk in body:
                 chunks.append(chunk)
 
@@ -238,9 +240,9 @@ def test_an_end_from_a_handler_is_told_behind_the_input_of_its_turn(backend: Asy
             assert await sends.codes(3) == ["250", "250", "354"]
             await sends.send(b"one\r\n")
             await backend.until(lambda: len(chunks) == 1)
-            steps = [lambda: asks.send_now(b"VRFY joe\r\n"), lambda: sends.send_now(b"two\r\n.\r\n")]
-            for step in steps if asked_first else reversed(steps):
-                step()
+            steps = [(asks, b"VRFY joe\r\n"), (sends, b"two\r\n.\r\n")]
+            for client, octets in steps if asked_first else reversed(steps):
+                assert client.send_now(octets)
             assert await sends.codes(2) == ["250", "421"]
             assert await asks.codes(2) == ["252", "421"]
             asks.close()
@@ -248,8 +250,43 @@ def test_an_end_from_a_handler_is_told_behind_the_input_of_its_turn(backend: Asy
             await asyncio.gather(*ends)
         assert chunks == [b"one\r\n", b"two\r\n"]
 
-    server: Any = None
     backend.run(main)
+
+
+class Bare:
+    """A future by the protocol that tasks ask for, and nothing more: another loop may have its own kind."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._asyncio_future_blocking = False
+        inner = asyncio.Future[Any](loop=loop)
+        self.add_done_callback, self.remove_done_callback = inner.add_done_callback, inner.remove_done_callback
+        self.cancel, self.cancelled, self.done, self.get_loop = (
+            inner.cancel,
+            inner.cancelled,
+            inner.done,
+            inner.get_loop,
+        )
+        self.result, self.exception = inner.result, inner.exception
+        self.set_result, self.set_exception = inner.set_result, inner.set_exception
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if not self.done():
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+
+def test_a_loop_may_have_futures_of_its_own() -> None:
+    async def main() -> ehlo.SendResult:
+        loop: Any = asyncio.get_running_loop()
+        async with await ehlo.asyncio.serve(ehlo.Handler(), config=CONFIG) as server:
+            loop.create_future = lambda: Bare(loop)
+            async with ehlo.asyncio.connect(*server.addresses[0], hostname="client.example") as client:
+                result = await client.send(b"hi\r\n", "a@b.example", ["c@d.example"])
+            del loop.create_future
+            return result
+
+    assert asyncio.run(main()).all_accepted
 
 
 def test_a_send_goes_on_in_the_turn_that_read_its_reply(backend: Asyncio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,8 @@ class ClientProtocol(ClientStream, asyncio.BufferedProtocol):
         self._waiter = None
         if waiter.done():
             return
-        callbacks = waiter._callbacks if self._called else None
+        # The name is private to asyncio: without it, the task goes on in the next turn.
+        callbacks = getattr(waiter, "_callbacks", None) if self._called else None
         if not callbacks:
             waiter.set_result(None)
             return
