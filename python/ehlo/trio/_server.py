@@ -102,7 +102,7 @@ def _let_ctrl_c_in(plan: HandlerPlan) -> None:
     for each in fields(plan):
         method = getattr(plan, each.name)
         if each.name.startswith("on_") and hasattr(method, "__code__"):
-            disable_ki_protection(method)
+            setattr(plan, each.name, disable_ki_protection(method))
 
 
 async def _raise(exc: BaseException) -> None:
