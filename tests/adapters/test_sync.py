@@ -315,6 +315,34 @@ def test_with_is_left_by_an_interrupt(server: SMTPServer) -> None:
     assert "QUIT" not in client.transcript
 
 
+@pytest.mark.parametrize("closed", ["before it writes", "while it waits"])
+def test_a_socket_that_has_the_number_of_ours_now_is_let_alone(server: SMTPServer, closed: str) -> None:
+    sock = socket.create_connection((server.host, server.port))
+    number = sock.fileno()
+    ours, theirs = socket.socketpair()
+
+    def close(lines: str) -> None:
+        if closed == "before it writes" or "MAIL" in lines:
+            sock.close()  # by the program, which is wrong; and its next socket gets the number
+            os.dup2(ours.fileno(), number)
+
+    client = ehlo.sync.connect(sock=sock, config=CONFIG, trace=None if closed == "before it writes" else close)
+    if closed == "before it writes":
+        close("")
+    with ours, theirs:
+        theirs.setblocking(False)
+        ours.setblocking(False)
+        theirs.sendall(b"for another\r\n")
+        try:
+            with pytest.raises((OSError, ehlo.EhloError)):
+                client.send(CONTENT, A, B)
+        finally:
+            os.close(number)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+        assert ours.recv(100) == b"for another\r\n"
+
+
 # ---- what the server says while nobody calls -----------------------------------------------------
 
 

@@ -55,10 +55,6 @@ pub(crate) fn send(descriptor: Descriptor, octets: &[u8]) -> Option<usize> {
 
 /// How many octets came from a socket that does not block; 0 at the end of input.
 pub(crate) fn receive(descriptor: Descriptor, buffer: &mut [u8]) -> io::Result<usize> {
-    #[cfg(unix)]
-    if descriptor < 0 {
-        return Err(ErrorKind::NotConnected.into());
-    }
     with_socket(descriptor, |socket| socket.read(buffer))
 }
 
