@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -112,6 +113,20 @@ def test_all_is_sent_before_the_end(end: str, lines: bool) -> None:
             assert await protocol.lost is None
             transport.write(b"nobody gets this")
             transport.writelines([b"nor", b"this"])
+
+    on_a_pair(test)
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, BaseException])
+def test_a_fault_of_the_engine_ends_its_connection(kind: type[BaseException]) -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        told: list[BaseException] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        fault = kind("in the engine")
+        with pytest.raises(kind) if kind is BaseException else contextlib.nullcontext():
+            transport._on_left(fault)  # as Exchange.turn tells it; a panic is no Exception
+        assert await read_all(theirs) == b""
+        assert told == ([] if kind is BaseException else [fault])
 
     on_a_pair(test)
 

@@ -254,7 +254,10 @@ class SocketTransport:
         elif isinstance(what, OSError):
             self._break(what)
         elif isinstance(what, BaseException):
-            self._tell(_raise, what)
+            try:
+                self._tell(_raise, what)
+            finally:  # a panic, which is no Exception, ends the connection, too: nobody knows the state of its engine
+                self._break(None)
         elif not isinstance(what, bytes):
             self._tell(protocol.event_received, what)
         elif what:
