@@ -118,6 +118,32 @@ def test_ctrl_c_while_a_client_goes_to_sleep(backend: Trio, monkeypatch: pytest.
     backend.run(main)
 
 
+@pytest.mark.parametrize("how", ["alone", "parked"])
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_what_a_trace_raises_comes_out_of_the_call(backend: Trio, kind: type[BaseException], how: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.hello()
+        await peer.line()
+        peer.say(b"250 now\r\n")
+        assert await peer.line() == b""
+
+    def trace(lines: str) -> None:
+        if "now" in lines:
+            raise kind
+
+    async def main() -> None:
+        async with backend.scripted(script) as port:
+            client = await ehlo.trio.connect("127.0.0.1", port, hostname="c.example", trace=trace)
+            link: Any = client._link
+            if how == "parked":
+                link._quiet = -1  # as if others waited, too
+            with pytest.raises(kind):
+                await client.noop()
+            assert client.is_closed
+
+    backend.run(main)
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_task_that_outlives_the_main_task_says_quit(backend: Trio, answers: bool) -> None:
     said: list[object] = []

@@ -27,6 +27,7 @@ from trio.lowlevel import (
 )
 
 from ehlo._client.options import Opening
+from ehlo._hooks import by_signal
 from ehlo._io.client_connection import DONE, ClientStream
 from ehlo._io.transport import SocketTransport
 from ehlo.trio._loop import TrioLoop, Waiting
@@ -50,7 +51,7 @@ class ClientProtocol(ClientStream, Waiting):
         self._alone = False  # its task waits for the socket
         self._closed: trio.Event | None = None  # for those who wait for it
         self._quiet = _ALONE  # the last waits that found no other connection waiting
-        self._raised: BaseException | None = None  # to be raised by the task that waits for the socket
+        self._raised: BaseException | None = None  # to be raised by the task that waits
         self._task: Task | None = None  # parked
         self.connection_made(SocketTransport(loop, loop.watch, sock, self))
 
@@ -94,6 +95,8 @@ class ClientProtocol(ClientStream, Waiting):
         finally:
             del waiting[task]
         self.news = False
+        if self._raised is not None:
+            self._raise()
 
     def _unpark(self, raise_cancel: object) -> Abort:
         self._task = None
@@ -117,9 +120,13 @@ class ClientProtocol(ClientStream, Waiting):
             self._alone = False
             del waiting[task]
         self.news = False
-        if (raised := self._raised) is not None:
-            self._raised = None
-            raise raised
+        if self._raised is not None:
+            self._raise()
+
+    def _raise(self) -> None:
+        raised, self._raised = self._raised, None
+        assert raised is not None
+        raise raised
 
     async def _wait_in_time(self, waiting: dict[Task, Waiting]) -> None:
         """Nobody else looks at the clock."""
@@ -140,6 +147,16 @@ class ClientProtocol(ClientStream, Waiting):
     def wake(self) -> None:
         self.news = True
         self.notify()
+
+    def tell(self) -> None:
+        """A trace may be called by the system task. What it raises comes out of the call that waits all the same."""
+        try:
+            super().tell()
+        except BaseException as exc:
+            if by_signal(exc) or self not in self._loop.waiting.values():
+                raise
+            self._raised = exc
+            self.news = True
 
     def _crash(self, exc: BaseException) -> bool:
         """Raise it in the task that waits. False if none does."""
