@@ -591,6 +591,7 @@ def test_nothing_is_written_to_a_socket_that_has_the_number_of_ours_now(backend:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             theirs.setblocking(False)
+            theirs.sendall(b"for another\r\n")
             async with served(backend, Collect()) as server:
                 sock = socket.create_connection(("127.0.0.1", server.port))
                 client = await backend.adapter.connect(sock=sock, config=config())
