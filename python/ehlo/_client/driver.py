@@ -59,8 +59,8 @@ class ClientDriver:
         tls: what is between the engine and the transport.
         seen: when anything moved last, in seconds of ``now``.
         held: the transport takes no more at the moment, or for ever.
-        direct: the descriptor, if the engine may write to it by itself: there is no TLS, and no output waits; else -1.
-            A program may close its socket, and the number may be another's then: what is written asks ``fileno``.
+        direct: the engine writes to the socket by itself: there is no TLS, and no output waits. Each time it asks for
+            the ``fileno`` of now: a program may close its socket, and the number may then be that of another.
         closing: it was closed by us.
         lost: the transport is gone.
     """
@@ -102,7 +102,7 @@ class ClientDriver:
     writelines: Callable[[Sequence[bytes]], object]
     """Backend: likewise, several in a row; without a copy, where that can be had."""
     fileno: Callable[[], int]
-    """Backend: the descriptor of the socket now, or -1 if it is closed. Needed where ``free`` is."""
+    """Backend: the descriptor of the socket now, or -1 if it is closed. Needed where ``is_free`` is."""
 
     def __init__(self, opening: Opening, buffer: ReceiveBuffer, now: Callable[[], float]) -> None:
         self.opening = opening
@@ -124,7 +124,7 @@ class ClientDriver:
         self.tls: Tls | None = None
         self.seen = self.since = now()
         self.held = False
-        self.direct = -1
+        self.direct = False
         self.closing = False
         self.lost = False
 
@@ -140,9 +140,9 @@ class ClientDriver:
     def notify(self) -> None:
         """There is news: end the ``progress`` that waits now."""
 
-    def free(self) -> int:
-        """The descriptor of the socket, if all that was written has gone into it; else -1."""
-        return -1
+    def is_free(self) -> bool:
+        """Whether there is a socket that the engine may write to, and all that was written has gone into it."""
+        return False
 
     def wake(self) -> None:
         """End the ``progress`` that waits now, or the next one. Called by another task."""
@@ -186,7 +186,7 @@ class ClientDriver:
         if opening.tls == "implicit":
             self._begin_tls()
         else:
-            self.direct = self.free()
+            self.direct = self.is_free()
 
     async def until_ready(self) -> None:
         """Until the hello is done."""
@@ -229,7 +229,7 @@ class ClientDriver:
         if not self.lost:
             self.conn.receive_eof()
             self.held = self.closing = True  # nothing of what is left goes out
-            self.direct = -1
+            self.direct = False
             self.drop()
             self.advance()
 
@@ -267,7 +267,7 @@ class ClientDriver:
         """
         conn = self.conn
         if what is _ASK:
-            what = conn.flush(self.fileno()) if self.direct >= 0 else None
+            what = conn.flush(self.fileno()) if self.direct else None
         while True:
             kind = type(what)
             if kind is int:
@@ -278,14 +278,14 @@ class ClientDriver:
                 self.results.append(what)  # type: ignore[arg-type]
                 self.news = True
             elif what is None:
-                self.direct = -1
+                self.direct = False
             elif kind is bytes:
-                self.direct = -1
+                self.direct = False
                 self.seen = self.now()
                 self.write(what)  # type: ignore[arg-type]
             else:
                 self.on_event(what)
-            if self.direct < 0:
+            if not self.direct:
                 self._advance_by_transport()
                 break
             what = conn.flush(self.fileno())
@@ -296,7 +296,7 @@ class ClientDriver:
             self.tell()
         if self.disconnect is not None and not self.closing:
             self.closing = True
-            self.direct = -1
+            self.direct = False
             if self.tls is not None and self.tls.established and not self.lost:
                 self.tls.close()
                 self.write(self.tls.data_to_send())
@@ -321,7 +321,7 @@ class ClientDriver:
             if self.refuses():  # what is not sent is not given away: it may be sent again (C-CLI-17)
                 self.held = True
         if not self.held and not self.closing and self.tls is None:
-            self.direct = self.free()
+            self.direct = self.is_free()
 
     def on_event(self, event: Any) -> None:
         """Keep what the engine said."""
@@ -345,7 +345,7 @@ class ClientDriver:
     def gone(self) -> None:
         """The transport is closed."""
         self.lost = self.held = True
-        self.direct = -1
+        self.direct = False
         self.send = self.sendlines = _nowhere  # no reference cycle is left for the collector
         if self.disconnect is None or not self.closing:
             self.receive_end()
@@ -433,7 +433,7 @@ class ClientDriver:
             self._fail(SMTPConnectError, f"TLS cannot begin: {_reason_of(exc)}", exc)
             return
         self.tls = tls
-        self.direct = -1
+        self.direct = False
         self.since = self.now()
         self._shake_hands(tls)
 

@@ -104,7 +104,7 @@ class ClientStream(ClientDriver):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.held = True
-        self.direct = -1
+        self.direct = False
         if exc is not None:
             self._read_rest()
         self._disarm()
@@ -127,8 +127,8 @@ class ClientStream(ClientDriver):
     def writelines(self, pieces: Sequence[bytes]) -> None:
         self._transport.writelines(pieces)
 
-    def free(self) -> int:
-        return -1 if self._transport.get_write_buffer_size() else self.fileno()
+    def is_free(self) -> bool:
+        return self.fileno is not _none and not self._transport.get_write_buffer_size()
 
     def refuses(self) -> bool:
         return self._transport.is_closing()

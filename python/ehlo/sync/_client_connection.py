@@ -103,7 +103,7 @@ class ClientSocket(ClientDriver):
 
     def _receive(self) -> None:
         """Receive once, and go on with what that brings."""
-        if self.direct >= 0:
+        if self.direct:
             try:
                 what = self.conn.exchange(self.fileno())
             except (BlockingIOError, InterruptedError):
@@ -176,8 +176,8 @@ class ClientSocket(ClientDriver):
 
     # ---- for ClientDriver ------------------------------------------------------------------------
 
-    def free(self) -> int:
-        return -1 if self._unsent else self.fileno()
+    def is_free(self) -> bool:
+        return not self._unsent
 
     def progress(self) -> Awaitable[None]:
         """Block until there is news."""
