@@ -226,6 +226,15 @@ def test_serve_without_start_runs_until_cancelled(backend: Trio) -> None:
     backend.run(main)
 
 
+async def serve_one(backend: Trio, handler: ehlo.Handler, clients: list[Any]) -> None:
+    """Serve a client that says MAIL, and is put into the list, until something is raised."""
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(ehlo.trio.serve, handler, config=CONFIG))
+        clients.append(await backend.ready(server))
+        await clients[0].send(b"MAIL FROM:<a@b.example>\r\n")
+        await trio.sleep_forever()
+
+
 def test_ctrl_c_while_a_handler_runs_ends_the_server(backend: Trio) -> None:
     # trio raises KeyboardInterrupt wherever the program is. It goes to the nursery, as trio's users expect.
     class Mine(ehlo.Handler):
@@ -235,16 +244,9 @@ def test_ctrl_c_while_a_handler_runs_ends_the_server(backend: Trio) -> None:
 
     clients: list[Any] = []
 
-    async def serve_one() -> None:
-        async with trio.open_nursery() as nursery:
-            server = await nursery.start(partial(ehlo.trio.serve, Mine(), config=CONFIG))
-            clients.append(await backend.ready(server))
-            await clients[0].send(b"MAIL FROM:<a@b.example>\r\n")
-            await trio.sleep_forever()
-
     async def main() -> None:
         with pytest.raises(BaseExceptionGroup) as caught:
-            await serve_one()
+            await serve_one(backend, Mine(), clients)
         assert caught.group_contains(KeyboardInterrupt)
         assert (await clients[0].reply()).startswith("421 4.3.2")
 
@@ -265,16 +267,9 @@ def test_what_a_signal_raises_in_a_plain_handler_comes_out_of_the_server(backend
 
     clients: list[Any] = []
 
-    async def serve_one() -> None:
-        async with trio.open_nursery() as nursery:
-            server = await nursery.start(partial(ehlo.trio.serve, Mine(), config=CONFIG))
-            clients.append(await backend.ready(server))
-            await clients[0].send(b"MAIL FROM:<a@b.example>\r\n")
-            await trio.sleep_forever()
-
     async def main() -> None:
         with pytest.raises(BaseExceptionGroup) as caught:
-            await serve_one()
+            await serve_one(backend, Mine(), clients)
         assert caught.group_contains(Stop)
         assert (await clients[0].reply()).startswith("421 4.3.2")
         async with await backend.serve(ehlo.Handler(), config=CONFIG) as server:  # the run goes on

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -15,15 +14,6 @@ import ehlo
 CONFIG = ehlo.ClientConfig("client.example")
 HELLO = b"220 mx.example\r\n250-mx.example\r\n250 PIPELINING\r\n"
 REPLIES = HELLO + b"250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 ok\r\n" * 2 + b"221 bye\r\n"
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        yield ours, theirs
 
 
 def received(sock: socket.socket) -> bytes:

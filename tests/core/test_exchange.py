@@ -10,7 +10,6 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -46,15 +45,6 @@ DIALOGUES: list[tuple[dict[str, Any], bytes]] = [
     ({"tls": "starttls"}, b"EHLO client.example\r\nNOOP\r\nSTARTTLS\r\nNOOP\r\n"),
     ({"tls": "implicit"}, b"\x16\x03\x01 the first of TLS"),
 ]
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        yield ours, theirs
 
 
 def connect(**settings: Any) -> ehlo.ServerConnection:
