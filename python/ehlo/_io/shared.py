@@ -29,8 +29,8 @@ class Shared:
     __slots__ = ("_now", "_spans", "buffer", "watch")
 
     def __init__(self, watch: Watch | None, now: Callable[[], float]) -> None:
-        self.buffer = ReceiveBuffer()
-        self.watch = watch
+        self.buffer: ReceiveBuffer = ReceiveBuffer()
+        self.watch: Watch | None = watch
         self._now = now
         self._spans: dict[float, Span] = {}
 

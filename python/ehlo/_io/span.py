@@ -35,7 +35,7 @@ class Span:
     __slots__ = ("_due", "_now", "_runs", "_spans", "seconds")
 
     def __init__(self, seconds: float, now: Callable[[], float], spans: dict[float, Span] | None = None) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
         self._now = now
         self._spans = {} if spans is None else spans
         self._due: dict[Timed, tuple[float, Context]] = {}  # in this order
