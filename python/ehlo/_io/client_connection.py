@@ -1,7 +1,8 @@
 """The transport and the timer of one connection of a client.
 
-No protocol decision is made here. What costs is kept off the usual path: a wake-up is one ``receive_from``, the events,
-one ``data_to_send`` and one ``transport.write``; connections that wait equally long share a timer.
+No protocol decision is made here. What costs is kept off the usual path: after one ``receive_from``, ``flush`` of the
+engine gives the events and sends the output. Only what it cannot send goes by the transport. Connections that wait
+equally long share a timer.
 """
 
 from __future__ import annotations

@@ -169,9 +169,6 @@ class SocketTransport:
 
     # ---- facts -----------------------------------------------------------------------------------
 
-    def fileno(self) -> int:
-        return self._fd
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         match name:
             case "socket":
