@@ -24,10 +24,7 @@ const NONE: Descriptor = !0;
 
 /// Use a socket of the program's. `TcpStream` is no more here than the calls of the system: `recv`, and `send` that makes
 /// no signal. They are the same for other stream sockets.
-pub(crate) fn with_socket<R>(
-    descriptor: Descriptor,
-    operate: impl FnOnce(&mut TcpStream) -> io::Result<R>,
-) -> io::Result<R> {
+fn with_socket<R>(descriptor: Descriptor, operate: impl FnOnce(&mut TcpStream) -> io::Result<R>) -> io::Result<R> {
     if descriptor == NONE {
         return Err(io::Error::from_raw_os_error(if cfg!(windows) { WSAENOTSOCK } else { EBADF }));
     }
@@ -44,12 +41,11 @@ pub(crate) fn with_socket<R>(
     operate(&mut socket)
 }
 
-/// How many octets a socket that does not block takes now; `None` if it is broken, or closed.
-pub(crate) fn send(descriptor: Descriptor, octets: &[u8]) -> Option<usize> {
+/// How many octets a socket that does not block takes now.
+pub(crate) fn send(descriptor: Descriptor, octets: &[u8]) -> io::Result<usize> {
     match with_socket(descriptor, |socket| socket.write(octets)) {
-        Ok(count) => Some(count),
-        Err(error) if is_for_later(&error) => Some(0),
-        Err(_) => None,
+        Err(error) if is_for_later(&error) => Ok(0),
+        sent => sent,
     }
 }
 

@@ -436,15 +436,15 @@ impl ClientConnection {
         }
         let Some(mut output) = conn.inner.take_output(MOST_AT_ONCE) else { return Ok(None) };
         let all = output.len();
-        let mut sent = Some(0);
+        let mut sent = Ok(0);
         if all > 0 {
             drop(conn); // other threads may ask for facts meanwhile
             sent = py.detach(|| socket::send(descriptor, &output));
             conn = slf.try_borrow_mut()?;
         }
         let rest = match sent {
-            None => None, // it stays in the output
-            Some(count) => {
+            Err(_) => None, // it stays in the output
+            Ok(count) => {
                 let rest = if count < all {
                     PyBytes::new(py, &output[count..]).into_any()
                 } else {

@@ -1,7 +1,7 @@
 //! The usual wake-up of many connections in one call: octets in, and what the engine answers by itself out.
 
 use std::any::Any;
-use std::io::{self, Read, Write};
+use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::server::connection::ServerConnection;
 use crate::server::event::to_python;
-use crate::socket::{Descriptor, is_for_later, with_socket};
+use crate::socket::{self, Descriptor, is_for_later};
 
 /// Connections whose replies go out together. Each time that the GIL is released, a busy thread may take it and keep it for
 /// milliseconds. In larger groups the first client would wait for the octets of the last.
@@ -147,7 +147,7 @@ fn answer<'py>(
     replies: &mut Vec<u8>,
     now: f64,
 ) -> Outcome<'py> {
-    let count = match with_socket(descriptor, |socket| socket.read(input)) {
+    let count = match socket::receive(descriptor, input) {
         Ok(0) => return Outcome::Left(PyBytes::new(py, b"").into_any()),
         Ok(count) => count,
         Err(error) if is_for_later(&error) => return Outcome::Nothing,
@@ -220,9 +220,8 @@ impl Outbox {
 
 impl Sending {
     fn send(&mut self, replies: &[u8]) {
-        match with_socket(self.descriptor, |socket| socket.write(&replies[self.octets.clone()])) {
+        match socket::send(self.descriptor, &replies[self.octets.clone()]) {
             Ok(count) => self.octets.start += count,
-            Err(error) if is_for_later(&error) => {}
             Err(error) => self.failure = Some(error),
         }
     }
