@@ -16,7 +16,7 @@ from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
 from ehlo._io.loop import Loop, Timer
 from ehlo._io.shared import Shared
-from ehlo._io.span import Span
+from ehlo._io.span import Span, disarm
 from ehlo._io.transport import SocketTransport, Transport
 
 __all__ = ["DONE", "ClientStream"]
@@ -159,13 +159,7 @@ class ClientStream(ClientDriver):
         self._disarm()
         self._timer = self._loop.call_later(max(seconds, 0.001), self.on_time)
 
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._span is not None:
-            self._span.discard(self)
-            self._span = None
+    _disarm = disarm
 
     def on_time(self) -> None:
         """Nothing on the usual path touches the timer: it never sleeps longer than the shortest span that might begin

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from ehlo._io.loop import Loop, Timer
 from ehlo._io.shared import Shared
-from ehlo._io.span import Span
+from ehlo._io.span import Span, disarm
 from ehlo._io.transport import SocketTransport, Transport
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
@@ -190,13 +190,7 @@ class ServerStream(Connection):
         self._disarm()
         self._timer = self._server._loop.call_later(seconds, self.on_time)
 
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._span is not None:
-            self._span.discard(self)
-            self._span = None
+    _disarm = disarm
 
     def _watch_rest(self) -> None:
         left = self._judge_rest(self._server._now())

@@ -6,15 +6,32 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Protocol
 
-from ehlo._io.loop import Loop
+from ehlo._io.loop import Loop, Timer
 
-__all__ = ["Span", "Timed"]
+__all__ = ["Armed", "Span", "Timed", "disarm"]
 
 
 class Timed(Protocol):
     """What a span calls back."""
 
     def on_time(self) -> None: ...
+
+
+class Armed(Timed, Protocol):
+    """What is called back by a timer of its own, or by a span in its place."""
+
+    _timer: Timer | None
+    _span: Span | None
+
+
+def disarm(timed: Armed) -> None:
+    """Cancel the timer, and leave the span. Classes have it as their method."""
+    if timed._timer is not None:
+        timed._timer.cancel()
+        timed._timer = None
+    if timed._span is not None:
+        timed._span.discard(timed)
+        timed._span = None
 
 
 class Span:
