@@ -46,7 +46,8 @@ def by_parts(pieces: list[bytes]) -> tuple[list[str], bytes]:
     return events, output
 
 
-def by_flush(pieces: list[bytes]) -> tuple[list[str], bytes]:
+def by_socket(pieces: list[bytes], receives: bool = False) -> tuple[list[str], bytes]:
+    """The same by ``flush``; with ``receives`` the input comes by ``exchange``."""
     conn = asked()
     events, output = [], b""
     ours, theirs = socket.socketpair()
@@ -54,24 +55,12 @@ def by_flush(pieces: list[bytes]) -> tuple[list[str], bytes]:
         ours.setblocking(False)
         theirs.setblocking(False)
         for piece in pieces:
-            conn.receive_data(piece)
-            while not isinstance(what := conn.flush(ours.fileno()), int):
-                events.append(repr(what))
-            output += (octets := received(theirs))
-            assert what == len(octets)
-    return events, output
-
-
-def by_exchange(pieces: list[bytes]) -> tuple[list[str], bytes]:
-    conn = asked()
-    events, output = [], b""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        for piece in filter(None, pieces):
-            theirs.send(piece)
-            what = conn.exchange(ours.fileno())
+            if receives and piece:
+                theirs.send(piece)
+                what = conn.exchange(ours.fileno())
+            else:
+                conn.receive_data(piece)
+                what = conn.flush(ours.fileno())
             while not isinstance(what, int):
                 events.append(repr(what))
                 what = conn.flush(ours.fileno())
@@ -84,7 +73,7 @@ def by_exchange(pieces: list[bytes]) -> tuple[list[str], bytes]:
 def test_flush_is_the_same_at_any_split(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(REPLIES)]
     pieces = [REPLIES[start:end] for start, end in itertools.pairwise(places)]
-    assert by_flush(pieces) == by_exchange(pieces) == by_parts(pieces)
+    assert by_socket(pieces) == by_socket(pieces, receives=True) == by_parts(pieces)
 
 
 def ready() -> ehlo.ClientConnection:
