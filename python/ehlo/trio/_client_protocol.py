@@ -94,9 +94,7 @@ class ClientProtocol(ClientStream, Waiting):
             await wait_task_rescheduled(self._unpark)
         finally:
             del waiting[task]
-        self.news = False
-        if self._raised is not None:
-            self._raise()
+        self._woken()
 
     def _unpark(self, raise_cancel: object) -> Abort:
         self._task = None
@@ -119,14 +117,14 @@ class ClientProtocol(ClientStream, Waiting):
         finally:
             self._alone = False
             del waiting[task]
-        self.news = False
-        if self._raised is not None:
-            self._raise()
+        self._woken()
 
-    def _raise(self) -> None:
-        raised, self._raised = self._raised, None
-        assert raised is not None
-        raise raised
+    def _woken(self) -> None:
+        """The wait is over: raise what was left for this task."""
+        self.news = False
+        if (raised := self._raised) is not None:
+            self._raised = None
+            raise raised
 
     async def _wait_in_time(self, waiting: dict[Task, Waiting]) -> None:
         """Nobody else looks at the clock."""
