@@ -342,7 +342,9 @@ def test_compare_runs(tmp_path: pathlib.Path) -> None:
     assert report["stall"]["ehlo"]["stall_us"] >= 0
     assert set(report["idle"]) == set(servers) - {"ehlo-awaits"}
     assert len(lines) >= 3 * len(servers) + 2
-    counted = [re.match(r"(\d+) of (\d+), \d+ (seconds|minutes) left  ", line) for line in lines]
+    counted = [
+        re.match(r"(\d+) of (\d+), (1 (second|minute)|(?!1 )\d+ (seconds|minutes)) left  ", line) for line in lines
+    ]
     assert all(counted)
     done = [(int(found[1]), int(found[2])) for found in counted if found is not None]
     assert len({total for _, total in done}) == 1
