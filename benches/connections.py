@@ -2,7 +2,8 @@
 
 Each case has one side of ehlo in this process. The other side is plain sockets in a process of its own, which nobody
 counts: ``python -m benches.connections send PORT CONNECTIONS MESSAGES`` or ``… take``. One connection follows the
-other.
+other. The other side writes only when this process sleeps, so the number of wake-ups does not depend on which of
+them is faster.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
@@ -151,13 +154,22 @@ def _taking() -> Iterator[int]:
         process.wait()
 
 
+def _until_it_sleeps() -> None:
+    """Wait while the process that is counted, which has started this one, runs (proc(5): R or D)."""
+    state = Path(f"/proc/{os.getppid()}/stat")
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] in "RD":
+        time.sleep(0.0002)
+
+
 def _send_plainly(port: int, connections: int, messages: int) -> None:
     for _ in range(connections):
+        _until_it_sleeps()
         with create_connection(("127.0.0.1", port)) as sock:
             answer = sock.recv(4096)
             for octets in (HELLO, *(ENVELOPE, WIRE) * messages, b"QUIT\r\n"):
                 if answer[:1] not in b"23":
                     raise SystemExit(answer)
+                _until_it_sleeps()
                 sock.sendall(octets)
                 answer = _replies(sock, 3 if octets is ENVELOPE else 1)
             sock.recv(1)  # until the server closes
@@ -180,9 +192,13 @@ def _take_plainly(descriptor: int) -> None:
             sock, _ = listener.accept()
             with sock:
                 server = plain.Server()
-                sock.sendall(plain.GREETING)
-                while octets := sock.recv(65536):
-                    sock.sendall(server.receive(octets))
+                replies, octets = plain.GREETING, b""
+                while replies or octets:
+                    if replies:
+                        _until_it_sleeps()
+                        sock.sendall(replies)
+                    octets = sock.recv(65536)
+                    replies = server.receive(octets)
 
 
 if __name__ == "__main__":

@@ -60,19 +60,20 @@ FOLDER = Path(__file__).parent.parent
 # this function of the C library is called, which nobody else calls.
 MARK = "getpgid"
 PROGRAM = f"""
-import os
+import gc, os
 from benches.connections import client_connections, client_sends, server_connections, server_messages
 from ehlo.bench._core import client_session, server_session
-import ehlo.trio._loop
-ehlo.trio._loop._LONG = -1.0  # one look at the sockets a turn: what a second one finds depends on the machine
 for case in [{", ".join(f"lambda N: {case}" for case in CASES.values())}]:
     case(2)()  # what is made once
     short, long = case({SHORT}), case({LONG})
+    gc.collect()
+    gc.disable()  # when it would look for cycles depends on the cases before
     os.{MARK}(0)
     short()
     os.{MARK}(0)
     long()
     os.{MARK}(0)
+    gc.enable()
 """
 VALGRIND = ("valgrind", "--tool=callgrind", f"--dump-before={MARK}")
 SIMD = {"avx2", "avx512vl", "bmi2", "erms", "fsrm"}  # what the C library and memchr choose their code by
