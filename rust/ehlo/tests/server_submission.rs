@@ -42,6 +42,7 @@ fn s_sub_02_what_is_offered() {
         include_str!("../src/session/server/content.rs"),
         include_str!("../src/session/server/decisions.rs"),
         include_str!("../src/session/server/replies.rs"),
+        include_str!("../src/session/server/saying.rs"),
     ] {
         assert!(!source.contains("\"521"));
     }

@@ -70,7 +70,7 @@ macro_rules! settings_struct {
 
         impl $Settings {
             /// Find the first setting that is smaller than the table allows.
-            fn check_least(&self) -> Result<(), $crate::session::TooSmall> {
+            pub(crate) fn check_least(&self) -> Result<(), $crate::session::TooSmall> {
                 $( $(
                     if self.$name < $least {
                         return Err($crate::session::TooSmall {

@@ -7,7 +7,6 @@ use std::mem;
 use std::sync::Arc;
 
 use super::ServerConnection;
-use super::config::TlsMode;
 use super::decisions::Spoken;
 use super::event::{Abort, ServerDisconnect, ServerEvent};
 use super::replies::{
@@ -16,8 +15,9 @@ use super::replies::{
     NEED_RCPT, NEED_TLS, NO_INITIAL, NO_VALID_RECIPIENTS, NOT_BASE64, NOT_IMPLEMENTED, NOT_LMTP, NOT_OFFERED_ATTRIBUTE,
     NOT_TRUSTED, NOT_VERIFIED, OK, RECIPIENT_OK, SENDER_OK, SINGLE_LABEL_RECIPIENT, SINGLE_LABEL_SENDER, TOO_BIG,
     TOO_MANY_COMMANDS, TOO_MANY_MESSAGES, TOO_MANY_RECIPIENTS, UNKNOWN_COMMAND, UNKNOWN_MECHANISM, USE_LHLO,
-    UTF8_RECIPIENT, push,
+    UTF8_RECIPIENT,
 };
+use super::settings::TlsMode;
 use super::state::{Answer, Decision, Fallback, Learnt, State};
 use super::{content::Content, transaction::Transaction};
 use crate::session::envelope::{Recipient, Sender};
@@ -566,4 +566,10 @@ fn is_http(verb: &[u8], argument: &[u8]) -> bool {
     let versioned = matches!(argument, [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
         if major.is_ascii_digit() && minor.is_ascii_digit());
     versioned || METHODS.iter().any(|method| verb.eq_ignore_ascii_case(method))
+}
+
+fn push(output: &mut Vec<u8>, parts: &[&str]) {
+    for part in parts {
+        output.extend_from_slice(part.as_bytes());
+    }
 }

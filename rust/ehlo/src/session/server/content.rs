@@ -5,11 +5,11 @@
 use std::mem;
 
 use super::ServerConnection;
-use super::config::ContentMode;
 use super::event::{Abort, ServerDisconnect, ServerEvent};
 use super::replies::{
     AFTER_HELO, CHUNK_FAILED, HELLO_FIRST, NEED_BDAT, NEED_MAIL, NOT_IMPLEMENTED, OK, START_CONTENT, TOO_BIG,
 };
+use super::settings::ContentMode;
 use super::state::{Answer, Decision, Framing, Incoming, Refusal, State};
 use super::transaction::Transaction;
 use crate::syntax::command::Verb;
@@ -210,7 +210,7 @@ impl<C: Content> ServerConnection<C> {
 
     /// Ask the program for its words about content that the engine does not take.
     fn ask_content_refusal(&mut self, refusal: &Refusal) -> State<C> {
-        let Some(Ok(reply)) = refusal.canned().map(|canned| canned.reply(&self.config)) else {
+        let Some(Ok(reply)) = refusal.canned().map(|canned| self.config.replies.reply(canned)) else {
             self.say_refusal(refusal);
             return State::Idle;
         };

@@ -3,13 +3,13 @@
 use std::mem;
 
 use super::ServerConnection;
-use super::config::TlsMode;
 use super::content::Content;
 use super::event::{ServerDisconnect, ServerEvent};
 use super::misuse::ServerMisuse;
 use super::replies::{
     Canned, NO_SERVICE, OK, RECIPIENT_OK, SENDER_OK, START_TLS, TOO_MANY_AUTH_FAILURES, TOO_MANY_REFUSED,
 };
+use super::settings::TlsMode;
 use super::state::{Answer, Decision, Fallback, Framing, Purpose, State};
 use crate::syntax::reply::Reply;
 

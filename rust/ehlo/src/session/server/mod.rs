@@ -14,8 +14,10 @@
 //! | `content.rs` | content by DATA and by BDAT |
 //! | `state.rs`, `transaction.rs` | the state of a session, and the open transaction |
 //! | `refused.rs` | counts and events of refusals |
-//! | `replies.rs` | texts of replies, and counts that end a session |
-//! | `config.rs`, `event.rs`, `misuse.rs` | settings, events, errors of the program |
+//! | `replies.rs` | the table of our own replies |
+//! | `saying.rs` | replies go out, and are counted where too many end a session |
+//! | `settings.rs`, `config.rs` | settings as they are given, and as they were checked |
+//! | `event.rs`, `misuse.rs` | events, errors of the program |
 
 mod commands;
 pub mod config;
@@ -26,6 +28,8 @@ mod input;
 mod misuse;
 mod refused;
 mod replies;
+mod saying;
+pub mod settings;
 mod state;
 #[cfg(test)]
 mod table;
@@ -37,10 +41,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::config::{
-    ContentMode, Decisions, FutureRelease, InjectedInput, ServerConfig, ServerConfigError, ServerSettings, TlsFacts,
-    TlsMode,
-};
+pub use self::config::{ServerConfig, ServerConfigError};
 pub use self::content::Content;
 use self::decisions::Spoken;
 pub use self::event::{Abort, ServerDisconnect, ServerEvent};
@@ -49,6 +50,7 @@ pub use self::refused::RefusalCounts;
 use self::refused::Refused;
 pub use self::replies::TextError;
 use self::replies::{AUTHENTICATED, INJECTED, SHUTDOWN, TIMEOUT, TIMEOUT_BARE_LF, TLS_TOO_WEAK};
+pub use self::settings::{ContentMode, Decisions, FutureRelease, InjectedInput, ServerSettings, TlsFacts, TlsMode};
 use self::state::{Counts, Decision, Learnt, Purpose, Refusal, State};
 use self::transaction::Transaction;
 use crate::session::envelope::Envelope;
@@ -504,7 +506,7 @@ impl<C: Content> ServerConnection<C> {
         }
         self.leaving = Some(match reply {
             Some(reply) => reply,
-            None => match SHUTDOWN.reply(&self.config) {
+            None => match self.config.replies.reply(SHUTDOWN) {
                 Ok(reply) => reply,
                 Err(_) => return Err(ServerMisuse::ShutdownCode),
             },

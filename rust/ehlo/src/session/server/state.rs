@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::event::Abort;
-use super::replies::Canned;
+use super::replies::{BARE_NEWLINE, Canned, LONG_LINE, NUL_OCTET, TOO_BIG, UNDECLARED_8BIT};
 use super::transaction::Transaction;
 use crate::session::envelope::{Recipient, Sender};
 use crate::syntax::command::Verb;
@@ -144,6 +144,18 @@ impl Refusal {
     /// Known for good before the content is complete, so a chunk need not be the last to fail.
     pub(super) fn ends_chunk(&self) -> bool {
         matches!(self, Self::Program(_) | Self::TooBig)
+    }
+
+    /// The reply of the table that says so; `None`: the program has given its own.
+    pub(super) fn canned(&self) -> Option<Canned> {
+        Some(match self {
+            Self::BareNewline => BARE_NEWLINE,
+            Self::EightBit => UNDECLARED_8BIT,
+            Self::LongLine => LONG_LINE,
+            Self::Nul => NUL_OCTET,
+            Self::Program(_) => return None,
+            Self::TooBig => TOO_BIG,
+        })
     }
 
     pub(super) fn abort(&self) -> Abort {

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::config::{Decisions, ServerConfig, ServerSettings, TlsFacts, TlsMode};
+use super::config::ServerConfig;
+use super::settings::{Decisions, ServerSettings, TlsFacts, TlsMode};
 use super::state::{Decision, Framing, State};
 use super::{ServerConnection, ServerMisuse};
 use crate::syntax::reply::Reply;
