@@ -1653,8 +1653,8 @@ class Exchange:
     """The usual wake-up of many connections in one call. For each socket that can be read from: one `recv`, the engine,
     and, if it has no event for the program, one `send` of its replies. One of these serves an event loop.
 
-    It is for connections in clear text whose earlier output has all been sent. It calls no Python code. It releases the
-    GIL while it sends.
+    It is for connections in clear text. Output of a connection from before goes out with its replies. It calls no
+    Python code. It releases the GIL while it sends.
 
     Args:
         size: octets that are read from a socket in a turn at most, 65536 if not given.
@@ -1664,7 +1664,7 @@ class Exchange:
 
     Example:
         >>> watched = {sock.fileno(): (on_turn, conn)}
-        >>> for (on_turn, _), left in exchange.turn(epoll.poll(0), watched, monotonic()): on_turn(left)
+        >>> for (on_turn, conn), left in exchange.turn(epoll.poll(0), watched, monotonic()): on_turn(conn, left)
     """
 
     def __new__(cls, size: int = 65536) -> Exchange: ...
@@ -1673,7 +1673,7 @@ class Exchange:
         ready: list[tuple[int, int]],
         watched: dict[int, _Watched],
         now: float,
-    ) -> list[tuple[_Watched, _ServerEvent | bytes | BaseException | int]]:
+    ) -> list[tuple[_Watched, bytes | BaseException | int | None]]:
         """Read from sockets and answer. What is left for the program comes back; most often that is nothing.
 
         Args:
@@ -1683,10 +1683,10 @@ class Exchange:
             now: the time, for `ServerConnection.exchanged_at`.
 
         Returns:
-            Pairs of a tuple of `watched` and one of these: an event of the connection; `bytes` that the system did not
-            take, and b"" at the end of input; an OSError, if the connection is broken; the events of the descriptor as
-            `ready` has them, if nothing was read: there is no connection, it is `held`, or it has TLS or waits for
-            it.
+            Pairs of a tuple of `watched` and one of these: None, if the connection has an event, or replies that the
+            system did not take: ask `next_event`, then `data_to_send`; b"" at the end of input; an OSError, if the
+            connection is broken; the events of the descriptor as `ready` has them, if nothing was read: there is no
+            connection, it is `held`, it has an event from before, or it has TLS or waits for it.
 
         Raises:
             TypeError: if `ready` or `watched` are something else.

@@ -59,6 +59,7 @@ def test_it_answers_by_itself_what_the_engine_can_answer(watch: EpollWatch) -> N
         assert conn.exchanged_at == 3.5
         theirs.send(b"QUIT\r\n")
         watch.turn(Soon())
+        assert isinstance(conn.next_event(), ehlo.Disconnect)
         assert conn.data_to_send().startswith(b"221")
         watch.change(ours.fileno(), READ | WRITE)  # the transport has a backlog
         theirs.send(b"NOOP\r\n")
@@ -69,11 +70,7 @@ def test_it_answers_by_itself_what_the_engine_can_answer(watch: EpollWatch) -> N
         watch.turn(Soon())
         watch.remove(ours.fileno())
         watch.turn(Soon())
-    assert [what if isinstance(what, int | bytes) else type(what) for what in left] == [
-        ehlo.Disconnect,
-        READ | WRITE,
-        b"",
-    ]
+    assert left == [None, READ | WRITE, b""]
 
 
 def test_nothing_is_lost_when_a_call_is_interrupted(watch: EpollWatch) -> None:
@@ -96,7 +93,7 @@ def test_nothing_is_lost_when_a_call_is_interrupted(watch: EpollWatch) -> None:
     assert len(told) == 2
     (go_on,) = loop.calls
     go_on()
-    assert [type(what) for what in told] == [ehlo.Disconnect] * 4
+    assert told == [None] * 4
     for pair in made:
         for end in pair:
             end.close()

@@ -18,7 +18,6 @@ from ehlo._io.span import Span, disarm
 from ehlo._io.transport import SocketTransport, Transport
 from ehlo._server.connection import WRITING, Connection
 from ehlo._server.owner import Owner
-from ehlo._types import ServerEvent
 
 __all__ = ["LoopOwner", "ServerStream"]
 
@@ -113,9 +112,9 @@ class ServerStream(Connection):
                 return
         self._advance(event)
 
-    def event_received(self, event: ServerEvent) -> None:
+    def exchanged(self) -> None:
         if not self._closing:
-            self._advance(event)
+            self._advance()
 
     def _give_way(self) -> None:
         self._reads += 1

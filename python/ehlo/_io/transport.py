@@ -15,7 +15,6 @@ from ehlo._core import ServerConnection
 from ehlo._io.loop import Loop
 from ehlo._io.watch import READ, WRITE, Watch
 from ehlo._sockets import send_lines
-from ehlo._types import ServerEvent
 
 __all__ = ["Exchanger", "Receiver", "SocketTransport", "Transport"]
 
@@ -82,7 +81,8 @@ class Receiver(Protocol):
 class Exchanger(Receiver, Protocol):
     """A receiver whose engine gets its octets by :meth:`SocketTransport.exchange_for`."""
 
-    def event_received(self, event: ServerEvent, /) -> None: ...
+    def exchanged(self) -> None:
+        """The engine has an event, or replies that the system did not take."""
 
 
 class SocketTransport:
@@ -163,8 +163,8 @@ class SocketTransport:
         self.resume_reading()
 
     def exchange_for(self, conn: ServerConnection) -> None:
-        """Let the watch read and write for this engine of the protocol. The protocol is told of events, by
-        ``event_received``, and of input only while the engine is ``held`` or has TLS. To be called before it reads."""
+        """Let the watch read and write for this engine of the protocol. The protocol hears by ``exchanged`` what is for
+        it, and of input only while the engine is ``held`` or has TLS. To be called before it reads."""
         self._conn = conn
 
     # ---- facts -----------------------------------------------------------------------------------
@@ -248,26 +248,23 @@ class SocketTransport:
             self._on_events(what)
         elif protocol is None or self._lost:  # it ended in this very turn
             return
+        elif what is None:
+            self._tell(protocol.exchanged)
+        elif isinstance(what, bytes):
+            self._tell(self._end_of_input, protocol)
         elif isinstance(what, OSError):
             self._break(what)
-        elif isinstance(what, BaseException):
+        else:
             try:
                 self._tell(_raise, what)
             finally:  # a panic, which is no Exception, ends the connection, too: nobody knows the state of its engine
                 self._break(None)
-        elif not isinstance(what, bytes):
-            self._tell(protocol.event_received, what)
-        elif what:
-            self._watch_for(self._watched | WRITE)
-            self._tell(self._keep, memoryview(what))
-        else:
-            self._tell(self._end_of_input, protocol)
 
-    def _tell(self, call: Callable[[Any], object], what: Any) -> None:
+    def _tell(self, call: Callable[..., object], *what: Any) -> None:
         """Call the protocol because of input."""
         self._turning = True
         try:
-            call(what)
+            call(*what)
         except Exception as exc:
             self._loop.call_exception_handler(
                 {"message": "a protocol failed", "exception": exc, "transport": self, "protocol": self._protocol}

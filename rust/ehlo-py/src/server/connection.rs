@@ -35,15 +35,27 @@ use crate::values::reply::{self, Reply};
 pub(crate) struct ServerConnection {
     inner: session::ServerConnection<Collected>,
     config: Py<ServerConfig>,
+    /// What an exchange has taken out of the engine, and the program has not seen.
+    event: Option<Py<PyAny>>,
     held: bool,
     octets_exchanged: u64,
     exchanged_at: f64,
 }
 
 impl ServerConnection {
-    /// Whether [`Exchange`](super::exchange::Exchange) may read for it.
+    /// Whether [`Exchange`](super::exchange::Exchange) may read for it. Not before the program has seen the last event.
     pub(crate) fn is_open_to_exchange(&self) -> bool {
-        !self.held && !self.inner.is_tls() && !self.inner.is_handshaking()
+        self.event.is_none() && !self.held && !self.inner.is_tls() && !self.inner.is_handshaking()
+    }
+
+    /// Take back what could not be sent: it goes out before all other output.
+    pub(crate) fn take_back(&mut self, octets: &[u8]) {
+        self.inner.take_back(octets);
+    }
+
+    /// Keep an event for the program, whoever asks for it first: it may be in the midst of something else.
+    pub(crate) fn keep(&mut self, event: Bound<'_, PyAny>) {
+        self.event = Some(event.unbind());
     }
 
     /// The engine, which gets so many octets now.
@@ -63,6 +75,7 @@ impl ServerConnection {
         Self {
             inner: session::ServerConnection::new(Arc::clone(&config.get().inner)),
             config: config.unbind(),
+            event: None,
             held: false,
             octets_exchanged: 0,
             exchanged_at: 0.0,
@@ -98,6 +111,9 @@ impl ServerConnection {
 
     /// The next event; None when input is used up or a decision is open.
     fn next_event<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(event) = self.event.take() {
+            return Ok(Some(event.into_bound(py)));
+        }
         self.inner.poll_event().map(|event| to_python(py, event)).transpose()
     }
 
@@ -464,6 +480,7 @@ impl ServerConnection {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event)?;
         visit.call(&self.config)
     }
 }

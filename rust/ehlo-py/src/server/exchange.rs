@@ -23,8 +23,8 @@ const KEEP_CAPACITY: usize = 1 << 18;
 /// The usual wake-up of many connections in one call. For each socket that can be read from: one `recv`, the engine,
 /// and, if it has no event for the program, one `send` of its replies. One of these serves an event loop.
 ///
-/// It is for connections in clear text whose earlier output has all been sent. It calls no Python code. It releases the
-/// GIL while it sends.
+/// It is for connections in clear text. Output of a connection from before goes out with its replies. It calls no
+/// Python code. It releases the GIL while it sends.
 ///
 /// Args:
 ///     size: octets that are read from a socket in a turn at most, 65536 if not given.
@@ -34,7 +34,7 @@ const KEEP_CAPACITY: usize = 1 << 18;
 ///
 /// Example:
 ///     >>> watched = {sock.fileno(): (on_turn, conn)}
-///     >>> for (on_turn, _), left in exchange.turn(epoll.poll(0), watched, monotonic()): on_turn(left)
+///     >>> for (on_turn, conn), left in exchange.turn(epoll.poll(0), watched, monotonic()): on_turn(conn, left)
 #[pyclass(module = "ehlo")]
 pub(crate) struct Exchange {
     input: Box<[u8]>,
@@ -61,7 +61,9 @@ struct Sending {
 enum Outcome<'py> {
     Nothing,
     Replies(Range<usize>),
-    /// Something for the program.
+    /// The connection has an event for the program.
+    Event,
+    /// Something else for the program.
     Left(Bound<'py, PyAny>),
 }
 
@@ -85,10 +87,10 @@ impl Exchange {
     ///     now: the time, for `ServerConnection.exchanged_at`.
     ///
     /// Returns:
-    ///     Pairs of a tuple of `watched` and one of these: an event of the connection; `bytes` that the system did not
-    ///     take, and b"" at the end of input; an OSError, if the connection is broken; the events of the descriptor as
-    ///     `ready` has them, if nothing was read: there is no connection, it is `held`, or it has TLS or waits for
-    ///     it.
+    ///     Pairs of a tuple of `watched` and one of these: None, if the connection has an event, or replies that the
+    ///     system did not take: ask `next_event`, then `data_to_send`; b"" at the end of input; an OSError, if the
+    ///     connection is broken; the events of the descriptor as `ready` has them, if nothing was read: there is no
+    ///     connection, it is `held`, it has an event from before, or it has TLS or waits for it.
     ///
     /// Raises:
     ///     TypeError: if `ready` or `watched` are something else.
@@ -130,6 +132,7 @@ impl Exchange {
                         outbox.flush(watched, &left)?;
                     }
                 }
+                Outcome::Event => left.append((entry, none(py)))?,
                 Outcome::Left(what) => left.append((entry, what))?,
             }
         }
@@ -156,7 +159,13 @@ fn answer<'py>(
     let engine = conn.exchange(count, now);
     engine.receive(&input[..count]);
     if let Some(event) = engine.poll_event() {
-        return to_python(py, event).map_or_else(|error| Outcome::failure(py, error), Outcome::Left);
+        return match to_python(py, event) {
+            Ok(event) => {
+                conn.keep(event);
+                Outcome::Event
+            }
+            Err(error) => Outcome::failure(py, error),
+        };
     }
     let start = replies.len();
     replies.extend_from_slice(engine.output());
@@ -168,6 +177,18 @@ impl<'py> Outcome<'py> {
     fn failure(py: Python<'py>, error: PyErr) -> Self {
         Self::Left(exception(py, error))
     }
+}
+
+fn none(py: Python<'_>) -> Bound<'_, PyAny> {
+    py.None().into_bound(py)
+}
+
+/// Give octets that the system did not take back to the engine of a tuple of `watched`.
+fn take_back(entry: &Bound<'_, PyAny>, octets: &[u8]) -> PyResult<()> {
+    if let Some(conn) = entry.cast::<PyTuple>()?.iter_borrowed().next_back() {
+        conn.cast::<ServerConnection>()?.try_borrow_mut()?.take_back(octets);
+    }
+    Ok(())
 }
 
 fn exception(py: Python<'_>, error: PyErr) -> Bound<'_, PyAny> {
@@ -195,14 +216,15 @@ impl Outbox {
         let py = watched.py();
         py.detach(|| sends.iter_mut().for_each(|sending| sending.send(replies)));
         for Sending { descriptor, octets, failure } in sends.drain(..) {
+            if failure.is_none() && octets.is_empty() {
+                continue;
+            }
+            let Some(entry) = watched.get_item(descriptor)? else { continue };
             let what = match failure {
                 Some(error) => exception(py, os_error(&error)),
-                None if octets.is_empty() => continue,
-                None => PyBytes::new(py, &replies[octets]).into_any(),
+                None => take_back(&entry, &replies[octets]).map_or_else(|error| exception(py, error), |()| none(py)),
             };
-            if let Some(entry) = watched.get_item(descriptor)? {
-                left.append((entry, what))?;
-            }
+            left.append((entry, what))?;
         }
         self.clear();
         Ok(())

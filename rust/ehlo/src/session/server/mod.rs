@@ -532,6 +532,21 @@ impl<C: Content> ServerConnection<C> {
         }
     }
 
+    /// Take octets of the output back that could not be sent. They go out before all other output.
+    ///
+    /// ```
+    /// # use ehlo::session::{ServerConfig, ServerConnection, ServerSettings};
+    /// # let config = ServerConfig::new(ServerSettings { hostname: "mx.example".into(), ..Default::default() }).unwrap();
+    /// let mut conn: ServerConnection = ServerConnection::new(config.into());
+    /// conn.clear_output(); // the system took the greeting, and no more of what followed
+    /// conn.receive(b"NOOP\r\n");
+    /// conn.take_back(b"of the last reply\r\n");
+    /// assert_eq!(conn.output(), b"of the last reply\r\n250 2.0.0 OK\r\n");
+    /// ```
+    pub fn take_back(&mut self, octets: &[u8]) {
+        self.output.splice(..0, octets.iter().copied());
+    }
+
     // ---- what can be asked ----
 
     /// How long to wait for the peer now; `None` while the program decides (S-SES-41) and at the end.
