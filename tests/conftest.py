@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -37,6 +38,19 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     config.option.numprocesses = 2 * (os.cpu_count() or 1)
     if config.option.dist == "no":
         config.option.dist = "worksteal"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    """Make the tests, and the programs that they start, the same on every build and from every shell.
+
+    A build without optimisation warns when ``ehlo`` is imported. ``filterwarnings`` does not reach programs, and the
+    warning would be their first line. A shell starts background programs with SIGINT ignored, and they hand that on.
+    """
+    quiet = "ignore:ehlo was built without optimisation:RuntimeWarning"
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quiet)))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -126,10 +126,10 @@ def test_one_message_that_fails(server: SMTPServer) -> None:
 
 def test_the_package_is_imported_without_the_client() -> None:
     program = "import ehlo, sys; print([name for name in sys.modules if name.startswith(('ehlo.sync', 'asyncio'))])"
-    out = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"
     program = "import ehlo.sync, sys; print('asyncio' in sys.modules, 'trio' in sys.modules, ehlo.send)"
-    out = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout.startswith("False False <function send")
 
 

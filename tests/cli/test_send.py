@@ -23,7 +23,7 @@ ENVELOPE = ("--from", "a@b.example", "--to", "c@d.example")
 
 
 def send(*arguments: object, stdin: bytes = MAIL) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-m", "ehlo", "send", *map(str, arguments)]
+    command = [sys.executable, "-m", "ehlo", "send", *map(str, arguments)]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -15,7 +15,7 @@ from ehlo.testing import ScriptedServer, SMTPServer
 
 MAIL = b"Subject: hi\r\n\r\nhello\r\n"
 ENVELOPE = ("--from", "a@b.example", "--to", "c@d.example")
-COMMAND = [sys.executable, "-W", "ignore", "-m", "ehlo", "send"]
+COMMAND = [sys.executable, "-m", "ehlo", "send"]
 
 
 def run(*arguments: str | bytes, environment: dict[str, str] | None = None, **options: Any) -> Any:

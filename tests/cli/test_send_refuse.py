@@ -13,7 +13,7 @@ from ehlo.testing import SMTPServer
 @pytest.mark.parametrize("count", [1, 3])
 def test_faults_c15_the_others_get_the_message(count: int) -> None:
     with SMTPServer() as server:
-        command = [sys.executable, "-W", "ignore", "-m", "ehlo", "send", "--server", f"{server.host}:{server.port}"]
+        command = [sys.executable, "-m", "ehlo", "send", "--server", f"{server.host}:{server.port}"]
         command += ["--from", "a@b.example", "--to", "c@d.example", "--to", "no address", "--count", str(count)]
         given = {"input": b"Subject: hi\r\n\r\nhi\r\n", "capture_output": True, "timeout": 60, "check": False}
         refused = subprocess.run(command, **given)  # type: ignore[call-overload]

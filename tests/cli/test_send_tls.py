@@ -53,7 +53,7 @@ def send(
     handler = Users()
 
     def run(port: int) -> tuple[int, str]:
-        command = [sys.executable, "-W", "ignore", "-m", "ehlo", "send", "--server", f"127.0.0.1:{port}"]
+        command = [sys.executable, "-m", "ehlo", "send", "--server", f"127.0.0.1:{port}"]
         command += ["--from", "a@b.example", "--to", "c@d.example", "--file", str(tmp_path / "message"), "-v"]
         command += ["--ca-file", str(tmp_path / "ca.pem"), *arguments]
         options: Any = {"env": os.environ | environment}

@@ -32,7 +32,7 @@ DEAR = (
 
 
 def printed(program: str) -> str:
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return run.stdout.strip()
 
 

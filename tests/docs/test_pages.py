@@ -571,7 +571,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env={**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         timeout=PATIENCE * 2,

@@ -39,7 +39,7 @@ def outcome(source: str, folder: Path) -> tuple[str, list[Any]]:
     # aiosmtplib sends the messages of one connection in turn: their order is that of the program.
     config = ehlo.ServerConfig("mx.example", auth=["PLAIN", "LOGIN"], auth_in_clear=["PLAIN", "LOGIN"])
     with SMTPServer(Site(), config=config) as server:
-        command = [sys.executable, "-W", "ignore", str(program), str(server.port)]
+        command = [sys.executable, str(program), str(server.port)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout, [(one.sender, one.recipients, plain(one.content)) for one in server.messages]

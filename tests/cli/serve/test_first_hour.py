@@ -99,7 +99,7 @@ def hour(tmp_path: Path) -> Iterator[Hour]:
     with SMTPServer() as world, postfix(world.port, refused=NOBODY) as out:
         ports = {name: free_port() for name in PORTS[:3]} | {"2526": out.port}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        env = {**os.environ, "PATH": path, "HOME": str(tmp_path), "PYTHONWARNINGS": "ignore", "TERM": "xterm"}
+        env = {**os.environ, "PATH": path, "HOME": str(tmp_path), "TERM": "xterm"}
         made = Hour(tmp_path, ports, world, env)
         yield made
         if made.server is not None and made.server.poll() is None:

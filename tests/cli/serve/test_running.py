@@ -26,8 +26,7 @@ from ehlo.cli._serve.settings import read_settings
 from programs import AS_ROOT, free_port, started, wait_until
 
 root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
-ENV = {"PYTHONWARNINGS": "ignore"}
-FOR_ALL = {**os.environ, **ENV, "PYTHONPATH": str(Path(ehlo.__file__).parents[1])}
+FOR_ALL = {**os.environ, "PYTHONPATH": str(Path(ehlo.__file__).parents[1])}
 DISCARD = """
 hostname = "mx.example"
 [[route]]
@@ -57,14 +56,12 @@ def python_of_everybody() -> str:
 def serving(
     *arguments: str, count: int = 1, env: Mapping[str, str] | None = None, python: str = sys.executable
 ) -> Iterator[Serve]:
-    with started(*command(*arguments, python=python), env={**os.environ, **ENV, **(env or {})}) as process:
+    with started(*command(*arguments, python=python), env={**os.environ, **(env or {})}) as process:
         yield Serve(process, count)
 
 
 def refused(*arguments: str) -> str:
-    done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=60, env={**os.environ, **ENV}, check=False
-    )
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     return done.stderr
@@ -216,7 +213,7 @@ os.execv(sys.executable, [sys.executable, "-m", "ehlo", "serve", *sys.argv[2:]])
 def test_sockets_of_systemd_are_used(tmp_path: Path) -> None:
     file = write(tmp_path, DISCARD + '[[listener]]\nname = "inside"\nport = 1\n')
     program = (sys.executable, "-c", ACTIVATE, "inside:smtp", *AS_ROOT, file)
-    with started(*program, env={**os.environ, **ENV}) as process:
+    with started(*program) as process:
         server = Serve(process, 2)
         for port in server.ports:
             send(port)
