@@ -59,3 +59,64 @@ def test_a_method_that_hangs_is_cut_off_as_in_aiosmtpd(command: str) -> None:
     heard = [asyncio.run(cut_off(kind, command, timeout=0.1)) for kind in (aiosmtpd.SMTP, SMTP)]
     codes = [[line[:4] for line in octets.splitlines()] for octets in heard]
     assert codes[0] == codes[1]
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """Its clock can jump."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+class Slow:
+    """AUTH STEPS: two challenges, and a wait behind the last response."""
+
+    def __init__(self) -> None:
+        self.waits = asyncio.Event()
+
+    async def auth_STEPS(self, server: Any, args: list[str]) -> None:  # noqa: N802
+        for _ in range(2):
+            await server.challenge_auth("")
+        self.waits.set()
+        await asyncio.get_running_loop().create_future()
+
+
+async def steps(kind: Callable[..., Any], slow_steps: list[int]) -> list[bytes]:
+    """What a client hears of AUTH, if the clock jumps by 60 seconds at some of the three steps. The timeout is 100."""
+    loop, handler = asyncio.get_running_loop(), Slow()
+    assert isinstance(loop, JumpingLoop)
+    options: dict[str, Any] = {"hostname": "mx.example", "auth_require_tls": False, "timeout": 100}
+    server = await loop.create_server(lambda: kind(handler, **options), "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await reader.readline()  # the greeting
+        writer.write(b"EHLO c\r\n")
+        while (await reader.readline())[3:4] == b"-":
+            pass
+        heard = []
+        for step, line in enumerate((b"AUTH STEPS\r\n", b"eA==\r\n", b"eA==\r\n")):
+            writer.write(line)
+            if step < 2:
+                heard.append(await reader.readline())
+            else:
+                await handler.waits.wait()
+            if step in slow_steps:
+                loop.ahead += 60
+                if step == slow_steps[-1]:
+                    break
+        heard.append(await asyncio.wait_for(reader.read(), 30))
+        writer.close()
+        return heard
+
+
+@pytest.mark.parametrize("slow_steps", [[0, 1], [0, 2], [1, 2]])
+def test_an_exchange_of_auth_has_the_timeout_once_as_in_aiosmtpd(slow_steps: list[int]) -> None:
+    aiosmtpd = pytest.importorskip("aiosmtpd.smtp")
+    heard = []
+    for kind in (aiosmtpd.SMTP, SMTP):
+        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+            heard.append(runner.run(steps(kind, slow_steps)))
+    assert heard[0] == heard[1]
+    assert heard[0][-1] == b""

@@ -5,6 +5,7 @@ Each mechanism is one that the program speaks itself (:meth:`ehlo.Handler.on_sas
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import re
 import warnings
@@ -96,10 +97,14 @@ class Authenticators:
         _auth_callback: Callable[[str, bytes, bytes], bool] | None
         _authenticator: Callable[..., AuthResult] | None
         _auth_methods: dict[str, AuthMethod]
+        _timeout_duration: float
+        loop: asyncio.AbstractEventLoop
 
         async def push(self, status: str | bytes) -> None: ...
 
         async def _call_handler_hook(self, command: str, *args: Any) -> Any: ...
+
+        def _time_out(self) -> None: ...
 
         async def _perform(self, action: Callable[..., Awaitable[None]], *args: Any) -> Raw: ...
 
@@ -108,9 +113,12 @@ class Authenticators:
         assert self.session is not None
         self._challenge, self._aborted = challenge, False
         args = [mechanism] if initial is None else [mechanism, b64encode(initial).decode("ascii")]
+        # The limits of the session begin anew with each response and each wait of a method. This is for the whole.
+        timer = self.loop.call_later(self._timeout_duration, self._time_out)
         try:
             said = await self._perform(self._speak, args)
         finally:
+            timer.cancel()
             self._challenge = None
         if self._aborted:
             raise SaslCancelledError("the client has ended the exchange")

@@ -85,6 +85,10 @@ class Working:
     def _handler_late(self, call: Call, seconds: float) -> None:
         """A method has had its time. As in aiosmtpd the connection ends, without a word, and with it the method."""
         self._server._totals.handler_timeouts += 1
+        self._time_out()
+
+    def _time_out(self) -> None:
+        """End the connection without a word."""
         if self._transport.is_closing():  # the client does not take what was written
             self._transport.abort()
             return
