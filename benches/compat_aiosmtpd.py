@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from ehlo.bench._compare.children import bound
 from ehlo.bench._compare.compare import processors
-from ehlo.bench._compare.peers import pin
 
 OURS, OTHERS = processors()
 PACKAGES: Final = ("aiosmtpd", "ehlo.compat.aiosmtpd")
@@ -84,7 +84,7 @@ def send(sock: socket.socket, messages: int, pipelined: bool) -> None:
 def measure(package: str, handler: str, messages: int, pipelined: bool) -> float:
     """Microseconds of CPU for each message."""
     command = [sys.executable, __file__, "--serve", package, "--handler", handler]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=pin(OURS)) as server:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=bound(OURS)) as server:
         assert server.stdout is not None
         port = int(server.stdout.readline())
         with socket.create_connection(("127.0.0.1", port)) as sock:

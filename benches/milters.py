@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from ehlo.bench._compare.children import bound
 from ehlo.bench._compare.own_postfix import own_postfix
 
 SERVER: Final = """
@@ -82,7 +83,7 @@ def opendkim(base: Path) -> Iterator[Path]:
     path = base / "filter"
     settings = f"Mode v\nTestPublicKeys {base}/keys\nAuthservID mx.example\nAlwaysAddARHeader yes\n"
     (base / "opendkim.conf").write_text(f"{settings}Socket local:{path}\nSyslog no\nBackground no\nUMask 000\n")
-    with subprocess.Popen(["opendkim", "-f", "-x", base / "opendkim.conf"]) as process:
+    with subprocess.Popen(["opendkim", "-f", "-x", base / "opendkim.conf"], preexec_fn=bound()) as process:
         try:
             until(path.exists)
             yield path
@@ -136,7 +137,7 @@ def main() -> None:
         base.chmod(0o755)
         path = stack.enter_context(opendkim(base))
         command = [sys.executable, "-c", SERVER, f"unix:{path}", arguments.loop]
-        ours = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ours = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=bound())
         stack.callback(ours.wait)
         stack.callback(ours.kill)
         assert ours.stdout is not None

@@ -31,8 +31,8 @@ import trustme
 
 import ehlo
 import ehlo.sync
+from ehlo.bench._compare.children import bound
 from ehlo.bench._compare.compare import processors
-from ehlo.bench._compare.peers import pin
 from ehlo.compat import smtplib as shape
 
 SENDER = "a@b.example"
@@ -73,7 +73,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(command: list[str], port: int) -> Iterator[int]:
     """A server, from when it accepts."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=pin(OTHERS))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=bound(OTHERS))
     try:
         limit = monotonic() + 10
         while True:

@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import ehlo
+from ehlo.bench._compare.children import bound
 
 MODES = {
     "lock-step": ("--no-pipelining",),
@@ -57,8 +58,8 @@ def serve(loop: str, port: int) -> None:
 @contextlib.contextmanager
 def worker(loop: str, processor: int, port: int = 0) -> Iterator[int]:
     """The port of a worker on this processor."""
-    command = [*_on(processor), sys.executable, __file__, "--serve", str(port), "--loop", loop]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, __file__, "--serve", str(port), "--loop", loop]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=bound({processor})) as process:
         try:
             assert process.stdout is not None
             yield int(process.stdout.readline())
@@ -71,9 +72,9 @@ def rates(ports: list[int], mode: str, seconds: float) -> float:
 
     def load(place: tuple[int, int]) -> float:
         processor, port = place
-        command = [*_on(processor), sys.executable, "-m", "ehlo", "bench", "load", f"127.0.0.1:{port}", "--json", "-"]
+        command = [sys.executable, "-m", "ehlo", "bench", "load", f"127.0.0.1:{port}", "--json", "-"]
         command += ["--no-phases", "-c", str(CONNECTIONS), "-s", "1024", "-d", str(seconds), *MODES[mode]]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, preexec_fn=bound({processor}))
         return float(json.loads(done.stdout)["rate"]["messages"])
 
     with ThreadPoolExecutor() as pool:
@@ -84,14 +85,10 @@ def arithmetic(processors: int, seconds: float) -> float:
     """Steps of a loop a second, on so many processors at once."""
     command = [sys.executable, "-c", ARITHMETIC.format(seconds)]
     running = [
-        subprocess.Popen([*_on(processor), *command], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=bound({processor}))
         for processor in range(processors)
     ]
     return sum(int(process.communicate()[0]) for process in running) / seconds
-
-
-def _on(processor: int) -> list[str]:
-    return ["taskset", "-c", str(processor)]
 
 
 def ratios(loop: str, mode: str, seconds: float) -> dict[str, float]:

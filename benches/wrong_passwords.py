@@ -34,6 +34,7 @@ from functools import partial
 from pathlib import Path
 
 import ehlo
+from ehlo.bench._compare.children import bound
 
 PASSWORD = "pencil, sharp"  # nothing but a bench's
 SETTINGS = """
@@ -68,7 +69,7 @@ def server(loop: str, place: Path) -> Iterator[list[int]]:
     users.add("jane", PASSWORD)
     (place / "serve.toml").write_text(SETTINGS.format(loop=loop))
     command = [sys.executable, "-m", "ehlo", "serve", str(place / "serve.toml")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=bound())
     try:
         assert process.stdout is not None
         ports = []

@@ -228,11 +228,16 @@ def _run_compare(arguments: argparse.Namespace) -> int:
     quiet = arguments.json == "-"
     if not quiet:
         text.say(text.build_lines())
-    report = compare(plan, None if quiet else lambda line: text.say([line]))
+    with stopping(_interrupt):  # the servers that run end with it
+        report = compare(plan, None if quiet else lambda line: text.say([line]))
     if not quiet:
         text.say(text.compare_lines(report))
     write_outputs(arguments, report)
     return INTERRUPTED if report["interrupted"] else 0
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 # ---- report ----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from ehlo._core import build_info
 from ehlo._words import counted
+from ehlo.bench._compare.children import bound
 from ehlo.bench._compare.left_out import left_out, without_part
 from ehlo.bench._compare.peers import (
     CLIENTS,
@@ -31,7 +32,6 @@ from ehlo.bench._compare.peers import (
     clients_here,
     is_bare,
     make_certificate,
-    pin,
     run_client,
     servers_here,
     speaks_tls,
@@ -171,7 +171,7 @@ def _load(port: int, messages: int, size: int, mode: str, connections: int, cpus
     command += ["--depth", "2"] if mode == "pipelined" else ["--no-pipelining"]
     command += ["--messages-per-connection", "1"] if mode in _OF_THE_SMALLEST else []
     command += ["--tls"] if "TLS" in mode else []
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pin(cpus))
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=bound(cpus))
     report: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {"complete": False}
     return report
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from ehlo.bench._compare.peers import find_program, pin
+from ehlo.bench._compare.children import bound
+from ehlo.bench._compare.peers import find_program
 
 __all__ = ["OwnPostfix", "find_postfix", "own_postfix"]
 
@@ -37,6 +40,8 @@ disable_dns_lookups = yes
 smtp_tls_security_level = none
 smtpd_tls_security_level = none
 """
+# It ends a process when its own input ends: we close that, or are gone.
+_GUARD: Final = ("/bin/sh", "-c", 'read -r line; kill "$0"')
 # A service that gets no work starts no process.
 _SERVICES: Final = """\
 anvil     unix  - - n -     1 anvil
@@ -119,8 +124,7 @@ def own_postfix(
         with own_postfix(folder, {"default_transport": "discard"}) as server:
             socket.create_connection(("127.0.0.1", server.port))
     """
-    command = find_postfix()
-    if command is None:
+    if find_postfix() is None:
         raise OSError("Postfix is not installed, or we are not root")
     for name in ("etc", "queue", "data"):
         (folder / name).mkdir(exist_ok=True)
@@ -133,23 +137,39 @@ def own_postfix(
     )
     (folder / "etc/master.cf").write_text("".join(ours) + _SERVICES)
 
-    def run(verb: str) -> None:
-        done = subprocess.run(
-            [command, "-c", folder / "etc", verb],
-            capture_output=True,
-            preexec_fn=pin(cpus),
-            timeout=_PATIENCE,
-            check=False,
-        )
-        if done.returncode:
-            raise OSError(f"postfix {verb}: {(done.stdout + done.stderr).decode(errors='replace')}")
+    _run("postfix", "-c", folder / "etc", "check")  # makes what is missing in the queue's folder
+    command = [
+        f"{_run('postconf', '-c', folder / 'etc', '-h', 'daemon_directory')}/master",
+        "-c",
+        str(folder / "etc"),
+        "-s",
+    ]
+    log, said = folder / "postfix.log", folder / "master.log"
+    log, said = folder / "postfix.log", folder / "master.log"
+    with (
+        said.open("wb") as output,
+        # At its end the first process ends its process group: that must not be ours.
+        subprocess.Popen(
+            command, stdout=output, stderr=output, start_new_session=True, preexec_fn=bound(cpus, signal.SIGTERM)
+        ) as master,
+        # It becomes another user for a moment, and then Linux would not end it with us any more.
+        subprocess.Popen([*_GUARD, str(master.pid)], stdin=subprocess.PIPE, start_new_session=True),
+    ):
+        end = time.monotonic() + _PATIENCE
+        while not (log.exists() and "daemon started" in log.read_text(errors="replace")):
+            if time.monotonic() > end or master.poll() is not None:
+                raise OSError(f"Postfix did not start: {said.read_text(errors='replace')[-300:]}")
+            time.sleep(0.01)
+        yield OwnPostfix(ports, log, master.pid)
 
-    run("start")
-    try:
-        master = int((folder / "queue/pid/master.pid").read_text())
-        yield OwnPostfix(ports, folder / "postfix.log", master)
-    finally:
-        run("stop")
+
+def _run(name: str, *arguments: str | Path) -> str:
+    """What a command of Postfix prints."""
+    command = [find_program(name) or name, *arguments]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_PATIENCE)
+    if done.returncode:
+        raise OSError(f"{name}: {done.stdout}{done.stderr}")
+    return done.stdout.strip()
 
 
 def _free_ports(count: int) -> list[int]:

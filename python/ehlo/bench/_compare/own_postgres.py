@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from ehlo.bench._compare.peers import find_program, pin
+from ehlo.bench._compare.children import as_nobody, bound
+from ehlo.bench._compare.peers import find_program
 
 __all__ = ["OwnPostgres", "find_postgres", "own_postgres"]
 
 _PATIENCE: Final = 30.0
-_NOBODY: Final = 65534
+_STOP: Final = signal.SIGINT  # it cuts its clients off
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,12 @@ class OwnPostgres:
 
 
 def find_postgres() -> Path | None:
-    """The folder of PostgreSQL's programs; ``None`` if they are not installed, or if we are root and cannot become
-    another user: PostgreSQL refuses root.
+    """The folder of PostgreSQL's programs; ``None`` if they are not installed.
 
     Example::
 
         find_postgres()  # Path("/usr/lib/postgresql/15/bin")
     """
-    if os.geteuid() == 0 and find_program("setpriv") is None:
-        return None
     found = find_program("postgres")
     folders = [Path(found).resolve().parent] if found else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -70,18 +68,18 @@ def own_postgres(cpus: set[int] | None = None) -> Iterator[OwnPostgres]:
         raise OSError("PostgreSQL is not installed")
     with tempfile.TemporaryDirectory(prefix="ehlo-pg-") as folder:
         os.chmod(folder, 0o755)
-        prefix: list[Any] = []
-        if os.geteuid() == 0:
-            prefix = [find_program("setpriv"), f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
-            os.chown(folder, _NOBODY, _NOBODY)
+        user = as_nobody()  # PostgreSQL refuses root
+        if user:
+            os.chown(folder, user["user"], user["group"])
         data = f"{folder}/data"
-        made = [*prefix, programs / "initdb", "-D", data, "-U", "ehlo", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(made, check=True, capture_output=True, cwd=folder)
+        made = [str(programs / "initdb"), "-D", data, "-U", "ehlo", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(made, check=True, capture_output=True, cwd=folder, preexec_fn=bound(cpus), **user)
         server = subprocess.Popen(
-            [*prefix, programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="],
+            [programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="],
             stderr=subprocess.DEVNULL,
             cwd=folder,
-            preexec_fn=pin(cpus),
+            preexec_fn=bound(cpus, _STOP),
+            **user,
         )
         try:
             end = time.monotonic() + _PATIENCE
@@ -91,5 +89,5 @@ def own_postgres(cpus: set[int] | None = None) -> Iterator[OwnPostgres]:
                 time.sleep(0.05)
             yield OwnPostgres(f"postgresql://ehlo@/postgres?host={folder}", server.pid)
         finally:
-            server.send_signal(signal.SIGINT)  # it cuts its clients off
+            server.send_signal(_STOP)
             server.wait()

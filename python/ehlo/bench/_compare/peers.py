@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ehlo.bench._compare.children import as_nobody, bound
+
 __all__ = [
     "CLIENTS",
     "SERVERS",
@@ -187,13 +189,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def pin(cpus: set[int] | None) -> Any:
-    """For ``Popen``'s ``preexec_fn``: keep the child on these processors."""
-    if not cpus or not hasattr(os, "sched_setaffinity"):
-        return None
-    return lambda: os.sched_setaffinity(0, cpus)
-
-
 class Server:
     """A server process on processors of its own.
 
@@ -217,7 +212,7 @@ class Server:
         self.name = name
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.port = 0
-        options: dict[str, Any] = {"preexec_fn": pin(cpus), "start_new_session": True}
+        options: dict[str, Any] = {"preexec_fn": bound(cpus), "start_new_session": True}
         if name == "smtp-sink":
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
@@ -226,9 +221,8 @@ class Server:
             self._folder = tempfile.TemporaryDirectory()
             os.chmod(self._folder.name, 0o755)
             command = [find_program("smtp-sink") or name, "-m", "8192", f"127.0.0.1:{self.port}", "1024"]
-            if os.geteuid() == 0:
-                command[1:1] = ["-u", "nobody"]
             options |= {"cwd": self._folder.name, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            options |= as_nobody()
         elif name == "bench-sink":
             command = [sys.executable, "-m", "ehlo", "bench", "sink", "--port", "0"]
             options |= {"stdout": subprocess.PIPE, "text": True}
@@ -337,7 +331,7 @@ def run_client(
         command += [str(connections), "starttls" if starttls else "clear"]
     begun = time.monotonic()
     with tempfile.TemporaryFile("w+") as said:
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, preexec_fn=pin(cpus)) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, preexec_fn=bound(cpus)) as process:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from ehlo._words import counted
+from ehlo.bench._compare.children import bound
 from ehlo.bench._compare.own_postfix import find_postfix, own_postfix
 from ehlo.bench._compare.own_postgres import find_postgres, own_postgres
-from ehlo.bench._compare.peers import find_program, pin
+from ehlo.bench._compare.peers import find_program
 
 __all__ = ["RELAYS", "Relayed", "measure", "relays_here"]
 
@@ -118,7 +119,7 @@ def _send(port: int, messages: int, size: int, connections: int, cpus: set[int] 
     else:
         command = [sys.executable, "-m", "ehlo", "bench", "load", f"127.0.0.1:{port}", "--no-phases", "--no-pipelining"]
         command += ["-c", str(min(connections, messages)), "-m", str(messages), "-s", str(size)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, preexec_fn=pin(cpus))
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, preexec_fn=bound(cpus))
 
 
 @contextlib.contextmanager
@@ -129,7 +130,7 @@ def _python(log: Path, cpus: set[int] | None, *arguments: str) -> Iterator[tuple
             [sys.executable, "-m", _PROGRAMS, *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
-            preexec_fn=pin(cpus),
+            preexec_fn=bound(cpus),
         )
         try:
             assert process.stdout is not None
