@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 import ehlo
 import ehlo.asyncio
-from backends import BACKENDS, MAIL, Asyncio, Peer
+from backends import BACKENDS, MAIL, Asyncio, Backend, Client, Peer
 from ehlo._sockets import no_delay
 
 CONFIG = ehlo.ServerConfig("mx.example")
@@ -79,6 +82,133 @@ def test_a_handler_that_goes_on_in_the_turn_does_not_overtake_its_session(
             await client.send(b"secondBDAT 5 LAST\r\n-more")
             assert await client.codes(2) == ["250"] * 2
             assert (contents, aborted) == ([b"second-more"], [])
+            client.close()
+
+    backend.run(main)
+
+
+class Visits:
+    """A server with five clients, whose commands one turn reads. A signal interrupts the handler of one of them."""
+
+    def __init__(self, backend: Backend, place: int, later: bool) -> None:
+        self.backend = backend
+        self.place = place
+        self.later = later
+        self.contents: list[bytes] = []
+        self.clients: list[Client] = []
+        self.server: Any = None
+
+    class Handler(ehlo.Handler):
+        def __init__(self, visits: Visits) -> None:
+            self.visits = visits
+
+        def on_vrfy(self, session: ehlo.Session, argument: str) -> Any:
+            if argument == "joe":
+                return "252 2.1.5 it is joe"
+            return self.interrupted() if self.visits.later else signal.raise_signal(signal.SIGUSR1)
+
+        async def interrupted(self) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+
+        def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+            self.visits.contents.append(content)
+
+    async def begin(self) -> None:
+        for _ in range(5):
+            self.clients.append(await self.backend.ready(self.server))
+        for client in self.clients[:2]:
+            no_delay(client.sock)
+            await client.send(MAIL + b"DATA\r\n")
+            assert await client.codes(3) == ["250", "250", "354"]
+
+    def say_all(self) -> None:
+        octets = [b"one\r\n.\r\n", b"two\r\n.\r\nQUIT\r\n", b"VRFY joe\r\n", b"NOOP\r\n"]
+        octets.insert(self.place, b"VRFY now\r\n")
+        clients = [*self.clients[:4]]
+        clients.insert(self.place, self.clients[4])
+        for client, said in zip(clients, octets, strict=True):
+            assert client.send_now(said) == len(said)
+
+    async def look(self, *, served: bool) -> None:
+        """Each has what it asked for once, or nothing and the end. What was accepted is there, and nothing twice."""
+        heard = [(await client.rest()).decode() for client in self.clients]
+        good = ["250 2.0.0 OK\r\n", "250 2.0.0 OK\r\n221 2.0.0 Bye\r\n"]
+        good += ["252 2.1.5 it is joe\r\n", "250 2.0.0 OK\r\n", ""]
+        bye = "421 4.3.2 mx.example Service shutting down\r\n"
+        for said, expected in zip(heard, good, strict=True):
+            assert said in ([expected + bye, expected] if served else [expected + bye, expected, bye, ""])
+        assert heard[4] == bye
+        accepted = [content for content, said in zip([b"one\r\n", b"two\r\n"], heard, strict=False) if "250" in said]
+        assert sorted(self.contents) == accepted
+
+
+def stop(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    before = signal.signal(signal.SIGUSR1, stop)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_an_interrupt_loses_nothing_of_its_turn_on_asyncio(name: str, place: int, later: bool) -> None:
+    backend: Any = BACKENDS[name]()
+    visits = Visits(backend, place, later)
+    said: list[asyncio.Task[Any]] = []
+
+    async def begin() -> None:
+        visits.server = await backend.serve(visits.Handler(visits), config=CONFIG)
+        await visits.begin()
+
+    async def say() -> None:
+        said.extend(filter(None, [asyncio.current_task()]))
+        visits.say_all()
+        await asyncio.Event().wait()
+
+    async def look() -> None:
+        for task in said:
+            task.cancel()
+        # The others are served in the turns that come.
+        await backend.until(lambda: len(visits.contents) == 2 and visits.server.connections <= 3)
+        await visits.server.close(5)
+        await visits.look(served=True)
+        for client in visits.clients:
+            client.close()
+
+    with asyncio.Runner(loop_factory=backend.loop_factory) as runner:
+        backend.loop = runner.get_loop()
+        runner.run(begin())
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(say())
+        runner.run(look())
+
+
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("place", range(5))
+def test_an_interrupt_loses_nothing_of_its_turn_on_trio(place: int, later: bool) -> None:
+    trio = pytest.importorskip("trio")
+    backend = BACKENDS["trio"]()
+    visits = Visits(backend, place, later)
+
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            visits.server = await nursery.start(partial(backend.adapter.serve, visits.Handler(visits), config=CONFIG))
+            await visits.begin()
+            visits.say_all()
+
+    async def main() -> None:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await serve()
+        assert caught.group_contains(KeyboardInterrupt)
+        await visits.look(served=False)
+        for client in visits.clients:
             client.close()
 
     backend.run(main)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo._core import ClientAttributes, ProxyHeader, Reply, ServerConfig, ServerConnection
+from ehlo._hooks import by_signal
 from ehlo._server.answers import Call
 from ehlo._server.deadlines import Deadlines
 from ehlo._server.driver import ServerDriver
@@ -144,6 +145,10 @@ class Connection(Deadlines):
                 event = None
                 self._held_since = self._server._now()  # each call has its own time
                 self._start(call)
+        except BaseException as exc:
+            if by_signal(exc):
+                self._interrupt()
+            raise
         finally:
             self._advancing = False
         if self._lost:
@@ -173,6 +178,11 @@ class Connection(Deadlines):
             self._end_tls()
             clean = self._eof or driver.reason in _CLEAN
             self._close(0.0 if clean else self._server._limits.linger_seconds)
+
+    def _interrupt(self) -> None:
+        """A signal has interrupted a function of the program: what the client asked for will not be answered."""
+        if not self._lost:
+            self._server._totals.cut += self.cut()
 
     def _end_hold(self) -> None:
         """No handler keeps the session waiting. The time that the program took is not the client's (S-SES-41)."""

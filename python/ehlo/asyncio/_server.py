@@ -77,8 +77,7 @@ class Server(SocketListener[ServerProtocol]):
 
     async def _close(self) -> None:
         try:
-            # An eager task (3.12) begins in the callback of a connection. What the same turn has read for others comes
-            # first: an end that they were told before would be followed by older input.
+            # An eager task (3.12) begins in a callback: in the midst of a connection, or of accepting several.
             await asyncio.sleep(0)
             await self._drain()
             if self._tasks:  # on_disconnect, and handlers that were cancelled

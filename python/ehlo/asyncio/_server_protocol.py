@@ -70,7 +70,11 @@ class ServerProtocol(ServerStream, asyncio.BufferedProtocol):
         try:
             result = await call.awaitable
         except BaseException as exc:
-            if by_signal(exc) or is_torn_down(exc):
+            if is_torn_down(exc):
+                raise
+            if by_signal(exc):
+                self._interrupt()
+                call.fail(exc)
                 raise
             call.fail(exc)
         else:
@@ -84,3 +88,5 @@ class ServerProtocol(ServerStream, asyncio.BufferedProtocol):
                 call.awaitable.close()
             call.fail(asyncio.CancelledError())
             self._called()
+        else:
+            task.exception()  # of a signal: the loop has raised it, and need not log it
