@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import ehlo
-from backends import CONFIG, Peer, Trio, TrioTasks, descriptors
+from backends import CONFIG, MAIL, Peer, Trio, TrioTasks, descriptors
 
 trio = pytest.importorskip("trio")
 import ehlo.trio  # noqa: E402
@@ -86,6 +86,33 @@ def test_ctrl_c_interrupts_a_plain_handler(backend: Trio) -> None:
 
     backend.run(main)
     assert not went_on
+
+
+def test_ctrl_c_reaches_handlers_in_the_server_only(backend: Trio) -> None:
+    protected: list[bool] = []
+
+    class Rcpt:
+        def __call__(self, session: ehlo.Session, recipient: ehlo.Recipient) -> None:
+            protected.append(trio.lowlevel.currently_ki_protected())
+
+    class Mine(ehlo.Handler):
+        on_rcpt = Rcpt()
+
+        def on_mail(self, session: Any, sender: Any) -> None:
+            protected.append(trio.lowlevel.currently_ki_protected())
+
+    handler = Mine()
+
+    async def main() -> None:
+        async with await backend.serve(handler, config=CONFIG) as server:
+            client = await backend.ready(server)
+            await client.send(MAIL)
+            assert await client.codes(2) == ["250", "250"]
+            trio.lowlevel.enable_ki_protection(lambda: handler.on_mail(None, None))()
+            client.close()  # in its transaction, which the server would wait for
+        assert protected == [False, False, True]
+
+    backend.run(main)
 
 
 def test_ctrl_c_while_a_client_goes_to_sleep(backend: Trio, monkeypatch: pytest.MonkeyPatch) -> None:

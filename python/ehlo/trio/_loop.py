@@ -220,7 +220,12 @@ class TrioLoop:
 
 
 def _place_of(exc: BaseException) -> Place | None:
-    """The connection, or the server, whose call has raised it."""
+    """The connection, or the server, whose call has raised it.
+
+    The traceback knows it at no cost for the calls that raise nothing. trio knows only that the system task has raised
+    it, and a context variable would have to be set for each call. Whatever a signal's handler raises may come out of
+    any frame, so no method of ours could catch it everywhere.
+    """
     traceback = exc.__traceback__
     while traceback is not None:
         place = traceback.tb_frame.f_locals.get("self")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from functools import update_wrapper
 
 import trio
 from trio.lowlevel import disable_ki_protection
@@ -16,6 +17,7 @@ from ehlo._io.listener import SocketListener
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
 from ehlo._server.listener import open_server
+from ehlo._server.session import Result
 from ehlo._server.trust import Networks
 from ehlo._types import Wakeup
 from ehlo.trio._loop import Place, TrioLoop, loop_of_run
@@ -101,8 +103,20 @@ def _let_ctrl_c_in(plan: HandlerPlan) -> None:
     """A plain method of a handler is called by a system task, which trio protects from Ctrl-C. It may work for long."""
     for each in fields(plan):
         method = getattr(plan, each.name)
-        if each.name.startswith("on_") and hasattr(method, "__code__"):
-            setattr(plan, each.name, disable_ki_protection(method))
+        if each.name.startswith("on_") and method is not None:
+            setattr(plan, each.name, _unprotected(method))
+
+
+def _unprotected(method: Callable[..., Result]) -> Callable[..., Result]:
+    """The method as a function of our own. To give the method itself to trio would mark its code for good: it would
+    lose its protection in the program's own calls, too.
+    """
+
+    @disable_ki_protection
+    def call(*args: object) -> Result:
+        return method(*args)
+
+    return update_wrapper(call, method)
 
 
 async def _raise(exc: BaseException) -> None:
