@@ -212,8 +212,11 @@ class Connection(Deadlines):
     def _gone(self, why: str) -> None:
         """The transport is closed: cancel the handler, and let it say goodbye (RFC 5321 4.1.1.10)."""
         self._lost = True
-        self._held_since = self._server._now()
         self._server._forget(self)
+        if self._driver.over:
+            self._driver.detach()
+            return
+        self._held_since = self._server._now()
         for call in self._driver.lost():
             if call.cancel is not None:
                 call.cancel(why)

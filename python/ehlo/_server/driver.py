@@ -169,6 +169,11 @@ class ServerDriver(Authentication):
             or (self._body is not None and self._body._call is not None)
         )
 
+    @property
+    def over(self) -> bool:
+        """The handler was told of the end, and no call is unfinished."""
+        return self._said and not self.busy
+
     def step(self, event: ServerEvent | None = None) -> Call | None:
         """Handle what the engine has. Returns ``None`` when there is nothing to do now, or a call to await.
 
