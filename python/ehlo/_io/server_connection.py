@@ -78,12 +78,13 @@ class ServerStream(Connection):
         self._open()
         if isinstance(transport, SocketTransport):
             transport.exchange_for(self._conn)
-        self._opened()
+        else:
+            self._opened()
         self._arm_span()
         self._advance()
 
     def _opened(self) -> None:
-        """The session has begun, and nothing was said yet."""
+        """The session has begun over a transport of the loop's own, and nothing was said yet."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._view
@@ -179,8 +180,7 @@ class ServerStream(Connection):
     # ---- time ------------------------------------------------------------------------------------
 
     def _arm_span(self) -> None:
-        """Look at the limits after the time that all connections have."""
-        self._disarm()
+        """Look at the limits after the time that all connections have. Nothing is armed before."""
         self._span = span = self._server._shared.span(self._server._tick)
         span.add(self._server._loop, self)
 
@@ -205,6 +205,7 @@ class ServerStream(Connection):
             return
         seconds = self._judge(self._server._now())
         if seconds >= self._server._tick:
+            self._disarm()
             self._arm_span()
         else:
             self._arm(seconds)

@@ -156,7 +156,10 @@ class Connection(Deadlines):
         conn = self._conn
         out = conn.data_to_send()
         if out:
-            self._send(out)
+            if self._tls is None:
+                self._write(out)
+            else:
+                self._send(out)
         if conn.handshaking and self._tls is None:
             self._end_hold()  # reading may have stopped while a handler worked, and the handshake has to be read
             self._begin_tls()
