@@ -16,7 +16,7 @@ from authority import Authority
 from backends import BACKENDS, Backend, MemoryAsyncio, MemoryTrio
 from blocking import Blocking
 from loops import LOOPS
-from storages import fresh, make, postgres  # noqa: F401 (fixtures)
+from storages import fresh, make, make_with_journal, postgres  # noqa: F401 (fixtures)
 
 CLIENT_MODULES = ("test_client", "test_client_tls", "test_client_waits", "test_transaction")
 """Modules about the client: ``ehlo.sync`` runs them, too, but for tests of the mark ``waits``."""

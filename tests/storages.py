@@ -34,12 +34,23 @@ def fresh(postgres: str) -> str:
     return postgres
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "postgres-alone"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Makes spools over the same storage: another one each time."""
+    return _maker(request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def make_with_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """The same, but for a spool that has no delivered journal."""
+    return _maker(request, tmp_path)
+
+
+def _maker(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     if request.param == "sqlite":
         return lambda: SqliteSpool(tmp_path / "spool", reserve=0)
     url = request.getfixturevalue("fresh")
     from ehlo.mta._postgres_spool import PostgresSpool
 
-    return lambda: PostgresSpool(url, journal=tmp_path / "delivered")
+    journal = None if request.param == "postgres-alone" else tmp_path / "delivered"
+    return lambda: PostgresSpool(url, journal=journal)

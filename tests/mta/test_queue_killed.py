@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,52 @@ def test_what_was_on_its_way_is_delivered_at_once_after_a_restart(loop: str, tmp
         assert len(list((tmp_path / "mail/new").iterdir())) == last
 
     run(loop, main)
+
+
+KILLER = """
+import os, signal, sys, anyio
+import ehlo, ehlo.store
+from ehlo.mta import Maildir, open_queue
+
+where, mail, journal, first = sys.argv[1:]
+
+def die(*_, **options):
+    print("killed", options["again"], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    spool = where
+    if where.startswith("postgresql:"):
+        from ehlo.mta._postgres_spool import PostgresSpool
+        spool = PostgresSpool(where, journal=journal or None)
+    async with open_queue(spool, hostname="mx.example", route=lambda to: Maildir(mail)) as queue:
+        if first:
+            await queue.submit(("a@b.example", ["c@d.example"]), b"text")
+        ehlo.store.Maildir.begin = die
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.run)
+            while (await queue.spool.totals()).held < 1:
+                await anyio.sleep(0.01)
+            print("held", flush=True)
+            group.cancel_scope.cancel()
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "postgres-alone"])
+def test_a_message_that_kills_its_process_is_held(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+    where = str(tmp_path / "spool") if kind == "sqlite" else request.getfixturevalue("fresh")
+    journal = str(tmp_path / "journal") if kind == "postgres" else ""
+    said = []
+    for life in range(5):
+        command = [sys.executable, "-c", KILLER, where, str(tmp_path / "mail"), journal, "first" if life == 0 else ""]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        said.append(done.stdout)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert said == ["killed False\n", "killed True\n", "killed True\n", "held\n"]
 
 
 CLAIM = """

@@ -39,6 +39,12 @@ async def finish(spool: Any, about: Message, outcomes: list[Outcome], notices: A
     assert await finished(spool, about, outcomes, notices) is None
 
 
+async def begin(spool: Any, about: Message, rows: list[Recipient]) -> None:
+    counted = spool.begun(about, rows)
+    if counted is not None:
+        await counted
+
+
 async def finished(spool: Any, about: Message, outcomes: list[Outcome], notices: Any = ()) -> BaseException | None:
     event, errors = anyio.Event(), []
 
@@ -219,15 +225,15 @@ def test_an_administrator_changes_what_is_chosen(loop: str, make: Make) -> None:
     run(loop, main)
 
 
-def test_what_the_journal_has_is_not_delivered_again(loop: str, make: Make) -> None:
+def test_what_the_journal_has_is_not_delivered_again(loop: str, make_with_journal: Make) -> None:
     async def main() -> None:
-        spool = make()
+        spool = make_with_journal()
         await spool.open()
         one, rows = message(spool), [recipient(spool), recipient(spool)]
         await spool.accept(one, rows, b"text", True)
         spool._journal.end(one.id, [rows[0].id], [])
         await spool.close()
-        async with make() as again:
+        async with make_with_journal() as again:
             [(_, left)] = await again.claim(NOW, 10)
             assert [each.id for each in left] == [rows[1].id]
 
@@ -532,8 +538,7 @@ def test_an_attempt_with_which_the_process_ends_is_counted(loop: str, make: Make
                 [(one, rows)] = await spool.claim(NOW, 10)
                 rows.sort(key=lambda row: row.id)
                 assert [row.crashes for row in rows] == [times - 1, 0]
-            spool.begun(one, rows)
-            spool._journal.end(one.id, [], [rows[1].id])
+            await begin(spool, one, rows[:1])
             await spool.close()
         async with make() as spool:
             assert (await spool.unhold(Selection(), NOW)).recipients == 0
@@ -548,12 +553,42 @@ def test_an_attempt_with_which_the_process_ends_is_counted(loop: str, make: Make
     run(loop, main)
 
 
+def test_an_attempt_that_ends_is_not_counted(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            one, rows = message(spool), [recipient(spool), recipient(spool), recipient(spool)]
+            await spool.accept(one, rows, b"text", True)
+            await begin(spool, one, rows)
+            assert {entry.recipient.crashes for entry in await spool.entries(Selection())} <= {0, 1}
+            rows[1].crashes = 2  # an error of the program's, for the second time
+            outcomes = [Outcome(rows[0], "deferred", BUSY, due=NOW), Outcome(rows[1], "deferred", BUSY, due=NOW)]
+            await finish(spool, one, [*outcomes, Outcome(rows[2], "relayed", OK)])
+            [(one, rows)] = await spool.claim(NOW, 10)
+            assert sorted(row.crashes for row in rows) == [0, 2]
+
+    run(loop, main)
+
+
+def test_an_attempt_that_cannot_be_counted_is_made(loop: str, fresh: str) -> None:
+    from ehlo.mta._postgres_spool import PostgresSpool
+
+    async def main() -> None:
+        async with PostgresSpool(fresh) as spool:
+            one, rows = message(spool), [recipient(spool)]
+            await spool.accept(one, rows, b"text", True)
+            await spool._change(lambda db: db.change("ALTER TABLE recipient RENAME COLUMN crashes TO other"))
+            await begin(spool, one, rows)
+            await spool._change(lambda db: db.change("ALTER TABLE recipient RENAME COLUMN other TO crashes"))
+
+    run(loop, main)
+
+
 def test_a_delivery_that_is_to_be_notified_is_open_until_both_are_stored(
-    loop: str, make: Make, monkeypatch: pytest.MonkeyPatch
+    loop: str, make_with_journal: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # NOTIFY=SUCCESS: the next attempt must look for the message everywhere, since a reader may have moved it
     async def main() -> None:
-        async with make() as spool:
+        async with make_with_journal() as spool:
             one, rows = message(spool), [recipient(spool), recipient(spool)]
             await spool.accept(one, rows, b"text", True)
             spool.begun(one, rows)
@@ -562,7 +597,7 @@ def test_a_delivery_that_is_to_be_notified_is_open_until_both_are_stored(
                 patch.setattr(spool._committer, "put", lambda operation: None)  # the process dies before the commit
                 outcomes = [Outcome(rows[0], "delivered", OK), Outcome(rows[1], "deferred", BUSY)]
                 spool.finish(one, outcomes, notices, lambda error: None)
-        async with make() as spool:
+        async with make_with_journal() as spool:
             [(one, rows)] = await spool.claim(NOW, 10)
             rows.sort(key=lambda row: row.id)
             assert [row.crashes for row in rows] == [1, 0]

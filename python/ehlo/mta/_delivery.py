@@ -424,7 +424,9 @@ class Delivery:
         try:
             if content is None:
                 content = await self._spool.read(job.message)
-            self._spool.begun(job.message, job.recipients)
+            counted = self._spool.begun(job.message, job.recipients)
+            if counted is not None:
+                await counted
             now = self._clock.monotonic()
             # A login's token comes from a function of the program, and this call may ask for one.
             handed = await await_hook(channel.means.hand_over(job.message, job.recipients, content, link, now))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -211,9 +211,9 @@ class Storage(Protocol):
         :class:`ehlo.mta._spool.NotOwned`.
         """
 
-    def begun(self, message: Message, recipients: Sequence[Recipient]) -> None:
+    def begun(self, message: Message, recipients: Sequence[Recipient]) -> Awaitable[None] | None:
         """An attempt begins; :meth:`finish` ends it. Recipients of an attempt that is open when the process dies have
-        one more in :attr:`Recipient.crashes` from then on. Returns at once.
+        one more in :attr:`Recipient.crashes` from then on. Where that needs a wait, it gives the awaitable.
         """
 
     def note_route(self, route: str, until: float, reason: str) -> None:

@@ -73,8 +73,8 @@ class PostgresSpool(ThreadedSpool):
         url: ``postgresql://user@host/database``. The tables are in a schema of their own, ``ehlo``.
         node: the name of this node, for people; by default the name of the machine.
         journal: a folder on this machine for the delivered journal. The processes of this machine share it, and it
-            belongs to one database. ``None``: a killed process repeats what it was delivering, and its crashes are not
-            counted.
+            belongs to one database. ``None``: a killed process repeats what it had delivered and not yet stored, and
+            each attempt costs one more commit, which counts it in case that the process dies.
         clock: the time.
         most_operations: that wait for the server; with more, mail is refused.
         most_octets: that they hold in memory; with more, mail is refused.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -347,10 +348,19 @@ class ThreadedSpool:
         self._octets += operation.octets
         self._thread().put(operation)
 
-    def begun(self, message: Message, recipients: Sequence[Recipient]) -> None:
-        """See :meth:`ehlo.mta._model.Storage.begun`."""
-        if self._journal is not None:
-            self._journal.begin(message.id, [one.id for one in recipients])
+    def begun(self, message: Message, recipients: Sequence[Recipient]) -> Awaitable[None] | None:
+        """See :meth:`ehlo.mta._model.Storage.begun`. Without a journal the rows count the attempt before it begins."""
+        if self._journal is None:
+            return self._count_attempt(message, [one.id for one in recipients])
+        self._journal.begin(message.id, [one.id for one in recipients])
+        return None
+
+    async def _count_attempt(self, message: Message, recipients: Sequence[int]) -> None:
+        """:meth:`finish` writes the number without this attempt."""
+        statement = "UPDATE recipient SET crashes = crashes + 1 WHERE message = ? AND id = ? AND owner = ?"
+        rows = [(message.id, one, message.owner) for one in recipients]
+        with suppress(SpoolError):  # a storage that cannot count stops no attempt, as with the journal
+            await self._call(lambda store: store.transaction(lambda db: db.change_many(statement, rows)), None)
 
     def note_route(self, route: str, until: float, reason: str) -> None:
         """See :meth:`ehlo.mta._model.Storage.note_route`."""
