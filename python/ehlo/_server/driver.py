@@ -11,7 +11,6 @@ a handler.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -46,14 +45,13 @@ from ehlo._core import (
     Vrfy,
     Xclient,
 )
-from ehlo._errors import LocalProtocolError
 from ehlo._hooks import by_signal, is_cancellation, is_torn_down
 from ehlo._sasl.server import ServerExchange
 from ehlo._server.adapter import GONE, Adapter
-from ehlo._server.answers import AUTH_FAILED, FAILED, Body, Call, CallKind, is_awaitable, replies_of
-from ehlo._server.authentication import Authentication
+from ehlo._server.answers import AUTH_FAILED, FAILED, Call, CallKind, is_awaitable, replies_of
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.session import Answer, ContentAbortedError, Method, Raw, SaslCancelledError, Session
+from ehlo._server.streaming import Streaming
 from ehlo._types import ServerEvent, Wakeup
 
 __all__ = ["ServerDriver"]
@@ -69,7 +67,7 @@ _SASL: Final = CallKind.SASL
 _DELAY: Final = CallKind.DELAY
 
 
-class ServerDriver(Authentication):
+class ServerDriver(Streaming):
     """Drives one session: owns ``conn``, asks the handler, answers.
 
     Arguments:
@@ -96,7 +94,6 @@ class ServerDriver(Authentication):
 
     __slots__ = (
         "_adapter",
-        "_body",
         "_certificate",
         "_channel_bindings",
         "_encrypted",
@@ -122,7 +119,7 @@ class ServerDriver(Authentication):
         self._adapter = adapter
         self._session: Session | None = None
         self._pending: Call | None = None
-        self._body: Body | None = None
+        self._body = None
         self._said = False
         self._lost = False
         self._turned_away = False
@@ -362,51 +359,6 @@ class ServerDriver(Authentication):
             session._message = None
         return call
 
-    def _content_start(self, event: ContentStart) -> Call | None:
-        method = self._plan.on_body
-        if method is None:
-            return None
-        envelope = event.envelope
-        self._body = body = Body(self, len(envelope.recipients))
-        try:
-            result = method(self.session, envelope, body)
-        except BaseException as exc:
-            if by_signal(exc):
-                raise
-            rescue = self._rescue(method, exc)
-            if is_awaitable(rescue):
-                body._call = call = Call(self, _BODY, self._plan.on_error, rescue)
-                return call
-            self._body_over(body, rescue)
-            return None
-        if is_awaitable(result):
-            body._call = call = Call(self, _BODY, method, result)
-            return call
-        self._body_over(body, result)
-        return None
-
-    def _chunk(self, event: Chunk) -> Call | None:
-        body = self._body
-        if body is not None and not body._finished:
-            data = event.data
-            if data:
-                body._chunk = data
-                self.blocked = True
-                body._wake()
-        return None
-
-    def _content_aborted(self, event: ContentAborted) -> Call | None:
-        body = self._body
-        if body is not None:
-            body._error = event.reason
-            if body._call is None:
-                self._body = None
-            else:
-                # One call at a time: the handler ends before anything else of this session is asked.
-                self.blocked = True
-                body._wake()
-        return None
-
     def _disconnect(self, event: Disconnect) -> Call | None:
         self.reason = event.reason
         self.blocked = True
@@ -530,42 +482,6 @@ class ServerDriver(Authentication):
             self._log_failure(call._method, exc)
         in_auth = call._kind is _AUTH or call._kind is _SASL
         self.resume_call(call, AUTH_FAILED if in_auth else self._failed(call._method))
-
-    def _body_over(self, body: Body, result: Answer) -> None:
-        """The handler's word on a body is known."""
-        body._call = None
-        body._finished = True
-        body._chunk = None
-        if body._error is not None:
-            self._body = None
-        elif body._ended:
-            self._body = None
-            self._answer(self._plan.on_body, result, body._recipients)
-        else:
-            body._answer = self._early(result, body._recipients)
-        # A decision on another command (VRFY between two BDAT chunks) may be open at the same time.
-        self._go_on()
-
-    def _early(self, result: Answer, recipients: int | None) -> Answer:
-        """An answer before the content's end: a refusal is given to the engine, which drains the rest (S-DAT-15)."""
-        try:
-            if isinstance(result, str):
-                result = Reply.parse(result)
-            elif result is not None and not isinstance(result, Reply):
-                result = replies_of(result, recipients)
-        except Exception as exc:
-            self._log_failure(self._plan.on_body, exc)
-            result = FAILED
-        if isinstance(result, Reply) and not result.is_positive and not self._lost:
-            # If all of it has come by now, the answer waits for its event as it does anyway.
-            with contextlib.suppress(LocalProtocolError):
-                self.conn.refuse_content(result)
-        return result
-
-    def chunk_taken(self) -> None:
-        """The handler took the chunk that the body held: the session can go on."""
-        self._go_on()
-        self._adapter.wake()
 
     def _answer(self, method: Method, result: Answer, recipients: int | None) -> None:
         """Give the engine the answer for its open decision."""
