@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ehlo._core import ServerConfig
 from ehlo._io.loop import Loop, Timer
 from ehlo._io.server_connection import ServerStream
 from ehlo._io.shared import Shared
 from ehlo._io.transport import SocketTransport
 from ehlo._io.watch import READ, Watch
-from ehlo._server.handler import HandlerPlan
-from ehlo._server.limits import Limits
-from ehlo._server.listener import Listener
-from ehlo._server.trust import Networks
+from ehlo._server.listener import Listener, Setup
 from ehlo._sockets import accepted
 
 __all__ = ["SocketListener"]
@@ -32,25 +27,14 @@ class SocketListener(Listener[C]):
     """What the servers of both adapters have in common beyond :class:`ehlo._server.listener.Listener`.
 
     Arguments:
-        plan, config, limits, tls, trusted, now: as :class:`ehlo._server.listener.Listener` has them.
+        setup, now: as :class:`ehlo._server.listener.Listener` has them.
         loop: the loop of all its connections.
         shared: what the connections of the loop share.
         door: watches the listening sockets; ``None`` where the loop accepts by itself.
     """
 
-    def __init__(
-        self,
-        plan: HandlerPlan,
-        config: ServerConfig,
-        limits: Limits,
-        tls: ssl.SSLContext | None,
-        trusted: Networks,
-        now: Callable[[], float],
-        loop: Loop,
-        shared: Shared,
-        door: Watch | None,
-    ) -> None:
-        super().__init__(plan, config, limits, tls, trusted, now)
+    def __init__(self, setup: Setup, now: Callable[[], float], loop: Loop, shared: Shared, door: Watch | None) -> None:
+        super().__init__(setup, now)
         self._loop = loop
         self._shared = shared
         self._buffer = shared.buffer

@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
@@ -30,7 +31,7 @@ from ehlo._server.trust import Networks
 from ehlo._sockets import address_of, is_unix, no_delay
 from ehlo._types import Wakeup
 
-__all__ = ["Listener", "make_server", "open_server"]
+__all__ = ["Listener", "Setup", "make_server", "open_server"]
 
 log: Final = logging.getLogger("ehlo")
 # Seconds without accepting, after the system had no descriptor or no memory for one more connection.
@@ -42,15 +43,34 @@ C = TypeVar("C", bound=Connection)
 L = TypeVar("L", bound="Listener[Any]")
 
 
-class Listener(Generic[C]):
-    """What :class:`ehlo.asyncio.Server` and :class:`ehlo.trio.Server` have in common.
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a server is made of.
 
-    Arguments:
+    Attributes:
         plan: the handler's methods.
         config: what the engine offers and bears, completed by the plan.
         limits: what the adapter bears.
         tls: certificate and policy of TLS, where there is TLS.
         trusted: networks whose clients may say who the client is.
+
+    Example::
+
+        Setup(plan_of(handler), ServerConfig(), Limits(), None, Networks(()))
+    """
+
+    plan: HandlerPlan
+    config: ServerConfig
+    limits: Limits
+    tls: ssl.SSLContext | None
+    trusted: Networks
+
+
+class Listener(Generic[C]):
+    """What :class:`ehlo.asyncio.Server` and :class:`ehlo.trio.Server` have in common.
+
+    Arguments:
+        setup: what it is made of.
         now: the clock, in seconds; what it counts from does not matter.
 
     Example::
@@ -58,20 +78,12 @@ class Listener(Generic[C]):
         print(server.port, server.connections, server.statistics.messages)
     """
 
-    def __init__(
-        self,
-        plan: HandlerPlan,
-        config: ServerConfig,
-        limits: Limits,
-        tls: ssl.SSLContext | None,
-        trusted: Networks,
-        now: Callable[[], float],
-    ) -> None:
-        self._plan = plan
-        self._config = config
-        self._limits = limits
-        self._tls = tls
-        self._trusted = trusted
+    def __init__(self, setup: Setup, now: Callable[[], float]) -> None:
+        self._plan = setup.plan
+        self._config = config = setup.config
+        self._limits = setup.limits
+        self._tls = setup.tls
+        self._trusted = setup.trusted
         self._proxied = config.proxy
         self._fronted = bool(config.xclient or config.xforward)
         self._now = now
@@ -360,7 +372,7 @@ def _count(total: Statistics, connection: Connection) -> None:
 
 
 def make_server(
-    kind: Callable[[HandlerPlan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
+    kind: Callable[[Setup], L],
     handler: object,
     config: ServerConfig | None,
     limits: Limits | None,
@@ -413,11 +425,11 @@ def make_server(
             f"serve: {type(handler).__name__} has neither on_message nor on_body: every message would be accepted and "
             'thrown away. If that is wanted, say ServerConfig(content="discard")'
         )
-    return kind(plan, config, limits if limits is not None else Limits(), tls, networks)
+    return kind(Setup(plan, config, limits if limits is not None else Limits(), tls, networks))
 
 
 async def open_server(
-    kind: Callable[[HandlerPlan, ServerConfig, Limits, ssl.SSLContext | None, Networks], L],
+    kind: Callable[[Setup], L],
     getaddrinfo: Callable[..., Awaitable[Sequence[Any]]],
     handler: object,
     host: str | Sequence[str] | None,

@@ -15,10 +15,8 @@ from typing import Any
 
 from ehlo._core import ServerConfig
 from ehlo._io.listener import SocketListener
-from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
-from ehlo._server.listener import open_server
-from ehlo._server.trust import Networks
+from ehlo._server.listener import Setup, open_server
 from ehlo._types import Wakeup
 from ehlo.asyncio._loop import shared_of
 from ehlo.asyncio._server_protocol import ServerProtocol
@@ -40,22 +38,14 @@ class Server(SocketListener[ServerProtocol]):
     _make_event = asyncio.Event
     _sleep = staticmethod(asyncio.sleep)
 
-    def __init__(
-        self,
-        plan: HandlerPlan,
-        config: ServerConfig,
-        limits: Limits,
-        tls: ssl.SSLContext | None,
-        trusted: Networks,
-        loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
+    def __init__(self, setup: Setup, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop: asyncio.AbstractEventLoop
         loop = asyncio.get_running_loop() if loop is None else loop
         shared = shared_of(loop)
         # Where the loop cannot watch sockets (Windows), it has to accept by itself.
         reads = not hasattr(asyncio, "ProactorEventLoop") or not isinstance(loop, asyncio.ProactorEventLoop)
         door = LoopWatch(loop) if reads else None  # by way of an epoll it is a call more
-        super().__init__(plan, config, limits, tls, trusted, monotonic, loop, shared, door)
+        super().__init__(setup, monotonic, loop, shared, door)
         # uvloop reads from one transport up to 32 times in a turn, and all others wait; asyncio itself reads once.
         self._full_read = None if isinstance(loop, asyncio.BaseEventLoop) else len(self._view)
         self._tasks: set[asyncio.Task[None]] = set()

@@ -16,9 +16,8 @@ from ehlo._core import ServerConfig
 from ehlo._io.listener import SocketListener
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Connections, Limits
-from ehlo._server.listener import open_server
+from ehlo._server.listener import Setup, open_server
 from ehlo._server.session import Result
-from ehlo._server.trust import Networks
 from ehlo._types import Wakeup
 from ehlo.trio._loop import Place, TrioLoop, loop_of_run
 from ehlo.trio._server_protocol import ServerProtocol
@@ -39,18 +38,11 @@ class Server(SocketListener[ServerProtocol], Place):
     _make_event = trio.Event
     _sleep = staticmethod(trio.sleep)
 
-    def __init__(
-        self,
-        plan: HandlerPlan,
-        config: ServerConfig,
-        limits: Limits,
-        tls: ssl.SSLContext | None,
-        trusted: Networks,
-    ) -> None:
-        _let_ctrl_c_in(plan)
+    def __init__(self, setup: Setup) -> None:
+        _let_ctrl_c_in(setup.plan)
         self._loop: TrioLoop
         loop = loop_of_run()
-        super().__init__(plan, config, limits, tls, trusted, loop.now, loop, loop.shared, loop.watch)
+        super().__init__(setup, loop.now, loop, loop.shared, loop.watch)
         self._nursery: trio.Nursery
 
     async def _wait(self, event: Wakeup, seconds: float) -> None:

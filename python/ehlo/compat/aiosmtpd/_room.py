@@ -10,6 +10,7 @@ from typing import Any, Final
 from ehlo._core import ServerConfig
 from ehlo._server.handler import HandlerPlan
 from ehlo._server.limits import Limits
+from ehlo._server.listener import Setup
 from ehlo._server.trust import Networks
 from ehlo._types import Decision
 from ehlo.asyncio import Server
@@ -153,7 +154,7 @@ def room_for(
         on_disconnect=None,
     )
     limits = replace(_LIMITS, handler_seconds=timeout)
-    rooms[key] = room = Server(plan, config, limits, tls, Networks(()), loop)
+    rooms[key] = room = Server(Setup(plan, config, limits, tls, Networks(())), loop)
     return room
 
 
