@@ -30,7 +30,7 @@ mod writer {
     /// stops to raise its threshold at 32 MiB): only what is mapped moves without being copied, and to copy 15 MB would
     /// stall an event loop for 10 ms. Pages that are not written cost nothing.
     const LARGE: usize = 1 << 20;
-    const MAPPED: usize = if cfg!(all(target_os = "linux", target_pointer_width = "64")) { 33 << 20 } else { 0 };
+    const MAPPED: usize = if cfg!(all(target_os = "linux", target_pointer_width = "64")) { 33 << 20 } else { LARGE };
 
     /// Octets that become a `bytes`. Empty, it owns nothing.
     ///
