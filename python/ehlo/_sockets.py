@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ __all__ = [
     "in_turn",
     "is_unix",
     "no_delay",
+    "no_signal",
     "numeric",
     "send_lines",
 ]
@@ -27,6 +29,8 @@ __all__ = [
 NEXT_ADDRESS: Final = 0.25
 """Seconds after which a client tries the next address of a host beside the others (RFC 8305 8)."""
 
+# Of Apple's <sys/socket.h>: Python has no name for it.
+_SO_NOSIGPIPE: Final = 0x1022
 # What a connect that needs time says.
 _BEGUN: Final = frozenset((errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK))
 # There is no way to such an address from here: of little interest where there is to another.
@@ -153,6 +157,21 @@ def no_delay(sock: Any) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             pass
+
+
+def no_signal(sock: Any) -> None:
+    """A write to a peer that is gone fails, and sends this process no SIGPIPE, where a program wants that signal. Never
+    raises.
+
+    The binding asks for this with each write (MSG_NOSIGNAL). Apple's systems know it only as an option of a socket.
+
+    Example::
+
+        no_signal(sock)
+    """
+    if sys.platform == "darwin":
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_NOSIGPIPE, 1)
 
 
 def accepted(listener: socket.socket) -> tuple[socket.socket, Any]:

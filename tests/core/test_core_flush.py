@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import socket
+import subprocess
+import sys
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ehlo
+from ehlo._sockets import no_signal
 
 CONFIG = ehlo.ClientConfig("client.example")
 HELLO = b"220 mx.example\r\n250-mx.example\r\n250 PIPELINING\r\n"
@@ -124,6 +129,40 @@ def test_flush_keeps_the_output_of_a_broken_socket(pair: tuple[socket.socket, so
     conn.receive_data(b"250 ok\r\n")
     assert [type(event) for event in conn] == [ehlo.CommandReply]
     assert conn.data_to_send() == b"NOOP\r\nVRFY x\r\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="there is no SIGPIPE here")
+def test_flush_makes_no_signal_where_a_program_wants_it() -> None:
+    program = """
+import signal, socket, ehlo
+from ehlo._sockets import no_signal
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+conn = ehlo.ClientConnection(ehlo.ClientConfig("client.example"))
+conn.receive_data(b"220 mx.example\\r\\n")
+ours, theirs = socket.socketpair()
+no_signal(ours)
+theirs.close()
+print(conn.flush(ours.fileno()), len(conn.data_to_send()) > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "None True\n"), done.stderr
+
+
+def test_the_signal_is_an_option_of_the_socket_on_apple_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sock:
+        asked: ClassVar[list[tuple[int, ...]]] = []
+
+        def setsockopt(self, *option: int) -> None:
+            self.asked.append(option)
+            raise OSError
+
+    no_signal(Sock())
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.platform", "darwin")
+        no_signal(Sock())
+    option = (socket.SOL_SOCKET, 0x1022, 1)
+    assert Sock.asked == [option] * (2 if sys.platform == "darwin" else 1)
 
 
 def test_flush_keeps_the_output_of_a_closed_socket() -> None:

@@ -12,7 +12,7 @@ from ehlo._client.connecting import Connecting
 from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._io.transport import SocketTransport
-from ehlo._sockets import no_delay
+from ehlo._sockets import no_delay, no_signal
 from ehlo.asyncio._client_protocol import ClientProtocol
 from ehlo.asyncio._dial import connected
 from ehlo.asyncio._loop import in_thread, shared_of
@@ -65,6 +65,7 @@ async def dial(opening: Opening) -> ClientProtocol:
             sock.setblocking(False)
         if (watch := shared_of(loop).watch) is not None:
             no_delay(sock)  # the transports of a loop see to it themselves
+            no_signal(sock)
             link = ClientProtocol(loop, opening)
             SocketTransport(loop, watch, sock, link).begin()
         else:

@@ -12,7 +12,7 @@ from ehlo._client.client import BaseClient
 from ehlo._client.message import Letter
 from ehlo._client.options import NAME_SECONDS, Opening
 from ehlo._core import ClientConnection, SendResult
-from ehlo._sockets import no_delay
+from ehlo._sockets import no_delay, no_signal
 from ehlo.sync import _run
 from ehlo.sync._client_connection import ClientSocket
 from ehlo.sync._dial import connected, connected_unix, left
@@ -114,6 +114,7 @@ async def dial(opening: Opening) -> ClientSocket:
     try:
         sock.setblocking(False)
         no_delay(sock)
+        no_signal(sock)
         return ClientSocket(sock, opening)
     except BaseException:
         sock.close()

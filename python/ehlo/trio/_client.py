@@ -13,7 +13,7 @@ from ehlo._client.connecting import Connecting
 from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._errors import LocalProtocolError
-from ehlo._sockets import no_delay
+from ehlo._sockets import no_delay, no_signal
 from ehlo.trio._client_protocol import ClientProtocol
 from ehlo.trio._dial import connected, plain
 from ehlo.trio._loop import loop_of_run
@@ -82,6 +82,7 @@ async def dial(opening: Opening) -> ClientProtocol:
     except (trio.TooSlowError, OSError) as exc:
         opening.failed(exc)
     no_delay(sock)
+    no_signal(sock)
     return ClientProtocol(loop, sock, opening)
 
 

@@ -24,6 +24,9 @@ const NONE: Descriptor = !0;
 
 /// Use a socket of the program's. `TcpStream` is no more here than the calls of the system: `recv`, and `send` that makes
 /// no signal. They are the same for other stream sockets.
+///
+/// On Apple's systems the signal is an option of the socket. std sets it only for sockets that it has made, so Python sets
+/// it for ours (`no_signal` in `_sockets.py`).
 fn with_socket<R>(descriptor: Descriptor, operate: impl FnOnce(&mut TcpStream) -> io::Result<R>) -> io::Result<R> {
     if descriptor == NONE {
         return Err(io::Error::from_raw_os_error(if cfg!(windows) { WSAENOTSOCK } else { EBADF }));
