@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,42 @@ def test_two_nodes_share_what_is_due_and_a_dead_one_is_replaced(loop: str, fresh
                 (two._store.owner, 10),
                 (one._store.owner, 1),
             ]
+
+    run(loop, main)
+
+
+def test_who_takes_over_from_a_killed_process_knows_what_that_had_delivered(
+    loop: str, fresh: str, tmp_path: Path
+) -> None:
+    from ehlo.mta._liveness import DEAD
+    from ehlo.mta._postgres_spool import PostgresSpool
+    from ehlo.mta._postgres_store import connect
+
+    async def main() -> None:
+        clock = FakeMonotonic()
+        killed: Any = PostgresSpool(fresh, node="killed", journal=tmp_path / "journal")
+        async with PostgresSpool(fresh, node="two", journal=tmp_path / "journal", clock=clock) as two:
+            await killed.open()
+            one, rows = message(killed), [recipient(killed) for _ in range(3)]
+            await killed.accept(one, rows, b"text", True)
+            killed.begun(one, rows[:2])
+            killed._journal.end(one.id, [rows[0].id], [])
+            # It goes as with kill -9: the server and the kernel end its sessions and its locks, and nothing else.
+            killed._alive.stop()
+            killed._journal.close()
+            killed._committer.close()
+            killed._postgres._connection.close()
+            two._alive.stop()
+            with connect(fresh) as connection:
+                assert not two._alive.beat(connection)
+                clock.now += DEAD
+                two._alive._last = clock.now
+                assert two._alive.beat(connection)
+            two._alive = None
+            [(_, left)] = await two.claim(NOW, 10)
+            assert {each.id: each.crashes for each in left} == {rows[1].id: 1, rows[2].id: 0}
+            with closing(Journal.in_folder(tmp_path / "journal")) as started_again:
+                assert started_again.entries() == ([], [])
 
     run(loop, main)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -66,7 +66,7 @@ class Journal:
         except OSError as exc:
             raise SpoolError(f"the folder of the delivered journal {folder} cannot be made: {exc.strerror}") from exc
         own: Journal | None = None
-        for path in sorted(folder.glob("delivered-*[0-9]")):
+        for path in _files(folder):
             if not _is_locked(path):
                 if own is not None:
                     own._left.append(path)
@@ -80,6 +80,24 @@ class Journal:
             if not path.exists():
                 own = cls(path)
         raise AssertionError  # count() has no end
+
+    @classmethod
+    def of_the_dead(cls, folder: Path) -> Iterator[Journal]:
+        """The files that processes of this machine left behind, one after the other. Each is locked until the next one
+        is asked for.
+
+        Example::
+
+            for journal in Journal.of_the_dead(folder): learn(journal.entries())
+        """
+        for path in _files(folder):
+            if not _is_locked(path):
+                with suppress(SpoolError):  # another process was faster
+                    journal = cls(path)
+                    try:
+                        yield journal
+                    finally:
+                        journal.close()
 
     def entries(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """What an earlier process wrote: recipients that were delivered, and those whose attempt did not end. Half an
@@ -156,11 +174,16 @@ class Journal:
         self._descriptor = descriptor
 
 
+def _files(folder: Path) -> list[Path]:
+    """Those of all processes."""
+    return sorted(folder.glob("delivered-*[0-9]"))
+
+
 def _is_locked(path: Path) -> bool:
-    """Whether a process that lives has it."""
-    with open(path, "rb") as file:
-        try:
+    """Whether a process that lives has it, or has just taken it away."""
+    try:
+        with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except (BlockingIOError, FileNotFoundError):
+        return True
     return False

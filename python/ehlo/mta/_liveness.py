@@ -31,15 +31,28 @@ class Liveness:
 
     Another node is dead when its counter of beats stood still for so long while this one looked: so no two clocks are
     compared, and a server that was away kills nobody.
+
+    Arguments:
+        store: of this node.
+        clock: the time.
+        news: called when something may be due.
+        begin_anew: called with the id of this node when it was late.
+        before_adoption: called before the recipients of a dead node are ready again.
     """
 
     def __init__(
-        self, store: PostgresStore, clock: Clock, news: Callable[[], object], begin_anew: Callable[[int], object]
+        self,
+        store: PostgresStore,
+        clock: Clock,
+        news: Callable[[], object],
+        begin_anew: Callable[[int], object],
+        before_adoption: Callable[[psycopg.Connection[Any]], object] = lambda connection: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._news = news
         self._begin_anew = begin_anew
+        self._before_adoption = before_adoption
         self._owner = store.owner
         self._machine = machine()
         self._seen: dict[int, tuple[int, float]] = {}
@@ -125,6 +138,7 @@ class Liveness:
             self._seen[number] = (beats, since)
             gone = where == self._machine and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
             if now - since >= DEAD or (not locked and (gone or now - since >= _UNLOCKED)):
+                self._before_adoption(connection)
                 adopted = _adopt(connection, number) or adopted
                 del self._seen[number]
         return adopted

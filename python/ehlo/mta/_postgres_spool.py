@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,13 +16,14 @@ from ehlo.mta._clock import Clock, SystemClock
 from ehlo.mta._journal import Journal
 from ehlo.mta._liveness import Liveness
 from ehlo.mta._model import Content, Message, Stage
-from ehlo.mta._postgres_store import LOCK, PostgresStore, connect
+from ehlo.mta._postgres_store import LOCK, Postgres, PostgresStore, connect
 from ehlo.mta._spool import Finding, Node, SpoolError
 from ehlo.mta._store import Call, Database
 from ehlo.mta._threaded_spool import ROW, ThreadedSpool
 
 __all__ = ["PostgresSpool"]
 
+log: Final = logging.getLogger("ehlo.mta")
 
 # Contents that are looked at in one turn.
 _SWEEP: Final = 200
@@ -121,7 +123,9 @@ class PostgresSpool(ThreadedSpool):
             raise SpoolError(f"the spool in PostgreSQL cannot be opened: {' '.join(str(exc).split())}") from exc
         if self._administers:
             return
-        self._alive = Liveness(self._postgres, self._clock, lambda: self._post(self._tell_news), self._ask_anew)
+        self._alive = Liveness(
+            self._postgres, self._clock, lambda: self._post(self._tell_news), self._ask_anew, self._learn_of_the_dead
+        )
         self._alive.start()
 
     def _migrate(self) -> tuple[int, int]:
@@ -147,6 +151,23 @@ class PostgresSpool(ThreadedSpool):
     def _ask_anew(self, owner: int) -> None:
         """This node's heartbeat was late. What it has done meanwhile is stored first, if it is still alive."""
         self._thread().put(Call(lambda store: store.become_anew(owner), _ignore))
+
+    def _learn_of_the_dead(self, connection: psycopg.Connection[Any]) -> None:
+        """Store what processes of this machine had delivered that are gone. A killed worker is started again and would
+        do that, too; but other nodes may be quicker to take over what it owned, and would deliver that again.
+        """
+
+        def transaction(function: Callable[[Database], list[int]]) -> list[int]:
+            with connection.transaction():
+                return function(Postgres(connection))
+
+        if self._path is None:
+            return
+        try:
+            for journal in Journal.of_the_dead(self._path):
+                self._learn(journal, transaction)
+        except OSError as exc:
+            log.warning("the delivered journals in %s cannot be read: %s", self._path, exc)
 
     def _begin_anew(self) -> None:
         if self._ids is not None:

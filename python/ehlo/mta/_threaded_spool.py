@@ -152,10 +152,7 @@ class ThreadedSpool:
             if not self._administers:
                 self._journal = self._open_journal()
             if self._journal is not None:
-                delivered, broken_off = self._journal.entries()
-                if delivered or broken_off:
-                    self._remove_contents(self._store.transaction(lambda db: _learn(db, delivered, broken_off)))
-                self._journal.clear()
+                self._learn(self._journal, self._store.transaction)
         except BaseException:
             self._store.close()
             raise
@@ -163,6 +160,13 @@ class ThreadedSpool:
         self._committer = Committer(self._store, self._post, self._clock.monotonic, self._patience)
         if not self._administers:
             self._sweep(self._ids())
+
+    def _learn(self, journal: Journal, transaction: Callable[[Callable[[Database], list[int]]], list[int]]) -> None:
+        """Store what a journal knows, and forget it there: it is of a process that is gone."""
+        delivered, broken_off = journal.entries()
+        if delivered or broken_off:
+            self._remove_contents(transaction(lambda db: _learn(db, delivered, broken_off)))
+        journal.clear()
 
     async def migrate(self) -> tuple[int, int]:
         """See :meth:`ehlo.mta.Spool.migrate`."""
