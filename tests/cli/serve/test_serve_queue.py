@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ import pytest
 from site_kit import CONTENT, connect, serving, site, tell
 
 import ehlo
+from ehlo.mta._spool import Selection
+from ehlo.mta._sqlite_spool import SqliteSpool
 from ehlo.testing import SMTPServer
 from loops import LOOPS, run, until
 from name_server import NameServer
@@ -134,6 +139,26 @@ def test_a_filter_in_front(loop: str, queued: bool, tmp_path: Path, monkeypatch:
             assert str(told["jane@example.org"]) == "550 5.7.1 spam"
             await tell(client, "a@b.example", ["jane@example.org"])
             await until(lambda: len(kept(tmp_path, "jane")) == 2)
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_waits_for_a_route_that_now_discards_is_held(loop: str, tmp_path: Path) -> None:
+    def reasons() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "spool" / "queue.db")) as db:
+            return [reply for (reply,) in db.execute("SELECT reply FROM recipient WHERE owner = -1")]
+
+    async def main() -> None:
+        values = tables(route=[{"domains": ["a.example"], "to": "hold"}])
+        async with site(loop, values, str(tmp_path)) as (port,), await connect(loop, port) as client:
+            await tell(client, "a@b.example", ["jane@a.example"])
+            await until(reasons)
+        values["route"][0]["to"] = "discard"
+        async with site(loop, values, str(tmp_path)):
+            async with SqliteSpool(tmp_path / "spool", administers=True) as administrator:
+                await administrator.unhold(Selection(), time.time())
+            await until(lambda: any("throws new mail away" in one for one in reasons()))
 
     run(loop, main)
 

@@ -185,6 +185,8 @@ def _route_of(way: Way) -> ehlo.mta.Route:
             return ehlo.mta.SmartHost(address.host, address.port, tls=tls, auth=way.auth, path=address.path)
         case "hold":
             return ehlo.mta.Hold(f"by {way.where} of the settings")
+        case "discard":  # the message was queued by other settings, or redirected: it must not go out by MX
+            return ehlo.mta.Hold(f"{way.where} of the settings throws new mail away; ehlo queue drop forgets this, too")
         case _:
             return ehlo.mta.Mx(port=table.port, tls=tls)
 
