@@ -24,10 +24,11 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.now = START
+        self.ahead = 0.0  # of the right time
         self._waiting: list[tuple[float, anyio.Event]] = []
 
     def time(self) -> float:
-        return self.now
+        return self.now + self.ahead
 
     def monotonic(self) -> float:
         return self.now - START + 1000

@@ -20,13 +20,18 @@ from ehlo.mta._notices import Notifier
 from ehlo.mta._retry import RetrySchedule
 from ehlo.mta._routing import Destination, Router
 from ehlo.mta._settler import Settler
-from ehlo.mta._spool import Spool
+from ehlo.mta._spool import Selection, Spool
 
 __all__ = ["Delivery"]
 
 # Seconds between two looks at the spool where nothing else calls for one.
 _LOOK: Final = 30.0
 _CLAIM: Final = 500
+# Seconds by which the clock may be set back, before what waits is tried early. Less than that delays mail no more than
+# one more attempt that is refused.
+_STEP: Final = 600.0
+# What is due in so many seconds waits for no attempt: it is about to be held.
+_FAR: Final = 5 * 365 * 86400.0
 # While a route is dead, claims have one part of the time, and new mail so many.
 _YIELD: Final = 4
 
@@ -82,6 +87,7 @@ class Delivery:
         self._make_event: Callable[[], Any] = anyio.Event
         self._wake: Any = None
         self._planned = 0.0
+        self._offset = clock.time() - clock.monotonic()
         self._draining = False
         self._settled: Any = None
         self._is_news = True
@@ -168,6 +174,7 @@ class Delivery:
                 if self._is_news:
                     await self._learn_suspensions()
                     self._is_news = False
+                await self._heed_clock()
                 began = self._clock.monotonic()
                 if room > 0:
                     claimed = await self._spool.claim(self._clock.time(), room)
@@ -192,6 +199,16 @@ class Delivery:
                 self._planned = self._clock.time() + seconds
                 await self._clock.wait(self._wake, seconds)
                 self._planned = 0.0
+
+    async def _heed_clock(self) -> None:
+        """What was deferred while the clock was ahead would wait until the clock is there again: try it now."""
+        now = self._clock.time()
+        offset = now - self._clock.monotonic()
+        back = self._offset - offset
+        if back > _STEP:
+            log.warning("the clock was set back by %d s: all that waits is tried now", back)
+            await self._spool.retry(Selection(due_before=now + _FAR), now)
+        self._offset = offset
 
     async def _seconds(self, now: float) -> float:
         """Until there is something to do."""
