@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from ehlo._server.listener import Listener
 from ehlo.cli._log import lines_beside
 from ehlo.cli._receive import UsageError
 
-__all__ = ["LOOPS", "Job", "Tools", "Wanted", "loop_module", "run_job"]
+__all__ = ["LOOPS", "Job", "Tools", "Wanted", "hangup_waits", "heed_hangup", "loop_module", "run_job"]
 
 LOOPS: Final = ("asyncio", "uvloop", "trio")
 
@@ -104,6 +104,35 @@ def run_job(job: Job, lifeline: Connection | None = None) -> Statistics:
         raise UsageError(str(exc)) from None
 
 
+@contextlib.contextmanager
+def hangup_waits() -> Iterator[None]:
+    """SIGHUP waits until :func:`heed_hangup`. Without a handler it would end a process that still starts.
+
+    Example::
+
+        with hangup_waits(): run_job(job)
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def heed_hangup() -> None:
+    """SIGHUP has a handler now: let it come.
+
+    Example::
+
+        heed_hangup()
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
 def _run(job: Job, module: Any, lifeline: Connection | None) -> Statistics:
     if job.loop == "trio":
         return module.run(_on_trio, job, lifeline)  # type: ignore[no-any-return]
@@ -160,6 +189,8 @@ async def _on_asyncio(job: Job, lifeline: Connection | None) -> Statistics:
             with contextlib.suppress(NotImplementedError, ValueError, AttributeError):
                 loop.add_signal_handler(signal.SIGHUP, job.reload)
         job.ready(servers)
+        if job.reload is not None:
+            heed_hangup()
         heart = None if job.beat is None else asyncio.ensure_future(_beat(asyncio.sleep, *job.beat))
         await stop.wait()
         job.stopping()
@@ -235,6 +266,8 @@ async def _on_trio(job: Job, lifeline: Connection | None) -> Statistics:
                 if job.reload is not None and hasattr(signal, "SIGHUP"):
                     await nursery.start(reload)
                 job.ready(servers)
+                if job.reload is not None:
+                    heed_hangup()
                 if job.beat is not None:
                     nursery.start_soon(_beat, trio.sleep, *job.beat)
                 for server in servers:

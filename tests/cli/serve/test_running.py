@@ -338,6 +338,28 @@ def test_the_file_is_read_again(tmp_path: Path, loop: str, workers: str) -> None
         server.stop()
 
 
+HANGUP = """
+import ehlo, os, pathlib, signal
+
+file = pathlib.Path(__file__).with_name("serve.toml")
+file.write_text(file.read_text().replace("d.example", "new.example"))
+os.kill(os.getpid(), signal.SIGHUP)
+
+class Rules(ehlo.Handler):
+    pass
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_hangup_while_it_starts_is_heeded_when_it_serves(loop: str, tmp_path: Path) -> None:
+    write(tmp_path, HANGUP, "rules.py")
+    settings = DISCARD.replace("[[route]]", '[handler]\nuse = "rules:Rules"\n[[route]]')
+    with serving(*AS_ROOT, write(tmp_path, f'loop = "{loop}"\n' + settings)) as server:
+        assert "read the settings again" in server.line()
+        send(server.ports[0], "c@new.example")
+        server.stop()
+
+
 def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
     file = write(tmp_path, DISCARD)
     with serving(*AS_ROOT, file) as server:

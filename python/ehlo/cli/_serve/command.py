@@ -15,7 +15,7 @@ import ehlo
 from ehlo._server.listener import Listener as Server
 from ehlo.cli._receive import UsageError, complain, count, say, seconds, size
 from ehlo.cli._receive import where as where_text
-from ehlo.cli._run import LOOPS, Job, Tools, Wanted, loop_module
+from ehlo.cli._run import LOOPS, Job, Tools, Wanted, hangup_waits, loop_module
 from ehlo.cli._serve.check import check_place, look
 from ehlo.cli._serve.findings import report
 from ehlo.cli._serve.front import in_front, load_filter
@@ -333,8 +333,9 @@ def run(arguments: argparse.Namespace) -> int:
         text, status = report(look(settings), arguments.json)
         say(text)
         return status
-    site = Site.open(settings)
-    return run_site(site, lambda: _settings(arguments), _make_job)
+    with hangup_waits():
+        site = Site.open(settings)
+        return run_site(site, lambda: _settings(arguments), _make_job)
 
 
 def _make_job(site: Site, host: Host) -> Job:

@@ -26,6 +26,7 @@ from typing import Any, Final, Literal
 
 from ehlo._server.limits import Statistics
 from ehlo.cli._receive import UsageError
+from ehlo.cli._run import heed_hangup
 
 __all__ = ["BEAT", "Ended", "Plan", "check_workers", "run_workers", "tell_parent"]
 
@@ -143,6 +144,7 @@ def _signals() -> Iterator[socket.socket]:
     writing.setblocking(False)
     before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     wakeup = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    heed_hangup()
     try:
         yield reading
     finally:
