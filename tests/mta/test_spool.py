@@ -530,6 +530,20 @@ def test_the_flush_comes_before_the_answer(tmp_path: Path, octets: int) -> None:
         assert content < renamed < folder < commit
 
 
+def test_a_deleted_content_is_not_written_once_more(loop: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with SqliteSpool(tmp_path) as spool:
+            log, content = tmp_path / "queue.db-wal", os.urandom(200_000)
+            one, to = message(spool, content), recipient(spool)
+            await spool.accept(one, [to], content, True)
+            stored = log.stat().st_size
+            assert stored > len(content)
+            await finish(spool, one, [Outcome(to, "relayed", OK)])
+            assert log.stat().st_size - stored < len(content) / 2
+
+    run(loop, main)
+
+
 def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with SqliteSpool(tmp_path):
