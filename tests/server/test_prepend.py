@@ -117,6 +117,8 @@ def test_header_of() -> None:
     assert header_of(HEADED) == b"Subject: x"
     assert header_of(MBOX + HEADED) == b"Subject: x"
     assert header_of(b"Subject: x") == b"Subject: x"
+    assert header_of(b"Subject: x\r\n\ny") == header_of(b"Subject: x\n\r\ny") == b"Subject: x"
+    assert header_of(b"Subject: x\r\r\n\r\ny") == b"Subject: x\r"
     assert header_of(b" x\r\n\r\ny") == b""
 
 

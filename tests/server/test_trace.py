@@ -7,8 +7,11 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ehlo
+from ehlo._server.trace_fields import _fold
 
 NOW = datetime(2026, 11, 24, 3, 0, 0, tzinfo=UTC)
 
@@ -201,6 +204,17 @@ def test_folding() -> None:
     assert all(len(line) < 78 for line in short.split(b"\r\n"))
 
 
+@given(st.lists(st.text("aé (", min_size=1, max_size=90), min_size=1, max_size=12))
+def test_a_line_has_as_many_words_as_fit(words: list[str]) -> None:
+    # B-TRC-09: words stay whole, whatever is in them
+    expected = [words[0]]
+    for word in words[1:]:
+        if len(expected[-1].encode()) + 1 + len(word.encode()) > 77:
+            expected.append("")
+        expected[-1] += f" {word}"
+    assert _fold(words) == "".join(f"{line}\r\n" for line in expected).encode()
+
+
 def test_utf8_only_with_smtputf8() -> None:
     # B-TRC-15, RFC 6531 3.7.3
     plain = ehlo.received(now=NOW, by="bücher.example", hello="bücher.example", rdns=None, peer="192.0.2.1")
@@ -253,6 +267,8 @@ def test_count_received() -> None:
     assert count(b"\r\nReceived: body\r\n\r\n") == 0
     assert count(b"X-Received: a\r\nReceivedx: b\r\n Received: c\r\n\r\n") == 0
     assert count(b"Received: a\r\n" * 99) == 99
+    assert count(b"Received: a\nReceived: b\n\nReceived: body\n") == 2
+    assert count(b"Subject: x\rReceived: a\r\n\r\n") == 0
 
 
 def test_ours_goes_on_top_and_the_rest_stays() -> None:

@@ -16,7 +16,7 @@ _FIELD: Final = re.compile(rb"[!-9;-~]{1,998}[ \t]{0,998}:")
 _FIELDS: Final = re.compile(rb"(?:[!-9;-~]{1,998}[ \t]{0,998}:[^\r\n\0]*\r\n(?:[ \t][^\r\n\0]*\r\n)*)*(?:\r\n)?")
 _FIELD_BEGUN: Final = re.compile(rb"[!-9;-~]{0,998}[ \t]{0,998}")
 _MBOX_LINE: Final = re.compile(rb">*From ")
-_EMPTY_LINE: Final = re.compile(rb"\r?\n\r?\n")
+_EMPTY_LINE: Final = re.compile(rb"\n\r?\n")  # it begins with one octet, which is found quickly
 _LIMIT: Final = 4096  # octets that are held back until the beginning is understood
 
 
@@ -184,4 +184,7 @@ def header_of(content: bytes) -> bytes:
     if not _FIELD.match(content, top):
         return b""
     end = _EMPTY_LINE.search(content, top)
-    return content[top:] if end is None else content[top : end.start()]
+    if end is None:
+        return content[top:]
+    header = content[top : end.start()]
+    return header[:-1] if header.endswith(b"\r") else header

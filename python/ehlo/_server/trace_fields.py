@@ -21,7 +21,7 @@ __all__ = ["count_received", "protocol_keyword", "received", "return_path"]
 _LDH: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
 # What may stand as an id: an atom or dot-atom (RFC 5321 4.4 has Atom or msg-id).
 _ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
-_RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_RECEIVED: Final = re.compile(rb"\nreceived[ \t]*:")
 _PRIORITIES: Final = range(-9, 10)
 _WIDTH: Final = 77  # RFC 5322 2.1.1: below 78 where possible
 
@@ -149,7 +149,7 @@ def count_received(content: bytes) -> int:
 
         if count_received(content) >= 100: return "554 5.4.6 too many hops"
     """
-    return sum(1 for _ in _RECEIVED.finditer(header_of(content)))
+    return len(_RECEIVED.findall(b"\n" + header_of(content).lower()))
 
 
 # Sessions come from the same places again and again, and many messages in one second: these are worth keeping.
@@ -222,9 +222,17 @@ def _comment(text: str) -> str:
 
 
 def _fold(words: list[str]) -> bytes:
-    lines = [words[0]]
-    for word in words[1:]:
-        if len(lines[-1].encode()) + 1 + len(word.encode()) > _WIDTH:
-            lines.append("")
-        lines[-1] += " " + word
-    return ("\r\n".join(lines) + "\r\n").encode()
+    """The words on lines of at most ``_WIDTH`` octets, each word whole. NUL stands between words: it is in none."""
+    text = "\0".join(words).encode()
+    lines = []
+    at = 0
+    while len(text) - at > _WIDTH:
+        end = text.rfind(b"\0", at + 1, at + _WIDTH + 1)
+        if end < 0:  # one word is longer than a line
+            end = text.find(b"\0", at + 1)
+            if end < 0:
+                break
+        lines.append(text[at:end])
+        at = end
+    lines.append(text[at:])
+    return (b"\r\n".join(lines) + b"\r\n").replace(b"\0", b" ")
