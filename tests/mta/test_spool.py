@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -20,6 +21,7 @@ from ehlo.mta._journal import Journal
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._spool import NotOwned, Selection, SpoolError, Suspension
 from ehlo.mta._sqlite_spool import SqliteSpool
+from ehlo.mta._store import Accept, Finish
 from loops import run
 
 NOW = 1_700_000_000.0
@@ -528,6 +530,23 @@ def test_the_flush_comes_before_the_answer(tmp_path: Path, octets: int) -> None:
         renamed = next(at for at, line in enumerate(before) if " rename(" in line)
         folder = next(at for at, line in enumerate(before) if "fsync(" in line and "/bodies>" in line)
         assert content < renamed < folder < commit
+
+
+def test_no_content_waits_for_a_collection(loop: str, make: Make) -> None:
+    async def main() -> None:
+        async with make() as spool:
+            for _ in range(3):
+                one, to = message(spool), recipient(spool)
+                await spool.accept(one, [to], b"text", True)
+                await finish(spool, one, [Outcome(to, "relayed", OK)])
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(loop, main)
+        assert [found for found in gc.get_objects() if type(found) in (Accept, Finish)] == []
+    finally:
+        gc.enable()
 
 
 def test_a_deleted_content_is_not_written_once_more(loop: str, tmp_path: Path) -> None:

@@ -76,21 +76,23 @@ class Committer:
     # ---- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            group: list[Write] = []
-            for operation in self._take():
-                if isinstance(operation, Call):
-                    self._commit(group)
-                    group = []
-                    self._call(operation)
-                elif not operation.abandoned:
-                    group.append(operation)
-                else:
-                    self._answers.append((operation, None, SpoolUnavailable("abandoned")))
-            self._commit(group)
-            self._answer()
-            if self._closing and not self._kept and self._queue.empty():
-                return
+        while not self._closing or self._kept or not self._queue.empty():
+            self._turn()
+
+    def _turn(self) -> None:
+        """Do what waits. It is a call of its own, so that the thread keeps no content while it waits for more."""
+        group: list[Write] = []
+        for operation in self._take():
+            if isinstance(operation, Call):
+                self._commit(group)
+                group = []
+                self._call(operation)
+            elif not operation.abandoned:
+                group.append(operation)
+            else:
+                self._answers.append((operation, None, SpoolUnavailable("abandoned")))
+        self._commit(group)
+        self._answer()
 
     def _take(self) -> list[Operation]:
         """What waits, at least one; as much as makes a group."""

@@ -290,10 +290,11 @@ class ThreadedSpool:
         waiter = self._waiter()
         row: bytes | None = None
         operation: Accept | None = None
+        octets = 0
 
         def done(result: Any, error: BaseException | None) -> None:
-            assert operation is not None
-            self._octets -= operation.octets
+            # It does not name the operation, which holds it: a circle would keep the content until a collection.
+            self._octets -= octets
             waiter.done(result, error)
 
         try:
@@ -301,7 +302,8 @@ class ThreadedSpool:
                 raise QueueFull("too many operations wait for the storage: try again later")
             row = content if isinstance(content, bytes) and len(content) <= ROW else await self._keep(message, content)
             operation = Accept(message, recipients, row, owned, self._clock.monotonic(), done)
-            self._octets += operation.octets
+            octets = operation.octets
+            self._octets += octets
             committer.put(operation)
             await waiter.wait()
         except BaseException as exc:
@@ -337,9 +339,10 @@ class ThreadedSpool:
             journal.end(message.id, delivered, others)
         for report, recipients, _ in notices:
             report.recipients = len(recipients)
+        octets = 0
 
         def stored(result: Any, error: BaseException | None) -> None:
-            self._octets -= operation.octets
+            self._octets -= octets  # it does not name the operation, as in accept
             if open_until_stored and self._journal is not None and (error is None or isinstance(error, NotOwned)):
                 self._journal.end(message.id, [], open_until_stored)
             if error is None and self._journal is not None:
@@ -349,7 +352,8 @@ class ThreadedSpool:
                 self._poke()
 
         operation = Finish(message, outcomes, notices, self._clock.time(), stored)
-        self._octets += operation.octets
+        octets = operation.octets
+        self._octets += octets
         self._thread().put(operation)
 
     def begun(self, message: Message, recipients: Sequence[Recipient]) -> Awaitable[None] | None:
