@@ -132,11 +132,42 @@ def test_the_families_of_addresses(address: str | None, wire: bytes) -> None:
 
 def test_a_second_session_by_quit_new_connection() -> None:
     client = ready()
-    up_to(client, Command.RCPT)
+    up_to(client, Command.END)
+    ended(client, b"c")
+    assert client.reusable
     client.quit_new_connection()
-    assert frames(client.data_to_send()) == [(b"A", b""), (b"K", b"")]
+    assert frames(client.data_to_send()) == [(b"K", b"")]
+    assert client.reusable
     assert STEPS[Command.CONNECT](client)
     assert not ready(version=4).reusable
+
+
+def test_where_libmilter_ignores_it_no_second_session_is_offered() -> None:
+    """Its table of states (NX_*) takes it behind the end of a message only, and not if that was accepted."""
+    for command in (Command.HELLO, Command.MAIL, Command.RCPT, Command.HEADER, Command.END):
+        client = ready()
+        up_to(client, command)
+        assert not client.reusable
+    for verdict in b"art":
+        client = ready()
+        up_to(client, Command.END)
+        ended(client, bytes([verdict]))
+        assert not client.reusable
+    client = ready()
+    up_to(client, Command.END)
+    ended(client, b"c")
+    client.abort()
+    assert not client.reusable
+    with pytest.raises(ehlo.LocalProtocolError, match="another session"):
+        client.quit_new_connection()
+
+
+def ended(client: MilterClient, verdict: bytes) -> None:
+    """The end of the message, and the answer to it."""
+    client.end()
+    client.receive_data(frame(verdict))
+    list(client)
+    client.data_to_send()
 
 
 def test_an_abort_stands_between_transactions() -> None:

@@ -13,7 +13,7 @@ from served import Keep, codes, send, serve
 
 from backends import Asyncio, Backend
 from ehlo.dkim import Signer, generate_key
-from ehlo.milter.filters import Filters
+from ehlo.milter.filters import Filters, Milter
 from messages import message, on_the_wire
 from programs import free_port
 
@@ -35,6 +35,22 @@ def test_opendkim_signs_and_another_one_verifies(backend: Backend, place: Path) 
         assert kept.count(b"DKIM-Signature:") == 1
         assert kept.endswith(content)
         assert verdicts(kept) == ["pass"]
+
+
+def test_opendkim_is_not_waited_for_in_a_second_session(backend: Backend, place: Path) -> None:
+    """A filter with libmilter ignores the end of most sessions on a connection, and would never answer the next one."""
+    keep = Keep()
+
+    def no_mail(client: smtplib.SMTP) -> int:
+        return client.ehlo("client.example")[0]
+
+    def two_mails(client: smtplib.SMTP) -> list[int]:
+        return [codes(send(client))[-1] for _ in "ab"]
+
+    with opendkim(place, verifying(place)) as verifier:
+        patient = Milter(address=verifier.address, command_timeout=3600)
+        replies = serve(backend, Filters([patient], keep), no_mail, two_mails, no_mail, two_mails, no_mail)
+    assert replies == [250, [250, 250], 250, [250, 250], 250]
 
 
 def test_opendkim_by_tcp(place: Path) -> None:

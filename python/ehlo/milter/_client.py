@@ -105,6 +105,7 @@ class MilterClient:
         "_state",
         "_unanswered",
         "_version",
+        "_went_on",
         "awaiting",
         "negotiated",
     )
@@ -138,6 +139,7 @@ class MilterClient:
         self._modifications = 0
         self._modified = 0
         self._new_body = 0
+        self._went_on = False  # the last that was said is "continue", to the end of a message
         self.awaiting: Command | None = None
         self.negotiated: Negotiated | None = None
 
@@ -187,9 +189,13 @@ class MilterClient:
 
     @property
     def reusable(self) -> bool:
-        """Another session may follow on this connection: see :meth:`quit_new_connection`."""
+        """Another session may follow on this connection: see :meth:`quit_new_connection`.
+
+        This is so when the filter has answered the end of a message with "continue", and nothing was said since. A
+        filter with libmilter ignores the command in every other state, and the next session with it.
+        """
         version = 0 if self.negotiated is None else self.negotiated.version
-        return version >= 6 and self.awaiting is None and self._state is not State.CLOSED
+        return version >= 6 and (self._went_on or self._state is State.READY)
 
     def wants(self, command: Command) -> bool:
         """Whether a step would be sent now or later in this session, by what was negotiated and answered."""
@@ -294,17 +300,17 @@ class MilterClient:
         self._skipped = None
 
     def quit_new_connection(self) -> None:
-        """The session is over, and :meth:`connect` for another one may follow.
+        """The session is over, its transaction too, and :meth:`connect` for another one may follow.
 
         Raises:
             LocalProtocolError: the connection is not ``reusable``.
         """
         if not self.reusable:
             raise LocalProtocolError("this connection cannot serve another session")
-        self.abort()
-        if self._state in (State.SESSION, State.SESSION_OVER):
+        if self._state is not State.READY:
             self._write(Command.QUIT_NEW_CONNECTION)
             self._state = State.READY
+        self._skipped = None
 
     def quit(self) -> None:
         """It is all over."""
@@ -386,6 +392,7 @@ class MilterClient:
             case Ends.NOTHING:
                 pass
         self.awaiting = None
+        self._went_on = command is Command.END and verdict is Verdict.CONTINUE
         self._events.append(Decision(command, verdict, reply))
 
     def _receive_options(self, kind: bytes, payload: bytes) -> None:
@@ -429,9 +436,11 @@ class MilterClient:
 
     def _write(self, command: Command, payload: bytes = b"") -> None:
         self._output.append(frame(command._value_, payload))
+        self._went_on = False
 
     def _break(self, reason: str) -> None:
         self._state = State.CLOSED
+        self._went_on = False
         self.awaiting = None
         self._output.clear()
         self._events.append(Broken(reason))

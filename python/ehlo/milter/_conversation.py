@@ -62,6 +62,11 @@ class Conversation:
         self._unproven = [] if link.used else None
         return await self._ask([ask])
 
+    @property
+    def reusable(self) -> bool:
+        """Whether another session may follow on the connection."""
+        return self.link is not None and self.link.client.reusable
+
     def wants(self, command: Command) -> bool:
         """Whether :meth:`ask` would do anything for such a step."""
         return self.refusal is not None or (self.link is not None and self.link.client.wants(command))

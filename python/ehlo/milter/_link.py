@@ -55,7 +55,8 @@ class Milter:
         longest: seconds for one answer, however often the filter says that it still works.
         version: of the protocol, 2 to 6.
         macros: the names of macros for each stage; those that Postfix sends if not given.
-        idle: connections that wait for the next session.
+        idle: connections that wait for the next session. Only a session that ends behind a message to whose end the
+            filter said "continue" leaves one: elsewhere libmilter, with which most filters are built, takes none.
         limits: how much the filter may say.
 
     Raises:

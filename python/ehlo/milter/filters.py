@@ -263,7 +263,7 @@ class Filters:
             return _TOO_LARGE
         finally:
             message.close()
-            await self._reset(state)
+            await self._message_over(state)
 
     async def _filtered(
         self, session: Session, state: _State, message: MessageInHand, body: AsyncIterator[bytes]
@@ -378,6 +378,15 @@ class Filters:
         state.ident = ""
         for conversation in state.conversations:
             await conversation.abort()
+
+    async def _message_over(self, state: _State) -> None:
+        """As :meth:`_reset`, but a connection that may serve another session stays so: an abort would end that. If
+        another transaction follows, the abort goes out in front of it."""
+        state.discarded = False
+        state.ident = ""
+        for conversation in state.conversations:
+            if not conversation.reusable:
+                await conversation.abort()
 
 
 async def _result(result: Result) -> Answer:
