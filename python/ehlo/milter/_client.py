@@ -14,7 +14,17 @@ from typing import Final
 
 from ehlo._errors import LocalProtocolError
 from ehlo.milter._events import Broken, Decision, Event, Negotiated, Progress, ReplaceBody
-from ehlo.milter._frames import FrameError, Frames, frame, macro_lists, modification, needed_action, reply_of, strings
+from ehlo.milter._frames import (
+    FrameError,
+    Frames,
+    frame,
+    macro_lists,
+    modification,
+    needed_action,
+    reply_of,
+    strings,
+    two_strings,
+)
 from ehlo.milter._tables import IN_TRANSACTION, OVER, SINCE, STAGES, STEPS, Ends, State, ends
 from ehlo.milter._words import (
     ALL_ACTIONS,
@@ -37,6 +47,8 @@ CHUNK: Final = 65535
 _OPTIONS: Final = struct.Struct("!III")
 _PORT: Final = struct.Struct("!H")
 _VERDICTS: Final = {verdict.value: verdict for verdict in Verdict}
+# Made once, since most answers are one of them.
+_DECISIONS: Final = {(command, verdict): Decision(command, verdict) for command in Command for verdict in Verdict}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +282,7 @@ class MilterClient:
         """
         if not self._leading_space:
             value = value.removeprefix(b" ")
-        return self._do(Command.HEADER, strings([name, value.replace(b"\r\n", b"\n")]), None)
+        return self._do(Command.HEADER, two_strings(name, value.replace(b"\r\n", b"\n")), None)
 
     def end_of_headers(self, macros: Mapping[str, str] | None = None) -> bool:
         """The header section is over."""
@@ -322,7 +334,8 @@ class MilterClient:
     # ---- the two tables at work ------------------------------------------------------------------
 
     def _do(self, command: Command, payload: bytes, macros: Mapping[str, str] | None) -> bool:
-        self._expect_no_answer()
+        if self.awaiting is not None:
+            self._expect_no_answer()
         if self._state in OVER:
             return False
         step = STEPS[command]
@@ -393,7 +406,7 @@ class MilterClient:
                 pass
         self.awaiting = None
         self._went_on = command is Command.END and verdict is Verdict.CONTINUE
-        self._events.append(Decision(command, verdict, reply))
+        self._events.append(_DECISIONS[command, verdict] if reply is None else Decision(command, verdict, reply))
 
     def _receive_options(self, kind: bytes, payload: bytes) -> None:
         if kind != Command.NEGOTIATE.value or len(payload) < _OPTIONS.size:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ehlo._core import Reply
@@ -34,10 +34,11 @@ __all__ = [
     "needed_action",
     "reply_of",
     "strings",
-    "text",
+    "two_strings",
 ]
 
 _NUMBER: Final = struct.Struct("!I")
+_ONE: Final = _NUMBER.pack(1)
 _REPLY: Final = re.compile(rb"([45][0-5][0-9])(?:[ -](.*))?", re.DOTALL)
 _ENHANCED: Final = re.compile(r"([45]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
 _NAME: Final = re.compile(rb"[!-9;-~]+")
@@ -47,15 +48,20 @@ class FrameError(Exception):
     """The filter sent what the protocol does not allow. Stays within this package."""
 
 
-def text(word: str | bytes) -> bytes:
-    """A string of a frame, without its NUL. A NUL inside would end it early: a space takes its place."""
-    octets = word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word
-    return octets.replace(b"\0", b" ") if b"\0" in octets else octets
+def strings(words: Sequence[str]) -> bytes:
+    """Strings of a frame, each with its NUL. A NUL inside would end a string early: a space takes its place."""
+    joined = "\0".join(words)
+    if joined.count("\0") >= len(words):
+        joined = "\0".join([word.replace("\0", " ") for word in words])
+    return (joined + "\0").encode("utf-8", "surrogateescape")
 
 
-def strings(words: Iterable[str | bytes]) -> bytes:
-    """Strings of a frame, each with its NUL."""
-    return b"".join(text(word) + b"\0" for word in words)
+def two_strings(first: bytes, second: bytes) -> bytes:
+    """The same of two words that are octets."""
+    joined = b"%b\0%b\0" % (first, second)
+    if joined.count(b"\0") > 2:
+        joined = b"%b\0%b\0" % (first.replace(b"\0", b" "), second.replace(b"\0", b" "))
+    return joined
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:
@@ -83,6 +89,9 @@ class Frames:
             FrameError: a frame is empty or too long.
         """
         buffer = self._buffer
+        if not buffer and octets[:4] == _ONE and len(octets) == 5:  # an answer without more, as most are
+            yield bytes(octets[4:]), b""
+            return
         buffer += octets
         at = 0
         try:
