@@ -1651,9 +1651,10 @@ _Watched = TypeVar("_Watched", bound=tuple[object, ...])
 @final
 class Exchange:
     """The usual wake-up of many connections in one call. For each socket that can be read from: one `recv`, the engine,
-    and, if it has no event for the program, one `send` of its replies. One of these serves an event loop.
+    and, if it has no event for the program, one `send` of its output. One of these serves an event loop, servers and
+    clients alike.
 
-    It is for connections in clear text. Output of a connection from before goes out with its replies. It calls no
+    It is for connections in clear text. Output of a connection from before goes out before it. It calls no
     Python code. It releases the GIL while it sends.
 
     Args:
@@ -1674,17 +1675,18 @@ class Exchange:
         watched: dict[int, _Watched],
         now: float,
     ) -> list[tuple[_Watched, bytes | BaseException | int | None]]:
-        """Read from sockets and answer. What is left for the program comes back; most often that is nothing.
+        """Read from sockets, and send what the engines say. What is left for the program comes back; most often that is
+        nothing.
 
         Args:
             ready: pairs of a descriptor and its events, as `select.epoll.poll` gives them. The sockets do not block.
-            watched: a tuple for each descriptor, whose last element is the `ServerConnection`, or None if the program
-                wants the events. Descriptors that it does not have are passed over.
-            now: the time, for `ServerConnection.exchanged_at`.
+            watched: a tuple for each descriptor, whose last element is the `ServerConnection` or `ClientConnection`, or
+                None if the program wants the events. Descriptors that it does not have are passed over.
+            now: the time, for `exchanged_at` of the connections.
 
         Returns:
-            Pairs of a tuple of `watched` and one of these: None, if the connection has an event, or replies that the
-            system did not take: ask `next_event`, then `data_to_send`; b"" at the end of input; an OSError, if the
+            Pairs of a tuple of `watched` and one of these: None, if the connection has an event or wants content, or if
+            output is left: ask `next_event`, then `data_to_send`; b"" at the end of input; an OSError, if the
             connection is broken; the events of the descriptor as `ready` has them, if nothing was read: there is no
             connection, it is `held`, it has an event from before, or it has TLS or waits for it.
 
@@ -2357,6 +2359,9 @@ class ClientConnection:
             >>> conn.exchange(sock.fileno())
             0
         """
+    @property
+    def exchanged_at(self) -> float:
+        """When an `Exchange` read for it last, in seconds of the program's clock; 0.0 if none did."""
     @property
     def config(self) -> ClientConfig:
         """What it was made with."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import socket
 import sys
 from collections.abc import AsyncIterator, Generator
@@ -13,7 +14,7 @@ import pytest
 
 import ehlo
 import ehlo.asyncio
-from backends import BACKENDS, CONFIG, MAIL, Asyncio, descriptors
+from backends import BACKENDS, CONFIG, MAIL, PATIENCE, Asyncio, descriptors
 from ehlo._sockets import no_delay
 from ehlo.asyncio._client_protocol import ClientProtocol
 from ehlo.asyncio._dial import connected
@@ -291,16 +292,16 @@ def test_a_loop_may_have_futures_of_its_own() -> None:
 
 def test_a_send_goes_on_in_the_turn_that_read_its_reply(backend: Asyncio, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    updated = ClientProtocol.buffer_updated
+    exchanged = ClientProtocol.exchanged
 
-    def marked(protocol: ClientProtocol, count: int) -> None:
+    def marked(protocol: ClientProtocol) -> None:
         order.append("read")
-        updated(protocol, count)
+        exchanged(protocol)
         order.append("done")
 
     async def main() -> None:
         async with await backend.serve(ehlo.Handler(), config=CONFIG) as server:
-            monkeypatch.setattr(ClientProtocol, "buffer_updated", marked)
+            monkeypatch.setattr(ClientProtocol, "exchanged", marked)
             client = await ehlo.asyncio.connect(*server.addresses[0], hostname="client.example")
             await client.send(b"hi\r\n", "a@b.example", ["c@d.example"])
             assert order[-1] == "read"
@@ -311,6 +312,63 @@ def test_a_send_goes_on_in_the_turn_that_read_its_reply(backend: Asyncio, monkey
             assert not other.done()
             with pytest.raises(ehlo.SMTPServerDisconnected):
                 await other
+
+    backend.run(main)
+
+
+async def say_hello(listener: socket.socket) -> socket.socket:
+    """The side of a server that has answered to EHLO."""
+    loop = asyncio.get_running_loop()
+    theirs, _ = await loop.sock_accept(listener)
+    await loop.sock_sendall(theirs, b"220 mx.example\r\n")
+    assert (await loop.sock_recv(theirs, 1000)).startswith(b"EHLO")
+    await loop.sock_sendall(theirs, b"250-mx.example\r\n250 PIPELINING\r\n")
+    return theirs
+
+
+@pytest.mark.tcp
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("use", ["send", "noop", "quit", "transaction"])
+def test_a_connection_that_ended_in_this_turn_is_known_to_be_over(backend: Asyncio, use: str, turned: bool) -> None:
+    """Both sockets are read in one call, and the task of one goes on before the other is told."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            hello = asyncio.create_task(say_hello(listener))
+            first = await ehlo.asyncio.connect(*listener.getsockname(), hostname="client.example")
+            theirs = await hello
+            hello = asyncio.create_task(say_hello(listener))
+            second = await ehlo.asyncio.connect(*listener.getsockname(), hostname="client.example")
+            its_server = await hello
+
+        async def go_on() -> None:
+            await first.send(b"hi\r\n", "a@b.example", ["c@d.example"])
+            if use == "send":
+                await second.send(b"hi\r\n", "a@b.example", ["c@d.example"])
+            elif use == "transaction":
+                async with second.transaction("a@b.example"):
+                    pass
+            else:
+                await getattr(second, use)()
+
+        task = asyncio.create_task(go_on())
+        assert (await loop.sock_recv(theirs, 1000)).endswith(b"DATA\r\n")
+        await loop.sock_sendall(theirs, b"250 ok\r\n250 ok\r\n354 go\r\n")
+        assert await loop.sock_recv(theirs, 1000) == b"hi\r\n.\r\n"
+        said = [(its_server, b"421 4.3.2 bye\r\n", second), (theirs, b"250 ok\r\n", first)]
+        for peer, reply, client in reversed(said) if turned else said:  # both are ready before the loop looks
+            peer.send(reply)
+            select.select([client._link._transport.get_extra_info("socket")], [], [], PATIENCE)  # type: ignore[attr-defined]
+        with pytest.raises(ehlo.SMTPServerDisconnected, match=r"4\.3\.2 bye"):
+            await task
+        assert second.is_closed
+        for client in (first, second):
+            client.abort()
+            await client.close()
+        theirs.close()
+        its_server.close()
 
     backend.run(main)
 

@@ -1,4 +1,4 @@
-"""``ClientConnection.flush`` and ``exchange`` say and send what ``next_event`` and ``data_to_send`` do."""
+"""``flush`` and ``exchange`` of a client, and ``Exchange``, do what ``next_event`` and ``data_to_send`` do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,8 @@ import ehlo
 from ehlo._sockets import no_signal
 
 CONFIG = ehlo.ClientConfig("client.example")
+READ = 1
+NOW = 17.5
 HELLO = b"220 mx.example\r\n250-mx.example\r\n250 PIPELINING\r\n"
 REPLIES = HELLO + b"250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 ok\r\n" * 2 + b"221 bye\r\n"
 
@@ -74,11 +76,39 @@ def by_socket(pieces: list[bytes], receives: bool = False) -> tuple[list[str], b
     return events, output
 
 
+def turn(sock: socket.socket, conn: ehlo.ClientConnection) -> list[Any]:
+    """What ``Exchange`` leaves to do."""
+    return [what for _, what in ehlo.Exchange().turn([(sock.fileno(), READ)], {sock.fileno(): (conn,)}, NOW)]
+
+
+def by_turns(pieces: list[bytes]) -> tuple[list[str], bytes]:
+    """The same by ``Exchange``, and by ``flush`` where it leaves something."""
+    conn = asked()
+    events, output = [], b""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        for piece in pieces:
+            if piece:
+                theirs.send(piece)
+                left = turn(ours, conn)
+                if left:
+                    assert left == [None]
+                    while not isinstance(what := conn.flush(ours.fileno()), int):
+                        events.append(repr(what))
+                else:
+                    assert conn.next_event() is None
+                    assert conn.data_to_send() == b""
+            output += received(theirs)
+    return events, output
+
+
 @given(st.lists(st.integers(0, len(REPLIES)), max_size=12))
 def test_flush_is_the_same_at_any_split(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(REPLIES)]
     pieces = [REPLIES[start:end] for start, end in itertools.pairwise(places)]
-    assert by_socket(pieces) == by_socket(pieces, receives=True) == by_parts(pieces)
+    assert by_socket(pieces) == by_socket(pieces, receives=True) == by_turns(pieces) == by_parts(pieces)
 
 
 def ready() -> ehlo.ClientConnection:
@@ -185,3 +215,75 @@ def test_exchange_tells_why_nothing_comes(pair: tuple[socket.socket, socket.sock
     with pytest.raises(OSError, match="descriptor"):
         conn.exchange(1 << 20)
     assert not conn.closed  # that is for the program to say
+
+
+def test_a_turn_gives_back_what_the_system_does_not_take(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    conn = ready()
+    conn.send_message("a@b.example", ["c@d.example"], b"hi\r\n")
+    assert isinstance(conn.flush(ours.fileno()), int)
+    assert received(theirs).endswith(b"DATA\r\n")
+    filled = 0
+    while True:
+        try:
+            filled += ours.send(b"y" * 4096)
+        except BlockingIOError:
+            break
+    theirs.send(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    assert turn(ours, conn) == [None]
+    assert conn.exchanged_at == NOW
+    assert received(theirs) == b"y" * filled
+    conn.noop()
+    assert conn.flush(ours.fileno()) == len(b"hi\r\n.\r\nNOOP\r\n")
+    assert received(theirs) == b"hi\r\n.\r\nNOOP\r\n"
+
+
+def test_a_turn_gives_back_the_output_of_a_broken_socket(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    conn = ready()
+    conn.send_message("a@b.example", ["c@d.example"], b"hi\r\n")
+    assert isinstance(conn.flush(ours.fileno()), int)
+    received(theirs)
+    theirs.send(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    theirs.close()
+    assert [type(what) for what in turn(ours, conn)] == [BrokenPipeError]
+    assert conn.data_to_send() == b"hi\r\n.\r\n"
+    assert turn(ours, conn) == [b""]
+    assert not conn.closed  # that is for receive_eof
+
+
+def test_a_turn_leaves_large_output_and_pieces_to_the_program(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    go = b"250 ok\r\n250 ok\r\n354 go\r\n"
+    conn = ready()
+    content = (b"z" * 70 + b"\r\n") * 1000
+    conn.send_message("a@b.example", ["c@d.example"], content)
+    assert isinstance(conn.flush(ours.fileno()), int)
+    theirs.send(go)
+    assert turn(ours, conn) == [None]
+    assert conn.flush(ours.fileno()) is None
+    assert conn.data_to_send() == content
+    conn = ready()
+    number = conn.start_message("a@b.example", ["c@d.example"])
+    assert isinstance(conn.flush(ours.fileno()), int)
+    theirs.send(go)
+    assert turn(ours, conn) == [None]
+    assert conn.content_wanted == number
+
+
+def test_a_turn_leaves_tls_to_the_program(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    conn = ehlo.ClientConnection(ehlo.ClientConfig("client.example", tls="required"))
+    theirs.send(b"220 mx.example\r\n")
+    assert turn(ours, conn) == []
+    theirs.send(b"250-mx.example\r\n250 STARTTLS\r\n")
+    assert turn(ours, conn) == []
+    assert received(theirs) == b"EHLO client.example\r\nSTARTTLS\r\n"
+    theirs.send(b"220 go\r\n")
+    assert turn(ours, conn) == [None]
+    assert isinstance(conn.next_event(), ehlo.StartTls)
+    theirs.send(b"\x16\x03\x03")
+    assert turn(ours, conn) == [READ]
+    assert ours.recv(9) == b"\x16\x03\x03"
+    conn.tls_established()
+    assert turn(ours, conn) == [READ]  # what comes is TLS

@@ -166,6 +166,8 @@ class BaseClient(ClientSession):
             try:
                 link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
             except LocalProtocolError as exc:
+                if link.is_over():
+                    raise link.error() from None
                 raise naming_address(exc, sender, recipients) from None  # type: ignore[arg-type]
             results = link.results
             self._busy = "send"
@@ -466,7 +468,7 @@ class BaseClient(ClientSession):
         """
         if self._busy is not None:
             raise self._in_use()
-        if self._link.conn.closed:
+        if self._link.is_over():
             raise self._link.error()
         return await self._link.quit()
 

@@ -188,6 +188,14 @@ class ClientDriver:
         else:
             self.direct = self.is_free()
 
+    def is_over(self) -> bool:
+        """Whether it is over. To be asked where a use of the connection begins: the sockets of many connections are
+        read at once, so the task of another one may go on before the end of this one is told.
+        """
+        if self.disconnect is None and self.conn.closed:
+            self.advance()
+        return self.disconnect is not None
+
     async def until_ready(self) -> None:
         """Until the hello is done."""
         while not self.ready:

@@ -59,7 +59,7 @@ class ClientSession:
         if self._busy is not None:
             raise self._in_use()
         link = self._link
-        if link.disconnect is not None:
+        if link.is_over():
             raise link.error()
         return link
 
@@ -80,7 +80,7 @@ class ClientSession:
     async def _attempt(self, letter: Letter) -> SendResult:
         """One message on this connection."""
         link = self._link
-        if link.disconnect is not None:
+        if link.is_over():
             raise link.error()
         number = letter.queue(link.conn)
         results = link.results

@@ -71,9 +71,16 @@ class ClientStream(ClientDriver):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self.fileno = transport.get_extra_info("socket").fileno if isinstance(transport, SocketTransport) else _none
         self.write = transport.write
+        if isinstance(transport, SocketTransport):
+            self.fileno = transport.get_extra_info("socket").fileno
+        else:
+            self.fileno = _none
         self.start(partial(transport.get_extra_info, "sockname"))
+        # TLS and a trace get what comes before anything is said. And the program may close a socket of its own: the
+        # number, which is all that the watch knows, may then be that of another.
+        if self.direct and self.trace is None and self.opening.sock is None:
+            transport.exchange_for(self.conn)
         self._arm_span(self.opening.tick)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -88,6 +95,23 @@ class ClientStream(ClientDriver):
         self._called = True
         try:
             self.advance()
+        finally:
+            self._called = False
+
+    def exchanged(self) -> None:
+        """The watch has received for the engine, and that has something to tell."""
+        self._called = True
+        try:
+            self.advance()
+        finally:
+            self._called = False
+
+    def received(self, what: Any) -> None:
+        """The engine has received in a call of its own, and has said or sent this."""
+        self.seen = self.now()
+        self._called = True
+        try:
+            self.advance(what)
         finally:
             self._called = False
 
@@ -161,6 +185,10 @@ class ClientStream(ClientDriver):
 
     _disarm = disarm
 
+    def left(self) -> float | None:
+        self.seen = max(self.seen, self.conn.exchanged_at)
+        return super().left()
+
     def on_time(self) -> None:
         """Nothing on the usual path touches the timer: it never sleeps longer than the shortest span that might begin
         meanwhile (:attr:`ehlo._client.options.Opening.tick`).
@@ -170,7 +198,9 @@ class ClientStream(ClientDriver):
         if backlog != self._backlog:
             self._backlog = backlog
             self.seen = self.now()
-        left = self.seen + self.opening.config.quit_timeout - self.now() if self.closing else self.left()
+        left = self.left()
+        if self.closing:
+            left = self.seen + self.opening.config.quit_timeout - self.now()
         if left is not None and left <= 0:  # or the server does not take what is left
             self.time_is_up()
             self._transport.abort()

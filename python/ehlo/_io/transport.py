@@ -11,9 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from ehlo._core import ServerConnection
 from ehlo._io.loop import Loop
-from ehlo._io.watch import READ, WRITE, Watch
+from ehlo._io.watch import READ, WRITE, Engine, Watch
 from ehlo._sockets import send_lines
 
 __all__ = ["Exchanger", "Receiver", "SocketTransport", "Transport"]
@@ -143,7 +142,7 @@ class SocketTransport:
         self._protocol: Receiver | None = protocol
         self._view = protocol.get_buffer(-1)
         self._peername = peername
-        self._conn: ServerConnection | None = None
+        self._conn: Engine | None = None
         self._backlog: deque[memoryview] = deque()
         self._waiting = 0  # octets of the backlog
         self._full = False  # the protocol was told to pause
@@ -162,7 +161,7 @@ class SocketTransport:
         self._protocol.connection_made(self)
         self.resume_reading()
 
-    def exchange_for(self, conn: ServerConnection) -> None:
+    def exchange_for(self, conn: Engine) -> None:
         """Let the watch read and write for this engine of the protocol. The protocol hears by ``exchanged`` what is for
         it, and of input only while the engine is ``held`` or has TLS. To be called before it reads."""
         self._conn = conn

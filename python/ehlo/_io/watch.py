@@ -13,10 +13,10 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Final, Protocol, TypeAlias
 
-from ehlo._core import Exchange, ServerConnection
+from ehlo._core import ClientConnection, Exchange, ServerConnection
 from ehlo._io.loop import Loop
 
-__all__ = ["READ", "WRITE", "EpollWatch", "Watch"]
+__all__ = ["READ", "WRITE", "Engine", "EpollWatch", "Watch"]
 
 READ: Final = 1
 """The socket can be read from, or is broken (EPOLLIN)."""
@@ -28,6 +28,10 @@ WRITE: Final = 4
 _MOST: Final = 256
 
 
+Engine: TypeAlias = ServerConnection | ClientConnection
+"""What a watch may read and write for by itself."""
+
+
 class Watch(Protocol):
     """Calls back for sockets. It belongs to one event loop, and lasts as long.
 
@@ -36,7 +40,7 @@ class Watch(Protocol):
         watch.add(sock.fileno(), READ, on_events)
     """
 
-    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
+    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: Engine | None = None) -> None:
         """Watch a socket that is not watched. ``call`` gets the events, in the context of now.
 
         Arguments:
@@ -45,7 +49,7 @@ class Watch(Protocol):
                 to do, as :meth:`ehlo.Exchange.turn` tells it.
         """
 
-    def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
+    def change(self, fd: int, events: int, conn: Engine | None = None) -> None:
         """Watch for other events, and read and write by itself for this engine or for none."""
 
     def remove(self, fd: int) -> None:
@@ -53,7 +57,7 @@ class Watch(Protocol):
 
 
 # How to call back, the call itself, and the engine for which the watch reads and writes.
-_Watched: TypeAlias = tuple[Callable[..., object], Callable[[Any], object], ServerConnection | None]
+_Watched: TypeAlias = tuple[Callable[..., object], Callable[[Any], object], Engine | None]
 
 
 class _Closed:
@@ -100,12 +104,12 @@ class EpollWatch:
         self._epoll.close()
         self._epoll = _Closed()
 
-    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
+    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: Engine | None = None) -> None:
         self._epoll.register(fd, events)
         self._watched[fd] = copy_context().run, call, conn
         self._engines += conn is not None
 
-    def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
+    def change(self, fd: int, events: int, conn: Engine | None = None) -> None:
         self._epoll.modify(fd, events)
         run, call, before = self._watched[fd]
         if conn is not before:

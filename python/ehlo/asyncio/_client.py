@@ -11,7 +11,7 @@ from ehlo._client.client import BaseClient
 from ehlo._client.connecting import Connecting
 from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
-from ehlo._io.transport import SocketTransport
+from ehlo._io.client_transport import ClientTransport
 from ehlo._sockets import no_delay, no_signal
 from ehlo.asyncio._client_protocol import ClientProtocol
 from ehlo.asyncio._dial import connected
@@ -67,7 +67,7 @@ async def dial(opening: Opening) -> ClientProtocol:
             no_delay(sock)  # the transports of a loop see to it themselves
             no_signal(sock)
             link = ClientProtocol(loop, opening)
-            SocketTransport(loop, watch, sock, link).begin()
+            ClientTransport(loop, watch, sock, link).begin()
         else:
             _, link = await loop.create_connection(partial(ClientProtocol, loop, opening), sock=sock)
     except OSError as exc:

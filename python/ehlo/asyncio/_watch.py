@@ -10,8 +10,7 @@ from contextvars import Context
 from time import monotonic
 from typing import Any
 
-from ehlo._core import ServerConnection
-from ehlo._io.watch import READ, WRITE, EpollWatch, Watch
+from ehlo._io.watch import READ, WRITE, Engine, EpollWatch, Watch
 
 __all__ = ["LoopWatch", "watch_of_loop"]
 
@@ -37,11 +36,11 @@ class LoopWatch:
         self._loop = weakref.ref(loop)
         self._watched: dict[int, tuple[int, Callable[[Any], object]]] = {}
 
-    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
+    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: Engine | None = None) -> None:
         self._watched[fd] = 0, call
         self.change(fd, events)
 
-    def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
+    def change(self, fd: int, events: int, conn: Engine | None = None) -> None:
         loop: Any = self._loop()
         before, call = self._watched[fd]
         self._watched[fd] = events, call

@@ -29,7 +29,7 @@ from trio.lowlevel import (
 from ehlo._client.options import Opening
 from ehlo._hooks import by_signal
 from ehlo._io.client_connection import DONE, ClientStream
-from ehlo._io.transport import SocketTransport
+from ehlo._io.client_transport import ClientTransport
 from ehlo.trio._loop import TrioLoop, Waiting
 
 __all__ = ["ClientProtocol"]
@@ -44,7 +44,7 @@ class ClientProtocol(ClientStream, Waiting):
     __slots__ = ("_alone", "_closed", "_quiet", "_raised", "_task")
 
     _loop: TrioLoop
-    _transport: SocketTransport
+    _transport: ClientTransport
 
     def __init__(self, loop: TrioLoop, sock: socket.socket, opening: Opening) -> None:
         super().__init__(loop, loop.shared, opening, loop.now)
@@ -53,7 +53,7 @@ class ClientProtocol(ClientStream, Waiting):
         self._quiet = _ALONE  # the last waits that found no other connection waiting
         self._raised: BaseException | None = None  # to be raised by the task that waits
         self._task: Task | None = None  # parked
-        self.connection_made(SocketTransport(loop, loop.watch, sock, self))
+        self.connection_made(ClientTransport(loop, loop.watch, sock, self))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -9,8 +9,7 @@ from typing import Any, Final
 import trio
 from trio.lowlevel import spawn_system_task, wait_readable, wait_writable
 
-from ehlo._core import ServerConnection
-from ehlo._io.watch import READ, WRITE
+from ehlo._io.watch import READ, WRITE, Engine
 
 __all__ = ["TaskWatch"]
 
@@ -29,11 +28,11 @@ class TaskWatch:
         self._calls: dict[int, tuple[Context, Callable[[Any], object]]] = {}
         self._scopes: dict[tuple[int, int], trio.CancelScope] = {}
 
-    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: ServerConnection | None = None) -> None:
+    def add(self, fd: int, events: int, call: Callable[[Any], object], conn: Engine | None = None) -> None:
         self._calls[fd] = copy_context(), call
         self.change(fd, events)
 
-    def change(self, fd: int, events: int, conn: ServerConnection | None = None) -> None:
+    def change(self, fd: int, events: int, conn: Engine | None = None) -> None:
         for event in (READ, WRITE):
             scope = self._scopes.get((fd, event))
             if events & event and scope is None:

@@ -8,8 +8,9 @@
 //!
 //! One file for each concern:
 //!
-//! - `server/`: the server's session: connection, config, events; the exchange of octets with sockets.
+//! - `server/`: the server's session: connection, config, events.
 //! - `client/`: the client's session, in the same files.
+//! - `exchange.rs`: octets between the sockets and the sessions of both, many in one call.
 //! - `values/`: addresses, envelopes, replies, commands, capabilities, and what a trusted front says of a client.
 //! - `settings.rs`: how a table of settings becomes a Python class.
 //! - `codec.rs`: the dot codec and xtext.
@@ -26,6 +27,7 @@ mod content;
 mod convert;
 mod dkim;
 mod error;
+mod exchange;
 mod lazy;
 mod server;
 mod settings;
@@ -84,6 +86,8 @@ mod _core {
     #[pymodule_export]
     use super::dkim::{DkimBody, dkim_fields, dkim_header};
     #[pymodule_export]
+    use super::exchange::Exchange;
+    #[pymodule_export]
     use super::server::config::ServerConfig;
     #[pymodule_export]
     use super::server::connection::ServerConnection;
@@ -93,8 +97,6 @@ mod _core {
         Data, Disconnect, Etrn, Expn, Hello, Mail, Message, Proxy, Rcpt, Refusal, Refused, Reset, StartTls, Vrfy,
         Xclient,
     };
-    #[pymodule_export]
-    use super::server::exchange::Exchange;
     #[pymodule_export]
     use super::values::address::{Address, NullPath, Postmaster};
     #[pymodule_export]

@@ -71,9 +71,34 @@ const RECEIVED_AT_ONCE: usize = 2000;
 pub(crate) struct ClientConnection {
     inner: client::ClientConnection<Outgoing>,
     config: Py<ClientConfig>,
+    exchanged_at: f64,
 }
 
 impl ClientConnection {
+    /// Whether [`Exchange`](crate::exchange::Exchange) may read for it.
+    pub(crate) fn is_open_to_exchange(&self) -> bool {
+        !self.inner.is_tls() && !self.inner.is_handshaking()
+    }
+
+    /// Octets came at this time. Appends what to send. False if the program has to look: there is an event, content is
+    /// wanted, or there is more output than belongs in one call.
+    pub(crate) fn exchange(&mut self, octets: &[u8], now: f64, output: &mut Vec<u8>) -> bool {
+        self.exchanged_at = now;
+        self.inner.receive(octets);
+        if self.inner.has_event() || self.inner.content_wanted().is_some() {
+            return false;
+        }
+        let Some(mut octets) = self.inner.take_output(MOST_AT_ONCE) else { return false };
+        output.append(&mut octets);
+        self.inner.give_back(octets);
+        true
+    }
+
+    /// Take back what could not be sent: it goes out before all other output.
+    pub(crate) fn take_back(&mut self, octets: &[u8]) {
+        self.inner.give_back(octets.to_vec());
+    }
+
     fn command(&mut self, command: command::Command<'static>) -> PyResult<u64> {
         self.inner.command(command).map_err(misuse)
     }
@@ -83,7 +108,11 @@ impl ClientConnection {
 impl ClientConnection {
     #[new]
     fn new(config: Bound<'_, ClientConfig>) -> Self {
-        Self { inner: client::ClientConnection::new(Arc::clone(&config.get().inner)), config: config.unbind() }
+        Self {
+            inner: client::ClientConnection::new(Arc::clone(&config.get().inner)),
+            config: config.unbind(),
+            exchanged_at: 0.0,
+        }
     }
 
     // ---- input ----
@@ -475,13 +504,20 @@ impl ClientConnection {
     /// Example:
     ///     >>> conn.exchange(sock.fileno())
     ///     0
-    fn exchange<'py>(slf: &Bound<'py, Self>, descriptor: Descriptor) -> PyResult<Option<Bound<'py, PyAny>>> {
+    #[pyo3(name = "exchange")]
+    fn exchange_alone<'py>(slf: &Bound<'py, Self>, descriptor: Descriptor) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut input = [0; RECEIVED_AT_ONCE];
         match socket::receive(descriptor, &mut input)? {
             0 => return Err(PyEOFError::new_err("the server sends no more")),
             count => slf.try_borrow_mut()?.inner.receive(&input[..count]),
         }
         Self::flush(slf, descriptor)
+    }
+
+    /// When an `Exchange` read for it last, in seconds of the program's clock; 0.0 if none did.
+    #[getter]
+    fn exchanged_at(&self) -> f64 {
+        self.exchanged_at
     }
 
     // ---- what can be asked ----

@@ -43,7 +43,7 @@ pub(crate) struct ServerConnection {
 }
 
 impl ServerConnection {
-    /// Whether [`Exchange`](super::exchange::Exchange) may read for it. Not before the program has seen the last event.
+    /// Whether [`Exchange`](crate::exchange::Exchange) may read for it. Not before the program has seen the last event.
     pub(crate) fn is_open_to_exchange(&self) -> bool {
         self.event.is_none() && !self.held && !self.inner.is_tls() && !self.inner.is_handshaking()
     }

@@ -3,4 +3,3 @@
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod event;
-pub(crate) mod exchange;

@@ -484,10 +484,16 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
 
     /// The next thing that happened; `None` when input is used up.
     pub fn poll_event(&mut self) -> Option<ClientEvent> {
+        if self.has_event() { self.events.pop_front() } else { None }
+    }
+
+    /// Whether [`poll_event`](Self::poll_event) has something to tell.
+    #[must_use]
+    pub fn has_event(&mut self) -> bool {
         if self.events.is_empty() {
             self.pump();
         }
-        self.events.pop_front()
+        !self.events.is_empty()
     }
 
     /// Octets to send now. There may be more when these are gone: content that needs no change is not copied, so what is
@@ -581,6 +587,12 @@ impl<B: AsRef<[u8]>> ClientConnection<B> {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Whether TLS is to begin: what comes is for the adapter.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.phase == Phase::Handshake
     }
 
     /// Whether AUTH succeeded.

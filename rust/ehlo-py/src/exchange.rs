@@ -1,4 +1,4 @@
-//! The usual wake-up of many connections in one call: octets in, and what the engine answers by itself out.
+//! The usual wake-up of many connections in one call: octets in, and what the engines say by themselves out.
 
 use std::any::Any;
 use std::io;
@@ -10,20 +10,22 @@ use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
+use crate::client::connection::ClientConnection;
 use crate::server::connection::ServerConnection;
 use crate::server::event::to_python;
 use crate::socket::{self, Descriptor, is_for_later};
 
-/// Connections whose replies go out together. Each time that the GIL is released, a busy thread may take it and keep it for
-/// milliseconds. In larger groups the first client would wait for the octets of the last.
+/// Connections whose output goes out together. Each time that the GIL is released, a busy thread may take it and keep it for
+/// milliseconds. In larger groups the first peer would wait for the octets of the last.
 const GROUP: usize = 4;
-/// Memory for replies above which it is given back after a group.
+/// Memory for output above which it is given back after a group.
 const KEEP_CAPACITY: usize = 1 << 18;
 
 /// The usual wake-up of many connections in one call. For each socket that can be read from: one `recv`, the engine,
-/// and, if it has no event for the program, one `send` of its replies. One of these serves an event loop.
+/// and, if it has no event for the program, one `send` of its output. One of these serves an event loop, servers and
+/// clients alike.
 ///
-/// It is for connections in clear text. Output of a connection from before goes out with its replies. It calls no
+/// It is for connections in clear text. Output of a connection from before goes out before it. It calls no
 /// Python code. It releases the GIL while it sends.
 ///
 /// Args:
@@ -41,18 +43,18 @@ pub(crate) struct Exchange {
     outbox: Outbox,
 }
 
-/// The replies of a few connections.
+/// The output of a few connections.
 #[derive(Default)]
 struct Outbox {
     /// One behind the other.
-    replies: Vec<u8>,
+    octets: Vec<u8>,
     sends: Vec<Sending>,
 }
 
-/// The replies of one connection.
+/// The output of one connection.
 struct Sending {
     descriptor: Descriptor,
-    /// In `Outbox::replies`: what the system has not taken.
+    /// In `Outbox::octets`: what the system has not taken.
     octets: Range<usize>,
     failure: Option<io::Error>,
 }
@@ -60,9 +62,9 @@ struct Sending {
 /// What one connection needs after its input.
 enum Outcome<'py> {
     Nothing,
-    Replies(Range<usize>),
-    /// The connection has an event for the program.
-    Event,
+    Octets(Range<usize>),
+    /// The program has to ask the connection.
+    Ask,
     /// Something else for the program.
     Left(Bound<'py, PyAny>),
 }
@@ -78,17 +80,18 @@ impl Exchange {
         Ok(Self { input: vec![0; size].into_boxed_slice(), outbox: Outbox::default() })
     }
 
-    /// Read from sockets and answer. What is left for the program comes back; most often that is nothing.
+    /// Read from sockets, and send what the engines say. What is left for the program comes back; most often that is
+    /// nothing.
     ///
     /// Args:
     ///     ready: pairs of a descriptor and its events, as `select.epoll.poll` gives them. The sockets do not block.
-    ///     watched: a tuple for each descriptor, whose last element is the `ServerConnection`, or None if the program
-    ///         wants the events. Descriptors that it does not have are passed over.
-    ///     now: the time, for `ServerConnection.exchanged_at`.
+    ///     watched: a tuple for each descriptor, whose last element is the `ServerConnection` or `ClientConnection`, or
+    ///         None if the program wants the events. Descriptors that it does not have are passed over.
+    ///     now: the time, for `exchanged_at` of the connections.
     ///
     /// Returns:
-    ///     Pairs of a tuple of `watched` and one of these: None, if the connection has an event, or replies that the
-    ///     system did not take: ask `next_event`, then `data_to_send`; b"" at the end of input; an OSError, if the
+    ///     Pairs of a tuple of `watched` and one of these: None, if the connection has an event or wants content, or if
+    ///     output is left: ask `next_event`, then `data_to_send`; b"" at the end of input; an OSError, if the
     ///     connection is broken; the events of the descriptor as `ready` has them, if nothing was read: there is no
     ///     connection, it is `held`, it has an event from before, or it has TLS or waits for it.
     ///
@@ -113,26 +116,21 @@ impl Exchange {
             let descriptor = pair.get_item(0)?;
             let Some(entry) = watched.get_item(&descriptor)? else { continue };
             let conn = entry.cast::<PyTuple>()?.iter_borrowed().next_back();
-            // A connection that another thread uses at the moment is the program's, too: it gets its RuntimeError.
-            let conn = conn.and_then(|conn| conn.cast::<ServerConnection>().ok()?.try_borrow_mut().ok());
             let descriptor = descriptor.extract()?;
-            let outcome = match conn {
-                Some(mut conn) if conn.is_open_to_exchange() => {
-                    // The fault of one connection must not lose what is left of the others.
-                    let answer = || answer(py, &mut conn, descriptor, input, &mut outbox.replies, now);
-                    catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|fault| left_by_panic(py, &*fault))
-                }
-                _ => Outcome::Left(pair.get_item(1)?),
-            };
+            // The fault of one connection must not lose what is left of the others.
+            let serve = || conn.and_then(|conn| serve(&conn, descriptor, input, &mut outbox.octets, now));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|fault| Some(left_by_panic(py, &*fault)));
+            let outcome = outcome.map_or_else(|| pair.get_item(1).map(Outcome::Left), Ok)?;
             match outcome {
                 Outcome::Nothing => {}
-                Outcome::Replies(octets) => {
+                Outcome::Octets(octets) => {
                     outbox.sends.push(Sending { descriptor, octets, failure: None });
                     if outbox.sends.len() >= GROUP {
                         outbox.flush(watched, &left)?;
                     }
                 }
-                Outcome::Event => left.append((entry, none(py)))?,
+                Outcome::Ask => left.append((entry, none(py)))?,
                 Outcome::Left(what) => left.append((entry, what))?,
             }
         }
@@ -141,36 +139,58 @@ impl Exchange {
     }
 }
 
-/// One read, then the engine.
-fn answer<'py>(
-    py: Python<'py>,
-    conn: &mut ServerConnection,
+/// One read, then the engine. None if that is the program's to do.
+fn serve<'py>(
+    conn: &Bound<'py, PyAny>,
     descriptor: Descriptor,
     input: &mut [u8],
-    replies: &mut Vec<u8>,
+    output: &mut Vec<u8>,
     now: f64,
-) -> Outcome<'py> {
-    let count = match socket::receive(descriptor, input) {
-        Ok(0) => return Outcome::Left(PyBytes::new(py, b"").into_any()),
-        Ok(count) => count,
-        Err(error) if is_for_later(&error) => return Outcome::Nothing,
-        Err(error) => return Outcome::failure(py, os_error(&error)),
-    };
-    let engine = conn.exchange(count, now);
-    engine.receive(&input[..count]);
-    if let Some(event) = engine.poll_event() {
-        return match to_python(py, event) {
-            Ok(event) => {
-                conn.keep(event);
-                Outcome::Event
-            }
-            Err(error) => Outcome::failure(py, error),
+) -> Option<Outcome<'py>> {
+    let py = conn.py();
+    let start = output.len();
+    // A connection that another thread uses at the moment is the program's, too: it gets its RuntimeError.
+    if let Ok(conn) = conn.cast::<ServerConnection>() {
+        let mut conn = conn.try_borrow_mut().ok().filter(|conn| conn.is_open_to_exchange())?;
+        let count = match receive(py, descriptor, input) {
+            Ok(count) => count,
+            Err(outcome) => return Some(outcome),
         };
+        let engine = conn.exchange(count, now);
+        engine.receive(&input[..count]);
+        if let Some(event) = engine.poll_event() {
+            return Some(match to_python(py, event) {
+                Ok(event) => {
+                    conn.keep(event);
+                    Outcome::Ask
+                }
+                Err(error) => Outcome::failure(py, error),
+            });
+        }
+        output.extend_from_slice(engine.output());
+        engine.clear_output();
+    } else {
+        let conn = conn.cast::<ClientConnection>().ok()?;
+        let mut conn = conn.try_borrow_mut().ok().filter(|conn| conn.is_open_to_exchange())?;
+        let count = match receive(py, descriptor, input) {
+            Ok(count) => count,
+            Err(outcome) => return Some(outcome),
+        };
+        if !conn.exchange(&input[..count], now, output) {
+            return Some(Outcome::Ask);
+        }
     }
-    let start = replies.len();
-    replies.extend_from_slice(engine.output());
-    engine.clear_output();
-    if replies.len() == start { Outcome::Nothing } else { Outcome::Replies(start..replies.len()) }
+    Some(if output.len() == start { Outcome::Nothing } else { Outcome::Octets(start..output.len()) })
+}
+
+/// The number of octets that came, or what is the case instead.
+fn receive<'py>(py: Python<'py>, descriptor: Descriptor, input: &mut [u8]) -> Result<usize, Outcome<'py>> {
+    match socket::receive(descriptor, input) {
+        Ok(0) => Err(Outcome::Left(PyBytes::new(py, b"").into_any())),
+        Ok(count) => Ok(count),
+        Err(error) if is_for_later(&error) => Err(Outcome::Nothing),
+        Err(error) => Err(Outcome::failure(py, os_error(&error))),
+    }
 }
 
 impl<'py> Outcome<'py> {
@@ -186,7 +206,11 @@ fn none(py: Python<'_>) -> Bound<'_, PyAny> {
 /// Give octets that the system did not take back to the engine of a tuple of `watched`.
 fn take_back(entry: &Bound<'_, PyAny>, octets: &[u8]) -> PyResult<()> {
     if let Some(conn) = entry.cast::<PyTuple>()?.iter_borrowed().next_back() {
-        conn.cast::<ServerConnection>()?.try_borrow_mut()?.take_back(octets);
+        if let Ok(conn) = conn.cast::<ServerConnection>() {
+            conn.try_borrow_mut()?.take_back(octets);
+        } else {
+            conn.cast::<ClientConnection>()?.try_borrow_mut()?.take_back(octets);
+        }
     }
     Ok(())
 }
@@ -209,20 +233,21 @@ fn left_by_panic<'py>(py: Python<'py>, fault: &(dyn Any + Send)) -> Outcome<'py>
 impl Outbox {
     /// Send all, and tell what is left of it.
     fn flush<'py>(&mut self, watched: &Bound<'py, PyDict>, left: &Bound<'py, PyList>) -> PyResult<()> {
-        let Self { replies, sends } = self;
+        let Self { octets: output, sends } = self;
         if sends.is_empty() {
             return Ok(());
         }
         let py = watched.py();
-        py.detach(|| sends.iter_mut().for_each(|sending| sending.send(replies)));
+        py.detach(|| sends.iter_mut().for_each(|sending| sending.send(output)));
         for Sending { descriptor, octets, failure } in sends.drain(..) {
             if failure.is_none() && octets.is_empty() {
                 continue;
             }
             let Some(entry) = watched.get_item(descriptor)? else { continue };
+            let taken = take_back(&entry, &output[octets]); // what was not sent may be sent again, by a client
             let what = match failure {
                 Some(error) => exception(py, os_error(&error)),
-                None => take_back(&entry, &replies[octets]).map_or_else(|error| exception(py, error), |()| none(py)),
+                None => taken.map_or_else(|error| exception(py, error), |()| none(py)),
             };
             left.append((entry, what))?;
         }
@@ -232,17 +257,17 @@ impl Outbox {
 
     fn clear(&mut self) {
         self.sends.clear();
-        if self.replies.capacity() > KEEP_CAPACITY {
-            self.replies = Vec::new();
+        if self.octets.capacity() > KEEP_CAPACITY {
+            self.octets = Vec::new();
         } else {
-            self.replies.clear();
+            self.octets.clear();
         }
     }
 }
 
 impl Sending {
-    fn send(&mut self, replies: &[u8]) {
-        match socket::send(self.descriptor, &replies[self.octets.clone()]) {
+    fn send(&mut self, output: &[u8]) {
+        match socket::send(self.descriptor, &output[self.octets.clone()]) {
             Ok(count) => self.octets.start += count,
             Err(error) => self.failure = Some(error),
         }
