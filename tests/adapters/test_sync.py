@@ -343,6 +343,38 @@ def test_a_socket_that_has_the_number_of_ours_now_is_let_alone(server: SMTPServe
         assert ours.recv(100) == b"for another\r\n"
 
 
+@pytest.mark.parametrize("closed", ["before it writes", "while it waits"])
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_socket_that_the_program_has_closed_ends_the_call(closed: str, taken: bool) -> None:
+    """At once, and not when the time of the reply is up. Its number may be that of a socket to which nothing comes."""
+    sock, theirs = socket.socketpair()
+    other, peer = socket.socketpair()
+    number = sock.fileno()
+
+    def close(lines: str) -> None:
+        if closed == "before it writes" or "MAIL" in lines:
+            sock.close()
+            if taken:
+                os.dup2(other.fileno(), number)
+
+    with theirs, other, peer:
+        theirs.sendall(b"220 mx.example\r\n250 mx.example\r\n")
+        patience = ehlo.ClientConfig("client.example", mail_timeout=5.0)
+        client = ehlo.sync.connect(sock=sock, config=patience, trace=None if closed == "before it writes" else close)
+        if closed == "before it writes":
+            close("")
+        try:
+            with pytest.raises(ehlo.SMTPServerDisconnected, match="the program closed the socket"):
+                client.send(CONTENT, A, B)
+        finally:
+            if taken:
+                os.close(number)
+        assert client.is_closed
+        peer.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            peer.recv(1)
+
+
 # ---- what the server says while nobody calls -----------------------------------------------------
 
 

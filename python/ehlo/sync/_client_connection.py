@@ -18,6 +18,7 @@ from typing import Final
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
 from ehlo._core import ReceiveBuffer
+from ehlo._errors import SMTPServerDisconnected
 from ehlo._sockets import send_lines
 from ehlo.sync._run import DONE
 
@@ -87,14 +88,15 @@ _WRITABLE: Final[int] = getattr(select, "POLLOUT", 4)
 class ClientSocket(ClientDriver):
     """One connection. Private: :func:`connect` makes them."""
 
-    __slots__ = ("_poll", "_poller", "_socket", "_unsent", "fileno")
+    __slots__ = ("_number", "_poll", "_poller", "_socket", "_unsent", "fileno")
 
     def __init__(self, sock: socket.socket, opening: Opening) -> None:
         super().__init__(opening, _mine.buffer, monotonic)
         self._socket = sock
         self.fileno = sock.fileno
         self._poller = select.poll() if hasattr(select, "poll") else _Select()
-        self._poller.register(sock.fileno(), _READABLE)
+        self._number = sock.fileno()
+        self._poller.register(self._number, _READABLE)
         self._poll = self._poller.poll
         self._unsent = b""
         self.start(sock.getsockname)
@@ -164,12 +166,12 @@ class ClientSocket(ClientDriver):
         """The system takes no more at the moment."""
         self._unsent = octets
         self.held = True
-        self._poller.modify(self._socket.fileno(), _READABLE | _WRITABLE)
+        self._poller.modify(self._number, _READABLE | _WRITABLE)
 
     def _flush(self) -> None:
         octets, self._unsent = self._unsent, b""
         self.held = False
-        self._poller.modify(self._socket.fileno(), _READABLE)
+        self._poller.modify(self._number, _READABLE)
         self.write(octets)
         if len(self._unsent) != len(octets):  # progress (C-CLI-32)
             self.seen = monotonic()
@@ -193,6 +195,9 @@ class ClientSocket(ClientDriver):
         """Move what can be moved, until there is news."""
         until = _mine.until
         while not (self.news or self.lost):
+            if self.fileno() < 0:
+                self._end_closed()
+                break
             left = self.left()
             seconds = self.opening.tick if left is None else left
             if until is not None:
@@ -211,6 +216,13 @@ class ClientSocket(ClientDriver):
                 self.time_is_up()
             elif until is not None and until <= monotonic():
                 raise PatienceError
+
+    def _end_closed(self) -> None:
+        """The program has closed the socket that it gave to ``connect``. The number may be that of another one now, so
+        nobody must wait for that, or use it.
+        """
+        self._fail(SMTPServerDisconnected, "the program closed the socket", None)
+        self.drop()
 
     def wake(self) -> None:
         """Nothing runs beside: nobody calls it."""
