@@ -25,7 +25,9 @@ class Parser(argparse.ArgumentParser):
 
 def _parser() -> Parser:
     """All commands with their options. The site and its tests read it, too."""
-    parser = Parser(prog="ehlo", description="An SMTP protocol core's tools.")
+    parser = Parser(
+        prog="ehlo", description="Mail servers, a client, a queue and measurements, on an SMTP protocol core."
+    )
     parser.add_argument("--version", action="version", version=f"ehlo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     _sink.add_parser(commands)

@@ -19,7 +19,9 @@ __all__ = ["add_parser"]
 def add_parser(commands: Any) -> None:
     """Add ``bench`` to the command's subparsers."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "bench", help="measure SMTP servers, clients and this library", description="Measure."
+        "bench",
+        help="measure SMTP servers, clients and this library",
+        description="Measure SMTP servers, clients and this library.",
     )
     tools = parser.add_subparsers(dest="tool", metavar="tool", required=True, parser_class=type(parser))
     add_load(tools)
@@ -36,32 +38,43 @@ def add_parser(commands: Any) -> None:
 def _add_sink(tools: Any) -> None:
     parser: argparse.ArgumentParser = tools.add_parser(
         "sink",
-        help="receive as fast as can be, and go wrong on demand",
-        description="Receive mail as fast as can be and throw it away; go wrong on demand. Ctrl-C or SIGTERM ends it, "
-        "and it tells what came.",
+        help="receive mail as fast as possible, with errors on demand",
+        description="Receive mail as fast as possible, and throw it away. --fault and --limit make errors on demand. "
+        "Ctrl-C or SIGTERM ends the sink, and prints the totals.",
     )
     parser.set_defaults(run=_run_sink)
-    parser.add_argument("--host", default="127.0.0.1", help="address or name (default: %(default)s)")
-    parser.add_argument("--port", type=port, default=2525, help="0: any free one (default: %(default)s)")
-    parser.add_argument("--workers", type=whole("workers", 1, 1024), default=1, metavar="N", help="processes")
-    parser.add_argument("--lmtp", action="store_true", help="LMTP (RFC 2033)")
-    parser.add_argument("--max-size", type=whole("a size", 0, 2**62), default=0, metavar="BYTES", help="0: no limit")
+    parser.add_argument("--host", default="127.0.0.1", help="the address or name to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=2525, help="the TCP port; 0: any free port (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=whole("workers", 1, 1024), default=1, metavar="N", help="number of processes (default: 1)"
+    )
+    parser.add_argument("--lmtp", action="store_true", help="speak LMTP (RFC 2033)")
+    parser.add_argument(
+        "--max-size",
+        type=whole("a size", 0, 2**62),
+        default=0,
+        metavar="BYTES",
+        help="octets of a message, at most; 0: no limit (default: 0)",
+    )
     parser.add_argument(
         "--fault",
         action="append",
         default=[],
         metavar="COMMAND:ACTION[:PROBABILITY]",
-        help="COMMAND: connect, hello, mail, rcpt, data or message (the end of it). ACTION: a code as 550 or 421, "
-        "disconnect, delay=SECONDS, or drip=SECONDS for each octet. As rcpt:550:0.1; may be repeated",
+        help="make an error, like rcpt:550:0.1; may be repeated. COMMAND: connect, hello, mail, rcpt, data or message "
+        "(the end of the content). ACTION: a code like 550 or 421, disconnect, delay=SECONDS, or drip=SECONDS for each "
+        "octet of the reply",
     )
     parser.add_argument(
         "--limit",
         action="append",
         default=[],
         metavar="COMMAND:PER_SECOND[:CODE]",
-        help="refuse what comes faster, in each process, as mail:100:450; may be repeated",
+        help="refuse commands above this rate, in each process, like mail:100:450; may be repeated",
     )
-    parser.add_argument("--seed", type=whole("seed", 0), default=1, metavar="N", help="of the faults")
+    parser.add_argument(
+        "--seed", type=whole("seed", 0), default=1, metavar="N", help="the seed of the random faults (default: 1)"
+    )
     add_outputs(parser, html=False)
 
 
@@ -114,7 +127,10 @@ def _add_core(tools: Any) -> None:
     )
     parser.set_defaults(run=_run_core)
     parser.add_argument(
-        "--seconds", type=number("seconds", 0.001, 60), default=0.3, help="for each figure (default: %(default)s)"
+        "--seconds",
+        type=number("seconds", 0.001, 60),
+        default=0.3,
+        help="the time for each figure (default: %(default)s)",
     )
     add_outputs(parser)
 
@@ -152,9 +168,9 @@ def _words(value: str) -> tuple[str, ...]:
 def _add_compare(tools: Any) -> None:
     parser: argparse.ArgumentParser = tools.add_parser(
         "compare",
-        help="our servers and clients beside others that are on this machine",
-        description="Run our servers and clients beside every other one that is found on this machine, each alone on "
-        "a processor, in interleaved rounds, and tell what a message costs. Without arguments it takes some minutes; "
+        help="compare our servers and clients with others on this machine",
+        description="Run our servers and clients, and every other one on this machine. Each runs alone on a processor, "
+        "and all take turns in rounds. The result is the cost of a message. Without arguments this takes some minutes; "
         "--full takes about half an hour.",
     )
     parser.set_defaults(run=_run_compare)
@@ -162,32 +178,53 @@ def _add_compare(tools: Any) -> None:
         "--parts",
         type=_words,
         metavar="LIST",
-        help="of servers, clients, stall, idle and queue (default: all but queue)",
+        help="the parts to run: servers, clients, stall, idle, queue (default: all but queue)",
     )
-    parser.add_argument("--servers", type=_words, metavar="LIST", help="which (default: all that are found but bare-…)")
-    parser.add_argument("--clients", type=_words, metavar="LIST", help="which (default: all that are found but bare-…)")
     parser.add_argument(
-        "--sizes", type=_sizes, metavar="LIST", help="of messages (default: 1k,100k; --full: also 10k, 10m)"
+        "--servers", type=_words, metavar="LIST", help="the servers (default: all on this machine but bare-…)"
+    )
+    parser.add_argument(
+        "--clients", type=_words, metavar="LIST", help="the clients (default: all on this machine but bare-…)"
+    )
+    parser.add_argument(
+        "--sizes", type=_sizes, metavar="LIST", help="the sizes of messages (default: 1k,100k; --full: also 10k, 10m)"
     )
     parser.add_argument(
         "--modes",
         type=_words,
         metavar="LIST",
-        help="of lock-step, pipelined, TLS, 'new connection' and 'new TLS connection' (default: all)",
+        help="the modes: lock-step, pipelined, TLS, 'new connection', 'new TLS connection' (default: all)",
     )
-    parser.add_argument("--rounds", type=whole("rounds", 1, 1000), metavar="N", help="(default: 3; --full: 5)")
-    parser.add_argument("--seconds", type=number("seconds", 0.05, 600), metavar="S", help="each (0.5; --full: 1)")
+    parser.add_argument(
+        "--rounds", type=whole("rounds", 1, 1000), metavar="N", help="the number of rounds (default: 3; --full: 5)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=number("seconds", 0.05, 600),
+        metavar="S",
+        help="the time of each measurement (default: 0.5; --full: 1)",
+    )
     parser.add_argument(
         "-c",
         "--connections",
         type=whole("connections", 1, 10000),
         default=20,
         metavar="N",
-        help="at once (default: 20)",
+        help="open connections (default: 20)",
     )
-    parser.add_argument("--idle", type=whole("connections", 1, 100000), default=1000, metavar="N", help="that idle")
-    parser.add_argument("--full", action="store_true", help="five rounds, four sizes, a second each")
-    parser.add_argument("--list", action="store_true", help="say which are found, and measure nothing")
+    parser.add_argument(
+        "--idle",
+        type=whole("connections", 1, 100000),
+        default=1000,
+        metavar="N",
+        help="idle connections in the part idle (default: 1000)",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="five rounds, four sizes, and a second for each measurement"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the servers and clients on this machine, and measure nothing"
+    )
     add_outputs(parser)
 
 
@@ -250,7 +287,7 @@ def _add_report(tools: Any) -> None:
         description="Show a report that --json wrote, or put several of one tool side by side.",
     )
     parser.set_defaults(run=_run_report)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="what --json wrote")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a report that --json wrote")
     add_outputs(parser)
 
 

@@ -82,10 +82,12 @@ def time(value: str) -> float:
 
 def add_outputs(parser: argparse.ArgumentParser, *, html: bool = True) -> None:
     outputs = parser.add_argument_group("output")
-    outputs.add_argument("--json", metavar="FILE", help="write the whole report, - for standard output")
+    outputs.add_argument("--json", metavar="FILE", help="write the whole report to this file; - is standard output")
     if html:
-        outputs.add_argument("--html", metavar="FILE", help="write one page with plots, that needs no network")
-    outputs.add_argument("--plain", action="store_true", help="lines, even on a terminal")
+        outputs.add_argument(
+            "--html", metavar="FILE", help="write a page with plots to this file; the page needs no network"
+        )
+    outputs.add_argument("--plain", action="store_true", help="print plain lines, also on a terminal")
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:

@@ -34,21 +34,25 @@ __all__ = ["add_capacity", "add_load"]
 def add_load(tools: Any) -> None:
     parser: argparse.ArgumentParser = tools.add_parser(
         "load",
-        help="put load on an SMTP or LMTP server and tell rates, latencies and errors",
+        help="put load on an SMTP or LMTP server, and print rates, latencies and errors",
         description="Put load on an SMTP or LMTP server. The exit status is 0 if every message was accepted for every "
-        "recipient and no --fail-if holds, 1 if not, and 130 after Ctrl-C, which tells what was measured so far.",
+        "recipient and no --fail-if holds, 1 if not, and 130 after Ctrl-C. The report then has all that was measured.",
     )
     parser.set_defaults(run=_run_load)
     much = _add_target(parser)
-    much.add_argument("-m", "--messages", type=whole("messages"), metavar="N", help="in all (default: 1000)")
-    much.add_argument("-d", "--duration", type=number("seconds", 0.01, 864000), metavar="SECONDS", help="for so long")
+    much.add_argument(
+        "-m", "--messages", type=whole("messages"), metavar="N", help="the number of messages (default: 1000)"
+    )
+    much.add_argument(
+        "-d", "--duration", type=number("seconds", 0.01, 864000), metavar="SECONDS", help="the time of the run"
+    )
     much.add_argument(
         "-r",
         "--rate",
         type=number("messages a second", 0.001, 1e7),
         metavar="PER_SECOND",
-        help="open loop: a message has an intended start, whatever the server does, and its latency counts from there "
-        "(default: closed loop, each connection waits for its last message)",
+        help="open loop: each message has a planned start, and its latency counts from there (default: closed loop: "
+        "a connection begins a message when the one before is answered)",
     )
     _add_traffic(parser)
     parser.add_argument(
@@ -57,7 +61,7 @@ def add_load(tools: Any) -> None:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="end with status 1 if it holds, as 'p99 > 200ms', 'rcpt.p50 > 5ms', 'rate < 500' or "
+        help="exit with 1 if the condition holds, like 'p99 > 200ms', 'rcpt.p50 > 5ms', 'rate < 500' or "
         "'not-accepted > 0.1%%'; may be repeated",
     )
     add_outputs(parser)
@@ -72,14 +76,24 @@ def _add_target(parser: argparse.ArgumentParser) -> Any:
         type=whole("connections", 1, 60000),
         default=10,
         metavar="N",
-        help="at once (default: 10)",
-    )
-    much.add_argument("--arrivals", choices=("constant", "poisson"), default="constant", help="of the open loop")
-    much.add_argument(
-        "-w", "--warmup", type=number("seconds", 0, 86400), default=0.0, metavar="SECONDS", help="not measured"
+        help="open connections (default: 10)",
     )
     much.add_argument(
-        "--workers", type=whole("workers", 1, 1024), default=1, metavar="N", help="processes (default: 1)"
+        "--arrivals",
+        choices=("constant", "poisson"),
+        default="constant",
+        help="how the starts of the open loop are spaced (default: constant)",
+    )
+    much.add_argument(
+        "-w",
+        "--warmup",
+        type=number("seconds", 0, 86400),
+        default=0.0,
+        metavar="SECONDS",
+        help="time before measuring begins (default: 0)",
+    )
+    much.add_argument(
+        "--workers", type=whole("workers", 1, 1024), default=1, metavar="N", help="number of processes (default: 1)"
     )
     return much
 
@@ -93,59 +107,82 @@ def _add_traffic(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="octets: 1024, 10k, a range 1k-64k, weights 1k:9,1m:1, or lognormal:MEDIAN:SIGMA (default: 1024)",
     )
-    what.add_argument("--corpus", metavar="PATH", help="a directory of .eml files, a Maildir or an mbox file instead")
     what.add_argument(
-        "--recipients", type=whole("recipients", 1, 10000), default=1, metavar="N", help="of each message"
+        "--corpus", metavar="PATH", help="send these messages: a folder of .eml files, a Maildir or an mbox file"
     )
     what.add_argument(
-        "--from", dest="sender", default="load@example.org", metavar="MAILBOX", help="(default: %(default)s)"
+        "--recipients",
+        type=whole("recipients", 1, 10000),
+        default=1,
+        metavar="N",
+        help="recipients of each message (default: 1)",
+    )
+    what.add_argument(
+        "--from",
+        dest="sender",
+        default="load@example.org",
+        metavar="MAILBOX",
+        help="the reverse-path (default: %(default)s)",
     )
     what.add_argument(
         "--to",
         default="user{n}@example.org",
         metavar="MAILBOX",
-        help="{n} is the recipient's number (default: %(default)s)",
+        help="the forward-paths; {n} is the number of the recipient (default: %(default)s)",
     )
     how = parser.add_argument_group("protocol")
     how.add_argument(
-        "--messages-per-connection", type=whole("messages"), metavar="N", help="then QUIT and a new connection"
+        "--messages-per-connection",
+        type=whole("messages"),
+        metavar="N",
+        help="QUIT after N messages, and open a new connection",
     )
     how.add_argument(
-        "--no-pipelining", action="store_true", help="lock-step: every command waits, every phase is timed"
+        "--no-pipelining",
+        action="store_true",
+        help="lock-step: wait for the reply to each command, and time every phase",
     )
-    how.add_argument("--no-phases", action="store_true", help="time messages and no commands: the least overhead")
+    how.add_argument(
+        "--no-phases", action="store_true", help="time messages, but no commands: this costs the tool least"
+    )
     how.add_argument(
         "--depth",
         type=whole("depth", 1, 1000),
         metavar="N",
-        help="messages under way on one connection (default: 1; 2 and pipelining make one round trip a message)",
+        help="messages on their way on one connection (default: 1; 2 and pipelining make one round trip a message)",
     )
-    how.add_argument("--bdat", action="store_true", help="BDAT (RFC 3030) instead of DATA")
-    how.add_argument("--lmtp", action="store_true", help="LMTP (RFC 2033)")
+    how.add_argument("--bdat", action="store_true", help="use BDAT (RFC 3030) in place of DATA")
+    how.add_argument("--lmtp", action="store_true", help="speak LMTP (RFC 2033)")
     tls = how.add_mutually_exclusive_group()
-    tls.add_argument("--starttls", action="store_true", help="TLS by STARTTLS (RFC 3207)")
-    tls.add_argument("--tls", action="store_true", help="TLS from the start (RFC 8314)")
-    how.add_argument("--verify", action="store_true", help="check the server's certificate")
-    how.add_argument("--user", metavar="NAME", help="for AUTH; the password comes from the environment's EHLO_PASSWORD")
-    how.add_argument("--mechanism", choices=("PLAIN", "LOGIN"), default="PLAIN", help="of AUTH (default: PLAIN)")
+    tls.add_argument("--starttls", action="store_true", help="begin TLS by STARTTLS (RFC 3207)")
+    tls.add_argument("--tls", action="store_true", help="use TLS from the start (RFC 8314)")
+    how.add_argument("--verify", action="store_true", help="check the certificate of the server")
     how.add_argument(
-        "--hostname", default="load.example.org", metavar="NAME", help="ours, for EHLO (default: %(default)s)"
+        "--user", metavar="NAME", help="log in as this user; the environment variable EHLO_PASSWORD has the password"
     )
     how.add_argument(
-        "--source", action="append", default=[], metavar="ADDRESS", help="connect from it; may be repeated"
+        "--mechanism", choices=("PLAIN", "LOGIN"), default="PLAIN", help="the mechanism of AUTH (default: PLAIN)"
+    )
+    how.add_argument(
+        "--hostname", default="load.example.org", metavar="NAME", help="the name for EHLO (default: %(default)s)"
+    )
+    how.add_argument(
+        "--source", action="append", default=[], metavar="ADDRESS", help="connect from this address; may be repeated"
     )
     how.add_argument(
         "--timeout",
         type=number("seconds", 0.01, 3600),
         default=30.0,
         metavar="SECONDS",
-        help="for a reply (default: 30)",
+        help="the longest wait for a reply (default: 30)",
     )
-    parser.add_argument("--seed", type=whole("seed", 0), default=1, metavar="N", help="of all that is random")
+    parser.add_argument(
+        "--seed", type=whole("seed", 0), default=1, metavar="N", help="the seed of all random choices (default: 1)"
+    )
     parser.add_argument(
         "--i-own-this-server",
         action="store_true",
-        help="for an address that is not a loopback or private one: load on a stranger's server is an attack",
+        help="allow an address that is neither loopback nor private: load on a stranger's server is an attack",
     )
 
 
@@ -248,9 +285,9 @@ def _run_load(arguments: argparse.Namespace) -> int:
 def add_capacity(tools: Any) -> None:
     parser: argparse.ArgumentParser = tools.add_parser(
         "capacity",
-        help="find the highest rate that keeps a percentile of the latency below a bound",
+        help="find the highest rate at which a percentile of the latency stays below a bound",
         description="Find the highest rate of messages at which a percentile of their latency stays below a bound. "
-        "Each step is a run of the open loop; the rate doubles until a step fails, then the gap is halved. The exit "
+        "Each step is a run of the open loop. The rate doubles until a step fails; then the gap is halved. The exit "
         "status is 0 if a rate was found, 1 if not, and 130 after Ctrl-C.",
     )
     parser.set_defaults(run=_run_capacity)
@@ -261,24 +298,38 @@ def add_capacity(tools: Any) -> None:
         choices=(50, 75, 90, 95, 99, 99.9, 99.99),
         default=99.0,
         metavar="P",
-        help="50, 75, 90, 95, 99, 99.9 or 99.99 (default: 99)",
+        help="the percentile: 50, 75, 90, 95, 99, 99.9 or 99.99 (default: 99)",
     )
-    much.add_argument("--below", type=time, default=200_000.0, metavar="TIME", help="as 200ms (the default) or 1.5s")
     much.add_argument(
-        "--start", type=number("messages a second", 0.1, 1e6), default=10.0, metavar="PER_SECOND", help="(default: 10)"
+        "--below", type=time, default=200_000.0, metavar="TIME", help="the bound, like 1.5s (default: 200ms)"
+    )
+    much.add_argument(
+        "--start",
+        type=number("messages a second", 0.1, 1e6),
+        default=10.0,
+        metavar="PER_SECOND",
+        help="the first rate (default: 10)",
     )
     much.add_argument(
         "--highest",
         type=number("messages a second", 1, 1e7),
         default=100_000.0,
         metavar="PER_SECOND",
-        help="go no higher (default: 100000)",
+        help="the highest rate to try (default: 100000)",
     )
     much.add_argument(
-        "--seconds", type=number("seconds", 0.1, 3600), default=5.0, metavar="S", help="of each step (default: 5)"
+        "--seconds",
+        type=number("seconds", 0.1, 3600),
+        default=5.0,
+        metavar="S",
+        help="the time of each step (default: 5)",
     )
     much.add_argument(
-        "--within", type=number("percent", 0.5, 50), default=5.0, metavar="PERCENT", help="of the answer (default: 5)"
+        "--within",
+        type=number("percent", 0.5, 50),
+        default=5.0,
+        metavar="PERCENT",
+        help="stop when the gap is smaller than this (default: 5)",
     )
     _add_traffic(parser)
     add_outputs(parser)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 QUEUE: Final = """\
-Looks at the queue of ehlo.mta, and changes it, beside a server that delivers from it. QUEUE is the folder of the
-spool, or postgresql://USER@HOST/DATABASE; without --queue it is $EHLO_QUEUE. To look never writes.
+Look at a queue of ehlo.mta, and change it. The server may run meanwhile. --queue is the folder of the queue, or
+postgresql://USER@HOST/DATABASE. Without --queue the variable EHLO_QUEUE counts. The verbs that look write nothing.
 """
 FILTERS: Final = """\
-All filters that are given must hold. A verb that changes messages asks for a filter, an ID, or --all. Recipients that
-a node delivers at this moment are left alone, and counted.
+With several filters, all must match. A verb that changes messages needs a filter, an ID, or --all. It leaves out
+recipients that a node delivers at this moment, and prints how many.
 """
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _WAIT: Final = 1000
@@ -40,31 +40,38 @@ def add_parser(commands: Any) -> None:
     """Add ``queue`` to the commands of ``ehlo``."""
     parser = commands.add_parser("queue", help="look at a queue, and change it", description=QUEUE, epilog=FILTERS)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--queue", metavar="QUEUE", default=os.environ.get("EHLO_QUEUE"), help="folder or URL")
-    common.add_argument("--json", action="store_true", help="one JSON object a line")
+    common.add_argument(
+        "--queue",
+        metavar="QUEUE",
+        default=os.environ.get("EHLO_QUEUE"),
+        help="the folder or the URL of the queue (default: $EHLO_QUEUE)",
+    )
+    common.add_argument("--json", action="store_true", help="print one JSON object on each line")
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
 
     def add(name: str, run: Verb, text: str) -> argparse.ArgumentParser:
-        verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, parents=[common])
+        verb: argparse.ArgumentParser = verbs.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[common]
+        )
         verb.set_defaults(run=_run, do=run)
         return verb
 
     _add_filters(add("list", _list, "list recipients, the oldest first"), limit=100)
     for name, run, text in (
         ("show", _show, "show a message and its recipients"),
-        ("why", _why, "tell why the recipients of a message wait"),
+        ("why", _why, "say why the recipients of a message wait"),
         ("cat", _cat, "print the content of a message"),
     ):
-        add(name, run, text).add_argument("id", type=_ident, help="the queue id, as the log and the 250 reply have it")
+        add(name, run, text).add_argument("id", type=_ident, help="the queue id: it is in the log and in the 250 reply")
     summary = add("summary", _summary, "count recipients in groups")
     counted = ["route", "domain", "sender", "age", "reply", "state"]
-    summary.add_argument("--by", choices=counted, default="route", help="what is counted (default: route)")
+    summary.add_argument("--by", choices=counted, default="route", help="how to group the recipients (default: route)")
     _add_filters(summary)
 
-    hold = _add_change(add("hold", _hold, "make no attempt until it is released"))
-    hold.add_argument("--reason", default="held by an administrator", help="shown with it")
-    _add_change(add("release", _release, "end a hold; it is due at once"))
-    _add_change(add("retry", _retry, "make what waits due at once"))
+    hold = _add_change(add("hold", _hold, "make no attempt for recipients until they are released"))
+    hold.add_argument("--reason", default="held by an administrator", help="the reason that list and why print")
+    _add_change(add("release", _release, "end a hold: the recipients are due at once"))
+    _add_change(add("retry", _retry, "make recipients that wait due at once"))
     redirect = add("redirect", _redirect, "give recipients another address")
     redirect.add_argument("--to", required=True, metavar="ADDRESS", help="the new recipient")
     _add_change(redirect)
@@ -77,36 +84,51 @@ def add_parser(commands: Any) -> None:
     _add_change(add("drop", _drop, "forget recipients; nobody is told"))
 
     suspend = add("suspend", _suspend, "make no attempt for a route, on any node")
-    suspend.add_argument("route", help="its name, as list shows it")
-    suspend.add_argument("--for", dest="seconds", type=_seconds, default=3600.0, metavar="TIME", help="(default: 1h)")
-    suspend.add_argument("--reason", default="suspended by an administrator", help="for people")
+    suspend.add_argument("route", help="the name of the route, as list prints it")
+    suspend.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        default=3600.0,
+        metavar="TIME",
+        help="how long, like 90s 30m 4h 2d 1w (default: 1h)",
+    )
+    suspend.add_argument(
+        "--reason", default="suspended by an administrator", help="the reason that suspensions and why print"
+    )
     resume = add("resume", _resume, "end the suspension of a route")
-    resume.add_argument("route", help="its name")
-    add("suspensions", _suspensions, "list the routes that are left alone")
+    resume.add_argument("route", help="the name of the route")
+    add("suspensions", _suspensions, "list the suspended routes")
     add("nodes", _nodes, "list the processes that use the queue")
-    verify = add("verify", _verify, "look for what is not as it must be; exit 1 if there is something")
-    verify.add_argument("--repair", action="store_true", help="put it right; no message is dropped")
+    verify = add("verify", _verify, "look for damage; exit with 1 if there is some")
+    verify.add_argument("--repair", action="store_true", help="repair the damage; no message is dropped")
     migrate = add("migrate", _nodes, "bring the tables of a queue up to date, while no server uses it")
     migrate.set_defaults(run=_run_migrate)
 
 
 def _add_filters(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
-    parser.add_argument("--id", type=_ident, action="append", help="a queue id; may be repeated")
+    parser.add_argument("--id", type=_ident, action="append", help="the queue id; may be repeated")
     parser.add_argument("--sender", help="the reverse-path; '' for the null path")
     parser.add_argument("--recipient", help="the forward-path")
-    parser.add_argument("--domain", help="of the forward-path")
-    parser.add_argument("--route", help="the name of the route of the last attempt")
-    parser.add_argument("--state", choices=["ready", "owned", "held"], help="due at a time, being delivered, or held")
-    parser.add_argument("--older", type=_seconds, metavar="TIME", help="arrived longer ago than this: 90s 30m 4h 2d")
-    parser.add_argument("--reply", help="a part of the last reply")
-    parser.add_argument("--limit", type=_positive, default=limit, metavar="N", help="no more than so many recipients")
+    parser.add_argument("--domain", help="the domain of the forward-path")
+    parser.add_argument("--route", help="the route of the last attempt, by its name")
+    parser.add_argument(
+        "--state",
+        choices=["ready", "owned", "held"],
+        help="ready: due at a time; owned: being delivered; held: no attempts",
+    )
+    parser.add_argument(
+        "--older", type=_seconds, metavar="TIME", help="the message arrived longer ago than this, like 90s 30m 4h 2d 1w"
+    )
+    parser.add_argument("--reply", help="a text in the last reply")
+    parser.add_argument("--limit", type=_positive, default=limit, metavar="N", help="N recipients at most")
 
 
 def _add_change(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     _add_filters(parser)
     parser.add_argument("ids", type=_ident, nargs="*", metavar="ID", help="a queue id")
-    parser.add_argument("--all", action="store_true", help="all that is queued")
-    parser.add_argument("--dry-run", action="store_true", help="tell how many it would be, and change nothing")
+    parser.add_argument("--all", action="store_true", help="all recipients in the queue")
+    parser.add_argument("--dry-run", action="store_true", help="print how many would change, and change nothing")
     return parser
 
 

@@ -54,56 +54,78 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "send",
         help="send a message",
-        description="Send a message by SMTP or LMTP, and print what the server said to each recipient. Exit status: "
-        "0 all accepted, 1 some refused, 2 wrong usage, 3 none accepted.",
+        description="Send a message by SMTP or LMTP, and print the reply of the server for each recipient. "
+        "Exit status: 0 if all were accepted, 1 if some were refused, 2 for wrong usage, 3 if none was accepted.",
     )
     parser.set_defaults(run=run)
-    where = parser.add_argument_group("to whom")
+    where = parser.add_argument_group("the server")
     where.add_argument(
         "--server",
         metavar="HOST[:PORT]",
-        help="an IPv6 address goes in brackets (default port: 25, for LMTP 24, with --tls implicit 465)",
+        help="its address; IPv6 goes in brackets (default port: 25; with --lmtp 24; with --tls implicit 465)",
     )
     where.add_argument("--unix", metavar="PATH", help="connect to a Unix socket instead")
-    where.add_argument("--source-address", metavar="ADDRESS", help="the address of this machine to connect from")
-    what = parser.add_argument_group("what")
+    where.add_argument("--source-address", metavar="ADDRESS", help="connect from this address of this machine")
+    what = parser.add_argument_group("the message")
     what.add_argument(
-        "--from", dest="sender", metavar="MAILBOX", required=True, help="reverse-path; '' is the null one"
+        "--from", dest="sender", metavar="MAILBOX", required=True, help="the reverse-path; '' is the null path"
     )
     what.add_argument(
-        "--to", dest="recipients", metavar="MAILBOX", action="append", required=True, help="again for each recipient"
+        "--to",
+        dest="recipients",
+        metavar="MAILBOX",
+        action="append",
+        required=True,
+        help="a forward-path; may be repeated",
     )
     what.add_argument(
         "--refuse-invalid",
         action="store_true",
-        help="a --to that is no mailbox counts as refused, and the others get the message (default: nobody gets it)",
+        help="if a --to is no mailbox, count it as refused, and send to the others (default: send nothing)",
     )
-    what.add_argument("--file", metavar="FILE", default="-", help="the message; - is standard input (default: -)")
+    what.add_argument(
+        "--file", metavar="FILE", default="-", help="the file of the message; - is standard input (default: -)"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--lmtp", action="store_true", help="speak LMTP (RFC 2033)")
-    how.add_argument("--hostname", metavar="NAME", help="what to say in EHLO (default: this machine's name or address)")
-    how.add_argument("--count", type=count, default=1, metavar="N", help="send it so many times (default: %(default)s)")
     how.add_argument(
-        "--connections", type=count, default=1, metavar="C", help="over so many connections (default: %(default)s)"
+        "--hostname", metavar="NAME", help="the name for EHLO (default: the name or address of this machine)"
     )
     how.add_argument(
-        "--chunking", choices=("auto", "always", "never"), default="auto", help="BDAT (RFC 3030; default: auto)"
+        "--count", type=count, default=1, metavar="N", help="send the message N times (default: %(default)s)"
     )
-    how.add_argument("--no-pipelining", action="store_true", help="one command, one reply")
     how.add_argument(
-        "--timeout", type=seconds, metavar="SECONDS", help="for each step (default: the times of RFC 5321 4.5.3.2)"
+        "--connections", type=count, default=1, metavar="C", help="use C connections (default: %(default)s)"
+    )
+    how.add_argument(
+        "--chunking",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="use BDAT (RFC 3030); auto: if it is offered (default: auto)",
+    )
+    how.add_argument("--no-pipelining", action="store_true", help="wait for the reply to each command")
+    how.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="the longest wait for a reply (default: the times of RFC 5321 4.5.3.2)",
     )
     who = parser.add_argument_group("TLS and AUTH")
     who.add_argument(
         "--tls",
         choices=("off", "opportunistic", "required", "implicit"),
         default="off",
-        help="STARTTLS where it is offered, or in any case; or TLS before the greeting (default: off, on port 465 too)",
+        help="opportunistic: STARTTLS if it is offered; required: STARTTLS or an error; implicit: TLS before the "
+        "greeting (default: off, also on port 465)",
     )
-    who.add_argument("--ca-file", metavar="FILE", help="trust the authorities in this PEM file, not the system's")
-    who.add_argument("--server-name", metavar="NAME", help="verify the certificate by this name (default: the host)")
-    who.add_argument("--insecure", action="store_true", help="take any certificate: for tests")
-    who.add_argument("--user", metavar="NAME", help="say AUTH as this user (RFC 4954)")
+    who.add_argument(
+        "--ca-file", metavar="FILE", help="trust the authorities in this PEM file, and not those of the system"
+    )
+    who.add_argument(
+        "--server-name", metavar="NAME", help="the name that the certificate must have (default: the host of --server)"
+    )
+    who.add_argument("--insecure", action="store_true", help="accept any certificate: for tests")
+    who.add_argument("--user", metavar="NAME", help="log in as this user, by AUTH (RFC 4954)")
     who.add_argument(
         "--auth",
         "--mechanism",
@@ -111,16 +133,16 @@ def add_parser(commands: Any) -> None:
         metavar="MECHANISM",
         action="append",
         type=str.upper,
-        help="use this mechanism, like PLAIN; again for others that will do (default: the best that the server offers)",
+        help="use this mechanism, like PLAIN; may be repeated (default: the best that the server offers)",
     )
     who.add_argument(
         "--password-env",
         metavar="VARIABLE",
-        help="the environment variable that holds the password, or the token (default: it is asked for)",
+        help="the environment variable with the password or token (default: the command asks for it)",
     )
-    who.add_argument("--password-file", metavar="FILE", help="the file whose first line is the password, or the token")
-    who.add_argument("--allow-clear", action="store_true", help="let AUTH show the password without TLS")
-    parser.add_argument("-v", "--verbose", action="store_true", help="print the dialogue as it goes, on standard error")
+    who.add_argument("--password-file", metavar="FILE", help="the file with the password or token in its first line")
+    who.add_argument("--allow-clear", action="store_true", help="allow AUTH to send the password without TLS")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print the dialogue on standard error")
 
 
 # ---- arguments -----------------------------------------------------------------------------------

@@ -52,81 +52,102 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "sink",
         help="receive mail and keep it, or throw it away",
-        description="Receive mail by SMTP or LMTP and keep it, or throw it away. Ctrl-C or SIGTERM drains: open "
-        "transactions may end within --deadline seconds (a second one cuts them at once), then it says what it did.",
+        description="Receive mail by SMTP or LMTP, and keep it or throw it away. Ctrl-C or SIGTERM ends the server: "
+        "open transactions have --deadline seconds to end, and then the totals are printed. A second signal cuts them.",
     )
     parser.set_defaults(run=run)
     listens = parser.add_argument_group("where it listens")
-    listens.add_argument("--host", default="127.0.0.1", help="address or name (default: %(default)s)")
-    listens.add_argument("--port", type=port, default=2525, help="TCP port, 0: any free one (default: %(default)s)")
-    listens.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
-    listens.add_argument("--loop", choices=LOOPS, default="asyncio", help="event loop (default: asyncio)")
+    listens.add_argument("--host", default="127.0.0.1", help="the address or name to listen on (default: %(default)s)")
     listens.add_argument(
-        "--workers", type=count, default=1, metavar="N", help="processes that share the port (default: %(default)s)"
+        "--port", type=port, default=2525, help="the TCP port; 0: any free port (default: %(default)s)"
     )
-    what = parser.add_argument_group("what becomes of messages").add_mutually_exclusive_group()
-    what.add_argument("--maildir", metavar="DIR", help="one file a message in a Maildir")
-    what.add_argument("--mbox", metavar="FILE", help="append to an mbox file")
-    what.add_argument("--discard", action="store_true", help="throw them away (the default)")
-    files = parser.add_argument_group("what files with messages are like")
-    files.add_argument("--mode", type=file_mode, default=0o600, help="permissions: 600, 640 or 660 (default: 600)")
+    listens.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
+    listens.add_argument("--loop", choices=LOOPS, default="asyncio", help="the event loop (default: asyncio)")
+    listens.add_argument(
+        "--workers",
+        type=count,
+        default=1,
+        metavar="N",
+        help="number of processes that share the port (default: %(default)s)",
+    )
+    what = parser.add_argument_group("where messages go").add_mutually_exclusive_group()
+    what.add_argument("--maildir", metavar="DIR", help="into this Maildir, one file for each message")
+    what.add_argument("--mbox", metavar="FILE", help="into this mbox file, one message behind the other")
+    what.add_argument("--discard", action="store_true", help="nowhere: they are thrown away (the default)")
+    files = parser.add_argument_group("files with messages")
+    files.add_argument(
+        "--mode", type=file_mode, default=0o600, help="their permissions: 600, 640 or 660 (default: 600)"
+    )
     files.add_argument("--follow-symlink", action="store_true", help="DIR or FILE may be a symbolic link")
     files.add_argument(
         "--recipient-field",
         choices=("Delivered-To", "X-Original-To", "none"),
         default="Delivered-To",
-        help="header field for each recipient (default: %(default)s)",
+        help="the header field that names each recipient (default: %(default)s)",
     )
     how = parser.add_argument_group("protocol")
     how.add_argument("--lmtp", action="store_true", help="speak LMTP (RFC 2033)")
-    how.add_argument("--hostname", metavar="NAME", help="this server's name (default: the machine's)")
+    how.add_argument("--hostname", metavar="NAME", help="the name of this server (default: the name of the machine)")
     how.add_argument(
         "--max-size",
         type=size,
         default=33554432,
         metavar="BYTES",
-        help="of a message, 0: no limit (default: %(default)s)",
+        help="octets of a message, at most; 0: no limit (default: %(default)s)",
     )
     how.add_argument(
         "--max-connections",
         type=count,
         default=10000,
         metavar="N",
-        help="at once, in each process (default: %(default)s)",
+        help="open connections of each process, at most (default: %(default)s)",
     )
     how.add_argument(
-        "--max-recipients", type=count, default=1000, metavar="N", help="of one message (default: %(default)s)"
+        "--max-recipients",
+        type=count,
+        default=1000,
+        metavar="N",
+        help="recipients of a message, at most (default: %(default)s)",
     )
     how.add_argument(
         "--bare-newlines",
         choices=("reject", "normalize", "allow"),
         default="reject",
-        help="bare CR and LF in DATA (default: reject)",
+        help="how to treat a bare CR or LF in DATA (default: reject)",
     )
     how.add_argument(
         "--lenient",
         metavar="WORDS",
         nargs="?",
         const=",".join(leniencies()),
-        help=f"forgive departures from the grammar: all, or those named, of {', '.join(leniencies())}",
+        help="departures from the grammar to forgive, with commas between them; without WORDS all of: "
+        + ", ".join(leniencies()),
     )
     how.add_argument(
         "--option",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="any other option of the engine (see ehlo.ServerConfig), like unknown_parameters=ignore; again for each",
+        help="another argument of ehlo.ServerConfig, like unknown_parameters=ignore; may be repeated",
     )
     how.add_argument(
-        "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="for the next command (default: 300)"
+        "--timeout",
+        type=seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for a command (default: 300)",
     )
     parser.add_argument(
-        "--deadline", type=seconds, default=10.0, metavar="SECONDS", help="to drain at the end (default: 10)"
+        "--deadline",
+        type=seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long open transactions may take at the end (default: 10)",
     )
     parser.add_argument(
         "--quiet",
         action="store_true",
-        help="no line for each message, only the totals; those of --discard are without the messages refused",
+        help="print only the totals, and no line for each message; with --discard refused messages are not counted",
     )
 
 

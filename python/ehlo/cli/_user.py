@@ -19,12 +19,12 @@ from ehlo.cli._receive import UsageError, complain, say
 __all__ = ["add_parser", "print_line", "read_password"]
 
 _HELP: Final = """\
-The password is asked for twice at the terminal, or is the first line of standard input. It is never an argument: other
-users of the machine see the arguments of all programs.
+The command asks for the password twice at the terminal, or reads the first line of standard input. The password is
+never an argument, because other users of the machine see the arguments of all programs.
 
-The file gets mode 0600. It is replaced as a whole; a lock keeps two commands apart. ehlo serve reads it at SIGHUP.
-Each line is NAME:$scrypt$ln=15,r=8,p=1$SALT$HASH (RFC 7914) or NAME:$scram-sha-256$i=10000$SALT$STORED$SERVER (RFC
-7677), in base64. Exit status: 0, or 2 when nothing was done.
+The file gets mode 0600. It is replaced as a whole, and a lock keeps two commands apart. ehlo serve reads it again at
+SIGHUP. A line is NAME:$scrypt$ln=15,r=8,p=1$SALT$HASH (RFC 7914) or NAME:$scram-sha-256$i=10000$SALT$STORED$SERVER
+(RFC 7677), in base64. Exit status: 0, or 2 if nothing was done.
 """
 
 
@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     for name, text, run in (
-        ("add", "add a user; the file is made if it is not there", _add),
+        ("add", "add a user, and make the file if there is none", _add),
         ("passwd", "give a user another password", _passwd),
         ("list", "print the names, and the kind of each hash", _list),
         ("remove", "remove a user", _remove),
@@ -48,14 +48,14 @@ def add_parser(commands: Any) -> None:
         one.set_defaults(run=run)
         one.add_argument("file", metavar="FILE", help="the file of users")
         if name != "list":
-            one.add_argument("name", metavar="NAME", help="of the user")
+            one.add_argument("name", metavar="NAME", help="the name of the user")
         if name in ("add", "passwd"):
             kind = one.add_mutually_exclusive_group()
             kind.add_argument(
                 "--scram",
                 action="store_true",
                 default=None,
-                help="keep keys for SCRAM-SHA-256 (default: as the others)",
+                help="keep keys for SCRAM-SHA-256 (default: the kind that the other users have)",
             )
             kind.add_argument(
                 "--scrypt", dest="scram", action="store_false", help="keep a hash by scrypt, for PLAIN and LOGIN only"

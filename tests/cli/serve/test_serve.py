@@ -636,7 +636,7 @@ def test_the_help_has_every_table_and_key(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         ehlo.cli.main(["serve", "--help"])
     said = capsys.readouterr().out
-    for word in ("[queue]", "[[route]]", "[smtp]", "recipient_field:", "lenient", "from: who may send there"):
+    for word in ("[queue]", "[[route]]", "[smtp]", "recipient_field:", "lenient", "from: who may use it"):
         assert word in said
 
 

@@ -37,17 +37,17 @@ __all__ = ["add_parser"]
 _ASK_SECONDS: Final = 5.0
 
 _HELP: Final = f"""\
-FILE is TOML. docs/serve.md explains it, with examples that can be copied. Its tables and keys:
+FILE is TOML. docs/serve.md explains it, and has examples to copy. Its tables and keys:
 
 {settings_help()}
 
-Relative paths start from the folder of the file. Options go before the file. SIGINT and SIGTERM drain: open
-transactions may end within the deadline; a second signal cuts them. SIGHUP reads FILE again, and all files that it
-names; what needs a new start is named in the log, and where something is wrong nothing changes. The file of users is
-made by: ehlo user add FILE NAME. It is refused when others can read it. Where every user has keys for SCRAM
-(ehlo user add --scram), SCRAM is offered beside PLAIN and LOGIN.
-Exit status: 0; 1 when --check found an error, or the workers died; 2 for wrong usage; 3 when open transactions were cut
-at the end.
+Relative paths start from the folder of FILE. An option replaces the setting of FILE.
+SIGINT or SIGTERM ends the server: open transactions have --deadline seconds to end. A second signal cuts them.
+SIGHUP reads FILE again, and all files that it names. If one has an error, nothing changes. The log names each setting
+that needs a new start.
+ehlo user add FILE NAME makes the file of users. A file that others can read is refused. If every user has keys for
+SCRAM (ehlo user add --scram), the server offers SCRAM beside PLAIN and LOGIN.
+Exit status: 0; 1 if --check found an error, or the workers died; 2 for wrong usage; 3 if open transactions were cut.
 """
 
 
@@ -55,53 +55,71 @@ def add_parser(commands: Any) -> None:
     """Add ``serve`` to the command's subparsers."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "serve",
-        help="receive mail as a server that is deployed: MX, submission, delivery agent",
-        description="Receive mail by SMTP, submission and LMTP, with TLS and users, and deliver it. A file says how, "
-        "or options, or both.",
+        help="run a mail server: MX, submission, delivery agent",
+        description="Receive mail by SMTP, submission and LMTP, with TLS and users, and deliver it. The settings come "
+        "from a file, from options, or from both.",
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("file", metavar="FILE", nargs="?", help="settings in TOML, see below")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the settings, in TOML: see below")
     listens = parser.add_argument_group(
-        "where it listens", "ADDRESS is HOST:PORT, [IPV6]:PORT, PORT or unix:PATH; each may be given again"
+        "where it listens", "ADDRESS is HOST:PORT, [IPV6]:PORT, PORT or unix:PATH. Each option may be repeated"
     )
     listens.add_argument("--smtp", metavar="ADDRESS", action="append", help="mail from other servers")
-    listens.add_argument("--submission", metavar="ADDRESS", action="append", help="mail from users, by STARTTLS")
-    listens.add_argument("--submissions", metavar="ADDRESS", action="append", help="mail from users, TLS first")
-    listens.add_argument("--lmtp", metavar="ADDRESS", action="append", help="LMTP (RFC 2033)")
-    listens.add_argument("--loop", choices=LOOPS, help="event loop (default: asyncio)")
-    what = parser.add_argument_group("what becomes of messages")
+    listens.add_argument("--submission", metavar="ADDRESS", action="append", help="mail from users, with STARTTLS")
+    listens.add_argument(
+        "--submissions", metavar="ADDRESS", action="append", help="mail from users, with TLS from the start"
+    )
+    listens.add_argument("--lmtp", metavar="ADDRESS", action="append", help="mail by LMTP (RFC 2033)")
+    listens.add_argument("--loop", choices=LOOPS, help="the event loop (default: asyncio)")
+    what = parser.add_argument_group("where messages go")
     way = what.add_mutually_exclusive_group()
-    way.add_argument("--maildir", metavar="DIR", help="one file a message in a Maildir")
-    way.add_argument("--mbox", metavar="FILE", help="append to an mbox file")
-    way.add_argument("--discard", action="store_true", default=None, help="throw them away")
-    way.add_argument("--to-smtp", metavar="HOST[:PORT]", help="pass them on by SMTP")
-    way.add_argument("--to-lmtp", metavar="ADDRESS", help="pass them on by LMTP")
+    way.add_argument("--maildir", metavar="DIR", help="into this Maildir, one file for each message")
+    way.add_argument("--mbox", metavar="FILE", help="into this mbox file, one message behind the other")
+    way.add_argument("--discard", action="store_true", default=None, help="nowhere: they are thrown away")
+    way.add_argument("--to-smtp", metavar="HOST[:PORT]", help="to this server, by SMTP")
+    way.add_argument("--to-lmtp", metavar="ADDRESS", help="to this server, by LMTP")
     what.add_argument(
-        "--domain", metavar="NAME", action="append", help="take mail for this domain; again for each (default: for all)"
+        "--domain",
+        metavar="NAME",
+        action="append",
+        help="take mail for this domain; may be repeated (default: every domain)",
     )
     how = parser.add_argument_group("protocol")
-    how.add_argument("--hostname", metavar="NAME", help="this server's name (default: the machine's)")
-    how.add_argument("--cert", metavar="FILE", help="certificate chain (PEM); TLS is offered")
-    how.add_argument("--key", metavar="FILE", help="its key (default: in the file of the certificate)")
-    how.add_argument("--users", metavar="FILE", help="who may submit; made by: ehlo user add FILE NAME")
-    how.add_argument("--max-size", type=size, metavar="BYTES", help="of a message, 0: no limit (default: 33554432)")
+    how.add_argument("--hostname", metavar="NAME", help="the name of this server (default: the name of the machine)")
+    how.add_argument("--cert", metavar="FILE", help="the chain of certificates, in PEM: the server then offers TLS")
+    how.add_argument("--key", metavar="FILE", help="the private key (default: it is in the file of --cert)")
+    how.add_argument("--users", metavar="FILE", help="the users that may log in; made by: ehlo user add FILE NAME")
+    how.add_argument(
+        "--max-size", type=size, metavar="BYTES", help="octets of a message, at most; 0: no limit (default: 33554432)"
+    )
     runs = parser.add_argument_group("how it runs")
-    runs.add_argument("--user", metavar="NAME", help="become this user when all ports are bound")
-    runs.add_argument("--group", metavar="NAME", help="and this group (default: the user's)")
-    runs.add_argument("--as-root", action="store_true", default=None, help="run as root all the same")
-    runs.add_argument("--workers", type=count, metavar="N", help="processes that share the listeners (default: 1)")
-    parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="to drain at the end (default: 10)")
-    parser.add_argument("--quiet", action="store_true", default=None, help="no line for each message")
-    parser.add_argument("--check", action="store_true", help="look at everything, change nothing, and end")
-    parser.add_argument("--json", action="store_true", help="with --check: the findings as JSON")
+    runs.add_argument("--user", metavar="NAME", help="become this user after all ports are bound")
+    runs.add_argument("--group", metavar="NAME", help="become this group, too (default: the group of the user)")
+    runs.add_argument("--as-root", action="store_true", default=None, help="stay root, although that is dangerous")
+    runs.add_argument(
+        "--workers", type=count, metavar="N", help="number of processes that share the listeners (default: 1)"
+    )
+    parser.add_argument(
+        "--deadline",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long open transactions may take at the end (default: 10)",
+    )
+    parser.add_argument("--quiet", action="store_true", default=None, help="print no line for each message")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="look at everything and print the findings; change nothing, and do not start",
+    )
+    parser.add_argument("--json", action="store_true", help="with --check: print the findings as JSON")
     parser.add_argument(
         "--hash-password",
         metavar="NAME",
-        help="print the line of a user, and end; see also: ehlo user add",
+        help="print the line of a user for the file of users, and end; see also: ehlo user add",
     )
-    parser.add_argument("--scram", action="store_true", help="with --hash-password: keys for SCRAM-SHA-256")
+    parser.add_argument("--scram", action="store_true", help="with --hash-password: print keys for SCRAM-SHA-256")
 
 
 # ---- settings ------------------------------------------------------------------------------------

@@ -156,11 +156,11 @@ _RULE: Final = Kind('"any", "own" or "table:FILE"', _rule)
 class Top:
     """What stands above the first table."""
 
-    hostname: str | None = key(TEXT, None, "name of this server (default: the machine's)")
+    hostname: str | None = key(TEXT, None, "name of this server (default: the name of the machine)")
     authserv_id: str | None = key(TEXT, None, "our name in Authentication-Results (default: hostname)")
     loop: str = key(one_of(*LOOPS), "asyncio", "event loop: asyncio, uvloop or trio")
-    deadline: float = key(SECONDS, 10.0, "seconds that open transactions have at the end")
-    quiet: bool = key(FLAG, False, "no line for each message")
+    deadline: float = key(SECONDS, 10.0, "seconds that open transactions may take at the end")
+    quiet: bool = key(FLAG, False, "print no line for each message")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ class Tls:
     """[tls]: the certificate of this server."""
 
     certificate: str | None = key(PATH, None, "chain of certificates, PEM; SIGHUP reads it again")
-    key_file: str | None = key(PATH, None, "its private key (default: in the file of the certificate)", name="key")
+    key_file: str | None = key(PATH, None, "private key (default: it is in the file of the certificate)", name="key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +176,8 @@ class Auth:
     """[auth]: who may log in, and from which addresses users may send."""
 
     users: str | None = key(PATH, None, "file of users, made by: ehlo user add FILE NAME; SIGHUP reads it again")
-    in_clear: bool = key(FLAG, False, "offer AUTH without TLS, too: behind what ends TLS for us")
-    from_: str = key(_RULE, "any", "senders that a user may use: any, own or table:FILE", name="from")
+    in_clear: bool = key(FLAG, False, "offer AUTH without TLS, too: for a server behind a proxy that ends TLS")
+    from_: str = key(_RULE, "any", "addresses that a user may send from: any, own or table:FILE", name="from")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,14 +185,14 @@ class Queue:
     """[queue]: mail is stored, answered 250, and delivered later."""
 
     path: str | None = key(PATH, None, "folder of the queue")
-    url: str | None = key(TEXT, None, "database instead: postgresql://USER@HOST/NAME")
-    postmaster: str | None = key(TEXT, None, "address that gets bounces which cannot be delivered")
-    tls: str = key(one_of("off", "opportunistic", "required", "verified"), "opportunistic", "to servers found by MX")
+    url: str | None = key(TEXT, None, "database of the queue, in place of path: postgresql://USER@HOST/NAME")
+    postmaster: str | None = key(TEXT, None, "address that gets the bounces that cannot be delivered")
+    tls: str = key(one_of("off", "opportunistic", "required", "verified"), "opportunistic", "TLS to MX servers")
     connections: int = key(COUNT, 200, "connections to all next hops at once")
     connections_per_route: int = key(COUNT, 20, "connections to one next hop at once")
     lifetime_days: float = key(NUMBER, 5.0, "days after which a message is returned")
-    warn_hours: float = key(NUMBER, 4.0, "hours after which its sender is told of the delay; 0: never")
-    nameserver: str | None = key(TEXT, None, "ADDRESS:PORT to ask for MX (default: those of the system)")
+    warn_hours: float = key(NUMBER, 4.0, "hours after which the sender is told of the delay; 0: never")
+    nameserver: str | None = key(TEXT, None, "ADDRESS:PORT of the DNS server for MX (default: those of the system)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,16 +200,16 @@ class Route:
     """[[route]]: where the mail for some domains goes. The first that matches counts."""
 
     domains: tuple[str, ...] | None = key(
-        TEXTS, None, '"example.org", or ".example.org" for all below it (default: every domain)'
+        TEXTS, None, 'domains, like "example.org", or ".example.org" for all below it (default: every domain)'
     )
     from_: tuple[str, ...] | None = key(
-        _SENDERS, None, 'who may send there: "users", "anybody" or a list of networks', name="from"
+        _SENDERS, None, 'who may use it: "users", "anybody" or a list of networks (default: anybody)', name="from"
     )
     to: str = key(
         TEXT,
         "",
-        "maildir:PATH, mbox:PATH, lmtp:unix:PATH, lmtp:HOST:PORT, smtp:HOST:PORT, mx, discard, hold, or "
-        '"fail:550 5.1.1 TEXT"; {domain} and {local_part} may stand in the path of a mailbox',
+        "where the mail goes: maildir:PATH, mbox:PATH, lmtp:unix:PATH, lmtp:HOST:PORT, smtp:HOST:PORT, mx, discard, "
+        'hold, or "fail:550 5.1.1 TEXT"; {domain} and {local_part} may stand in the path of a mailbox',
     )
     recipients: str | None = key(PATH, None, "file of the addresses that exist, one a line; SIGHUP reads it again")
     ask: bool = key(FLAG, False, "ask the next hop at RCPT whether the recipient exists")
@@ -219,8 +219,8 @@ class Route:
         "TLS to the next hop: off, opportunistic, required, verified or implicit",
     )
     user: str | None = key(TEXT, None, "log in to the next hop as this user")
-    password_file: str | None = key(PATH, None, "file with the password, in its first line")
-    connections: int = key(COUNT, 50, "connections to the next hop at once, without a queue")
+    password_file: str | None = key(PATH, None, "file with the password in its first line")
+    connections: int = key(COUNT, 50, "connections to the next hop at once; only without a queue")
     port: int = key(PORT, 25, "port of the servers found by MX")
     bare_newlines: str = key(
         one_of("normalize", "refuse"),
@@ -228,9 +228,9 @@ class Route:
         "bare CR or LF that came by BDAT, for a next hop without CHUNKING: normalize or refuse",
     )
     mode: str = key(one_of("600", "640", "660"), "600", "permissions of files with mail")
-    follow_symlink: bool = key(FLAG, False, "the place may be a symbolic link")
+    follow_symlink: bool = key(FLAG, False, "the path of a mailbox may be a symbolic link")
     recipient_field: str = key(
-        one_of("none", "Delivered-To", "X-Original-To"), "none", "header field for each recipient in a mailbox"
+        one_of("none", "Delivered-To", "X-Original-To"), "none", "header field that names each recipient, in a mailbox"
     )
     where: str = ""  # its name in errors
 
@@ -239,24 +239,24 @@ class Route:
 class Aliases:
     """[aliases]: names that stand for others."""
 
-    file: str | None = key(PATH, None, "lines NAME: TARGET, TARGET; SIGHUP reads it again")
-    separator: str = key(TEXT, "+", "user+tag is user, where there is no alias user+tag")
+    file: str | None = key(PATH, None, "file with lines NAME: TARGET, TARGET; SIGHUP reads it again")
+    separator: str = key(TEXT, "+", "with +, user+tag is user if there is no user+tag")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """[[filter]]: a program that looks at mail by the milter protocol. Each sees what those before it changed."""
 
-    milter: str = key(_MILTER, "", "unix:PATH or inet:HOST:PORT")
-    listeners: tuple[str, ...] | None = key(TEXTS, None, "only for these: protocols, or names (default: all)")
+    milter: str = key(_MILTER, "", "address of the filter: unix:PATH or inet:HOST:PORT")
+    listeners: tuple[str, ...] | None = key(TEXTS, None, "protocols or names of its listeners (default: all)")
     when_down: str = key(
-        one_of("tempfail", "accept"), "tempfail", "mail while it cannot be asked: tempfail (451) or accept"
+        one_of("tempfail", "accept"), "tempfail", "mail while the filter does not answer: tempfail (451) or accept"
     )
-    connect_seconds: float = key(SECONDS, 10.0, "for the connection and the negotiation")
-    command_seconds: float = key(SECONDS, 30.0, "for an answer up to DATA")
-    content_seconds: float = key(SECONDS, 60.0, "for an answer from the header section on")
-    longest_seconds: float = key(SECONDS, 100.0, "for one answer, however often it says that it still works")
-    macros: dict[str, Any] = key(TABLE, None, 'names by stage, like { mail = ["i", "{auth_authen}"] }')
+    connect_seconds: float = key(SECONDS, 10.0, "longest wait for the connection and the negotiation")
+    command_seconds: float = key(SECONDS, 30.0, "longest wait for an answer up to DATA")
+    content_seconds: float = key(SECONDS, 60.0, "longest wait for an answer from the header section on")
+    longest_seconds: float = key(SECONDS, 100.0, "longest wait for one answer, with all its reports of progress")
+    macros: dict[str, Any] = key(TABLE, None, 'macros of each stage, like { mail = ["i", "{auth_authen}"] }')
     where: str = ""  # its name in errors
 
 
@@ -264,16 +264,16 @@ class Filter:
 class Dkim:
     """[[dkim]]: a signature for mail from a domain, by its From field. Two tables of one domain: two signatures."""
 
-    domain: str = key(TEXT, "", "the domain of the From field, and of the signature")
+    domain: str = key(TEXT, "", "domain of the From field and of the signature")
     selector: str = key(TEXT, "mail", "name of the key in DNS: SELECTOR._domainkey.DOMAIN")
     key_file: str = key(
         PATH, "", "private key, made by: ehlo dkim keygen DOMAIN; RSA or Ed25519; SIGHUP reads it again", name="key"
     )
     from_: tuple[str, ...] = key(
-        _SENDERS, ("users",), 'whose mail is signed: "users" or networks, as in [[route]]', name="from"
+        _SENDERS, ("users",), 'clients whose mail is signed: "users" or networks, as in [[route]]', name="from"
     )
-    header: str = key(one_of("relaxed", "simple"), "relaxed", "canonical form of the fields")
-    body: str = key(one_of("relaxed", "simple"), "relaxed", "and of the body")
+    header: str = key(one_of("relaxed", "simple"), "relaxed", "canonical form of the header fields")
+    body: str = key(one_of("relaxed", "simple"), "relaxed", "canonical form of the body")
     where: str = ""  # its name in errors
 
 
@@ -281,7 +281,7 @@ class Dkim:
 class Handler:
     """[handler]: a program's own rules, in front of all."""
 
-    use: str | None = key(TEXT, None, "MODULE:CLASS of an ehlo.Handler; the folder of the file is searched first")
+    use: str | None = key(TEXT, None, "MODULE:CLASS of an ehlo.Handler; Python looks in the folder of the file first")
     options: dict[str, Any] = key(TABLE, None, "arguments for CLASS")
 
 
@@ -289,48 +289,48 @@ class Handler:
 class Log:
     """[log]: one line for each event."""
 
-    format: str = key(one_of("text", "json"), "text", "of the lines: text or json")
-    to: str = key(one_of("stdout", "stderr", "syslog"), "stdout", "where they go: stdout, stderr or syslog")
-    file: str | None = key(PATH, None, "a file instead; opened anew when it was moved, and at SIGHUP")
+    format: str = key(one_of("text", "json"), "text", "form of the lines: text or json")
+    to: str = key(one_of("stdout", "stderr", "syslog"), "stdout", "where the lines go: stdout, stderr or syslog")
+    file: str | None = key(PATH, None, "file in place of to; opened anew after a rename, and at SIGHUP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """[metrics]: figures for Prometheus, and a page for people."""
 
-    listen: str | None = key(TEXT, None, "HOST:PORT")
-    token_file: str | None = key(PATH, None, "file with the token that readers must have; needed beyond loopback")
+    listen: str | None = key(TEXT, None, "HOST:PORT of the page and of /metrics")
+    token_file: str | None = key(PATH, None, "file with the token that readers must send; needed beyond loopback")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """[limits]: 0 is no limit."""
 
-    max_connections: int | None = key(WHOLE, None, "clients at once (default: 10000)")
-    max_connections_per_network: int | None = key(WHOLE, None, "clients of one network at once (default: 100)")
+    max_connections: int | None = key(WHOLE, None, "open connections (default: 10000)")
+    max_connections_per_network: int | None = key(WHOLE, None, "open connections of one client network (default: 100)")
     max_size: int | None = key(WHOLE, None, "octets of a message (default: 33554432)")
     max_recipients: int | None = key(COUNT, None, "recipients of a message (default: 1000)")
     max_messages: int | None = key(WHOLE, None, "messages of a session (default: 1000; no limit for users)")
-    max_errors: int | None = key(WHOLE, None, "wrong commands of a session (default: 20)")
-    command_seconds: float | None = key(SECONDS, None, "to wait for a command (default: 300)")
-    session_seconds: float | None = key(SECONDS, None, "for a session (default: 14400)")
-    content_seconds: float | None = key(SECONDS, None, "for the content of a message (default: 3600)")
-    handler_seconds: float | None = key(SECONDS, None, "for our own work at a command (default: 240)")
-    content_rate: float | None = key(NUMBER, None, "octets a second that content must reach (default: 500)")
-    auth_delay_seconds: float | None = key(SECONDS, None, "before the answer to a wrong password (default: 1)")
+    max_errors: int | None = key(WHOLE, None, "wrong commands since the last accepted message (default: 20)")
+    command_seconds: float | None = key(SECONDS, None, "longest wait for a command (default: 300)")
+    session_seconds: float | None = key(SECONDS, None, "longest time of a session (default: 14400)")
+    content_seconds: float | None = key(SECONDS, None, "longest time for the content of a message (default: 3600)")
+    handler_seconds: float | None = key(SECONDS, None, "longest time for the decision about a command (default: 240)")
+    content_rate: float | None = key(NUMBER, None, "lowest rate of content, in octets a second (default: 500)")
+    auth_delay_seconds: float | None = key(SECONDS, None, "delay before the reply to a wrong password (default: 1)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
     """[rates]: what one user and one network may send in an hour; 0 is no limit."""
 
-    user_messages: int = key(WHOLE, 0, "messages of a user in an hour")
-    user_recipients: int = key(WHOLE, 0, "recipients of a user in an hour")
-    network_messages: int = key(WHOLE, 0, "messages of a client network in an hour")
-    network_recipients: int = key(WHOLE, 0, "recipients of a client network in an hour")
+    user_messages: int = key(WHOLE, 0, "messages of a user in an hour; 0: no limit")
+    user_recipients: int = key(WHOLE, 0, "recipients of a user in an hour; 0: no limit")
+    network_messages: int = key(WHOLE, 0, "messages of a client network in an hour; 0: no limit")
+    network_recipients: int = key(WHOLE, 0, "recipients of a client network in an hour; 0: no limit")
     exempt: tuple[str, ...] = key(_NETWORKS, (), "networks whose clients are not counted")
     file: str | None = key(
-        PATH, None, "where all workers count, also over a restart (default: in the folder of the queue)"
+        PATH, None, "file with the counts of all workers, kept over restarts (default: in the folder of the queue)"
     )
 
 
@@ -339,35 +339,35 @@ class Networks:
     """[networks]: who may connect at all."""
 
     allow: tuple[str, ...] = key(_NETWORKS, (), "only these networks may connect")
-    deny: tuple[str, ...] = key(_NETWORKS, (), "these networks may not connect, whatever allow says")
+    deny: tuple[str, ...] = key(_NETWORKS, (), "these networks may not connect, even if allow has them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """[run]: how the server runs."""
 
-    user: str | None = key(TEXT, None, "become this user when all ports are bound")
-    group: str | None = key(TEXT, None, "and this group (default: the user's)")
-    as_root: bool = key(FLAG, False, "run as root all the same")
-    workers: int = key(COUNT, 1, "processes that share the listeners; with [queue] only with url")
+    user: str | None = key(TEXT, None, "become this user after all ports are bound")
+    group: str | None = key(TEXT, None, "become this group, too (default: the group of the user)")
+    as_root: bool = key(FLAG, False, "stay root, although that is dangerous")
+    workers: int = key(COUNT, 1, "number of processes that share the listeners; a [queue] then needs url")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
     """[[listener]]: where clients connect."""
 
-    protocol: Protocol = key(one_of(*PROTOCOLS), "smtp", "smtp, submission, submissions (implicit TLS) or lmtp")
+    protocol: Protocol = key(one_of(*PROTOCOLS), "smtp", "smtp, submission, submissions (TLS from the start) or lmtp")
     host: str | None = key(TEXT, None, "address to listen on (default: 127.0.0.1)")
-    port: int | None = key(PORT, None, "25, 587, 465 or 24 by default; 0: any free one")
-    path: str | None = key(PATH, None, "a Unix socket instead")
-    mode: int | None = key(MODE, None, "who may connect to the Unix socket, like 660")
+    port: int | None = key(PORT, None, "port to listen on (default: 25, 587, 465 or 24, by protocol); 0: any free port")
+    path: str | None = key(PATH, None, "path of a Unix socket, in place of host and port")
+    mode: int | None = key(MODE, None, "permissions of the Unix socket, like 660")
     name: str | None = key(TEXT, None, "FileDescriptorName of its sockets from systemd (default: the protocol)")
-    require_tls: bool | None = key(FLAG, None, "take no mail without TLS; not for a public port 25")
-    trusted: tuple[str, ...] = key(_NETWORKS, (), "networks that may say who the client is, by these:")
-    proxy: bool = key(FLAG, False, "the PROXY header")
-    xclient: bool = key(FLAG, False, "XCLIENT")
-    xforward: bool = key(FLAG, False, "XFORWARD")
-    smtp: dict[str, Any] = key(TABLE, None, "as [smtp], for this listener alone")
+    require_tls: bool | None = key(FLAG, None, "refuse mail without TLS; not for a public port 25")
+    trusted: tuple[str, ...] = key(_NETWORKS, (), "networks that may name the client by proxy, xclient or xforward")
+    proxy: bool = key(FLAG, False, "expect the PROXY header")
+    xclient: bool = key(FLAG, False, "offer XCLIENT")
+    xforward: bool = key(FLAG, False, "offer XFORWARD")
+    smtp: dict[str, Any] = key(TABLE, None, "settings like [smtp], for this listener only")
     where: str = ""  # its name in errors
 
     @property
