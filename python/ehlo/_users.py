@@ -205,7 +205,7 @@ class Users:
 
         def change(lines: list[str], places: dict[str, int]) -> None:
             if name in places:
-                raise LocalProtocolError(f"{self._name}: {name} is there already")
+                raise LocalProtocolError(f"{self._name}: {name} exists already")
             lines.append(line)
 
         self._change(change, create=self._create)
@@ -317,7 +317,7 @@ class Users:
                 if not colon or not name:
                     raise ValueError("a line is NAME:HASH")
                 if name in hashes:
-                    raise ValueError(f"{name} is there twice")
+                    raise ValueError(f"{name} occurs twice")
                 hashes[name] = PasswordHash.parse(rest.strip())
             except ValueError as exc:
                 raise LocalProtocolError(

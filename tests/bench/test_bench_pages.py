@@ -355,8 +355,8 @@ def test_compare_runs(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--parts", "x"), "--parts: 'x' is none of"),
-        (("--servers", "nobody"), "--servers: 'nobody' is none of"),
+        (("--parts", "x"), "--parts: 'x' is not here"),
+        (("--servers", "nobody"), "--servers: 'nobody' is not here"),
         (("--sizes", "1q"), "no size"),
         (("--html", "/nonexistent/x.html"), "cannot be written"),
     ],

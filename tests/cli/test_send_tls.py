@@ -131,7 +131,7 @@ def test_what_goes_wrong_is_said(tmp_path: pathlib.Path) -> None:
     ("arguments", "expected"),
     [
         (["--user", USER, "--password-env", "SECRET", "--password-file", "x"], "not both"),
-        (["--user", USER, "--password-env", "NOT_THERE"], "holds no password"),
+        (["--user", USER, "--password-env", "NOT_THERE"], "has no password"),
         (["--user", USER, "--password-file", "/nonexistent"], "No such file"),
         (["--auth", "PLAIN"], "AUTH needs --user"),
         (["--user", USER, "--auth", "GSSAPI"], "no such mechanism"),

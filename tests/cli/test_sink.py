@@ -252,7 +252,7 @@ def test_port_taken(usage: Callable[..., str]) -> None:
         (("--workers", "0"), "a count is a whole number"),
         (("--max-size", "-1"), "a size in octets"),
         (("--timeout", "soon"), "seconds are a number"),
-        (("--timeout", "0"), "command_timeout: expected seconds, more than none"),
+        (("--timeout", "0"), "command_timeout: expected seconds above 0"),
         (("--unix", "/tmp/x", "--workers", "2"), "cannot share a Unix socket"),
         (("--host", "192.0.2.1", "--port", "0"), "no address of this machine"),
         (("--unix", "/nonexistent/dir/socket"), "choose another path"),

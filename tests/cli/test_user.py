@@ -59,7 +59,7 @@ def test_usage_errors_change_nothing(tmp_path: Path) -> None:
     user("add", file, "jane")
     before = file.read_bytes()
     for arguments, given, says in (
-        (("add", file, "jane"), "x", "jane is there already; use: ehlo user passwd"),
+        (("add", file, "jane"), "x", "jane exists already; use: ehlo user passwd"),
         (("add", file, "a:b"), "x", "cannot be a user's name"),
         (("add", file, "joe"), "", "the password is empty"),
         (("add", file, "joe"), "\n", "the password is empty"),

@@ -137,7 +137,7 @@ def test_why(run: Run, queued: list[str], where: str) -> None:
             await one.next_due()
             text = str(await anyio.to_thread.run_sync(run, "why", queued[0]))
             assert "has it, last heard of" in text
-            assert "leaves the route relay:mx:25 alone for" in text
+            assert "lets the route relay:mx:25 rest for" in text
             assert "connection refused" in text
 
     anyio.run(own)

@@ -179,7 +179,7 @@ def test_comments_and_order_stay(tmp_path: Path) -> None:
         (["jane"], "users line 1: a line is NAME:HASH"),
         ([":x"], "a line is NAME:HASH"),
         (["jane:secret"], "neither $scrypt$… nor $scram-sha-256$…"),
-        (["", f"jane:{PENCIL}", f"jane:{PENCIL}"], "users line 3: jane is there twice"),
+        (["", f"jane:{PENCIL}", f"jane:{PENCIL}"], "users line 3: jane occurs twice"),
         (["jane:$scrypt$ln=31,r=8,p=1$YWJj$YWJj"], "scrypt takes ln up to 20"),
         (["jane:$scrypt$ln=15,r=8,p=1$YWJj$YWJj"], "the hash is too short"),
         (["jane:$scrypt$ln=15,r=8,p=1$YWJj$YWJjY"], "its base64 is broken"),

@@ -60,7 +60,7 @@ class ClientMechanism:
         Raises:
             SaslError: the challenge is not what the mechanism has there: cancel by ``*`` (RFC 4954 4).
         """
-        raise SaslError(f"{self.name}: the server asks for more than the mechanism has")
+        raise SaslError(f"{self.name}: the server sent an unexpected challenge")
 
     def verify(self) -> None:
         """A 235 came: whether the server has proved what the mechanism asks it to prove.
@@ -89,7 +89,7 @@ class _OneMessage(ClientMechanism):
 
     def respond(self, challenge: bytes) -> bytes:
         if self._sent or challenge:
-            raise SaslError(f"{self.name}: a challenge where none belongs")
+            raise SaslError(f"{self.name}: an unexpected challenge")
         self._sent = self.done = True
         return self._message
 
@@ -144,7 +144,7 @@ class _Cram(ClientMechanism):
 
     def respond(self, challenge: bytes) -> bytes:
         if self.done or not challenge:
-            raise SaslError("CRAM-MD5: not one challenge")
+            raise SaslError("CRAM-MD5: more or less than one challenge")
         self.done = True
         return self._username + b" " + hmac.new(self._secret, challenge, "md5").hexdigest().encode()
 
@@ -187,7 +187,7 @@ class _Scram(ClientMechanism):
                 return self._prove(text)
             return self._verify(text)
         except ValueError:
-            raise SaslError(f"{self.name}: a malformed message of the server") from None
+            raise SaslError(f"{self.name}: the server sent a malformed message") from None
 
     def _prove(self, server_first: str) -> bytes:
         nonce, salt, iterations = attributes(server_first, "rsi")
@@ -210,7 +210,7 @@ class _Scram(ClientMechanism):
 
     def _verify(self, server_final: str) -> bytes:
         if self.done:
-            raise SaslError(f"{self.name}: a challenge behind the last one")
+            raise SaslError(f"{self.name}: a challenge after the last one")
         if server_final.startswith("e="):
             raise SaslError(f"{self.name}: the server says {server_final[2:].split(',')[0]!r}")
         (verifier,) = attributes(server_final, "v")
@@ -273,7 +273,7 @@ def client_mechanism(
         header = f"n,{'a=' + to_saslname(who) if who else ''},\x01"
         return _Token(name, f"{header}{''.join(pairs)}auth=Bearer {token}\x01\x01".encode(), b"\x01")
     if name not in MECHANISMS:
-        raise LocalProtocolError(f"{name!r} is no mechanism that is there: {', '.join(sorted(MECHANISMS))}")
+        raise LocalProtocolError(f"{name!r} is no known mechanism; there are {', '.join(sorted(MECHANISMS))}")
     if password is None or not username or not password:
         raise LocalProtocolError(f"{name} needs a user name and a password")
     if "\0" in username + password + authzid:

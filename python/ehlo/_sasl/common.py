@@ -113,7 +113,7 @@ def to_saslname(name: str) -> str:
 
 def from_saslname(name: str) -> str:
     if re.search("=(?!2C|3D)", name):
-        raise ValueError("a stray = in a saslname")
+        raise ValueError("a saslname has a = without 2C or 3D behind it")
     return name.replace("=2C", ",").replace("=3D", "=")
 
 
@@ -131,7 +131,7 @@ def attributes(message: str, wanted: str) -> list[str]:
     if len(parts) < len(wanted) or any(
         not part.startswith(f"{letter}=") for letter, part in zip(wanted, parts, strict=False)
     ):
-        raise ValueError("not the attributes that have to be there")
+        raise ValueError("an attribute is missing, or in the wrong place")
     return [part[2:] for part in parts[: len(wanted)]]
 
 

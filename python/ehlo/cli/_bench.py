@@ -249,7 +249,7 @@ def _run_compare(arguments: argparse.Namespace) -> int:
     ):
         for word in given or ():
             if word not in known:
-                raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)} that are here")
+                raise UsageError(f"{flag}: {word!r} is not here; there are {', '.join(known)}")
     full = ComparePlan()
     plan = ComparePlan(
         parts=arguments.parts or full.parts,

@@ -320,7 +320,7 @@ async def _hold(arguments: argparse.Namespace, spool: Spool, printer: Printer) -
 
 async def _release(arguments: argparse.Namespace, spool: Spool, printer: Printer) -> int:
     if arguments.state not in (None, "held"):
-        raise UsageError("release is for what is held")
+        raise UsageError("release is only for recipients that are held")
     arguments.state = "held"
     if not (arguments.ids or arguments.all or _is_filtered(arguments)):
         raise UsageError("release needs a filter, an ID, or --all")

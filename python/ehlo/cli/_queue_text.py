@@ -49,12 +49,12 @@ def reasons(
         out.append(f"It is held: {entry.reply or 'no reason was given'}. Nothing happens until it is released.")
     elif entry.state == "owned":
         mine = [node for node in nodes if node.name == entry.owner]
-        beat = f", last heard of {span(now - mine[0].heartbeat)} ago" if mine else ", which is not known any more"
+        beat = f", last heard of {span(now - mine[0].heartbeat)} ago" if mine else ", which is no longer known"
         out.append(
             f"The node {entry.owner or '?'} has it{beat}: it is being delivered, or waits for a free connection."
         )
         if mine and now - mine[0].heartbeat >= _LATE:
-            out.append("That node is late: another node takes over what it has.")
+            out.append("That node is late: another node takes over its recipients.")
     elif due > now:
         out.append(f"It is due in {span(due - now)}, at {_date(due)}.")
     else:
@@ -66,9 +66,7 @@ def reasons(
             )
     for one in dead:
         if one.route == entry.route:
-            out.append(
-                f"The node {one.node} leaves the route {one.route} alone for {span(one.until - now)}: {one.reason}"
-            )
+            out.append(f"The node {one.node} lets the route {one.route} rest for {span(one.until - now)}: {one.reason}")
     if entry.reply is not None and entry.state != "held":
         after = f" by {entry.host}" if entry.host else ""
         when = f", {span(now - entry.last_attempt)} ago" if entry.last_attempt is not None else ""
@@ -82,7 +80,7 @@ def reasons(
         out.append("No node is running: start the server.")
     elif entry.state == "ready" and due <= now:
         busy = counted(sum(node.owned for node in alive), "recipient")
-        out.append(f"The nodes have {busy} in memory: it is taken when there is room (DeliveryLimits.active).")
+        out.append(f"The nodes have {busy} in memory: this one is taken when there is room (DeliveryLimits.active).")
     return [_clean(one) for one in out]
 
 

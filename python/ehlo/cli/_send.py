@@ -156,7 +156,7 @@ def _server(arguments: argparse.Namespace) -> tuple[str | None, int | None]:
         return None, None
     found = _SERVER.fullmatch(text)
     if found is None or (found["port"] and not 1 <= int(found["port"]) <= 65535):
-        raise UsageError(f"--server {text!r} is no HOST:PORT; say it like mx.example:25 or [2001:db8::1]:25")
+        raise UsageError(f"--server {text!r} is no HOST:PORT; write it like mx.example:25 or [2001:db8::1]:25")
     return found["address"] or found["host"], int(found["port"]) if found["port"] else None
 
 
@@ -177,7 +177,7 @@ def _context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     if arguments.tls == "off":
         for option in ("ca_file", "server_name", "insecure"):
             if getattr(arguments, option):
-                raise UsageError(f"--{option.replace('_', '-')} is about TLS; say --tls, too")
+                raise UsageError(f"--{option.replace('_', '-')} needs --tls")
         return None
     if arguments.insecure:
         return unverified_context()
@@ -194,7 +194,7 @@ def _login(arguments: argparse.Namespace) -> Login | None:
     mechanisms = arguments.mechanisms
     if arguments.user is None and mechanisms != ["EXTERNAL"]:
         if mechanisms or arguments.password_env or arguments.password_file:
-            raise UsageError("AUTH needs --user")
+            raise UsageError("AUTH needs --user, too")
         return None
     unknown = [name for name in mechanisms or () if name not in MECHANISMS]
     if unknown:
@@ -228,7 +228,7 @@ def _secret(arguments: argparse.Namespace, what: str) -> str:
     else:
         raise UsageError(f"standard input is the message: give the {what} by --password-env or --password-file")
     if not secret:
-        raise UsageError(f"{where} holds no {what}")
+        raise UsageError(f"{where} has no {what}")
     return secret
 
 
@@ -278,11 +278,11 @@ def _fate(one: RecipientResult, result: SendResult) -> str:
 def _hint(exc: Exception) -> str:
     """How to mend it, where that can be said."""
     if isinstance(exc, OutcomeUnknown):
-        return "; it may have it already: look there before you send it again"
+        return "; the server may have the message: look there before you send it again"
     if isinstance(exc, SMTPTimeoutError):
-        return "; is it the right host and port? --timeout gives it longer"
+        return "; check the host and the port, or give a longer --timeout"
     if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
-        return "; --ca-file and --server-name say what to trust"
+        return "; set --ca-file or --server-name, if you trust this server"
     if isinstance(exc, SMTPAuthenticationError):
         return "; check --user and the password" if exc.smtp_code == 535 else ""
     if isinstance(exc.__cause__, ssl.SSLError):

@@ -250,9 +250,9 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.lmtp and arguments.unix is None and arguments.port == 25:
         raise UsageError("--lmtp: LMTP must not be served on port 25 (RFC 2033 5); choose another with --port, as 24")
     if arguments.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
-        raise UsageError("--workers: this system has no SO_REUSEPORT; leave --workers away")
+        raise UsageError("--workers: this system has no SO_REUSEPORT; do not use --workers")
     if arguments.workers > 1 and arguments.unix is not None:
-        raise UsageError("--workers: several processes cannot share a Unix socket; use --port, or leave --workers away")
+        raise UsageError("--workers: several processes cannot share a Unix socket; use --port, or do not use --workers")
     if arguments.unix is not None and not hasattr(socket, "AF_UNIX"):
         raise UsageError("--unix: this system has no Unix sockets; use --port")
     _config(arguments)

@@ -127,7 +127,7 @@ def _add(arguments: argparse.Namespace) -> int:
     with _users(arguments, create=True) as users:
         check_name(arguments.name)
         if arguments.name in users:
-            raise UsageError(f"{arguments.file}: {arguments.name} is there already; use: ehlo user passwd")
+            raise UsageError(f"{arguments.file}: {arguments.name} exists already; use: ehlo user passwd")
         users.add(arguments.name, read_password(arguments.name), scram=arguments.scram)
     say(f"ehlo user: added {arguments.name}")
     return 0

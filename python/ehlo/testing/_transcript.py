@@ -133,4 +133,4 @@ def assert_dialogue(transcript: Iterable[str], expected: str) -> None:
     rest = iter(lines)
     for pattern in filter(None, (line.strip() for line in expected.splitlines())):
         if not any(fnmatchcase(line, pattern) for line in rest):
-            raise AssertionError(f"nobody said {pattern!r}, or not in this order:\n" + "\n".join(lines))
+            raise AssertionError(f"{pattern!r} was not said, or not in this order:\n" + "\n".join(lines))

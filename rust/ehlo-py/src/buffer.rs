@@ -89,7 +89,7 @@ impl ReceiveBuffer {
     pub(crate) fn with<R>(&self, count: usize, read: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
         if count > self.memory.len() {
             let size = self.memory.len();
-            return Err(PyValueError::new_err(format!("{count} octets of a buffer that has {size}")));
+            return Err(PyValueError::new_err(format!("at most {size} octets, the size of the buffer, not {count}")));
         }
         // SAFETY: `count` octets of a live box, initialised when it was made; `self` is borrowed for the whole call.
         Ok(unsafe { read_shared(self.memory.as_ptr().cast(), count, read) })
@@ -102,7 +102,7 @@ impl ReceiveBuffer {
     #[pyo3(signature = (size = 65536))]
     fn new(size: usize) -> PyResult<Self> {
         if size == 0 {
-            return Err(PyValueError::new_err("a buffer of no octets cannot be read into"));
+            return Err(PyValueError::new_err("size must be 1 or more"));
         }
         let mut memory = Vec::new();
         memory.try_reserve_exact(size).map_err(|_| pyo3::exceptions::PyMemoryError::new_err(()))?;

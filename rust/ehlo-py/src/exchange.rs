@@ -75,7 +75,7 @@ impl Exchange {
     #[pyo3(signature = (size = 65536))]
     fn new(size: usize) -> PyResult<Self> {
         if size == 0 {
-            return Err(PyValueError::new_err("a buffer of no octets cannot be read into"));
+            return Err(PyValueError::new_err("size must be 1 or more"));
         }
         Ok(Self { input: vec![0; size].into_boxed_slice(), outbox: Outbox::default() })
     }

@@ -196,7 +196,7 @@ impl Setting for Duration {
         let seconds = value.extract::<f64>()?;
         match Self::try_from_secs_f64(seconds) {
             Ok(wait) if !wait.is_zero() => Ok(wait),
-            _ => Err(PyValueError::new_err(format!("expected seconds, more than none; got {seconds}"))),
+            _ => Err(PyValueError::new_err(format!("expected seconds above 0, not {seconds}"))),
         }
     }
 
@@ -373,7 +373,7 @@ macro_rules! config_class {
                 match name {
                     stringify!($first) => settings.$first = Setting::from_python(value)?,
                     $( stringify!($name) => settings.$name = Setting::from_python(value)?, )*
-                    _ => return Err(PyTypeError::new_err("there is no such setting")),
+                    _ => return Err(PyTypeError::new_err("no such setting")),
                 }
                 Ok(())
             }

@@ -366,7 +366,7 @@ def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
         write(tmp_path, DISCARD.replace("discard", "lmtp:127.0.0.1:1"))
         server.process.send_signal(signal.SIGHUP)
         assert server.process.stderr is not None
-        assert "goes to a new next hop, and that needs a new start" in server.process.stderr.readline()
+        assert "goes to a new next hop: this needs a new start" in server.process.stderr.readline()
         send(server.ports[0])
         server.stop()
 

@@ -25,7 +25,7 @@ class Aliases:
         separator: ``user+tag`` is ``user`` where there is no alias ``user+tag``.
 
     Raises:
-        UsageError: a line is wrong, or aliases go round in a circle.
+        UsageError: a line is wrong, or aliases form a circle.
 
     Example::
 
@@ -117,7 +117,7 @@ class Aliases:
             raise UsageError(f"{where} a line is NAME: TARGET, TARGET")
         key = self._key(name.strip(), where)
         if key in self._targets:
-            raise UsageError(f"{where} {name.strip()} is there twice, first in line {self._lines[key]}")
+            raise UsageError(f"{where} {name.strip()} occurs twice, first in line {self._lines[key]}")
         for target in targets:
             self._key(target, where)
         self._targets[key] = targets
@@ -142,7 +142,7 @@ class Aliases:
             return [address]
         if address in path:
             chain = " -> ".join((*path[path.index(address) :], address))
-            raise UsageError(f"{self.where} line {self._line_of(local, domain)}: aliases go round in a circle: {chain}")
+            raise UsageError(f"{self.where} line {self._line_of(local, domain)}: these aliases form a circle: {chain}")
         found: list[str] = []
         for target in targets:
             to_local, at, to_domain = target.rpartition("@")

@@ -162,7 +162,9 @@ def check_place(kind: Literal["maildir", "mbox"], path: str, *, follow_symlink: 
                 pass
     except OSError as exc:
         reason = exc.strerror or str(exc)
-        raise UsageError(f"{kind} {path}: cannot be written to ({reason}); name a place that can be") from None
+        raise UsageError(
+            f"{kind} {path}: cannot be written to ({reason}); name a place that can be written to"
+        ) from None
 
 
 def _open_file(path: str) -> None:

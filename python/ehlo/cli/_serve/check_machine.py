@@ -46,7 +46,7 @@ def check_places(places: Sequence[Place], hostname: str) -> Iterator[Finding]:
         key = (place.host, place.port) if place.path is None else os.path.realpath(place.path)
         before = seen.setdefault(key, place)
         if before is not place and place.port != 0:
-            yield Finding("error", place.where, f"{_where(place)} is already that of {before.where}; give it another")
+            yield Finding("error", place.where, f"{_where(place)} is already that of {before.where}; choose another")
             continue
         yield _try(place, hostname)
 
@@ -66,7 +66,7 @@ def _try(place: Place, hostname: str) -> Finding:
             return Finding("warning", place.where, text)
         return Finding("error", place.where, str(exc).removeprefix(f"{place.where} "))
     where = _where(place) if place.port else f"{place.host} with any port that is free"
-    return Finding("OK", place.where, f"{where} can be had")
+    return Finding("OK", place.where, f"{where} is free")
 
 
 def _try_path(place: Place) -> Finding:
@@ -77,11 +77,11 @@ def _try_path(place: Place) -> Finding:
         return Finding("error", place.where, f"{path}: there is no folder {folder}; make it")
     if os.path.exists(path):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return Finding("error", place.where, f"{path} is there, and no socket; choose another path")
-        return Finding("warning", place.where, f"{path} is there; it is replaced, unless a server listens there")
+            return Finding("error", place.where, f"{path} exists, and is no socket; choose another path")
+        return Finding("warning", place.where, f"{path} exists; it will be replaced, unless a server listens there")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding("error", place.where, f"{path}: this user may not write in {folder}")
-    return Finding("OK", place.where, f"{path} can be had")
+    return Finding("OK", place.where, f"{path} is free")
 
 
 def _greets(place: Place, hostname: str) -> bool:
@@ -145,7 +145,7 @@ def check_secret(about: str, path: str, account: Account | None) -> Finding:
     try:
         found = os.stat(path)
     except OSError as exc:
-        return Finding("error", about, f"{path}: {exc.strerror}; name a file that is there")
+        return Finding("error", about, f"{path}: {exc.strerror}; name a file that exists")
     if found.st_mode & 0o007:
         return Finding("error", about, f"every user of this machine can use {path}; mend it: chmod 600 {path}")
     if found.st_mode & 0o020 or (found.st_mode & 0o040 and (account is None or found.st_gid not in account.groups)):
@@ -230,15 +230,15 @@ def _judged(about: str, certificate: str, found: dict[str, Any], hostname: str, 
     days = (ends - now).days
     until = f"{ends:%Y-%m-%d}"
     if days < 0:
-        return Finding("error", about, f"{certificate} ended at {until}; get a new one")
+        return Finding("error", about, f"{certificate} ended on {until}; get a new one")
     if not {name.lower() for name in names} & {hostname.lower(), wild.lower()}:
         text = (
             f"{certificate} is for {', '.join(names) or 'no name'}, not for {hostname}; get one for it, or set hostname"
         )
         return Finding("warning", about, text)
     if days < _DAYS:
-        return Finding("warning", about, f"{certificate} ends in {days} days, at {until}; renew it")
-    return Finding("OK", about, f"{certificate} is for {hostname}, fits its key, and ends at {until}")
+        return Finding("warning", about, f"{certificate} ends in {days} days, on {until}; renew it")
+    return Finding("OK", about, f"{certificate} is for {hostname}, fits its key, and ends on {until}")
 
 
 # ---- the queue -----------------------------------------------------------------------------------

@@ -112,7 +112,9 @@ async def _talk(about: str, options: Mapping[str, Any]) -> Finding:
             with contextlib.suppress(ehlo.SMTPException, OSError):
                 await client.quit()
     except TimeoutError:
-        return Finding("error", about, f"{where} does not answer within {_HOP_SECONDS:.0f} seconds; see who is there")
+        return Finding(
+            "error", about, f"{where} does not answer within {_HOP_SECONDS:.0f} seconds; see if a server runs there"
+        )
     except socket.gaierror as exc:
         return Finding("error", about, f"{where}: {exc.strerror}; correct the name")
     except (ehlo.EhloError, OSError) as exc:

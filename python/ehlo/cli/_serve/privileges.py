@@ -50,7 +50,7 @@ def find_account(user: str, group: str | None = None) -> Account:
         account = find_account("ehlo", "mail")
     """
     if os.name != "posix":
-        raise UsageError(f"user {user!r}: this system has no way to change the user; leave user away")
+        raise UsageError(f"user {user!r}: this system has no way to change the user; remove user")
     import grp
     import pwd
 
@@ -101,7 +101,7 @@ def become(account: Account) -> None:
             return
         raise UsageError(
             f"user {account.name!r}: only root may change the user; start it as root or as {account.name}, "
-            "or leave user away"
+            "or remove user"
         )
     # The groups first: without root's rights they cannot change any more.
     os.setgroups(account.groups)

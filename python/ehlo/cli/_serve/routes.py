@@ -313,7 +313,7 @@ def check_routes(ways: Sequence[Way], settings: Settings) -> None:
         UsageError: says which, and how to mend it.
     """
     if not ways:
-        raise settings.error("route:", 'there is none; write [[route]] with to = "maildir:mail", or give --maildir DIR')
+        raise settings.error("route", 'is missing; write [[route]] with to = "maildir:mail", or give --maildir DIR')
     has_users = any(listener.protocol in ("submission", "submissions") for listener in settings.listener)
     strangers = [one for one in settings.listener if one.protocol in ("smtp", "lmtp") and one.path is None]
     for way in ways:
@@ -331,7 +331,7 @@ def check_routes(ways: Sequence[Way], settings: Settings) -> None:
     if rest.is_store:
         raise settings.error(
             rest.where,
-            "would swallow the mail of users: what they send to other domains would lie in a mailbox here; "
+            "would keep the mail of users: their mail to other domains would stay in a mailbox here; "
             'give it domains, and add a last [[route]] with from = "users" and to = "mx"',
         )
 
@@ -344,8 +344,8 @@ def _check_way(way: Way, settings: Settings, strangers: bool) -> None:
     if way.kind in ("smtp", "mx") and way.domains is None and way.takes_all and strangers:
         raise settings.error(
             way.where,
-            "would relay for everybody; name the domains you take mail for (domains, or --domain), or say who may send "
-            'there: from = "users"',
+            "would relay for everybody; name the domains that you take mail for (domains, or --domain), or the "
+            'clients that may use it: from = "users"',
         )
 
 
@@ -357,13 +357,13 @@ def _check_order(ways: Sequence[Way], settings: Settings) -> None:
             if before.domains is not None and way.domains is None:
                 continue
             if before.is_open and _covers(before, way):
-                raise settings.error(way.where, f"is never reached: {before.where} takes all of its mail before")
+                raise settings.error(way.where, f"is never reached: {before.where} takes all of its mail")
             mixed = "fail" not in (way.kind, before.kind) and not before.is_open and way.table.to != before.table.to
             if settings.queue is not None and mixed and _meets(before, way):
                 raise settings.error(
                     way.where,
-                    f"and {before.where} are two ways for one domain, and the queue knows the domain alone; "
-                    "put the route with domains first, or give both the same way",
+                    f"and {before.where} differ only in from, but the queue does not know the client; "
+                    "put the route with domains first, or give both the same to",
                 )
 
 

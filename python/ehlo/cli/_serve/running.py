@@ -235,13 +235,14 @@ def check_run(settings: Settings) -> None:
         raise settings.error(
             "run.workers",
             'does not go with queue.path: such a queue belongs to one process; write url = "postgresql://…" in '
-            "[queue], or leave workers away",
+            "[queue], or remove workers",
         )
     rates = settings.rates
     limits = (rates.user_messages, rates.user_recipients, rates.network_messages, rates.network_recipients)
     if run.workers > 1 and any(limits) and rates.file is None:
         raise settings.error(
-            "run.workers", "with [rates] needs rates.file: all workers count in it; name a file, or leave one away"
+            "run.workers",
+            "with [rates] needs rates.file: all workers count in it; name a file, or remove one of the two",
         )
 
 

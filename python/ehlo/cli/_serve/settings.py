@@ -534,9 +534,9 @@ ENGINE_LIMITS: Final = {
 
 def _check(settings: Settings) -> None:
     if not settings.listener:
-        raise settings.error("listener:", "there is none; write [[listener]], or give --smtp 127.0.0.1:2525")
+        raise settings.error("listener", "is missing; write [[listener]], or give --smtp 127.0.0.1:2525")
     if settings.tls.key_file is not None and settings.tls.certificate is None:
-        raise settings.error("tls.key", "is there, but tls.certificate is not")
+        raise settings.error("tls.key", "needs tls.certificate, too")
     queue = settings.queue
     if queue is not None and (queue.path is None) == (queue.url is None):
         raise settings.error("queue", "needs one of path and url")
@@ -578,11 +578,11 @@ def engine_limits(settings: Settings) -> dict[str, Any]:
 def _check_listener(settings: Settings, listener: Listener) -> None:
     where = listener.where
     if listener.path is not None and (listener.host is not None or listener.port is not None):
-        raise settings.error(where, "has a path and a host or port; leave one of them away")
+        raise settings.error(where, "has a path, and also a host or port; remove one of them")
     if listener.path is not None and not hasattr(socket, "AF_UNIX"):
         raise settings.error(where, "has a path, but this system has no Unix sockets; use host and port")
     if listener.mode is not None and listener.path is None:
-        raise settings.error(f"{where}: mode", 'is for a path, and like "660"')
+        raise settings.error(f"{where}: mode", 'needs a path; it is like "660"')
     on = [name for name in ("proxy", "xclient", "xforward") if getattr(listener, name)]
     if on and not listener.trusted and listener.path is None:
         raise settings.error(f"{where}: {on[0]}", "needs trusted: the networks that may use it")

@@ -56,7 +56,7 @@ class Signing:
             domain = domain_key(table.domain)
             before = seen.setdefault((domain, table.selector), table.where)
             if before != table.where:
-                raise settings.error(f"{table.where}: selector", f"is that of {before}; each key has its own")
+                raise settings.error(f"{table.where}: selector", f"is that of {before}; give each key its own")
             try:
                 signer = read_signer(table)
             except ImportError as exc:

@@ -133,7 +133,7 @@ class Site:
         new_hops = fresh.hops.keys() - self.hops.keys()
         if new_hops:
             where = next(way.where for hop, way in fresh.hops.items() if hop in new_hops)
-            raise settings.error(where, "goes to a new next hop, and that needs a new start")
+            raise settings.error(where, "goes to a new next hop: this needs a new start")
         if self.tls is not None:
             # A certificate and a key that do not fit would leave the one in use half changed: first try them elsewhere.
             tls_context(fresh.settings)

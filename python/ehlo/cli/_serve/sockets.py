@@ -92,7 +92,7 @@ def open_sockets(
     for name, sock in given:
         if name not in names:
             raise UsageError(
-                f"systemd gave a socket with the name {name!r}, and no listener has this name; write "
+                f"systemd gave a socket with the name {name!r}, but no listener has this name; write "
                 f'FileDescriptorName={"|".join(sorted(names))} in the .socket file, or name = "{name}" in [[listener]]'
             )
         if sock.type != socket.SOCK_STREAM:

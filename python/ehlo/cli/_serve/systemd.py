@@ -39,7 +39,7 @@ def given_sockets(environ: MutableMapping[str, str], first: int = _FIRST) -> lis
     if pid != str(os.getpid()) or not count:
         return []
     if not count.isdecimal():
-        raise UsageError(f"LISTEN_FDS={count} is no number; start it by systemd, or remove the variable")
+        raise UsageError(f"LISTEN_FDS={count} is no number; let systemd start the server, or remove the variable")
     named = names.split(":") if names else ["unknown"] * int(count)
     if len(named) != int(count):
         raise UsageError(

@@ -282,7 +282,7 @@ class _Site:
             return 200, "text/html; charset=utf-8", self._page(url.query).encode("utf-8", "backslashreplace"), ()
         except (TimeoutError, RuntimeError, OSError) as exc:  # busy, or it is ending, or the queue cannot be read
             log.warning("no figures for %s: %s", url.path, str(exc) or type(exc).__name__)
-            return 503, plain, b"No figures can be had now.\n", ()
+            return 503, plain, b"The figures cannot be read now.\n", ()
 
     def _is_ours(self, host: str | None) -> bool:
         try:

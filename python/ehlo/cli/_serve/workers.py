@@ -106,9 +106,9 @@ def check_workers(count: int) -> None:
         check_workers(4)
     """
     if count > 1 and "fork" not in multiprocessing.get_all_start_methods():
-        raise UsageError("workers: this system cannot fork; leave workers away")
+        raise UsageError("workers: this system cannot fork; remove workers")
     if count > 1 and threading.current_thread() is not threading.main_thread():
-        raise UsageError("workers: they need the main thread; leave workers away")
+        raise UsageError("workers: they need the main thread; remove workers")
 
 
 def tell_parent(pipe: Connection, word: Literal["ready", "alive"]) -> None:

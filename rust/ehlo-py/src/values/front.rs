@@ -47,10 +47,10 @@ impl ProxyHeader {
         let endpoints = match (source, destination) {
             (None, None) => None,
             (Some(source), Some(destination)) => Some(endpoints(source, destination)?),
-            _ => return Err(PyValueError::new_err("source and destination are given both, or neither")),
+            _ => return Err(PyValueError::new_err("give both source and destination, or neither")),
         };
         if unknown && endpoints.is_some() {
-            return Err(PyValueError::new_err("a client that is not known has no address"));
+            return Err(PyValueError::new_err("an unknown client has no address: leave out source and destination"));
         }
         let mut list = Vec::new();
         if let Some(tlvs) = tlvs {
@@ -156,7 +156,7 @@ impl ProxyHeader {
         match version {
             1 => self.0.write_v1(&mut out),
             2 => self.0.write_v2(&mut out).map_err(misuse)?,
-            _ => return Err(PyValueError::new_err("there are versions 1 and 2 of the PROXY protocol")),
+            _ => return Err(PyValueError::new_err("the PROXY protocol has the versions 1 and 2")),
         }
         Ok(PyBytes::new(py, &out))
     }
