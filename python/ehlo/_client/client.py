@@ -44,8 +44,8 @@ class BaseClient(ClientSession):
     - A ``LoginLike`` is ``("jane", "secret")`` or an :class:`ehlo.Login`. An ``Item`` of ``send_many`` is a tuple of
       message, sender and recipients.
 
-    One task uses a client at a time. Another one that tries meanwhile gets a :class:`ehlo.LocalProtocolError`. A send
-    that is cancelled closes the connection, because nobody can tell what the server has of the message.
+    One task uses a client at a time. Another task gets a :class:`ehlo.LocalProtocolError` meanwhile. A cancelled send
+    closes the connection, because nobody knows how much of the message the server has.
 
     Example::
 
@@ -73,7 +73,7 @@ class BaseClient(ClientSession):
         return self._link.transcript
 
     def take_transcript(self) -> str:
-        """The transcript, handed over once: what comes after it is new.
+        """Return the transcript, and begin a new one.
 
         Example::
 
@@ -83,7 +83,7 @@ class BaseClient(ClientSession):
 
     @property
     def config(self) -> ClientConfig:
-        """What the session runs with."""
+        """The settings of the session."""
         return self._link.conn.config
 
     @property
@@ -129,27 +129,29 @@ class BaseClient(ClientSession):
             sender: the reverse-path; ``""`` or :data:`ehlo.NULL` for the null one, which bounces carry (RFC 5321
                 4.5.5); an :class:`ehlo.Sender` has parameters. ``None``: the Sender or From field of an email.message.
             recipients: one or several; an :class:`ehlo.Recipient` has parameters. ``None``: To, Cc and Bcc.
-            size: octets with CRLF line ends, if the message comes in pieces and that is known (RFC 1870).
-            eight_bit: whether there are octets above 127, likewise (RFC 6152).
+            size: the number of octets with CRLF line ends, for a message in pieces; ``None`` if it is not known (RFC
+                1870).
+            eight_bit: whether a message in pieces has octets above 127; ``None`` if it is not known (RFC 6152).
             utf8_header: whether the message needs SMTPUTF8 for its header section (RFC 6531 3.4). ``True``: if the
                 header section is UTF-8 and not only ASCII; an email.message gets UTF-8 in its header fields. ``False``:
                 never. ``None``: if an :class:`ehlo.Sender` has ``smtputf8``. A non-ASCII address needs it, too.
-            check: raise if the server refused the message for every recipient; ``False``: the result says it.
-            refuse_invalid: a recipient that is no address (RFC 5321 4.1.2) is refused in the result with 553 5.1.3, and
-                the others get the mail. Its ``path`` is the text as it was given. By default such a recipient raises
+            check: raise an exception if every recipient was refused. ``False``: return the result in this case, too.
+            refuse_invalid: if a recipient is no address (RFC 5321 4.1.2), refuse it in the result with 553 5.1.3, and
+                send to the others. Its ``path`` is the text as it was given. By default such a recipient raises
                 :class:`ehlo.InvalidAddressError`, and nothing is sent to anybody.
 
         Returns:
-            What became of it for each recipient. Some may be refused.
+            The reply for each recipient. Some recipients may be refused.
 
         Raises:
-            SMTPSenderRefused, SMTPRecipientsRefused, SMTPDataError: no recipient was accepted; by what was refused.
-                Not with ``check=False``.
+            SMTPSenderRefused, SMTPRecipientsRefused, SMTPDataError: no recipient was accepted, because of MAIL, RCPT or
+                the content. Not with ``check=False``.
             SMTPNotSupportedError: the server lacks what the message needs. Nothing was sent.
             OutcomeUnknown: the connection ended before the reply to the content: the server may have the message.
-            SMTPServerDisconnected, SMTPTimeoutError: it ended before the message was handed over.
-            RemoteProtocolError: the server cannot be followed.
-            LocalProtocolError: an address is none, another task uses the connection, and the like.
+            SMTPServerDisconnected, SMTPTimeoutError: the connection ended before the server had the whole message.
+            RemoteProtocolError: the replies of the server make no sense.
+            LocalProtocolError: an address is wrong, another task uses the connection, or another mistake of the
+                program.
 
         Example::
 
@@ -199,19 +201,19 @@ class BaseClient(ClientSession):
         utf8_header: bool | None = None,
         refuse_invalid: bool = False,
     ) -> SendMany:
-        """Send messages one behind the other without waiting in between: one round trip a message where the server
-        offers PIPELINING (RFC 2920 3.1), fewer where it offers CHUNKING (RFC 3030).
+        """Send many messages without a wait for each reply. A message costs one round trip if the server offers
+        PIPELINING (RFC 2920 3.1), and less if it offers CHUNKING (RFC 3030).
 
         Up to ``config.window`` messages are taken ahead of their results. A message that nobody gets raises nothing:
-        its result says so. What is raised comes after the results of all messages before it.
+        its result says so. An exception comes after the results of all messages before it.
 
         Arguments:
             items: ``(message, sender, recipients)`` as for :meth:`send`, from an iterable or an async iterable.
-            utf8_header, refuse_invalid: as for :meth:`send`, for all of them.
+            utf8_header, refuse_invalid: as for :meth:`send`, for all messages.
 
         Returns:
-            An async iterator of one :class:`ehlo.SendResult` for each item, in order. To leave it early closes the
-            connection.
+            An async iterator of one :class:`ehlo.SendResult` for each item, in order. If you leave it early, the
+            connection is closed.
 
         Raises:
             SMTPServerDisconnected, SMTPTimeoutError, RemoteProtocolError: the connection ended, and items are left.
@@ -231,13 +233,13 @@ class BaseClient(ClientSession):
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
     ) -> Transaction:
-        """One mail transaction step by step (RFC 5321 3.3): ``async with`` says MAIL, then the program says RCPT as it
-        likes, then it gives the content. Where it is left before, RSET ends it.
+        """One mail transaction step by step (RFC 5321 3.3): ``async with`` says MAIL, then the program says RCPT for
+        each recipient, then it gives the content. If the program leaves the block before that, RSET ends the
+        transaction.
 
         Arguments:
             sender: as for :meth:`send`.
-            size, eight_bit, utf8_header: facts of the content, as for :meth:`send`: MAIL says them before the content
-                is known.
+            size, eight_bit, utf8_header: as for :meth:`send`. MAIL needs these facts before the content comes.
 
         Returns:
             An async context manager that gives a :class:`ehlo.asyncio.Transaction`; its methods say what they raise.
@@ -253,12 +255,12 @@ class BaseClient(ClientSession):
         return Transaction(self, sender, size, eight_bit, utf8_header)
 
     async def verify(self, recipient: RecipientLike, sender: SenderLike = NULL) -> Reply:
-        """Ask whether the server takes mail for a recipient, by MAIL, RCPT and RSET. Nothing is sent. Many servers
-        answer truly only here, and not to VRFY (RFC 5321 3.5.3).
+        """Ask whether the server takes mail for a recipient, by MAIL, RCPT and RSET. No message is sent. Many servers
+        do not give a true answer to VRFY (RFC 5321 3.5.3).
 
         Arguments:
             recipient: as for :meth:`send`.
-            sender: the reverse-path; by default the null one, as RFC 5321 4.5.5 has it for what must not be answered.
+            sender: the reverse-path; by default the null one, so that nobody answers (RFC 5321 4.5.5).
 
         Returns:
             The reply to RCPT.
@@ -298,19 +300,20 @@ class BaseClient(ClientSession):
         return await self.authenticate(login)
 
     async def authenticate(self, login: LoginLike) -> Reply:
-        """Say AUTH (RFC 4954): the first mechanism that both sides have; another one only where the server says that it
-        is the mechanism it does not like (504, 534, 538). A 535 ends it (C-AUT-30), but a token is fetched anew once.
+        """Say AUTH (RFC 4954) with the first mechanism that both sides have. If the server refuses the mechanism itself
+        (504, 534, 538), the next one is tried. A 535 ends the login (C-AUT-30), but a token is fetched anew once.
 
         Arguments:
             login: a :class:`ehlo.Login`, or user name and password.
 
         Returns:
-            The 235.
+            The reply 235.
 
         Raises:
-            SMTPAuthenticationError: the server refused, or did not prove that it knows the password (RFC 5802 3); then
-                the connection is closed.
-            SMTPNotSupportedError: it has no mechanism that we have, or none that may be used without TLS (C-AUT-29).
+            SMTPAuthenticationError: the server refused the login. Or the server did not prove that it knows the
+                password (RFC 5802 3); then the connection is closed.
+            SMTPNotSupportedError: both sides have no mechanism in common, or none that may be used without TLS
+                (C-AUT-29).
             LocalProtocolError: AUTH succeeded before, something that the mechanism needs is missing, another task uses
                 the connection.
             SMTPServerDisconnected, SMTPTimeoutError: the connection ended.
@@ -336,13 +339,13 @@ class BaseClient(ClientSession):
         return reply
 
     async def xclient(self, **attributes: str | int | None) -> Reply:
-        """Tell who the real client is, to a server that trusts us (Postfix XCLIENT_README). The session begins anew
-        with that client's facts, and AUTH is forgotten.
+        """Name the real client to a server that trusts us (Postfix XCLIENT_README). The session begins anew, as if that
+        client had connected. AUTH is forgotten.
 
         Arguments:
             attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``login``, ``destaddr``, ``destport``;
-                ``None`` is what is not known, ``"[TEMPUNAVAIL]"`` a name that could not be looked up. Those that the
-                server does not list are left out; ``addr`` goes last (C-PXY-20).
+                ``None`` says that a value is not known, ``"[TEMPUNAVAIL]"`` that a name could not be looked up.
+                Attributes that the server does not list are left out. ``addr`` goes last (C-PXY-20).
 
         Returns:
             The last reply: 220, or the first that refuses.
@@ -362,11 +365,11 @@ class BaseClient(ClientSession):
         return reply
 
     async def xforward(self, client: ClientAttributes | None = None, /, **attributes: str | int | None) -> Reply:
-        """Tell who the client of the next message is, for the server's log and filters (Postfix XFORWARD_README). It
-        holds until the end of that message.
+        """Name the client of the next message, for the server's log and filters (Postfix XFORWARD_README). This holds
+        until the end of that message.
 
         Arguments:
-            client: what our own client said, to pass it on: :attr:`ehlo.Session.xforward`.
+            client: the attributes that our own client gave, to pass them on: :attr:`ehlo.Session.xforward`.
             attributes: ``name``, ``addr``, ``port``, ``proto``, ``helo``, ``ident``, ``source``; as for
                 :meth:`xclient`. They go before those of ``client``.
 

@@ -29,22 +29,22 @@ _BY_TOKEN: Final = ("OAUTHBEARER", "XOAUTH2")
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who a client says it is, and how it may prove it (RFC 4954). With neither password nor token: EXTERNAL, by the
-    certificate that ``ssl_context`` has for us (RFC 4422 App. A).
+    """The credentials of a client for AUTH (RFC 4954). Without a password and a token the client uses EXTERNAL, with
+    the client certificate of ``ssl_context`` (RFC 4422 App. A).
 
     Arguments:
-        username: whose credentials these are.
-        password: in clear.
-        token: a bearer token for OAUTHBEARER (RFC 7628) or XOAUTH2, or a function, plain or async, that fetches one. It
-            is called once more when the server refuses the token: it should know that the last one was no good.
-        authzid: whom to act as, if not ``username``.
-        mechanisms: those that may be used, the first that the server offers first; by default SCRAM-SHA-256,
-            SCRAM-SHA-1, each with its -PLUS before it, then PLAIN and LOGIN; for a token OAUTHBEARER, XOAUTH2.
-        allow_clear: let the mechanisms that show the secret to whoever listens (PLAIN, LOGIN and those of tokens) be
-            used without TLS, or in TLS with a server that nobody verified.
+        username: the name of the user.
+        password: the password, in clear text.
+        token: a bearer token for OAUTHBEARER (RFC 7628) or XOAUTH2, or a function, plain or async, that fetches one. If
+            the server refuses the token, the function is called once more, and must then return a fresh one.
+        authzid: the name of the user to act as, if it is not ``username``.
+        mechanisms: the mechanisms that may be used, in this order. By default SCRAM-SHA-256 and SCRAM-SHA-1, each with
+            its -PLUS before it, then PLAIN and LOGIN; for a token OAUTHBEARER and XOAUTH2.
+        allow_clear: allow the mechanisms that show the secret (PLAIN, LOGIN, OAUTHBEARER, XOAUTH2) without TLS, and in
+            TLS with an unverified server.
 
     Raises:
-        LocalProtocolError: a mechanism is not there, or password and token are both given.
+        LocalProtocolError: a mechanism is unknown, or both password and token are given.
 
     Example::
 

@@ -1,6 +1,4 @@
-"""What a connection is to be, and how it is asked for: the arguments of ``connect`` and ``Pool`` of every backend,
-checked once. No I/O, no event loop.
-"""
+"""The arguments of ``connect`` and ``Pool`` of every backend, checked once. No I/O, no event loop."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ __all__ = ["NAME_SECONDS", "ConnectOptions", "Opening", "PoolOptions", "hostname
 
 # A backend looks at the time at least this often, in seconds.
 _TICK: Final = 30.0
-# This machine's name is waited for no longer, in seconds. A client without a name says its address (RFC 5321 4.1.4).
+# The longest wait for this machine's name, in seconds. A client without a name says its address (RFC 5321 4.1.4).
 NAME_SECONDS: Final = 3.0
 _POLICIES: Final = ("off", "opportunistic", "required", "implicit")
 
@@ -32,25 +30,25 @@ class PoolOptions(TypedDict, total=False):
     """The keyword arguments that ``connect`` and ``Pool`` have in common, on every backend.
 
     Attributes:
-        config: how the engine speaks; its timers too, each with the RFC's span (RFC 5321 4.5.3.2).
-        hostname: what to say in EHLO; by default the config's, or where that is "localhost", this machine's domain name
-            or else the literal of the connection's own address (RFC 5321 4.1.4).
-        path: a Unix socket to connect to instead of a host.
+        config: the settings of the engine, with its timeouts (RFC 5321 4.5.3.2).
+        hostname: the name for EHLO; by default that of ``config``. If that is "localhost", it is the domain name of
+            this machine. Without such a name it is the literal of the connection's own address (RFC 5321 4.1.4).
+        path: the path of a Unix socket, in place of ``host``.
         source_address: the address, or address and port, to connect from.
-        tls: "off"; "opportunistic": STARTTLS where it is offered; "required": no MAIL, AUTH or content without it (RFC
-            3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default what ``config.tls`` says, which is
-            "off" if that says nothing. A handshake that fails is an error: whether to try again in clear is the
-            program's to say.
-        ssl_context: for the handshake. By default the certificate and the host name are verified (C-TLS-25, RFC 8314
-            5.3), but under "opportunistic" without ``auth`` they are not: see :func:`ehlo.unverified_context`.
-        server_hostname: the name to send (SNI) and to verify the certificate by; by default ``host``.
-        handshake_timeout: seconds until TLS must be established.
-        auth: a :class:`ehlo.Login`, or user name and password, to say AUTH with (RFC 4954) as soon as the hello is
-            done.
+        tls: "off"; "opportunistic": STARTTLS if the server offers it; "required": STARTTLS before AUTH and MAIL, or an
+            error (RFC 3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default that of ``config``, which
+            is "off". A handshake that fails is an error. The client never tries again in clear text by itself.
+        ssl_context: the context of the handshake. By default the certificate and the host name are verified (C-TLS-25,
+            RFC 8314 5.3). With "opportunistic" and without ``auth`` they are not: see
+            :func:`ehlo.unverified_context`.
+        server_hostname: the name for SNI, and the name that the certificate must have; by default ``host``.
+        handshake_timeout: seconds for the TLS handshake.
+        auth: a :class:`ehlo.Login`, or a user name and a password, for AUTH directly after EHLO (RFC 4954).
         proxy: the header of the PROXY protocol to send first, before TLS too (C-PXY-12).
-        proxy_version: of that header, 1 or 2.
-        connect_timeout: seconds until TCP must be connected; ``None``: as long as the system tries.
-        trace: called with the new lines of the dialogue as they come, without content and secrets.
+        proxy_version: the version of that header, 1 or 2.
+        connect_timeout: seconds for the search of this machine's name and the TCP connection together; ``None``: as
+            long as the system tries.
+        trace: a function that gets each new part of the dialogue, without content and secrets.
     """
 
     config: ClientConfig | None
@@ -72,7 +70,7 @@ class ConnectOptions(PoolOptions, total=False):
     """The keyword arguments of ``connect``.
 
     Attributes:
-        sock: a connected stream socket to use instead of a host.
+        sock: a connected stream socket, in place of ``host``.
     """
 
     sock: socket.socket | None
@@ -141,7 +139,7 @@ class Opening:
             raise LocalProtocolError(
                 f"connect: tls is one of {', '.join(_POLICIES)}, not {self.tls!r}; a context is given as ssl_context"
             )
-        # Implicit TLS is there before the engine says a word.
+        # Implicit TLS begins before the engine.
         wanted = "off" if self.tls == "implicit" else self.tls
         if config.tls != wanted:
             config = config.replace(tls=wanted)
@@ -157,7 +155,7 @@ class Opening:
             (source_address, 0) if isinstance(source_address, str) else source_address
         )
         self.auth: Login | None = None if auth is None else _login_of(auth)
-        # Nobody verifies the server: good against those who only listen (RFC 7435), not for passwords.
+        # TLS with an unverified server helps only against listeners (RFC 7435). It is no protection for passwords.
         self.trusted: bool = ssl_context is not None or self.tls != "opportunistic" or auth is not None
         self._context = ssl_context
         name = server_hostname if server_hostname is not None else (host or "").partition("%")[0].rstrip(".")
@@ -179,14 +177,14 @@ class Opening:
 
     @property
     def where(self) -> str:
-        """For people."""
+        """The address of the server, as text for people."""
         if self.host is not None:
             return f"{self.host}:{self.port}"
         return self.path if self.path is not None else "the socket's peer"
 
     @property
     def context(self) -> ssl.SSLContext:
-        """For the handshake."""
+        """The context of the handshake."""
         if self._context is None:
             import ssl
 
@@ -224,7 +222,7 @@ class Opening:
         return _named(self.config, self.fqdn, (address[0], 0) if isinstance(address, tuple) else None)
 
     def failed(self, exc: Exception) -> NoReturn:
-        """Raise what the program is to be told of a system's error, or of ``connect_timeout``."""
+        """Raise the exception for an error of the system, or for ``connect_timeout``."""
         if not isinstance(exc, OSError) or isinstance(exc, TimeoutError):
             own = self.connect_timeout is not None and getattr(exc, "errno", None) is None
             late = f"no answer in {self.connect_timeout:g} s" if own else "no answer"

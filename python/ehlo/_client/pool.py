@@ -33,7 +33,7 @@ class PoolStatistics:
         messages: messages that got a result, whatever it was.
         reused: messages that went over a connection that had carried one before.
         retried: messages that were sent again because the connection turned out to be stale (C-CLI-19).
-        checked: connections that were asked with NOOP whether they live.
+        checked: connections that were tested with NOOP.
         dropped: connections that were found dead.
         waited: sends that had to wait for a connection.
     """
@@ -64,15 +64,15 @@ class BasePool(Generic[ClientT]):
     ``Address`` or an :class:`ehlo.Recipient`. ``Recipients`` are one of these, or several.
 
     Arguments:
-        host, port: as for ``connect``, and so are all arguments that are not named here, but for ``sock``.
-        max_connections: connections at once; 10 by default.
-        max_messages: messages after which a connection is replaced, 1000 by default; ``None``: never. Where the server
-            says LIMITS MAILMAX, that is kept, too (RFC 9422).
-        idle: seconds after which a connection that nobody uses is closed, 60 by default; ``None``: never.
-        check_after: seconds after which a kept connection is asked with NOOP before it is used, 20 by default;
-            ``None``: never.
-        check_seconds: how long the reply to this NOOP is waited for, 3 by default; after that the connection counts
-            as dead, and a new one is made.
+        host, port: as for ``connect``. All other arguments of ``connect`` are allowed, too, except ``sock``.
+        max_connections: the most open connections; 10 by default.
+        max_messages: the most messages over a connection, 1000 by default; ``None``: no limit. A lower limit of the
+            server (LIMITS MAILMAX, RFC 9422) also counts.
+        idle: seconds after which an unused connection is closed, 60 by default; ``None``: never.
+        check_after: a connection that was unused for so many seconds is tested with NOOP before its next use, 20 by
+            default; ``None``: never.
+        check_seconds: the longest wait for the reply to this NOOP, 3 seconds by default. After that the connection
+            counts as dead, and a new one is made.
 
     Raises:
         LocalProtocolError: the combination of arguments makes no sense.
@@ -139,7 +139,7 @@ class BasePool(Generic[ClientT]):
 
     @property
     def statistics(self) -> PoolStatistics:
-        """What it has done so far."""
+        """What the pool has done so far."""
         return self._statistics
 
     @property
@@ -149,7 +149,7 @@ class BasePool(Generic[ClientT]):
 
     @property
     def idle(self) -> int:
-        """Of these, those that nobody uses."""
+        """Connections that are open and unused now."""
         return len(self._idle)
 
     # ---- life ------------------------------------------------------------------------------------
@@ -166,8 +166,8 @@ class BasePool(Generic[ClientT]):
             await self.close()
 
     async def close(self) -> None:
-        """Say QUIT on idle connections and close them; those in use are closed when they are given back. Sends that
-        wait for a connection get a :class:`ehlo.LocalProtocolError`, and so do later ones.
+        """Say QUIT on idle connections and close them. Used connections are closed when they come back. Sends that wait
+        for a connection raise :class:`ehlo.LocalProtocolError`, and so do later ones.
 
         Example::
 
@@ -216,7 +216,7 @@ class BasePool(Generic[ClientT]):
         check: bool = True,
         refuse_invalid: bool = False,
     ) -> SendResult:
-        """Send one message over a connection of the pool; waits for one in turn if all are in use.
+        """Send one message over a connection of the pool. If all are in use, wait in turn for one.
 
         A connection that was kept may be stale: the server ended it, and we hear of it only now. If it answers 421, or
         closes, before anything of the message was answered, the message goes out once more over a new connection

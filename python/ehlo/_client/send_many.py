@@ -141,7 +141,7 @@ class SendMany:
             raise
 
     async def aclose(self) -> None:
-        """Leave before the end: the connection is closed, since messages are on their way whose results nobody takes.
+        """Leave before the end. The connection is closed, because the results of messages on their way are not known.
 
         Example::
 

@@ -72,7 +72,7 @@ class ClientSession:
     # ---- the way of a message --------------------------------------------------------------------
 
     async def _deliver(self, letter: Letter) -> SendResult:
-        """One message, on further connections too where the server limits their transactions."""
+        """Send one message; over further connections, too, if the server limits the transactions of one."""
         await self._make_room()
         result = await self._attempt(letter)
         return await self._complete(letter, result) if result.failure == "mailmax" else result
@@ -103,8 +103,8 @@ class ClientSession:
         return result
 
     async def _complete(self, letter: Letter, result: SendResult) -> SendResult:
-        """The server takes no more transactions on this connection (RFC 9422 4.1): the rest goes over new ones
-        (C-CLI-21).
+        """Send the rest over new connections, after the server took no more transactions on this one (RFC 9422 4.1,
+        C-CLI-21).
         """
         while result.failure == "mailmax" and self._open is not None and letter.can_repeat:
             rest: list[RecipientLike] = [one.recipient for one in result.recipients if one.stage is None]
@@ -115,7 +115,7 @@ class ClientSession:
                 again = await self._attempt(letter.only(rest))
             except SMTPException:
                 if result.accepted:
-                    break  # what some have must be told
+                    break  # the result says who has the message
                 raise
             if fresh and again.failure == "mailmax" and not any(one.reply is not None for one in again.recipients):
                 break  # not one transaction on a new connection

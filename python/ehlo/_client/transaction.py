@@ -19,9 +19,8 @@ __all__ = ["Transaction"]
 
 class Transaction:
     """What :meth:`ehlo.asyncio.Client.transaction` gives: one mail transaction, which the program makes step by step
-    (RFC 5321 3.3). ``async with`` begins it with MAIL. Where it is left before :meth:`send`, RSET ends it.
-
-    If it is cancelled, the connection is closed.
+    (RFC 5321 3.3). ``async with`` begins it with MAIL. If the block ends before :meth:`send`, RSET ends the
+    transaction. If the task is cancelled, the connection is closed.
 
     A ``RecipientLike`` is a text like ``"c@d.example"``, an :class:`ehlo.Address` or an :class:`ehlo.Recipient`. A
     ``SendableMessage`` is octets, an ``EmailMessage``, a binary file, or an iterable of chunks.
@@ -45,7 +44,7 @@ class Transaction:
         self.sender: SenderLike = ascii_path(sender)
         """The reverse-path."""
         self.result: SendResult | None = None
-        """What :meth:`send` had for a result; ``None`` before."""
+        """The result of :meth:`send`; ``None`` before."""
         self._client = client
         self._size = size
         self._eight_bit = eight_bit

@@ -76,41 +76,41 @@ async def dial(opening: Opening) -> ClientProtocol:
 
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Connecting[Client]:
-    """Connect to a server by SMTP, or LMTP by the config, and say hello. ``await`` it, or use ``async with``, which
-    says QUIT in the end.
+    """Connect to a server, and say EHLO. ``config`` chooses SMTP or LMTP. ``await`` it, or use ``async with``, which
+    says QUIT at the end.
 
     Arguments:
-        host: name or address. Of several addresses the first that answers is taken (RFC 8305).
-        port: TCP port; by default 25, for LMTP 24, with implicit TLS 465.
-        config: how the engine speaks; its timers too, each with the RFC's span (RFC 5321 4.5.3.2).
-        hostname: what to say in EHLO; by default the config's, or where that is "localhost", this machine's domain name
-            or else the literal of the connection's own address (RFC 5321 4.1.4).
-        path: a Unix socket to connect to instead.
-        sock: a connected stream socket to use instead.
+        host: a name or an address. If the name has several addresses, the first that answers is used (RFC 8305).
+        port: the TCP port; by default 25, for LMTP 24, with implicit TLS 465.
+        config: the settings of the engine, with its timeouts (RFC 5321 4.5.3.2).
+        hostname: the name for EHLO; by default that of ``config``. If that is "localhost", it is the domain name of
+            this machine. Without such a name it is the literal of the connection's own address (RFC 5321 4.1.4).
+        path: the path of a Unix socket, in place of ``host``.
+        sock: a connected stream socket, in place of ``host``.
         source_address: the address, or address and port, to connect from.
-        tls: "off"; "opportunistic": STARTTLS where it is offered; "required": no MAIL, AUTH or content without it (RFC
-            3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default what ``config.tls`` says: "off".
-            A handshake that fails is an error: whether to try again in clear is the program's to say.
-        ssl_context: for the handshake. By default the certificate and the host name are verified (RFC 8314 5.3), but
-            under "opportunistic" without ``auth`` they are not: see :func:`ehlo.unverified_context`.
-        server_hostname: the name to send (SNI) and to verify the certificate by; by default ``host``.
-        handshake_timeout: seconds until TLS must be established; by default 60.
-        auth: a :class:`ehlo.Login`, or user name and password, to say AUTH with as soon as the hello is done (RFC
-            4954).
+        tls: "off"; "opportunistic": STARTTLS if the server offers it; "required": STARTTLS before AUTH and MAIL, or an
+            error (RFC 3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default that of ``config``, which
+            is "off". A handshake that fails is an error. The client never tries again in clear text by itself.
+        ssl_context: the context of the handshake. By default the certificate and the host name are verified (RFC 8314
+            5.3). With "opportunistic" and without ``auth`` they are not: see :func:`ehlo.unverified_context`.
+        server_hostname: the name for SNI, and the name that the certificate must have; by default ``host``.
+        handshake_timeout: seconds for the TLS handshake; by default 60.
+        auth: a :class:`ehlo.Login`, or a user name and a password, for AUTH directly after EHLO (RFC 4954).
         proxy: the :class:`ehlo.ProxyHeader` to send first, before TLS too.
-        proxy_version: of that header: 2 by default, or 1.
-        connect_timeout: seconds until TCP must be connected, by default 30; ``None``: as long as the system tries. The
-            time that this machine's name takes is in it.
-        trace: called with the new lines of the dialogue as they come, without content and secrets.
+        proxy_version: the version of that header, 1 or 2; by default 2.
+        connect_timeout: seconds for the search of this machine's name and the TCP connection together, by default 30;
+            ``None``: as long as the system tries.
+        trace: a function that gets each new part of the dialogue, without content and secrets.
 
     Raises:
-        SMTPConnectError: the server cannot be reached, or refuses in its greeting (RFC 5321 3.1), or TLS fails; then
-            the reason is named, and ``__cause__`` is an :class:`ssl.SSLError`.
-        SMTPHeloError: it refuses EHLO and HELO.
-        SMTPNotSupportedError: it does not offer STARTTLS, which is required, or no AUTH that may be used.
-        SMTPAuthenticationError: it refuses AUTH.
-        SMTPTimeoutError: it does not answer in time.
-        SMTPServerDisconnected, RemoteProtocolError: it closes, or speaks something else.
+        SMTPConnectError: the server cannot be reached, or refuses in its greeting (RFC 5321 3.1), or TLS fails. Then
+            the text has the reason, and ``__cause__`` is an :class:`ssl.SSLError`.
+        SMTPHeloError: the server refuses EHLO and HELO.
+        SMTPNotSupportedError: the server does not offer the required STARTTLS, or no mechanism of AUTH that may be
+            used.
+        SMTPAuthenticationError: the server refuses AUTH.
+        SMTPTimeoutError: the server does not answer in time.
+        SMTPServerDisconnected, RemoteProtocolError: the server closes the connection, or does not speak SMTP.
         LocalProtocolError: the combination of arguments makes no sense.
 
     Example::

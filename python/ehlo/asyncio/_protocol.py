@@ -43,13 +43,13 @@ def server_protocol(
     tls: ssl.SSLContext | None = None,
     trusted: Iterable[str] = (),
 ) -> ProtocolFactory:
-    """Make a factory of protocols, one for each connection, for ``loop.create_server`` and its relatives. To be called
+    """Make a factory of protocols, one for each connection, for ``loop.create_server`` and similar functions. Call it
     in the running loop.
 
     Arguments:
         handler, config, limits, trusted: as for :func:`serve`.
-        tls: the context of STARTTLS, or of TLS before the greeting with ``ServerConfig(tls="implicit")``. Where the
-            transport has TLS itself (``loop.create_server(…, ssl=…)``), the session knows, and this stays ``None``.
+        tls: the context of STARTTLS, or of TLS before the greeting with ``ServerConfig(tls="implicit")``. If
+            the transport has TLS itself (``loop.create_server(…, ssl=…)``), leave it out: the session sees that TLS.
 
     Raises:
         LocalProtocolError: the handler or the combination of arguments makes no sense.

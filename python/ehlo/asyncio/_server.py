@@ -123,30 +123,31 @@ async def serve(
     trusted: Iterable[str] = (),
     connections: Connections | None = None,
 ) -> Server:
-    """Listen, and serve SMTP (or LMTP, by the config) with ``handler`` in the running loop.
+    """Listen, and serve with ``handler`` in the running loop. ``config`` chooses SMTP or LMTP.
 
     Arguments:
-        handler: an :class:`ehlo.Handler`, or any object with some of its methods. What it overrides completes
-            ``config`` (its ``decisions`` and ``content``).
-        host: address, name, or several of them; ``None`` for all interfaces.
-        port: TCP port; 0 lets the system choose, see :attr:`Server.port`.
-        config: what the engine offers and bears; by default the handler's ``config``, if it has one.
-        limits: what the adapter bears, see :class:`ehlo.Limits`.
-        sockets: listening or bound stream sockets to use instead of ``host`` and ``port``.
-        path: a Unix socket to listen on instead.
+        handler: an :class:`ehlo.Handler`, or any object with some of its methods. Its methods set ``decisions`` and
+            ``content`` of ``config``.
+        host: an address, a name, or several of them; ``None`` for all interfaces.
+        port: the TCP port; 0 lets the system choose, see :attr:`Server.port`.
+        config: the settings of the engine; by default the handler's ``config``, if it has one.
+        limits: the limits of connections, times and rates, see :class:`ehlo.Limits`.
+        sockets: listening or bound stream sockets, in place of ``host`` and ``port``.
+        path: the path of a Unix socket, in place of ``host`` and ``port``.
         reuse_port: set SO_REUSEPORT, so that several processes share the port.
-        backlog: connections that the system queues before they are accepted.
-        tls: certificate and policy, as :func:`ssl.create_default_context` with ``Purpose.CLIENT_AUTH`` makes them:
-            STARTTLS is offered (RFC 3207), or with ``ServerConfig(tls="implicit")`` TLS comes first (RFC 8314).
-            Replacing its certificate (``load_cert_chain``) takes effect with the next handshake.
-        trusted: networks, like ``"10.0.0.0/8"``, whose clients may say who the client is: by a PROXY header where the
-            config has ``proxy``, and then all others are closed without a word; by XCLIENT and XFORWARD, which others
-            are not offered. Clients of a Unix socket always may.
-        connections: counts that several servers share, so that ``limits`` bounds the connections of all together.
+        backlog: the number of connections that the system queues before they are accepted.
+        tls: a context with the certificate, made by :func:`ssl.create_default_context` with ``Purpose.CLIENT_AUTH``.
+            The server then offers STARTTLS (RFC 3207), or TLS comes first with ``ServerConfig(tls="implicit")`` (RFC
+            8314). A new certificate (``load_cert_chain``) counts from the next handshake on.
+        trusted: networks, like ``"10.0.0.0/8"``, whose clients may name the real client by XCLIENT, XFORWARD or a
+            PROXY header. XCLIENT and XFORWARD are not offered to others. If the config has ``proxy``, connections of
+            others are closed without a reply. Clients of a Unix socket are always trusted.
+        connections: counts that several servers share, so that ``limits`` holds for all of them together.
 
     Raises:
-        LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
-        OSError: the address is taken, not ours or not allowed.
+        LocalProtocolError: the handler or the combination of arguments makes no sense, or LMTP is on port 25 (RFC 2033
+            5).
+        OSError: the address is in use, not of this machine, or not allowed.
 
     Example::
 

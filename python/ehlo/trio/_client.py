@@ -88,7 +88,7 @@ async def dial(opening: Opening) -> ClientProtocol:
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Connecting[Client]:
     """Connect to a server by SMTP, or LMTP by the config, and say hello. ``await`` it, or use ``async with``, which
-    says QUIT in the end.
+    says QUIT at the end.
 
     Arguments:
         host, port: as :func:`ehlo.asyncio.connect` has them.
