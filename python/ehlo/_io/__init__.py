@@ -1,5 +1,5 @@
-"""The socket path that the adapters of asyncio and trio share: connected sockets that one watch serves, the transport
-over each, the connections over that, and one timer for all that wait equally long.
+"""The socket path that the adapters of asyncio and trio share: one watch for all connected sockets, a transport for
+each, the connections over the transports, and one timer for all that wait equally long.
 
-It imports no event loop. Each adapter hands its own over as a :class:`ehlo._io.loop.Loop`.
+It imports no event loop. Each adapter gives its own loop as a :class:`ehlo._io.loop.Loop`.
 """

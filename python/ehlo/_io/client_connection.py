@@ -1,7 +1,7 @@
 """The transport and the timer of one connection of a client.
 
-No protocol decision is made here. What costs is kept off the usual path: after one ``receive_from``, ``flush`` of the
-engine gives the events and sends the output. Only what it cannot send goes by the transport. Connections that wait
+No protocol decision is made here. The usual path is short: after one ``receive_from``, ``flush`` of the engine gives
+the events and sends the output. Only the rest of the output goes by the transport. Connections that wait
 equally long share a timer.
 """
 
@@ -140,8 +140,8 @@ class ClientStream(ClientDriver):
             self._called = False
 
     def _read_rest(self) -> None:
-        """A write failed, and the transport reads no more. What the server said before it went, a 421 above all, is
-        still there (RFC 5321 3.8).
+        """A write failed, and the transport reads no more. The last words of the server, usually a 421, can still be
+        read (RFC 5321 3.8).
         """
         with contextlib.suppress(OSError), self._transport.get_extra_info("socket").dup() as sock:
             while count := sock.recv_into(self._view):
@@ -165,7 +165,7 @@ class ClientStream(ClientDriver):
     def close(self) -> None:
         self._transport.close()
         if not (self.lost or self._hurried):
-            self.hurry()  # to take what is left
+            self.hurry()  # time for the rest of the output
 
     def drop(self) -> None:
         self._transport.abort()
@@ -190,10 +190,10 @@ class ClientStream(ClientDriver):
         return super().left()
 
     def on_time(self) -> None:
-        """Nothing on the usual path touches the timer: it never sleeps longer than the shortest span that might begin
-        meanwhile (:attr:`ehlo._client.options.Opening.tick`).
+        """The usual path never sets the timer. So the timer never sleeps longer than the shortest timeout that might
+        begin meanwhile (:attr:`ehlo._client.options.Opening.tick`).
         """
-        # Octets that the transport still holds, and that become fewer, are progress, too (C-CLI-32).
+        # If the transport holds fewer octets than before, that is progress, too (C-CLI-32).
         backlog = self._transport.get_write_buffer_size()
         if backlog != self._backlog:
             self._backlog = backlog

@@ -17,7 +17,7 @@ from ehlo._sockets import accepted
 
 __all__ = ["SocketListener"]
 
-# Connections that are accepted in one turn of the loop: those that are open wait meanwhile.
+# The most connections that are accepted in one turn of the loop. Open connections wait meanwhile.
 _ACCEPTS: Final = 64
 
 C = TypeVar("C", bound=ServerStream)
@@ -64,7 +64,7 @@ class SocketListener(Listener[C]):
                 self._door.add(self._watched[-1], READ, partial(self._accept, sock))
 
     def _rest(self) -> None:
-        """Watch the listening sockets no more."""
+        """Stop watching the listening sockets."""
         watched, self._watched = self._watched, []
         for descriptor in watched:
             assert self._door is not None
@@ -79,8 +79,8 @@ class SocketListener(Listener[C]):
             sock.close()
 
     def _accept(self, listener: socket.socket, events: int) -> None:
-        """Somebody waits to be accepted. asyncio's own way would fill the log where there is no descriptor for one
-        more, and uvloop's forgets who the client is when the client resets at once.
+        """Accept connections. asyncio's own way fills the log if no descriptor is free. uvloop's own way forgets the
+        address of a client that resets at once.
         """
         for _ in range(_ACCEPTS):
             try:

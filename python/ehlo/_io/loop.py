@@ -16,13 +16,14 @@ class Timer(Protocol):
 
 
 class Loop(Protocol):
-    """An event loop. Those of asyncio are as they are; :mod:`ehlo.trio` has one for each run of trio."""
+    """An event loop. The loops of asyncio have these methods. :mod:`ehlo.trio` has such an object for each run of
+    trio."""
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> object:
-        """Call it in a later turn, by default in the context of now."""
+        """Call it in a later turn, by default in the present context."""
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Likewise, after so many seconds."""
+        """Call it after ``delay`` seconds."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> object:
         """A callback has failed, as ``context`` tells by ``message`` and ``exception``."""

@@ -1,7 +1,7 @@
 """Reads, writes and deadline of one connection over a transport: the backend of :mod:`ehlo._server.connection`.
 
-No protocol decision is made here. What costs is kept off the usual path: the watch of the loop's sockets answers what
-the engine can answer by itself, for all connections in one call (:class:`ehlo.Exchange`). With another transport a
+No protocol decision is made here. The usual path is short: the watch of the loop's sockets lets the
+engines answer by themselves, for all connections in one call (:class:`ehlo.Exchange`). With another transport a
 wake-up is one ``receive_from``, one ``next_event``, one ``data_to_send`` and one ``transport.write``. There is a task
 only while a handler really waits.
 """
@@ -21,14 +21,14 @@ from ehlo._server.owner import Owner
 
 __all__ = ["LoopOwner", "ServerStream"]
 
-# Why reading is paused, beside ehlo._server.connection's reasons: the others' turn.
+# One more reason to pause reading, beside those of ehlo._server.connection: it is the turn of other connections.
 _TURN: Final = 4
-# Full reads until the others have theirs.
+# The number of full reads before other connections have their turn.
 _READS: Final = 4
 
 
 class LoopOwner(Owner, Protocol):
-    """The server that a connection belongs to, with the things of its event loop.
+    """The server that a connection belongs to, with the objects of its event loop.
 
     Attributes:
         _loop: the running loop.
@@ -105,8 +105,8 @@ class ServerStream(Connection):
         if not self._driver.blocked:
             event = conn.next_event()
             if event is None:
-                # The usual path: all was answered by the engine. It is _advance without what cannot have happened,
-                # since the end of a session is an event, too.
+                # The usual path: the engine has answered all. This is _advance without the steps that cannot be needed:
+                # the end of a session would be an event.
                 out = conn.data_to_send()
                 if out:
                     self._write(out)

@@ -19,7 +19,7 @@ class Shared:
         now: the clock of the loop, in seconds.
 
     Attributes:
-        buffer: what all transports read into: each hands over what it got before another reads.
+        buffer: all transports read into it. Each hands over its octets before another reads.
 
     Example::
 
@@ -35,7 +35,7 @@ class Shared:
         self._spans: dict[float, Span] = {}
 
     def span(self, seconds: float) -> Span:
-        """The timer of all that wait so long. To be asked for anew by each that begins to wait."""
+        """The timer of all that wait for so many seconds. Ask for it anew at the begin of each wait."""
         span = self._spans.get(seconds)
         if span is None:
             self._spans[seconds] = span = Span(seconds, self._now, self._spans)

@@ -25,7 +25,7 @@ class Armed(Timed, Protocol):
 
 
 def disarm(timed: Armed) -> None:
-    """Cancel the timer, and leave the span. Classes have it as their method."""
+    """Cancel the timer, and leave the span. Classes use it as their method."""
     if timed._timer is not None:
         timed._timer.cancel()
         timed._timer = None
@@ -35,14 +35,14 @@ def disarm(timed: Armed) -> None:
 
 
 class Span:
-    """Calls ``on_time`` of each object so many seconds after it was added. Who comes first is due first, so one timer
-    of the loop serves all. To add and to discard costs little, and most connections end before they are due.
+    """Calls ``on_time`` of each object ``seconds`` after it was added. The first that is added is due first, so one
+    timer of the loop serves all. Adding and discarding cost little, and most connections end before they are due.
 
     Arguments:
         seconds: how long all of them wait.
         now: the clock of the loop, in seconds.
-        spans: where it is kept by its seconds. It leaves when its timer finds nobody: a program may give each
-            connection another time.
+        spans: the dictionary that keeps it, by seconds. It leaves the dictionary when its timer finds nobody: a
+            program may give each connection another time.
 
     Example::
 
@@ -59,14 +59,14 @@ class Span:
         self._runs = False
 
     def add(self, loop: Loop, timed: Timed) -> None:
-        """Call ``timed.on_time()`` in the context of now, unless it is discarded before."""
+        """Call ``timed.on_time()`` in the present context, unless it is discarded before."""
         self._due.pop(timed, None)
         self._due[timed] = self._now() + self.seconds, copy_context()
         if not self._runs:
             self._wait(loop, self.seconds)
 
     def discard(self, timed: Timed) -> None:
-        """Do not call it. It need not have been added."""
+        """Do not call it. An object that was never added is allowed."""
         self._due.pop(timed, None)
 
     def _wait(self, loop: Loop, seconds: float) -> None:

@@ -17,7 +17,7 @@ from ehlo._sockets import send_lines
 
 __all__ = ["Exchanger", "Receiver", "SocketTransport", "Transport"]
 
-# Octets that wait for the system, above which the protocol is told to pause, and at which to go on.
+# With more waiting octets than the first number the protocol must pause; at the second it goes on.
 _HIGH: Final = 65536
 _LOW: Final = 16384
 
@@ -85,7 +85,7 @@ class Exchanger(Receiver, Protocol):
 
 
 class SocketTransport:
-    """Moves octets between a connected socket, which does not block, and a protocol. The socket is closed in the end.
+    """Moves octets between a connected socket, which does not block, and a protocol. It closes the socket at its end.
 
     Arguments:
         loop: the running loop.
@@ -223,7 +223,7 @@ class SocketTransport:
         self._watched = events
 
     def _on_events(self, events: int) -> None:
-        if events & ~WRITE and self._reading:  # whatever is wrong with it, a read tells
+        if events & ~WRITE and self._reading:  # a read finds every error of the socket
             self._on_readable()
         if events & ~READ and self._watched & WRITE:
             self._on_writable()
@@ -241,7 +241,7 @@ class SocketTransport:
             self._tell(protocol.buffer_updated, count) if count else self._tell(self._end_of_input, protocol)
 
     def _on_left(self, what: Any) -> None:
-        """The watch has read and written, and so much is left to do: see :meth:`ehlo.Exchange.turn`."""
+        """The watch has read and written. The result says what is left to do: see :meth:`ehlo.Exchange.turn`."""
         protocol: Any = self._protocol
         if isinstance(what, int):
             self._on_events(what)
@@ -322,7 +322,7 @@ class SocketTransport:
             sent = max(sent - len(piece), 0)
 
     def _keep(self, rest: memoryview) -> None:
-        """The system takes no more at the moment."""
+        """The system takes no more octets at the moment."""
         self._backlog.append(rest)
         self._waiting += len(rest)
         if self._waiting > _HIGH and not self._full and self._protocol is not None:
@@ -395,7 +395,7 @@ class SocketTransport:
     def _lose(self, exc: Exception | None) -> None:
         self._lost = True
         self._fault = exc
-        if not self._turning:  # who called is not done yet
+        if not self._turning:  # the caller is not done yet
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:

@@ -24,7 +24,7 @@ READ: Final = 1
 WRITE: Final = 4
 """It can be written to, or is broken (EPOLLOUT)."""
 
-# Sockets that have their turn in one turn of the loop. The others have theirs in the next one.
+# The most sockets that are served in one turn of the loop. The others are served in the next turn.
 _MOST: Final = 256
 
 
@@ -33,7 +33,7 @@ Engine: TypeAlias = ServerConnection | ClientConnection
 
 
 class Watch(Protocol):
-    """Calls back for sockets. It belongs to one event loop, and lasts as long.
+    """Calls back for sockets. It belongs to one event loop, and lives as long as the loop.
 
     Example::
 
@@ -53,7 +53,7 @@ class Watch(Protocol):
         """Watch for other events, and read and write by itself for this engine or for none."""
 
     def remove(self, fd: int) -> None:
-        """Watch it no more. It must still be open."""
+        """Stop watching it. It must still be open."""
 
 
 # How to call back, the call itself, and the engine for which the watch reads and writes.
@@ -80,7 +80,7 @@ class _Closed:
 
 
 class EpollWatch:
-    """A :class:`Watch` by an epoll of its own. Whoever watches that calls :meth:`turn` when it can be read from.
+    """A :class:`Watch` with its own epoll. The owner watches this epoll, and calls :meth:`turn` when it is readable.
 
     Arguments:
         now: the clock of the loop, in seconds.
@@ -100,7 +100,7 @@ class EpollWatch:
         self.fileno = self._epoll.fileno
 
     def close(self) -> None:
-        """The loop has ended. Sockets that are still watched are to be closed by the program."""
+        """The loop has ended. The program must close the sockets that are still watched."""
         self._epoll.close()
         self._epoll = _Closed()
 
@@ -121,9 +121,8 @@ class EpollWatch:
         self._engines -= self._watched.pop(fd)[2] is not None
 
     def turn(self, loop: Loop) -> int:
-        """Read and write, and call back for the sockets that something else has happened to. Gives the number of all
-        sockets that something has happened to.
-        """
+        """Read and write, and call back for sockets with other events. Returns the number of all sockets with
+        events."""
         watched, ready = self._watched, self._epoll.poll(0, _MOST)
         if self._engines:
             left = self._exchange.turn(ready, watched, self._now())

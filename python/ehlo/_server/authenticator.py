@@ -43,10 +43,10 @@ class AuthenticatorBase:
     too many wait, the reply is ``454 4.7.0``, and a mail program tries again (RFC 4954 6).
 
     Arguments:
-        users: :class:`ehlo.Users`, or an object with such a method ``check(credentials)``.
-        workers: threads. ``None``: one for two processors, 4 at most.
-        waiting: clients that may wait. ``None``: 100 for each worker, so nobody waits longer than 100 checks take.
-        busy_seconds: how long a client waits to hear 454, so that it does not ask again and again.
+        users: :class:`ehlo.Users`, or an object with a method ``check(credentials)``.
+        workers: number of threads. ``None``: one for two processors, 4 at most.
+        waiting: clients that may wait. ``None``: 100 for each worker, so nobody waits longer than for 100 checks.
+        busy_seconds: seconds before the reply 454, so that a client does not ask again and again.
 
     Raises:
         LocalProtocolError: ``workers`` or ``waiting`` is less than 1, or ``busy_seconds`` is less than 0.
@@ -83,7 +83,7 @@ class AuthenticatorBase:
 
     @property
     def waiting(self) -> int:
-        """Clients that wait now for their password to be checked."""
+        """Clients whose password waits to be checked now."""
         return self._turns.waiting
 
     async def check(self, session: Session, credentials: Credentials) -> Verdict:

@@ -1,7 +1,7 @@
 """One connection of a listening adapter: what is the same whatever moves the octets and keeps the time.
 
-A backend's class inherits from :class:`Connection` and has the socket, the deadline and the tasks. It calls what has
-no leading "backend" remark here, and provides what has one. No I/O, no event loop; time is told, as in the engine.
+A backend's class inherits from :class:`Connection` and has the socket, the deadline and the tasks. It provides the
+methods under "what the backend provides", and calls the others. No I/O, no event loop; time is told, as in the engine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log: Final = logging.getLogger("ehlo")
 
 # With this much unread by the engine, and a handler that keeps the session waiting, reading stops. In octets.
 _QUEUE: Final = 65536
-# Reasons (ehlo.Disconnect) after which no reply could be lost on a peer that is still sending: close without lingering.
+# After these reasons (ehlo.Disconnect) no reply can be lost, even if the peer still sends: close without lingering.
 _CLEAN: Final = frozenset(("quit", "eof", "shutdown", "tls"))
 # Why reading is paused; bits of Connection._pauses. The values from 4 on are the backend's own.
 WRITING, HANDLER = 1, 2
@@ -247,15 +247,15 @@ class Connection(Deadlines):
     # ---- who the client is -----------------------------------------------------------------------
 
     def _is_trusted(self) -> bool:
-        """Whether the socket's peer may say who the client is: by its address. Who reaches a Unix socket was let to it
-        by the permissions of the file."""
+        """Whether the socket's peer may name the real client. Its address decides. On a Unix socket the permissions of
+        the file have decided."""
         peer = self.peer()
         if peer is not None:
             return peer[0] in self._server._trusted
         return isinstance(self._name("sockname"), str | bytes)
 
     def _judge_proxy(self, header: ProxyHeader) -> Reply | None:
-        """The client is known by now: what was decided by the address of the proxy is decided again (S-PXY-11)."""
+        """The client is known now: decide again everything that was decided by the address of the proxy (S-PXY-11)."""
         server, source = self._server, header.source
         if hides_client(header):  # it counts at the proxy's address, and has no right of it
             self._conn.trusted = False

@@ -53,9 +53,9 @@ class Handler:
     An exception is logged with its traceback, and answered ``451 4.3.0``. Calls of one session never overlap, except
     that ``on_body`` runs while its content comes. If the connection is lost, the running call is cancelled.
 
-    Two attributes count. ``config``, a :class:`ehlo.ServerConfig`, is used where ``serve`` is given none.
-    ``reports_delivery = True`` says that the notifications which clients ask for are sent: ``serve`` then offers DSN
-    (RFC 3461). A subclass is not needed: any object with some of these methods will do.
+    A handler may have two attributes. ``config``, a :class:`ehlo.ServerConfig`, is used if ``serve`` gets no config.
+    ``reports_delivery = True`` says that the handler sends the notifications that clients ask for: ``serve`` then
+    offers DSN (RFC 3461). Any object with some of these methods is a handler, too: it need not be a subclass.
 
     Example::
 
@@ -77,8 +77,8 @@ class Handler:
 
     def on_hello(self, session: Session, hello: Hello) -> Result:
         """EHLO, HELO or LHLO came (RFC 5321 4.1.1.1); ``hello.verb`` and ``hello.name``. A positive reply of several
-        lines stands for the engine's whole reply: our name, then a line for each keyword. A positive reply of one line
-        stands for the reply to HELO, and changes nothing for EHLO.
+        lines replaces the whole reply of the engine: our name, then a line for each keyword. A positive reply of one
+        line replaces the reply to HELO, and changes nothing for EHLO.
 
         Example::
 
@@ -88,7 +88,7 @@ class Handler:
         return None
 
     def on_auth(self, session: Session, credentials: Credentials) -> Verdict | Awaitable[Verdict]:
-        """AUTH came (RFC 4954), with ``auth=`` in the config. What the credentials are depends on the mechanism:
+        """AUTH came (RFC 4954), with ``auth=`` in the config. The class of the credentials depends on the mechanism:
 
         - :class:`ehlo.PasswordCredentials` of PLAIN and LOGIN, :class:`ehlo.CramCredentials` of CRAM-MD5;
         - :class:`ehlo.TokenCredentials` of OAUTHBEARER and XOAUTH2;
@@ -96,11 +96,13 @@ class Handler:
         - :class:`ehlo.ScramCredentials` of SCRAM: to be answered with :class:`ehlo.ScramKeys`.
 
         Unlike elsewhere ``None`` refuses, so that nobody gets in by a forgotten ``return``. ``True`` accepts the client
-        as ``credentials.identity``, :class:`ehlo.Identity` as somebody else; ``None`` and ``False`` answer 535; a
-        string or reply, 4yz or 5yz, is sent: ``"454 4.7.0 try again later"`` when the backend is down. A handler that
-        raises is answered 454 4.7.0. Let an unknown user take as long as a wrong password: ``check(None)`` does, and
-        so does :class:`ehlo.Users`, a file of users. The check of its hashes takes time on purpose: let an
-        :class:`ehlo.asyncio.Authenticator` do it beside the event loop.
+        as ``credentials.identity``, :class:`ehlo.Identity` as somebody else. ``None`` and ``False`` answer 535. A
+        string or reply, 4yz or 5yz, is sent: ``"454 4.7.0 try again later"`` if the backend is down. If the method
+        raises, the client gets 454 4.7.0.
+
+        An unknown user must take as long as a wrong password. ``check(None)`` does this, and so does
+        :class:`ehlo.Users`, a file of users. To check its hashes takes time on purpose: an
+        :class:`ehlo.asyncio.Authenticator` does it beside the event loop.
 
         Example::
 
@@ -116,12 +118,13 @@ class Handler:
         initial: bytes | None,
         challenge: Callable[[bytes], Awaitable[bytes]],
     ) -> Verdict | Awaitable[Verdict]:
-        """AUTH came, and the program speaks its mechanism itself (RFC 4954 4, RFC 4422 5). Name it in the config's
-        ``auth``. ``NotImplemented``, returned by a plain method, leaves the exchange to the engine and ``on_auth``.
+        """AUTH came, and the program speaks the mechanism itself (RFC 4954 4, RFC 4422 5). Name the mechanism in
+        ``auth`` of the config. If a plain method returns ``NotImplemented``, the engine and ``on_auth`` do the
+        exchange.
 
         Arguments:
             mechanism: in upper case.
-            initial: the initial response, decoded; ``None`` is none, which is not the same as an empty one.
+            initial: the initial response, decoded; ``None`` without one. An empty one is ``b""``.
             challenge: ``await challenge(octets)`` sends a challenge and gives the response, both without base64. It
                 raises :class:`ehlo.SaslCancelledError` if the client gives up.
 
@@ -136,10 +139,10 @@ class Handler:
         return left  # type: ignore[no-any-return]
 
     def on_proxy(self, session: Session, header: ProxyHeader | None) -> Result:
-        """A PROXY header came, with ``proxy`` in the config (PROXY protocol 2). A reply stands for the greeting.
+        """A PROXY header came, with ``proxy`` in the config (PROXY protocol 2). A reply replaces the greeting.
 
-        ``header`` is ``None`` if what came is no good header. Then the session ends without a word, and the result is
-        ignored. ``session.proxy_octets`` has what came.
+        ``header`` is ``None`` if the header is wrong. Then the session ends without a reply, and the result is ignored.
+        ``session.proxy_octets`` has the octets that came.
 
         Example::
 
@@ -162,10 +165,10 @@ class Handler:
         return None
 
     def on_refusal(self, session: Session, command: bytes, reply: Reply) -> Result:
-        """The engine refuses a command, or content. ``None`` lets it say ``reply``; a 4yz or 5yz answer stands for it.
+        """The engine refuses a command, or content. ``None`` sends ``reply``; a 4yz or 5yz answer replaces it.
 
-        ``command`` is the line without its end. It is empty for content, and for a line that is too long. A reply that
-        ends the session, and one in the middle of AUTH or BDAT, is not asked about.
+        ``command`` is the line without its end. It is empty for content, and for a line that is too long. This method
+        is not called for a reply that ends the session, or for one in the middle of AUTH or BDAT.
 
         Example::
 
@@ -175,9 +178,11 @@ class Handler:
         return None
 
     def on_error(self, session: Session, exception: Exception) -> Result:
-        """Another method raised, and the client waits for its answer. ``None`` is ``451 4.3.0``; a 4yz or 5yz answer is
-        sent. With this method the exception is not logged. Methods of AUTH are not asked about: they answer 454. Nor is
-        it asked about an exception that is no ``Exception``, such as ``SystemExit``: that is logged and answered 451.
+        """Another method raised, and the client waits for its answer. ``None`` sends ``451 4.3.0``; a 4yz or 5yz answer
+        is sent as it is. With this method the exception is not logged.
+
+        It is not called for methods of AUTH, which answer 454. It is not called for ``SystemExit`` and others that are
+        no subclass of ``Exception``: these are logged and answered 451.
 
         Example::
 
@@ -207,7 +212,7 @@ class Handler:
         return None
 
     def on_data(self, session: Session, envelope: Envelope) -> Result:
-        """Content is about to come, by DATA or a first BDAT (RFC 5321 4.1.1.4, RFC 3030 2). ``None`` lets it.
+        """Content is about to come, by DATA or a first BDAT (RFC 5321 4.1.1.4, RFC 3030 2). ``None`` accepts.
 
         Example::
 
@@ -217,8 +222,9 @@ class Handler:
         return None
 
     def on_message(self, session: Session, envelope: Envelope, content: bytes) -> Result:
-        """A whole message is here, unstuffed, lines end by CRLF. Accepting takes responsibility (RFC 5321 4.2.5, 6.1).
-        In submission Date and Message-ID were added if they were missing (RFC 6409 8.2, 8.3).
+        """A whole message is here, without dot-stuffing, and its lines end with CRLF. If you accept it, you are
+        responsible for it (RFC 5321 4.2.5, 6.1). In submission a missing Date or Message-ID was added (RFC 6409 8.2,
+        8.3).
 
         In LMTP the answer may be a sequence: one answer for each recipient of ``envelope.recipients``, in order
         (RFC 2033 4.2). In SMTP there is one reply for all, and a sequence is an error.
@@ -234,10 +240,9 @@ class Handler:
         """Instead of ``on_message``: the content as it comes, in chunks of at most some 64 KiB.
 
         ``async for chunk in body`` ends when the message is whole; the answer is for the message. While the handler
-        is behind, the adapter stops reading. A handler may return early: a refusal is kept until the client has
-        sent all and then given; ``None`` discards the rest. In LMTP the answer may be a sequence, as that of
-        ``on_message``. :class:`ContentAbortedError` comes out of the iteration
-        when the content ends otherwise.
+        works on a chunk, the adapter stops reading. A handler may return early: a refusal is sent when the client has
+        sent all, and ``None`` drops the rest. In LMTP the answer may be a sequence, as in ``on_message``. If the
+        content ends too early, the iteration raises :class:`ContentAbortedError`.
 
         Example::
 
@@ -247,7 +252,7 @@ class Handler:
         return None
 
     def on_vrfy(self, session: Session, argument: str) -> Result:
-        """VRFY came (RFC 5321 3.5.1). Not overridden, it is answered 252.
+        """VRFY came (RFC 5321 3.5.1). Without this method the reply is 252.
 
         Example::
 
@@ -257,7 +262,7 @@ class Handler:
         return None
 
     def on_expn(self, session: Session, argument: str) -> Result:
-        """EXPN came (RFC 5321 3.5.2). Not overridden, it is answered 502 and not in the EHLO list.
+        """EXPN came (RFC 5321 3.5.2). Without this method the reply is 502, and EHLO does not list the command.
 
         Example::
 
@@ -267,7 +272,7 @@ class Handler:
         return None
 
     def on_etrn(self, session: Session, argument: str) -> Result:
-        """ETRN came (RFC 1985 5). Not overridden, it is answered 502 and not in the EHLO list.
+        """ETRN came (RFC 1985 5). Without this method the reply is 502, and EHLO does not list the command.
 
         Example::
 
@@ -277,7 +282,7 @@ class Handler:
         return None
 
     def on_reset(self, session: Session) -> Result:
-        """A transaction was dropped by RSET or a new EHLO (RFC 5321 4.1.1.5). Whatever is returned is ignored.
+        """A transaction was dropped by RSET or a new EHLO (RFC 5321 4.1.1.5). The returned value is ignored.
 
         Example::
 
@@ -287,7 +292,7 @@ class Handler:
         return None
 
     def on_refused(self, session: Session, refused: Refused) -> Result:
-        """A reply 4yz or 5yz went out: this handler's own or the engine's (RFC 5321 4.2.1). Whatever is returned is
+        """A reply 4yz or 5yz went out, of this handler or of the engine (RFC 5321 4.2.1). The returned value is
         ignored. For AUTH, ``session.mechanism`` and ``session.attempted`` say who tried.
 
         Example::
@@ -298,7 +303,8 @@ class Handler:
         return None
 
     def on_disconnect(self, session: Session, reason: str) -> Result:
-        """The session is over; the last call. ``reason`` as in :class:`ehlo.Disconnect`. What is returned is ignored.
+        """The session is over; this is the last call. ``reason`` is that of :class:`ehlo.Disconnect`. The returned
+        value is ignored.
 
         Example::
 

@@ -1,4 +1,4 @@
-"""What an adapter bears: connections, seconds, rates. The engine's own limits are in :class:`ehlo.ServerConfig`."""
+"""The limits of an adapter: connections, seconds, rates. The limits of the engine are in :class:`ehlo.ServerConfig`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _MAX_AUTH_DELAY: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of a listening adapter. ``None`` means no limit. Every one answers before it acts, and is counted.
+    """Limits of a listening adapter. ``None`` means no limit. The client gets a reply before a limit acts, and each
+    case is counted.
 
-    The limits of time are checked for each connection at least every 30 s. So such a limit may act that much late, but
+    The limits of time are checked for each connection at least every 30 s. So such a limit may act up to 30 s late, but
     never early.
 
     Arguments:
@@ -31,16 +32,16 @@ class Limits:
         ipv6_prefix: bits of an IPv6 address that make a network, 0 to 128.
         limit_loopback: count 127.0.0.0/8 and ::1 as networks too. Unix sockets never count.
         session_seconds: a session that is older gets ``421 4.7.0`` at the end of its transaction.
-        handler_seconds: how long one call of a handler may keep a session waiting; then it is cancelled and answered
-            ``451 4.3.0``. Clients wait 10 minutes at the end of DATA and 5 elsewhere (RFC 5321 4.5.3.2).
-        submission_handler_seconds: the same in submission, where clients are to be answered within 2 minutes (RFC 6409
-            5.3). The smaller of the two counts.
-        content_seconds: how long one DATA, or one BDAT chunk, may take the client; then ``421 4.4.2``.
-        content_rate: octets a second that a client must reach over the whole of one DATA; below it ``421 4.4.2``.
-        content_grace_seconds: the time before ``content_rate`` is judged.
-        auth_delay_seconds: how long a client waits to hear that its first AUTH failed (RFC 4954 9); it waits as much
-            longer for each further one of its session, and never more than 30 s. 0: no delay.
-        linger_seconds: after a 421, how long the adapter reads on (and discards) so that the reply is not lost.
+        handler_seconds: the longest time of one call of a handler; then the call is cancelled and answered ``451
+            4.3.0``. Clients wait 10 minutes at the end of DATA and 5 elsewhere (RFC 5321 4.5.3.2).
+        submission_handler_seconds: the same in submission, where a reply must come within 2 minutes (RFC 6409 5.3). The
+            smaller of the two counts.
+        content_seconds: the longest time of one DATA, or of one BDAT chunk; then ``421 4.4.2``.
+        content_rate: the lowest rate of one DATA in octets a second; below it ``421 4.4.2``.
+        content_grace_seconds: seconds before ``content_rate`` is judged.
+        auth_delay_seconds: seconds before the reply to the first failed AUTH of a session (RFC 4954 9). Each further
+            failure adds as much, up to 30 s. 0: no delay.
+        linger_seconds: seconds that the adapter reads on after a 421, and discards, so that the reply is not lost.
 
     Raises:
         LocalProtocolError: a value is out of its range.

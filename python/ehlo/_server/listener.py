@@ -49,10 +49,10 @@ class Setup:
 
     Attributes:
         plan: the handler's methods.
-        config: what the engine offers and bears, completed by the plan.
-        limits: what the adapter bears.
-        tls: certificate and policy of TLS, where there is TLS.
-        trusted: networks whose clients may say who the client is.
+        config: the settings of the engine, completed by the plan.
+        limits: the limits of the adapter.
+        tls: the context with the certificate; ``None`` without TLS.
+        trusted: networks whose clients may name the real client.
 
     Example::
 
@@ -71,7 +71,7 @@ class Listener(Generic[C]):
 
     Arguments:
         setup: what it is made of.
-        now: the clock, in seconds; what it counts from does not matter.
+        now: the clock, in seconds since any moment.
 
     Example::
 
@@ -167,17 +167,17 @@ class Listener(Generic[C]):
 
     @property
     def config(self) -> ServerConfig:
-        """The config that sessions run with, completed by the handler's decisions."""
+        """The config of its sessions, completed by the handler's decisions."""
         return self._config
 
     @property
     def limits(self) -> Limits:
-        """The limits it was given."""
+        """The limits of the adapter."""
         return self._limits
 
     @property
     def statistics(self) -> Statistics:
-        """What it has done so far, open sessions included; a new object each time."""
+        """What the server has done so far, with the open sessions; a new object each time."""
         total = self._totals + Statistics(handler_failures=self._plan.failures)
         for connection in self._live:
             _count(total, connection)
@@ -187,8 +187,8 @@ class Listener(Generic[C]):
         """Give later connections another config, and all connections other limits. Sessions keep their config.
 
         Arguments:
-            config: may differ in limits, timeouts, leniency and the EHLO keywords; ``None``: the present one.
-            limits: what the adapter bears; ``None``: the present ones.
+            config: the new config. Limits, timeouts, leniencies and EHLO keywords may differ. ``None``: no change.
+            limits: the new limits of the adapter. ``None``: no change.
 
         Raises:
             LocalProtocolError: the config differs in what the server was built for: the hostname, LMTP, TLS, AUTH,
@@ -225,7 +225,7 @@ class Listener(Generic[C]):
             raise
 
     async def serve_forever(self) -> None:
-        """Wait until :meth:`close` was called and is done. Cancelling it closes nothing by itself.
+        """Wait until :meth:`close` was called and is done. If this wait is cancelled, the server goes on.
 
         Example::
 
@@ -235,7 +235,9 @@ class Listener(Generic[C]):
         await self._closed.wait()
 
     async def close(self, deadline: float = 30.0) -> int:
-        """Stop: accept no more, tell the idle ``421 4.3.2``, let open transactions end, then cut (RFC 5321 3.8).
+        """Stop: accept no more connections, send ``421 4.3.2`` to idle clients, let open transactions end, then cut
+            (RFC
+        5321 3.8).
 
         Safe to call again and from several tasks; a later call with a shorter deadline makes it end sooner. Cancelling
         it does not stop the closing.

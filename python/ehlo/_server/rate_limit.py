@@ -17,8 +17,8 @@ class RateLimit:
     """At most ``limit`` events of each key in any period of ``seconds``.
 
     The period slides in 60 steps. So the limit is never exceeded, and an event counts up to one step longer than the
-    period. Each key needs some hundred octets of memory; beyond ``keys`` the key is forgotten that was used least
-    recently. Not for several threads at once.
+    period. Each key needs some hundred octets of memory. If there are more than ``keys`` keys, the one that was unused
+    longest is forgotten. Use it in one thread only.
 
     Arguments:
         limit: events; 0 allows none.
@@ -56,15 +56,15 @@ class RateLimit:
         return len(self._keys)
 
     def take(self, key: str, count: int = 1) -> float:
-        """Count events, unless they would be too many.
+        """Count events, unless the limit would be exceeded.
 
         Arguments:
             key: whose events they are.
             count: how many.
 
         Returns:
-            0.0: they were counted. Otherwise nothing was counted, and these are the seconds after which it may work;
-            infinity when ``count`` is above the limit.
+            0.0 if the events were counted. Otherwise nothing was counted, and the value is the seconds to wait; it is
+            infinite if ``count`` is above the limit.
 
         Example::
 
@@ -99,7 +99,7 @@ class RateLimit:
         return sum(step[1] for step in self._steps(key, int(self._clock() // self._width)))
 
     def restore(self, key: str, events: Iterable[tuple[float, int]]) -> None:
-        """Put events in the place of all that is known of a key: after a restart, or when others count as well.
+        """Replace the events of a key: after a restart, or if other processes count, too.
 
         Arguments:
             key: whose events they are.

@@ -54,8 +54,8 @@ class Raw:
 
 
 class SaslCancelledError(EhloError):
-    """Raised by ``challenge`` in :meth:`ehlo.Handler.on_sasl`: the client ended the exchange, sent what is not base64,
-    or left (RFC 4954 4). The client has its answer already, so letting it through is right.
+    """Raised by ``challenge`` in :meth:`ehlo.Handler.on_sasl`: the client ended the exchange, sent something else than
+    base64, or left (RFC 4954 4). The client has its answer already, so you need not catch this exception.
 
     Example::
 
@@ -67,9 +67,9 @@ class SaslCancelledError(EhloError):
 class ContentAbortedError(EhloError):
     """Raised by the body of :meth:`Handler.on_body`: this content will not become a message.
 
-    ``reason`` is that of :class:`ehlo.ContentAborted`: ``"forbidden"`` (a bare CR or LF, or what else the config
-    rejects), ``"too big"``, ``"reset"`` or ``"disconnected"``. The peer has its answer already; what the handler
-    returns or raises now is ignored, so letting this exception through is right (RFC 5321 4.1.1.5, 4.1.1.10).
+    ``reason`` is that of :class:`ehlo.ContentAborted`: ``"forbidden"`` (a bare CR or LF, or something else that the
+    config rejects), ``"too big"``, ``"reset"`` or ``"disconnected"``. The peer has its answer already. Everything that
+    the handler returns or raises now is ignored, so you need not catch this exception (RFC 5321 4.1.1.5, 4.1.1.10).
 
     Example::
 
@@ -88,10 +88,11 @@ class Session:
 
     Attributes:
         hostname: the name this server gives itself.
-        attempted: the name that the client gave in its last AUTH, accepted or not: it may be anything; ``None`` without
-            one.
-        mechanism: the SASL mechanism of the client's last AUTH, accepted or not; ``None`` without one.
-        tls: the TLS layer as the adapter has it (an :class:`ssl.SSLObject`, usually); ``None`` in the clear.
+        attempted: the name that the client gave in its last AUTH, accepted or not. It may be any text. ``None`` before
+            the first AUTH.
+        mechanism: the SASL mechanism of the client's last AUTH, accepted or not; ``None`` before the
+            first AUTH.
+        tls: the TLS layer of the adapter, usually an :class:`ssl.SSLObject`; ``None`` in clear text.
 
     Example::
 
@@ -130,10 +131,10 @@ class Session:
 
     @property
     def peer(self) -> tuple[str, int] | None:
-        """``(address, port)`` of the client, ``None`` on a Unix socket. XCLIENT and a PROXY header have the last word
-        on it; the port is 0 where they do not know it. ``("unknown", 0)``: XCLIENT said that the address is not known,
-        or the PROXY header did (UNKNOWN, UNSPEC, or the path of a Unix socket). LOCAL says that the connection is the
-        proxy's own: then the proxy's address stands.
+        """``(address, port)`` of the client; ``None`` on a Unix socket. XCLIENT and a PROXY header replace the address
+        of the socket. The port is 0 if they do not name it. The value is ``("unknown", 0)`` if XCLIENT or the PROXY
+        header says that nobody knows the address (UNKNOWN, UNSPEC, or the path of a Unix socket). With LOCAL the
+        connection is the proxy's own, and its address stays.
         """
         # What is allowed to the proxy's address is not allowed to a client that it cannot name.
         conn = self._conn
@@ -149,7 +150,7 @@ class Session:
     def counted_address(self) -> str | None:
         """The address under which the client counts in limits. That is the address of ``peer``, and ``None`` on a Unix
         socket. If nobody knows the client's address, it is the address of the proxy's socket: so the clients of one
-        proxy do not use up what those of another may have. Use it for limits only, and ``peer`` for what is allowed.
+        proxy do not use up the limits of another's. Use this address for limits only, and ``peer`` for permissions.
 
         Example::
 
@@ -163,7 +164,7 @@ class Session:
     @property
     def local(self) -> tuple[str, int] | str | None:
         """``(address, port)`` that the client reached, or the path of a Unix socket. XCLIENT (DESTADDR, DESTPORT) and a
-        PROXY header have the last word on it; the port is 0 where they do not know it.
+        PROXY header replace it. The port is 0 if they do not name it.
         """
         xclient = self._conn.xclient
         if xclient is not None and xclient.dest_addr is not None:
@@ -176,12 +177,12 @@ class Session:
 
     @property
     def identity(self) -> str | None:
-        """Whom the client has authenticated as (RFC 4954); ``None`` if nobody."""
+        """The name that the client has authenticated as (RFC 4954); ``None`` without AUTH."""
         return self._conn.identity
 
     @property
     def proxy(self) -> ProxyHeader | None:
-        """What the PROXY header said; ``None`` without one."""
+        """The PROXY header; ``None`` without one."""
         return self._conn.proxy
 
     @property
@@ -213,12 +214,12 @@ class Session:
 
     @property
     def xclient(self) -> ClientAttributes | None:
-        """What XCLIENT said of the client; ``None`` without it."""
+        """The attributes of XCLIENT; ``None`` without XCLIENT."""
         return self._conn.xclient
 
     @property
     def xforward(self) -> ClientAttributes | None:
-        """What XFORWARD said of this transaction's client; ``None`` without it."""
+        """The attributes of XFORWARD for this transaction; ``None`` without XFORWARD."""
         return self._conn.xforward
 
     @property
@@ -252,14 +253,15 @@ class Session:
         user: bool = False,
         rdns: str | None = None,
     ) -> bytes:
-        """The Received field of a message of this session, to be put above its content (RFC 5321 4.4): the name and
-        address of the client, the protocol, the cipher suite of TLS (RFC 8314 4.3) and the priority (RFC 6710 4.1).
+        """Return the Received field of a message of this session. Put it above the content (RFC 5321 4.4). It has the
+        name and address of the client, the protocol, the cipher suite of TLS (RFC 8314 4.3) and the priority (RFC 6710
+        4.1).
 
         Arguments:
             envelope: the message's; ``for`` is written when it has exactly one recipient (RFC 5321 7.2).
             ident: this server's id for the message: an atom.
             now: when it was received, with its offset from UTC; the time now by default.
-            user: disclose the name of the authenticated user (RFC 5321 7.6).
+            user: write the name of the authenticated user, which others can then read (RFC 5321 7.6).
             rdns: the name of the client's address, if it was looked up and confirmed.
 
         Raises:

@@ -87,15 +87,14 @@ async def dial(opening: Opening) -> ClientProtocol:
 
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Connecting[Client]:
-    """Connect to a server by SMTP, or LMTP by the config, and say hello. ``await`` it, or use ``async with``, which
+    """Connect to a server, and say EHLO. ``config`` chooses SMTP or LMTP. ``await`` it, or use ``async with``, which
     says QUIT at the end.
 
     Arguments:
-        host, port: as :func:`ehlo.asyncio.connect` has them.
-        options: likewise, each of them.
+        host, port, options: the arguments of :func:`ehlo.asyncio.connect`.
 
     Raises:
-        SMTPException, LocalProtocolError: as :func:`ehlo.asyncio.connect`; SMTP's own are of RFC 5321 3.1 and 4.2.
+        SMTPException, LocalProtocolError: as :func:`ehlo.asyncio.connect` (RFC 5321 3.1, 4.2).
 
     Example::
 

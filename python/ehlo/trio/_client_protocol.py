@@ -1,8 +1,8 @@
 """The waits of one connection of a client, on trio. All else is :mod:`ehlo._io.client_connection`.
 
-Where many connections wait, each parks its task, and the system task of the run serves the sockets. Where one waits
-alone, its task waits for the socket by itself: that is one task less to wake up. So it is at the end of the run, too,
-when the system task has ended, and a shielded task still says QUIT, for example.
+If many connections wait, each parks its task, and the system task of the run serves the sockets. If one connection
+waits alone, its task waits for the socket itself: one task less must be woken up. The same happens at the end of the
+run: the system task has ended, and a shielded task may still say QUIT.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ehlo.trio._loop import TrioLoop, Waiting
 
 __all__ = ["ClientProtocol"]
 
-# Waits in a row that found no other connection waiting, after which a task waits for its socket by itself.
+# After so many waits without another waiting connection, a task waits for its socket itself.
 _ALONE: Final = 8
 
 
@@ -147,7 +147,7 @@ class ClientProtocol(ClientStream, Waiting):
         self.notify()
 
     def tell(self) -> None:
-        """A trace may be called by the system task. What it raises comes out of the call that waits all the same."""
+        """The system task may call a trace. An exception of the trace still comes out of the waiting call."""
         try:
             super().tell()
         except BaseException as exc:

@@ -30,9 +30,9 @@ __all__ = ["Place", "TrioLoop", "Waiting", "loop_of_run"]
 
 log: Final = logging.getLogger("ehlo")
 
-# Sockets that have their turn before the tasks of the run have theirs.
+# The number of sockets that are served before the tasks of the run have their turn.
 _MOST: Final = 256
-# Real seconds after which the tasks have theirs, too. A client that floods a server makes each turn of its socket long.
+# Real seconds after which the tasks have their turn, too. The turns of a client that floods the server are long.
 _LONG: Final = 0.001
 
 
@@ -96,7 +96,7 @@ class TrioLoop:
         self._numbers = count()
         self._cancelled = 0  # timers
         self._scope: trio.CancelScope | None = None  # of the wait for sockets
-        self._turning = False  # what is to come soon is looked at before the next wait
+        self._turning = False  # calls that are due soon are made before the next wait
 
     # ---- as asyncio's loops have it --------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class TrioLoop:
         return timer
 
     def forget_timer(self) -> None:
-        """A timer was cancelled. They do not wait for their time where they are many."""
+        """A timer was cancelled. Many cancelled timers are removed before their time."""
         self._cancelled += 1
         if self._cancelled * 2 > len(self._timers):
             self._timers = [one for one in self._timers if one[2].call is not None]
@@ -129,7 +129,7 @@ class TrioLoop:
     # ---- turns -----------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Call now what was to be called soon."""
+        """Make the calls that are due soon."""
         soon = self._soon
         while soon:
             context, callback, args = soon.popleft()
@@ -137,7 +137,7 @@ class TrioLoop:
 
     @enable_ki_protection
     def turn(self, function: Callable[[], object]) -> None:
-        """Call it and, before this returns, what it leaves to be called soon."""
+        """Call it, and then all calls that it made due soon."""
         turning, self._turning = self._turning, True
         try:
             function()
@@ -147,7 +147,7 @@ class TrioLoop:
             self._turning = turning
 
     def guard(self, function: Callable[..., object], *args: Any) -> None:
-        """Call it. What it raises does not end the system task: it goes to the connection that it was raised in."""
+        """Call it. An exception does not end the system task: it goes to the connection in which it was raised."""
         try:
             function(*args)
         except Exception as exc:
@@ -164,7 +164,7 @@ class TrioLoop:
                 signal.raise_signal(signal.SIGINT)  # here trio gives it to the main task
 
     def _crash_anywhere(self, exc: BaseException) -> bool:
-        """A signal concerns the whole program: raise what its handler has raised in any server, or any client."""
+        """A signal concerns the whole program. Raise the exception of its handler in any server, or any client."""
         return any(one._crash(exc) for one in (*self.servers, *self.waiting.values()))
 
     async def run(self) -> None:
@@ -201,8 +201,8 @@ class TrioLoop:
             self._turning = False
 
     def _serve(self, epoll: EpollWatch) -> None:
-        """While there is something to do, the tasks of the run wait, but not for long. A turn of trio costs more than
-        that of a connection.
+        """While there is work, the tasks of the run wait, but not for long. A turn of trio costs more than that of a
+        connection.
         """
         left, end = _MOST, monotonic() + _LONG
         while left > 0 and (served := epoll.turn(self)) and monotonic() < end:
@@ -220,7 +220,7 @@ class TrioLoop:
 
 
 def _place_of(exc: BaseException) -> Place | None:
-    """The connection, or the server, whose call has raised it.
+    """The connection or the server whose call raised it.
 
     The traceback knows it at no cost for the calls that raise nothing. trio knows only that the system task has raised
     it, and a context variable would have to be set for each call. Whatever a signal's handler raises may come out of

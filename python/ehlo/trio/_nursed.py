@@ -32,7 +32,7 @@ class Nursed:
         try:
             await super().__aexit__(kind, exc, traceback)  # type: ignore[misc]
         finally:
-            # What the program raised is none of the nursery's business: it would come out wrapped in a group.
+            # An exception of the program must not pass through the nursery, which would wrap it in a group.
             nursery, self._nursery = self._nursery, None
             assert nursery is not None
             nursery.cancel_scope.cancel()

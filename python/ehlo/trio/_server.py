@@ -26,7 +26,7 @@ __all__ = ["Server", "serve"]
 
 
 class Server(SocketListener[ServerProtocol], Place):
-    """What :func:`serve` hands over when it listens. ``async with`` closes it; so does cancelling ``serve``.
+    """A listening server, from :func:`serve`. ``async with`` closes it. If ``serve`` is cancelled, it is closed, too.
 
     Example::
 
@@ -131,19 +131,21 @@ async def serve(
     connections: Connections | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Listen, and serve SMTP (or LMTP, by the config) with ``handler``, until cancelled or closed.
+    """Listen, and serve with ``handler`` until cancelled or closed. ``config`` chooses SMTP or LMTP.
 
-    ``nursery.start`` returns the :class:`Server` as soon as it listens. Cancelling ends each session at once, with a
-    421 where one still gets through (RFC 5321 3.8), and cancels its handler, which lives in a nursery of the server.
+    ``nursery.start`` returns the :class:`Server` as soon as it listens. If ``serve`` is cancelled, each
+    session ends at once, with a 421 if possible (RFC 5321 3.8). Its handler, which lives in a nursery of the server, is
+    cancelled.
 
     Arguments:
         handler, host, port, config, limits, sockets, path, reuse_port, backlog, tls, trusted, connections: as
             :func:`ehlo.asyncio.serve` has them.
-        task_status: how ``nursery.start`` is told.
+        task_status: the argument of ``nursery.start``.
 
     Raises:
-        LocalProtocolError: the handler or the combination of arguments makes no sense; LMTP on port 25 (RFC 2033 5).
-        OSError: the address is taken, not ours or not allowed.
+        LocalProtocolError: the handler or the combination of arguments makes no sense, or LMTP is on port 25 (RFC 2033
+            5).
+        OSError: the address is in use, not of this machine, or not allowed.
 
     Example::
 
