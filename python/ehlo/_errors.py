@@ -1,4 +1,4 @@
-"""What this package raises. Names follow :mod:`smtplib` where it has one."""
+"""The exceptions of this package. They have the names of :mod:`smtplib` where it has one."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ __all__ = [
 class EhloError(Exception):
     """The root of every exception of this package.
 
-    An exception can be pickled and copied with all its attributes: out of a pool of processes comes the same one. Its
-    ``__cause__`` and its traceback stay behind. Two are equal if they have the same class, text and attributes.
+    An exception can be pickled and copied with all its attributes, for example out of a pool of processes. Its
+    ``__cause__`` and its traceback are lost. Two are equal if they have the same class, text and attributes.
     """
 
     def __reduce__(self) -> tuple[Callable[..., EhloError], tuple[object, ...]]:
@@ -60,9 +60,9 @@ def _again(kind: type[EhloError], args: tuple[object, ...], attributes: dict[str
 
 
 class LocalProtocolError(EhloError):
-    """This program asked for something the protocol does not allow at this point.
+    """This program asked for something that the protocol does not allow now. The text says what was expected.
 
-    Never raised for what a peer sent. The message names what was expected.
+    Octets of a peer never raise it.
 
         >>> import ehlo
         >>> ehlo.Reply(199)  # doctest: +IGNORE_EXCEPTION_DETAIL
@@ -75,7 +75,7 @@ class InvalidAddressError(LocalProtocolError):
     """An address that the program gave is no mailbox (RFC 5321 4.1.2). Nothing was sent to anybody.
 
     Attributes:
-        address: the one that is wrong, as the program gave it.
+        address: the wrong address, as the program gave it.
 
     Example::
 
@@ -102,9 +102,9 @@ class SMTPException(EhloError):
     """The root of what a client raises because of its server.
 
     Attributes:
-        reply: the server's :class:`ehlo.Reply` that decided, ``None`` where there is none.
+        reply: the :class:`ehlo.Reply` of the server that decided; ``None`` without one.
         transcript: the latest lines of the session, ``C: `` ours and ``S: `` the server's, without content and secrets.
-        result: the :class:`ehlo.SendResult` of the message it is about, ``None`` where it is about none.
+        result: the :class:`ehlo.SendResult` of the message; ``None`` if the error is about no message.
 
     Example::
 
@@ -127,8 +127,8 @@ class SMTPException(EhloError):
 
     @property
     def is_temporary(self) -> bool:
-        """Whether the same message may be taken by the same server later: after a 4yz, and where nothing was said
-        because the connection ended (RFC 5321 4.2.1, 3.8).
+        """Whether the same server may take the same message later. True after a 4yz, and if the connection ended
+        without a reply (RFC 5321 4.2.1, 3.8).
         """
         if self.result is not None:
             return self.result.is_temporary
@@ -136,17 +136,17 @@ class SMTPException(EhloError):
 
 
 class RemoteProtocolError(SMTPException):
-    """A peer's octets are not what the RFC allows: raised by the stand-alone parsers, and by a client that cannot
-    follow its server any more (RFC 5321 4.2, 4.3).
+    """The octets of a peer break the grammar. The stand-alone parsers raise it, and a client whose server makes no
+    sense any more (RFC 5321 4.2, 4.3).
 
-    :class:`ehlo.ServerConnection` never raises it: there a peer's error is a reply.
+    :class:`ehlo.ServerConnection` never raises it: there the peer gets a reply.
     """
 
 
 class CommandSyntaxError(RemoteProtocolError):
     """A command line that :func:`ehlo.parse_command` could not read.
 
-    ``reply`` is the :class:`ehlo.Reply` that a server owes for it (RFC 5321 4.2.4, 4.3.2).
+    ``reply`` is the :class:`ehlo.Reply` that a server must send for it (RFC 5321 4.2.4, 4.3.2).
     """
 
     def __init__(self, message: str, reply: Reply | None = None) -> None:
@@ -154,16 +154,16 @@ class CommandSyntaxError(RemoteProtocolError):
 
 
 class SMTPResponseException(SMTPException):
-    """A server said no. ``smtp_code`` and ``smtp_error`` are smtplib's names for the reply's code and text."""
+    """A server refused. ``smtp_code`` and ``smtp_error`` are smtplib's names for the reply's code and text."""
 
     @property
     def smtp_code(self) -> int:
-        """The three digits; -1 without a reply."""
+        """The code of the reply; -1 without a reply."""
         return -1 if self.reply is None else self.reply.code
 
     @property
     def smtp_error(self) -> str:
-        """The text, behind the code; empty without a reply."""
+        """The text behind the code; empty without a reply."""
         if self.reply is None:
             return ""
         enhanced = self.reply.enhanced
@@ -196,11 +196,12 @@ class SMTPSenderRefused(SMTPResponseException):
 
 
 class SMTPRecipientsRefused(SMTPResponseException):
-    """Every recipient was refused at RCPT (RFC 5321 3.3). Some refused are no exception: see :class:`ehlo.SendResult`.
+    """Every recipient was refused at RCPT (RFC 5321 3.3). If only some are refused, nothing is raised: see
+    :class:`ehlo.SendResult`.
 
     Attributes:
-        recipients: the reply of each, by the path as text.
-        reply: that of the last.
+        recipients: the reply for each recipient, by the path as text.
+        reply: the reply for the last recipient.
     """
 
     recipients: Mapping[str, Reply]
@@ -227,13 +228,14 @@ class SMTPAuthenticationError(SMTPResponseException):
 
 
 class SMTPNotSupportedError(SMTPException):
-    """The message needs what the server does not offer (8BITMIME, SMTPUTF8, DSN, SIZE …). Nothing of it was sent."""
+    """The message needs an extension that the server does not offer (8BITMIME, SMTPUTF8, DSN, SIZE …). Nothing was
+    sent."""
 
 
 class SMTPServerDisconnected(SMTPException, ConnectionError):
-    """The connection ended before the message was handed over, or the command answered (RFC 5321 3.8).
+    """The connection ended before the server had the whole message, or before the reply to the command (RFC 5321 3.8).
 
-    ``reply`` is the 421 it ended with, if there was one.
+    ``reply`` is the 421 at the end, if there was one.
     """
 
     @property
@@ -249,13 +251,13 @@ class SMTPTimeoutError(SMTPServerDisconnected, TimeoutError):
 class OutcomeUnknown(SMTPException):
     """The connection ended after the end of the content had gone out, and before its reply came.
 
-    The server may have taken the message. Sending it again may deliver it twice, not sending it may lose it
-    (RFC 5321 4.5.3.2.6): nothing here sends it again by itself.
+    The server may have taken the message. If you send it again, it may arrive twice. If you do not, it may be
+    lost (RFC 5321 4.5.3.2.6). ``ehlo`` never sends it again by itself.
     """
 
     @property
     def is_temporary(self) -> bool:
-        """Always false: it must not be tried again without thought."""
+        """Always false: think before you send the message again."""
         return False
 
 

@@ -15,10 +15,10 @@ __all__ = ["QueueHandler", "StreamingQueueHandler"]
 
 
 class QueueHandler(Handler):
-    """Takes mail into a queue. Override ``on_rcpt`` and others to say which mail: without that it takes all.
+    """Takes mail into a queue. Override ``on_rcpt`` and others to refuse mail: without that it takes all mail.
 
-    ``config`` is what :func:`ehlo.asyncio.serve` and :func:`ehlo.trio.serve` use where they are given none: the queue's
-    hostname, and what the queue can keep its word on (DSN, REQUIRETLS).
+    :func:`ehlo.asyncio.serve` and :func:`ehlo.trio.serve` use its ``config`` if they get none. It has the hostname of
+    the queue, and offers the extensions that the queue supports (DSN, REQUIRETLS).
 
     A ``Result`` is ``None`` to accept, or a reply like ``"550 5.1.1 no such user"``. A ``Verdict`` answers AUTH.
     :class:`ehlo.Handler` explains both.
@@ -41,7 +41,7 @@ class QueueHandler(Handler):
         self.config: ehlo.ServerConfig = queue.server_config()
 
     def on_data(self, session: Session, envelope: Envelope) -> ehlo.Result:
-        """Refuses with 452 4.3.1 where there is no room (RFC 1870 6.1)."""
+        """Refuses with 452 4.3.1 if there is no room (RFC 1870 6.1)."""
         return self.queue.refusal(envelope.sender.size or 0)
 
     def on_message(self, session: Session, envelope: Envelope, content: bytes) -> ehlo.Result:

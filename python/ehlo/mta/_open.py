@@ -23,7 +23,7 @@ _POSTGRES: Final = ("postgresql://", "postgres://")
 async def open_queue(
     where: str | os.PathLike[str] | Spool, *, journal: str | os.PathLike[str] | None = None, **settings: Any
 ) -> AsyncIterator[Queue]:
-    """Open a queue; to be used with ``async with``.
+    """Open a queue. Use it with ``async with``.
 
     Arguments:
         where: the folder of the spool, or ``postgresql://…``, or a spool.

@@ -156,10 +156,10 @@ class Queue:
         await self._delivery.run()
 
     async def drain(self, deadline: float = 30.0) -> bool:
-        """Begin nothing new, let deliveries that go on end, and then end :meth:`run`.
+        """Begin no new deliveries, let the running ones end, and then end :meth:`run`.
 
         Arguments:
-            deadline: seconds after which those that still go on are cut off. They are tried again at the next start.
+            deadline: seconds after which the rest is cut off. Such deliveries are tried again at the next start.
 
         Returns:
             Whether all ended in time.
@@ -188,7 +188,7 @@ class Queue:
         return ehlo.ServerConfig(**{**settings, **changes})
 
     def refusal(self, octets: int = 0) -> ehlo.Reply | None:
-        """The reply to a client whose message of so many octets cannot be taken now; ``None`` where it can.
+        """Return the reply to a client if a message of ``octets`` octets cannot be taken now; ``None`` if it can.
 
         Example::
 
@@ -211,7 +211,7 @@ class Queue:
             The queue id.
 
         Raises:
-            LocalProtocolError: a path is none, or there is no recipient.
+            LocalProtocolError: a path is wrong, or there is no recipient.
             OSError: it could not be stored.
 
         Example::
@@ -388,7 +388,7 @@ class Queue:
         return sorted(states, key=lambda state: -state.waiting)
 
     async def suspend(self, route: str, seconds: float, reason: str) -> None:
-        """Make no attempt for a route, on any node, for so many seconds. None is counted.
+        """Make no attempt for a route, on any node, for so many seconds. The pause does not count as attempts.
 
         Arguments:
             route: its name, as :attr:`routes` and the spool have it.
@@ -402,7 +402,7 @@ class Queue:
         self._delivery.suspend(route, seconds, reason)
 
     async def resume(self, route: str) -> bool:
-        """End a suspension, whoever made it. Gives whether there was one.
+        """End the suspension of a route. Returns whether there was one.
 
         Example::
 
@@ -432,15 +432,15 @@ class Queue:
         """End recipients that wait or are held, as if a next hop had refused them: their senders get a bounce.
 
         Arguments:
-            reply: the reason, a 5yz.
-            limit: no more than so many are looked at.
-            progress: called with the number of those that ended so far.
+            reply: the reason, a 5yz reply.
+            limit: the most recipients to look at.
+            progress: a function that gets the number of ended recipients so far.
 
         Returns:
-            How many ended. What a node delivers at this moment is left alone.
+            The number of ended recipients. Recipients that a node delivers at this moment are left out.
 
         Raises:
-            LocalProtocolError: ``reply`` is no 5yz.
+            LocalProtocolError: ``reply`` is not 5yz.
 
         Example::
 

@@ -17,11 +17,12 @@ class RetrySchedule:
     """When to try again. All times are seconds.
 
     Attributes:
-        intervals: from the first attempt to the second, and so on. The last one is repeated.
-        lifetime: after which a message is returned to its sender; at least four to five days (RFC 5321 4.5.4.1).
+        intervals: the time from the first attempt to the second, and so on. The last one is repeated.
+        lifetime: the time after which a message is returned to its sender; at least four to five days (RFC 5321
+            4.5.4.1).
         null_lifetime: the same for messages of the null sender: bounces.
-        warn_after: after which the sender is told once that the message is delayed; ``None``: never.
-        jitter: the part of an interval by which it is made longer or shorter, at random.
+        warn_after: the time after which the sender is told once of the delay; ``None``: never.
+        jitter: each interval becomes longer or shorter by up to this part, at random; less than 1.
 
     Raises:
         ValueError: a number is negative, or there is no interval.
@@ -65,11 +66,11 @@ class RetrySchedule:
         """When the next attempt is due; ``None`` if the message's time is over. The last attempt is at its end.
 
         Arguments:
-            attempts: how many there were.
-            now: the time of the last one, in seconds of the Unix epoch.
-            arrived: when the message arrived.
+            attempts: the number of attempts so far.
+            now: the time of the last attempt, in seconds of the Unix epoch.
+            arrived: when the message arrived, in seconds of the Unix epoch.
             null_sender: the message is from the null sender.
-            random: gives a number from 0 to 1.
+            random: a function that gives a number from 0 to 1.
 
         Example::
 

@@ -42,7 +42,7 @@ class Mx:
 
 @dataclass(frozen=True, slots=True)
 class SmartHost:
-    """One relay for all mail, without a look at MX records.
+    """One relay for all mail. MX records are not looked up.
 
     Attributes:
         host: its name or address.
@@ -51,7 +51,7 @@ class SmartHost:
             or "implicit". By default "verified" with ``auth``, else "opportunistic".
         auth: a :class:`ehlo.Login`, or user name and password.
         source_address: the address to connect from.
-        path: of a Unix socket to connect to instead.
+        path: the path of a Unix socket, in place of ``host``.
 
     Example::
 
@@ -68,7 +68,7 @@ class SmartHost:
 
     @property
     def policy(self) -> TlsPolicy:
-        """The policy in force."""
+        """The policy that holds."""
         if self.tls is None and self.path is not None:
             return TlsPolicy("off")
         if self.tls is None:
@@ -92,7 +92,7 @@ class Lmtp:
         auth: a :class:`ehlo.Login`, or user name and password.
 
     Raises:
-        LocalProtocolError: ``where`` is neither.
+        LocalProtocolError: ``where`` has another form.
 
     Example::
 
@@ -123,7 +123,7 @@ class Lmtp:
 
     @property
     def policy(self) -> TlsPolicy:
-        """The policy in force."""
+        """The policy that holds."""
         return _policy(self.tls)
 
     @property
@@ -193,10 +193,10 @@ class Fail:
     """The recipient is refused: its sender gets a bounce with this reply.
 
     Attributes:
-        reply: the reason: a 5yz.
+        reply: the reason: a 5yz reply.
 
     Raises:
-        LocalProtocolError: it is no 5yz.
+        LocalProtocolError: ``reply`` is not 5yz.
 
     Example::
 
@@ -225,7 +225,7 @@ class Hold:
     """The recipient is kept until an administrator releases it.
 
     Attributes:
-        reason: shown with it.
+        reason: the text for the administrator.
 
     Example::
 

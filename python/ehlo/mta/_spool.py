@@ -93,14 +93,14 @@ class SpoolUnavailable(SpoolError):
 
 
 class NotOwned(SpoolError):
-    """What became of an attempt is not stored, since another node has taken the recipients over, or an administrator
+    """The outcome of an attempt is not stored, because another node has taken over the recipients, or an administrator
     has changed them.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which recipients an administrator means. All that is given must hold; nothing given means all.
+    """A choice of recipients. All given conditions must hold. Without a condition all recipients are chosen.
 
     Attributes:
         messages: ids of messages.
@@ -112,7 +112,7 @@ class Selection:
         arrived_before: seconds of the Unix epoch.
         due_before: seconds of the Unix epoch.
         reply: a part of the last reply. Letter case does not matter.
-        limit: a change is for no more than so many, the oldest first.
+        limit: the most recipients of a change, the oldest first.
 
     Example::
 
@@ -212,8 +212,8 @@ class Changed:
     """What a change by an administrator did.
 
     Attributes:
-        recipients: that were changed, or would be.
-        busy: that were left alone, since a node delivers them at this moment.
+        recipients: the number of changed recipients; with a dry run, of those that would change.
+        busy: the number of recipients that were left out, because a node delivers them at this moment.
 
     Example::
 
@@ -247,7 +247,7 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True)
 class DeadRoute:
-    """A route that a node leaves alone by itself, since its servers do not answer.
+    """A route that a node lets rest by itself, because its servers do not answer.
 
     Attributes:
         route: its name.
@@ -295,14 +295,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it must be.
+    """A damage that ``verify`` has found.
 
     Attributes:
         kind: ``missing content``, ``orphaned content``, ``message without recipients``, ``recipient without message``
             or ``damaged`` (the database says so).
         id: of the message or of the content; 0 where there is none.
         text: more about it.
-        repaired: whether it was put right.
+        repaired: whether it was repaired.
 
     Example::
 
@@ -367,12 +367,12 @@ class Spool(Storage, Protocol):
         """Recipients in the order of their arrival.
 
         Arguments:
-            limit: no more than so many.
+            limit: the most entries.
             after: the ids of message and recipient of the last entry of the page before.
         """
 
     async def count(self, selection: Selection) -> Changed:
-        """How many a change would change: for ``--dry-run``."""
+        """The number of recipients that a change would change: for ``--dry-run``."""
 
     async def summary(
         self, by: Literal["route", "domain", "sender", "age", "reply", "state"], now: float, selection: Selection
@@ -402,12 +402,12 @@ class Spool(Storage, Protocol):
         """Another forward-path. The old one is kept as ORCPT where there is none (RFC 3461 4.2). Due at once."""
 
     async def drop(self, selection: Selection) -> Changed:
-        """Forget recipients. Nobody is told."""
+        """Remove recipients. Nobody is told."""
 
     async def verify(self, *, repair: bool, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
-        """Look for what is not as it must be. A recipient without its content is held by a repair, never dropped.
+        """Look for damage. A repair holds a recipient without its content, and never drops it.
 
         Arguments:
-            repair: put it right.
-            progress: called from a thread with messages looked at, and their number.
+            repair: repair the damage.
+            progress: a function that gets the number of messages so far, and of all messages. A thread calls it.
         """

@@ -23,9 +23,9 @@ class TlsPolicy:
 
     Attributes:
         level: see :data:`TlsLevel`.
-        context: for the handshake, instead of the one that the level implies.
+        context: the context of the handshake, in place of the usual one for the level.
         hosts: patterns of the mail servers' names that may be used, like ``"*.example.org"`` (RFC 8461 4.1). Empty:
-            all. A host that fits none is not tried.
+            all. A host that matches none is not tried.
         source: where the policy comes from, for the log.
 
     Example::

@@ -44,10 +44,10 @@ _LONGEST: Final = 86400.0
 
 
 class NoRoute(EhloError):  # noqa: N818
-    """There is no way to the domain, for now or for good.
+    """There is no way to the domain, now or at any time.
 
     Attributes:
-        reply: the reply that says so: 4yz where a later lookup may help, else 5yz.
+        reply: the reply with the reason: 4yz if a later lookup may help, otherwise 5yz.
 
     Example::
 
@@ -90,7 +90,7 @@ class NextHop:
     Attributes:
         domain: in A-labels, or an address literal.
         hosts: in the order to try them. Hosts of one preference are shuffled.
-        seconds: how long this may be kept, by the records' TTL.
+        seconds: the time for which this may be kept, by the TTL of the records.
         is_implicit: there is no MX record, and the domain's own addresses are used.
 
     Example::

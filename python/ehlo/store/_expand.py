@@ -24,7 +24,7 @@ _KEPT: Final = 100
 def expand(template: str, recipient: ForwardPath, *, domain: str | None = None, fold_case: bool = True) -> str:
     """The path of a recipient's mailbox: ``{domain}`` and ``{local_part}`` in ``template`` are filled in.
 
-    What a recipient's address holds never leaves its place in the path: each of the two becomes (a part of) one name,
+    An address never leaves its place in the path: each of the two becomes (a part of) one name,
     without ``/`` and NUL, and not beginning with ``.`` or ``-``. Octets outside ``A-Z a-z 0-9 . _ + = @ -`` are written
     as ``%`` and two hexadecimal digits. Two different mailboxes never get the same path from a template that has both.
     A value that would be longer than 180 octets is cut; ``%-`` and a hash of the whole follow.
@@ -35,7 +35,7 @@ def expand(template: str, recipient: ForwardPath, *, domain: str | None = None, 
     Arguments:
         template: a path with ``{domain}`` and ``{local_part}``.
         recipient: the forward-path.
-        domain: what stands for ``{domain}`` of the bare ``<Postmaster>``, which has none (RFC 5321 4.5.1).
+        domain: the text for ``{domain}`` of the recipient ``<Postmaster>``, which has no domain (RFC 5321 4.5.1).
         fold_case: write the local part in lower case, so that ``Jane`` and ``jane`` are one mailbox. The host that
             delivers finally may decide this (RFC 5321 2.4).
 

@@ -113,7 +113,7 @@ class Maildir:
         name: str | None = None,
         again: bool = False,
     ) -> MaildirDelivery:
-        """See :meth:`Store.begin`. A queue that repeats what a crash may have interrupted gives two arguments more.
+        """See :meth:`Store.begin`. A queue that repeats a delivery after a crash gives two more arguments.
 
         Arguments:
             name: the name of the file without the host: ``SECONDS.UNIQUE``. It is the same for each attempt of one

@@ -46,12 +46,12 @@ class Mbox:
     gets a ``>``, and so does ``>From …`` ("mboxrd").
 
     The file is opened by its name for each message: it may be renamed, removed or replaced while the store lives. Two
-    locks are held meanwhile, as Debian Policy 11.6 says: the record lock of ``fcntl``, then the file ``NAME.lock``. Of
-    both nothing counts any more when their owner has died; a ``NAME.lock`` of another program is taken away when it is
-    500 seconds old. Where the directory lets nobody make files, the record lock is all there is.
+    locks are held meanwhile, as Debian Policy 11.6 says: the record lock of ``fcntl``, then the file ``NAME.lock``.
+    Both end with their owner. A ``NAME.lock`` of another program is removed when it is 500 seconds old. If no file can
+    be made in the directory, the record lock is the only one.
 
-    When a process died inside an append, the next one cuts its message off, if it can prove that nothing else stands
-    there. Else it begins on a new line, so that its own message can be read.
+    If a process died inside an append, the next delivery cuts off the half message, if it can prove that nothing else
+    stands there. Otherwise it begins on a new line, so that its own message can be read.
 
     Arguments:
         path: the file; made if it is not there, also when it is removed later.

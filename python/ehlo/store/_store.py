@@ -31,7 +31,7 @@ class Delivery(Protocol):
         """Take the next octets of the content, of any length. Lines end with CRLF.
 
         Raises:
-            OSError: they cannot be kept. :meth:`abort` is to follow.
+            OSError: they cannot be kept. Call :meth:`abort` then.
         """
 
     def commit(self) -> str:
@@ -71,16 +71,17 @@ class Store(Protocol):
         """Keep one message; return when it is on the disk.
 
         Arguments:
-            envelope: who it is from, for Return-Path (RFC 5321 4.4), and who it is for.
+            envelope: the sender, for Return-Path (RFC 5321 4.4), and the recipients.
             content: the message with CRLF line ends, whole or in pieces.
-            fields: header fields to be put above it, such as :func:`ehlo.received` makes. Return-Path is the store's.
+            fields: header fields to put above the content, such as :func:`ehlo.received` makes. The store itself adds
+                Return-Path.
             now: when it was received, with its offset from UTC; by default now.
 
         Returns:
             The path of the file that holds the message.
 
         Raises:
-            OSError: nothing of the message is kept; :func:`failure_reply` says what to tell the client. A lock that
+            OSError: nothing of the message is kept; :func:`failure_reply` gives the reply for the client. A lock that
                 another program holds for too long is a ``TimeoutError``.
             LocalProtocolError: ``fields`` does not end with CRLF.
         """
@@ -93,10 +94,10 @@ class Store(Protocol):
 
 
 def failure_reply(error: OSError) -> Reply:
-    """The reply for a message that a store did not keep: always one that lets the client try again.
+    """Return the reply for a message that a store did not keep. It always lets the client try again.
 
     Arguments:
-        error: what the store raised.
+        error: the exception of the store.
 
     Returns:
         ``452 4.3.1`` for a full disk or a quota (RFC 5321 4.2.3, RFC 3463 3.4), ``452 4.2.2`` for a file that may not

@@ -40,10 +40,10 @@ class Client:
     - A ``LoginLike`` is ``("jane", "secret")`` or an :class:`ehlo.Login`. An ``Item`` of ``send_many`` is a tuple of
       message, sender and recipients.
 
-    One thread uses it at a time; another one that tries meanwhile gets a :class:`ehlo.LocalProtocolError`. Threads
-    share a :class:`ehlo.sync.Pool`. A call that is interrupted, by KeyboardInterrupt or the like, closes the
-    connection: nobody can tell what the server has of the message. An event loop that runs is no obstacle, but it
-    stands still meanwhile.
+    One thread uses a client at a time. Another thread gets a :class:`ehlo.LocalProtocolError` meanwhile. Threads share
+    a :class:`ehlo.sync.Pool`. A call that is interrupted, for example by KeyboardInterrupt, closes the connection,
+    because nobody knows how much of the message the server has. You may use it in a thread with a running event loop,
+    but the loop stands still meanwhile.
 
     Example::
 
@@ -75,7 +75,7 @@ class Client:
         return self._inner.transcript
 
     def take_transcript(self) -> str:
-        """The transcript, handed over once: what comes after it is new.
+        """Return the transcript, and begin a new one.
 
         Example::
 
@@ -85,7 +85,7 @@ class Client:
 
     @property
     def config(self) -> ClientConfig:
-        """What the session runs with."""
+        """The settings of the session."""
         return self._inner.config
 
     @property
@@ -154,14 +154,14 @@ class Client:
     def send_many(
         self, items: Iterable[Item], *, utf8_header: bool | None = None, refuse_invalid: bool = False
     ) -> SendMany:
-        """Send messages one behind the other without waiting in between: one round trip a message where the server
-        offers PIPELINING (RFC 2920 3.1), fewer where it offers CHUNKING (RFC 3030).
+        """Send many messages without a wait for each reply. A message costs one round trip if the server offers
+        PIPELINING (RFC 2920 3.1), and less if it offers CHUNKING (RFC 3030).
 
         Arguments and exceptions are those of :meth:`ehlo.asyncio.Client.send_many`; and:
 
         Returns:
-            An iterator of one :class:`ehlo.SendResult` for each item, in order. To leave it early closes the
-            connection.
+            An iterator of one :class:`ehlo.SendResult` for each item, in order. If you leave it early, the
+            connection is closed.
 
         Raises:
             TypeError: ``items``, or the message of an item, is an async iterable.
@@ -183,8 +183,8 @@ class Client:
         eight_bit: bool | None = None,
         utf8_header: bool | None = None,
     ) -> Transaction:
-        """One mail transaction step by step (RFC 5321 3.3): ``with`` says MAIL, then the program says RCPT as it likes,
-        then it gives the content. Where it is left before, RSET ends it.
+        """One mail transaction step by step (RFC 5321 3.3): ``with`` says MAIL, then the program says RCPT for each
+        recipient, then it gives the content. If the program leaves the block before that, RSET ends the transaction.
 
         Arguments and exceptions are those of :meth:`ehlo.asyncio.Client.transaction`.
 
@@ -197,7 +197,8 @@ class Client:
         return Transaction(begun, self._use.run)
 
     def verify(self, recipient: RecipientLike, sender: SenderLike = NULL) -> Reply:
-        """Ask whether the server takes mail for a recipient, by MAIL, RCPT and RSET. Nothing is sent (RFC 5321 3.5.3).
+        """Ask whether the server takes mail for a recipient, by MAIL, RCPT and RSET. No message is sent (RFC 5321
+        3.5.3).
 
         Arguments, result and exceptions are those of :meth:`ehlo.asyncio.Client.verify`.
 
@@ -243,7 +244,7 @@ class Client:
         return self._use.run(self._inner.authenticate(login))
 
     def xclient(self, **attributes: str | int | None) -> Reply:
-        """Tell who the real client is (Postfix XCLIENT_README). Arguments, result and exceptions are those of
+        """Name the real client (Postfix XCLIENT_README). Arguments, result and exceptions are those of
         :meth:`ehlo.asyncio.Client.xclient`.
 
         Example::
@@ -253,7 +254,7 @@ class Client:
         return self._use.run(self._inner.xclient(**attributes))
 
     def xforward(self, client: ClientAttributes | None = None, /, **attributes: str | int | None) -> Reply:
-        """Tell who the client of the next message is (Postfix XFORWARD_README). Arguments, result and exceptions are
+        """Name the client of the next message (Postfix XFORWARD_README). Arguments, result and exceptions are
         those of :meth:`ehlo.asyncio.Client.xforward`.
 
         Example::
@@ -395,7 +396,7 @@ class SendMany:
             raise StopIteration from None
 
     def close(self) -> None:
-        """Leave before the end: the connection is closed, since messages are on their way whose results nobody takes.
+        """Leave before the end. The connection is closed, because the results of messages on their way are not known.
 
         Example::
 
@@ -413,7 +414,7 @@ def _plain(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def connect(host: str | None = None, port: int | None = None, **options: Unpack[ConnectOptions]) -> Client:
-    """Connect to a server by SMTP, or LMTP by the config, and say hello. ``with`` says QUIT in the end.
+    """Connect to a server, and say EHLO. ``config`` chooses SMTP or LMTP. ``with`` says QUIT at the end.
 
     Arguments:
         host, port: as :func:`ehlo.asyncio.connect` has them.
@@ -471,7 +472,7 @@ def send(
         options: likewise, each of them.
 
     Returns:
-        What became of it for each recipient. Some may be refused.
+        The reply for each recipient. Some recipients may be refused.
 
     Raises:
         SMTPException, LocalProtocolError: as both.
