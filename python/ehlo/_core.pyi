@@ -455,7 +455,7 @@ class Auth:
         """The mechanism in upper case, one that is offered now."""
     @property
     def initial_response(self) -> bytes | None:
-        """The initial response, decoded; None is none, and b"" an empty one (RFC 4954 4)."""
+        """The initial response, decoded; None without one. An empty one is b"" (RFC 4954 4)."""
 
 @final
 class AuthResponse:
@@ -980,38 +980,38 @@ class ServerConfig:
     Args:
         hostname: Our own name: a domain or an address literal (RFC 5321 4.3.1).
         lmtp: Speak LMTP instead of SMTP (RFC 2033).
-        decisions: The decisions that the program takes: any of "connect", "hello", "mail",
+        decisions: The decisions of the program: any of "connect", "hello", "mail",
             "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
             takes all others itself, without an event. "command" is for commands that the engine
-            does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
-            refusal. Two are no decisions, but ask for notices: "reset" when a transaction was
+            does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the text of a
+            refusal. Two more are notices, and no decisions: "reset" when a transaction was
             dropped, "refused" when a reply 4yz or 5yz went out.
-        content: The way of content: "collect" hands it over as a whole with the message,
-            "stream" hands it over as it comes, "discard" counts it and drops it.
+        content: How the program gets content: "collect" as a whole with the message, "stream" in
+            pieces as it comes, "discard" not at all: it is counted and dropped.
         greeting: The text behind our name in the greeting. If it is empty, the greeting says
             ESMTP or LMTP.
         texts: Texts of the engine's replies, by name: {"bye": "So long", "too_many_errors": "Enough"}.
             The codes stay. A text is printable ASCII, and its line has 512 octets at most. An
             unknown name is an error that lists all names.
         pipelining: Announce PIPELINING (RFC 2920). Commands that come together are read in any case.
-        enhanced_status_codes: Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP wants both
-            (RFC 2033 5).
+        enhanced_status_codes: Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP needs this and
+            PIPELINING (RFC 2033 5).
         ehlo_keywords: More lines for the reply to EHLO, like "XFOO bar": a keyword and its parameters. They
             are for commands and parameters that the program handles.
         max_message_size: Most octets of a message (SIZE, RFC 1870). None: no limit.
         chunking: Offer CHUNKING (RFC 3030).
         binarymime: Offer BINARYMIME (RFC 3030). It needs CHUNKING.
         smtputf8: Offer SMTPUTF8 (RFC 6531).
-        dsn: Offer DSN (RFC 3461): who takes mail then owes the notifications that are asked for.
+        dsn: Offer DSN (RFC 3461). The program must then send the notifications that clients ask for.
             None: `serve` offers it if the handler's `reports_delivery` is true. Without `serve`
             None is False.
         limits_keyword: Announce LIMITS (RFC 9422).
-        deliver_by: Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted,
-            True states no minimum.
+        deliver_by: Offer DELIVERBY (RFC 2852). A number is the least number of seconds that is accepted;
+            True: no minimum.
         future_release: Offer FUTURERELEASE (RFC 4865), for submission only: the most seconds
             and the latest RFC 3339 time of a hold.
-        mt_priority: Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True
-            states none.
+        mt_priority: Offer MT-PRIORITY (RFC 6710). A text is the name of the profile; True:
+            no profile.
         rrvs: Offer RRVS (RFC 7293).
         help: Offer HELP (RFC 5321 4.1.1.8).
         tls: The way to TLS: "off", "starttls" (RFC 3207), or "implicit" before the greeting
@@ -1021,23 +1021,23 @@ class ServerConfig:
         injected_input: Octets that come in the clear behind STARTTLS: "refuse" answers 554 and
             closes, "drop" forgets them (RFC 3207 4.2).
         requiretls: Offer REQUIRETLS inside TLS (RFC 8689).
-        auth: The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without
-            any there is no AUTH.
-        auth_in_clear: Those mechanisms that are offered without TLS, too (RFC 4954 4).
+        auth: The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). An empty
+            list: no AUTH.
+        auth_in_clear: The mechanisms that AUTH also offers without TLS (RFC 4954 4).
         require_auth: Take no mail before AUTH: the answer is 530 (RFC 4954 6).
-        proxy: Expect a PROXY header first. Only where every client is a trusted proxy.
+        proxy: Expect a PROXY header first. Use it only if every client is a trusted proxy.
         xclient: The attributes of XCLIENT that clients may send once `trusted` is set, like
-            ("NAME", "ADDR"). Without any there is no XCLIENT.
+            ("NAME", "ADDR"). An empty list: no XCLIENT.
         xforward: The attributes of XFORWARD that clients may send once `trusted` is set.
-            Without any there is no XFORWARD.
+            An empty list: no XFORWARD.
         submission: Message submission (RFC 6409): AUTH is required, and domains must be fully
             qualified.
-        single_labels: Domains of one label that submission takes all the same (RFC 6409 4.2).
+        single_labels: Domains of one label that submission accepts (RFC 6409 4.2).
         bare_newlines: A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF,
             "allow" flags it (RFC 5321 2.3.8).
         bdat_bare_newlines: The same in BDAT. Content with BODY=BINARYMIME is not judged.
         bare_lf_commands: A bare LF ends a command line, too.
-        unknown_parameters: ESMTP parameters that nobody knows: "reject" answers 555, "ignore"
+        unknown_parameters: Unknown ESMTP parameters: "reject" answers 555, "ignore"
             drops them, "pass" gives them to the program (RFC 5321 4.1.1.11).
         reject_nul: Refuse content with a NUL octet: 550 5.6.0.
         reject_8bit: Refuse 8-bit content that was not declared: 554 5.6.1 (RFC 6152).
@@ -1053,8 +1053,8 @@ class ServerConfig:
         max_recipients: Most recipients of one transaction (RFC 5321 4.5.3.1.8 asks for 100 at
             least).
         max_messages: Most transactions in one session (RFC 9422 MAILMAX). None: no limit.
-        max_errors: Most commands since the last accepted message that were answered as wrong. None: no limit.
-        max_junk: Most commands that lead nowhere since the last accepted message: NOOP, RSET,
+        max_errors: Most wrong commands since the last accepted message. None: no limit.
+        max_junk: Most commands without progress since the last accepted message: NOOP, RSET,
             VRFY, EXPN, ETRN, HELP, a repeated EHLO, an empty chunk. Each one beyond it counts as an
             error. None: no limit.
         max_refused_recipients: Most recipients in one session that the program refused. None:
@@ -1170,17 +1170,17 @@ class ServerConfig:
         """Speak LMTP instead of SMTP (RFC 2033)."""
     @property
     def decisions(self) -> frozenset[_Decision]:
-        """The decisions that the program takes: any of "connect", "hello", "mail",
+        """The decisions of the program: any of "connect", "hello", "mail",
         "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
         takes all others itself, without an event. "command" is for commands that the engine
-        does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
-        refusal. Two are no decisions, but ask for notices: "reset" when a transaction was
+        does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the text of a
+        refusal. Two more are notices, and no decisions: "reset" when a transaction was
         dropped, "refused" when a reply 4yz or 5yz went out.
         """
     @property
     def content(self) -> Literal["collect", "stream", "discard"]:
-        """The way of content: "collect" hands it over as a whole with the message,
-        "stream" hands it over as it comes, "discard" counts it and drops it.
+        """How the program gets content: "collect" as a whole with the message, "stream" in
+        pieces as it comes, "discard" not at all: it is counted and dropped.
         """
     @property
     def greeting(self) -> str:
@@ -1198,8 +1198,8 @@ class ServerConfig:
         """Announce PIPELINING (RFC 2920). Commands that come together are read in any case."""
     @property
     def enhanced_status_codes(self) -> bool:
-        """Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP wants both
-        (RFC 2033 5).
+        """Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP needs this and
+        PIPELINING (RFC 2033 5).
         """
     @property
     def ehlo_keywords(self) -> tuple[str, ...]:
@@ -1220,7 +1220,7 @@ class ServerConfig:
         """Offer SMTPUTF8 (RFC 6531)."""
     @property
     def dsn(self) -> bool | None:
-        """Offer DSN (RFC 3461): who takes mail then owes the notifications that are asked for.
+        """Offer DSN (RFC 3461). The program must then send the notifications that clients ask for.
         None: `serve` offers it if the handler's `reports_delivery` is true. Without `serve`
         None is False.
         """
@@ -1229,8 +1229,8 @@ class ServerConfig:
         """Announce LIMITS (RFC 9422)."""
     @property
     def deliver_by(self) -> int | bool | None:
-        """Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted,
-        True states no minimum.
+        """Offer DELIVERBY (RFC 2852). A number is the least number of seconds that is accepted;
+        True: no minimum.
         """
     @property
     def future_release(self) -> tuple[int, str] | None:
@@ -1239,8 +1239,8 @@ class ServerConfig:
         """
     @property
     def mt_priority(self) -> str | bool | None:
-        """Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True
-        states none.
+        """Offer MT-PRIORITY (RFC 6710). A text is the name of the profile; True:
+        no profile.
         """
     @property
     def rrvs(self) -> bool:
@@ -1268,27 +1268,27 @@ class ServerConfig:
         """Offer REQUIRETLS inside TLS (RFC 8689)."""
     @property
     def auth(self) -> tuple[str, ...]:
-        """The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without
-        any there is no AUTH.
+        """The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). An empty
+        list: no AUTH.
         """
     @property
     def auth_in_clear(self) -> tuple[str, ...]:
-        """Those mechanisms that are offered without TLS, too (RFC 4954 4)."""
+        """The mechanisms that AUTH also offers without TLS (RFC 4954 4)."""
     @property
     def require_auth(self) -> bool:
         """Take no mail before AUTH: the answer is 530 (RFC 4954 6)."""
     @property
     def proxy(self) -> bool:
-        """Expect a PROXY header first. Only where every client is a trusted proxy."""
+        """Expect a PROXY header first. Use it only if every client is a trusted proxy."""
     @property
     def xclient(self) -> tuple[str, ...]:
         """The attributes of XCLIENT that clients may send once `trusted` is set, like
-        ("NAME", "ADDR"). Without any there is no XCLIENT.
+        ("NAME", "ADDR"). An empty list: no XCLIENT.
         """
     @property
     def xforward(self) -> tuple[str, ...]:
         """The attributes of XFORWARD that clients may send once `trusted` is set.
-        Without any there is no XFORWARD.
+        An empty list: no XFORWARD.
         """
     @property
     def submission(self) -> bool:
@@ -1297,7 +1297,7 @@ class ServerConfig:
         """
     @property
     def single_labels(self) -> tuple[str, ...]:
-        """Domains of one label that submission takes all the same (RFC 6409 4.2)."""
+        """Domains of one label that submission accepts (RFC 6409 4.2)."""
     @property
     def bare_newlines(self) -> _BareNewlines:
         """A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF,
@@ -1311,7 +1311,7 @@ class ServerConfig:
         """A bare LF ends a command line, too."""
     @property
     def unknown_parameters(self) -> Literal["reject", "ignore", "pass"]:
-        """ESMTP parameters that nobody knows: "reject" answers 555, "ignore"
+        """Unknown ESMTP parameters: "reject" answers 555, "ignore"
         drops them, "pass" gives them to the program (RFC 5321 4.1.1.11).
         """
     @property
@@ -1350,10 +1350,10 @@ class ServerConfig:
         """Most transactions in one session (RFC 9422 MAILMAX). None: no limit."""
     @property
     def max_errors(self) -> int | None:
-        """Most commands since the last accepted message that were answered as wrong. None: no limit."""
+        """Most wrong commands since the last accepted message. None: no limit."""
     @property
     def max_junk(self) -> int | None:
-        """Most commands that lead nowhere since the last accepted message: NOOP, RSET,
+        """Most commands without progress since the last accepted message: NOOP, RSET,
         VRFY, EXPN, ETRN, HELP, a repeated EHLO, an empty chunk. Each one beyond it counts as an
         error. None: no limit.
         """
@@ -2293,7 +2293,7 @@ class ClientConnection:
 
         Args:
             mechanism: like "PLAIN".
-            initial: the initial response, without base64; b"" is an empty one, None is none.
+            initial: the initial response, without base64; None without one. An empty one is b"".
 
         Raises:
             LocalProtocolError: if the mechanism is no word, and when the session is over.
@@ -2311,7 +2311,7 @@ class ClientConnection:
             LocalProtocolError: if there is no challenge.
         """
     def quit(self) -> int:
-        """End the session when all that was asked for is done (RFC 5321 4.1.1.10).
+        """End the session after all messages and commands are done (RFC 5321 4.1.1.10).
 
         Raises:
             LocalProtocolError: when it is over, or was to end already.
@@ -2437,7 +2437,7 @@ class Command:
     __match_args__: Final = ("verb", "argument")
     @property
     def verb(self) -> str:
-        """The verb in upper case; one that nobody knows as it was written."""
+        """The verb in upper case; an unknown verb as it was written."""
     @property
     def argument(self) -> bytes:
         """All behind the verb and its space, as it was written."""

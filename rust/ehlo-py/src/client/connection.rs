@@ -379,7 +379,7 @@ impl ClientConnection {
     ///
     /// Args:
     ///     mechanism: like "PLAIN".
-    ///     initial: the initial response, without base64; b"" is an empty one, None is none.
+    ///     initial: the initial response, without base64; None without one. An empty one is b"".
     ///
     /// Raises:
     ///     LocalProtocolError: if the mechanism is no word, and when the session is over.
@@ -404,7 +404,7 @@ impl ClientConnection {
         self.inner.cancel().map_err(misuse)
     }
 
-    /// End the session when all that was asked for is done (RFC 5321 4.1.1.10).
+    /// End the session after all messages and commands are done (RFC 5321 4.1.1.10).
     ///
     /// Raises:
     ///     LocalProtocolError: when it is over, or was to end already.

@@ -103,7 +103,7 @@ impl Auth {
         &self.mechanism
     }
 
-    /// The initial response, decoded; None is none, and b"" an empty one (RFC 4954 4).
+    /// The initial response, decoded; None without one. An empty one is b"" (RFC 4954 4).
     #[getter]
     fn initial_response(&self) -> Option<&Py<PyBytes>> {
         self.initial.as_ref()

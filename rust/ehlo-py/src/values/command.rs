@@ -38,7 +38,7 @@ impl Command {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str) = ("verb", "argument");
 
-    /// The verb in upper case; one that nobody knows as it was written.
+    /// The verb in upper case; an unknown verb as it was written.
     #[getter]
     fn verb<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         match &self.inner {

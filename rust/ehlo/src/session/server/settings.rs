@@ -101,15 +101,15 @@ macro_rules! server_settings {
         hostname: String = [text("localhost")];
         /// Speak LMTP instead of SMTP (RFC 2033).
         lmtp: bool = [false];
-        /// The decisions that the program takes: any of "connect", "hello", "mail",
+        /// The decisions of the program: any of "connect", "hello", "mail",
         /// "rcpt", "data", "message", "vrfy", "expn", "etrn", "command" and "refusal". The engine
         /// takes all others itself, without an event. "command" is for commands that the engine
-        /// does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the words of a
-        /// refusal. Two are no decisions, but ask for notices: "reset" when a transaction was
+        /// does not know, and for NOOP, HELP, RSET and QUIT. "refusal" is for the text of a
+        /// refusal. Two more are notices, and no decisions: "reset" when a transaction was
         /// dropped, "refused" when a reply 4yz or 5yz went out.
         decisions: Decisions = [words("['message']", Decisions { message: true, ..Decisions::default() })];
-        /// The way of content: "collect" hands it over as a whole with the message,
-        /// "stream" hands it over as it comes, "discard" counts it and drops it.
+        /// How the program gets content: "collect" as a whole with the message, "stream" in
+        /// pieces as it comes, "discard" not at all: it is counted and dropped.
         content: ContentMode = [word("collect", ContentMode::Collect)];
         /// The text behind our name in the greeting. If it is empty, the greeting says
         /// ESMTP or LMTP.
@@ -120,8 +120,8 @@ macro_rules! server_settings {
         texts: Vec<(String, String)> = [nothing];
         /// Announce PIPELINING (RFC 2920). Commands that come together are read in any case.
         pipelining: bool = [true];
-        /// Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP wants both
-        /// (RFC 2033 5).
+        /// Announce ENHANCEDSTATUSCODES, and write the codes (RFC 2034). LMTP needs this and
+        /// PIPELINING (RFC 2033 5).
         enhanced_status_codes: bool = [true];
         /// More lines for the reply to EHLO, like "XFOO bar": a keyword and its parameters. They
         /// are for commands and parameters that the program handles.
@@ -134,20 +134,20 @@ macro_rules! server_settings {
         binarymime: bool = [true];
         /// Offer SMTPUTF8 (RFC 6531).
         smtputf8: bool = [true];
-        /// Offer DSN (RFC 3461): who takes mail then owes the notifications that are asked for.
+        /// Offer DSN (RFC 3461). The program must then send the notifications that clients ask for.
         /// None: `serve` offers it if the handler's `reports_delivery` is true. Without `serve`
         /// None is False.
         dsn: Option<bool> = [None];
         /// Announce LIMITS (RFC 9422).
         limits_keyword: bool = [true];
-        /// Offer DELIVERBY (RFC 2852). A number is the least seconds that are accepted,
-        /// True states no minimum.
+        /// Offer DELIVERBY (RFC 2852). A number is the least number of seconds that is accepted;
+        /// True: no minimum.
         deliver_by: Option<Option<u32>> = [None];
         /// Offer FUTURERELEASE (RFC 4865), for submission only: the most seconds
         /// and the latest RFC 3339 time of a hold.
         future_release: Option<FutureRelease> = [None];
-        /// Offer MT-PRIORITY (RFC 6710). A text is the name of the profile, True
-        /// states none.
+        /// Offer MT-PRIORITY (RFC 6710). A text is the name of the profile; True:
+        /// no profile.
         mt_priority: Option<Option<String>> = [None];
         /// Offer RRVS (RFC 7293).
         rrvs: bool = [false];
@@ -164,25 +164,25 @@ macro_rules! server_settings {
         injected_input: InjectedInput = [word("refuse", InjectedInput::Refuse)];
         /// Offer REQUIRETLS inside TLS (RFC 8689).
         requiretls: bool = [false];
-        /// The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). Without
-        /// any there is no AUTH.
+        /// The SASL mechanisms that AUTH offers inside TLS, in this order (RFC 4954). An empty
+        /// list: no AUTH.
         auth: Vec<String> = [nothing];
-        /// Those mechanisms that are offered without TLS, too (RFC 4954 4).
+        /// The mechanisms that AUTH also offers without TLS (RFC 4954 4).
         auth_in_clear: Vec<String> = [nothing];
         /// Take no mail before AUTH: the answer is 530 (RFC 4954 6).
         require_auth: bool = [false];
-        /// Expect a PROXY header first. Only where every client is a trusted proxy.
+        /// Expect a PROXY header first. Use it only if every client is a trusted proxy.
         proxy: bool = [false];
         /// The attributes of XCLIENT that clients may send once `trusted` is set, like
-        /// ("NAME", "ADDR"). Without any there is no XCLIENT.
+        /// ("NAME", "ADDR"). An empty list: no XCLIENT.
         xclient: Vec<AttributeName> = [nothing];
         /// The attributes of XFORWARD that clients may send once `trusted` is set.
-        /// Without any there is no XFORWARD.
+        /// An empty list: no XFORWARD.
         xforward: Vec<AttributeName> = [nothing];
         /// Message submission (RFC 6409): AUTH is required, and domains must be fully
         /// qualified.
         submission: bool = [false];
-        /// Domains of one label that submission takes all the same (RFC 6409 4.2).
+        /// Domains of one label that submission accepts (RFC 6409 4.2).
         single_labels: Vec<String> = [nothing];
         /// A bare CR or LF in DATA: "reject" answers 550, "normalize" makes it CRLF,
         /// "allow" flags it (RFC 5321 2.3.8).
@@ -191,7 +191,7 @@ macro_rules! server_settings {
         bdat_bare_newlines: BareNewlines = [word("allow", BareNewlines::Allow)];
         /// A bare LF ends a command line, too.
         bare_lf_commands: bool = [false];
-        /// ESMTP parameters that nobody knows: "reject" answers 555, "ignore"
+        /// Unknown ESMTP parameters: "reject" answers 555, "ignore"
         /// drops them, "pass" gives them to the program (RFC 5321 4.1.1.11).
         unknown_parameters: UnknownParameters = [word("reject", UnknownParameters::Reject)];
         /// Refuse content with a NUL octet: 550 5.6.0.
@@ -216,9 +216,9 @@ macro_rules! server_settings {
         max_recipients: usize = [1000], at least 1;
         /// Most transactions in one session (RFC 9422 MAILMAX). None: no limit.
         max_messages: Option<u32> = [Some(1000)];
-        /// Most commands since the last accepted message that were answered as wrong. None: no limit.
+        /// Most wrong commands since the last accepted message. None: no limit.
         max_errors: Option<u32> = [Some(20)];
-        /// Most commands that lead nowhere since the last accepted message: NOOP, RSET,
+        /// Most commands without progress since the last accepted message: NOOP, RSET,
         /// VRFY, EXPN, ETRN, HELP, a repeated EHLO, an empty chunk. Each one beyond it counts as an
         /// error. None: no limit.
         max_junk: Option<u32> = [Some(100)];
