@@ -273,7 +273,7 @@ def client_mechanism(
         header = f"n,{'a=' + to_saslname(who) if who else ''},\x01"
         return _Token(name, f"{header}{''.join(pairs)}auth=Bearer {token}\x01\x01".encode(), b"\x01")
     if name not in MECHANISMS:
-        raise LocalProtocolError(f"{name!r} is no known mechanism; there are {', '.join(sorted(MECHANISMS))}")
+        raise LocalProtocolError(f"{name!r} is no mechanism; there are {', '.join(sorted(MECHANISMS))}")
     if password is None or not username or not password:
         raise LocalProtocolError(f"{name} needs a user name and a password")
     if "\0" in username + password + authzid:
