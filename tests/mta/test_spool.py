@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -714,6 +715,47 @@ def test_the_processes_of_a_machine_share_the_folder_of_the_journal(tmp_path: Pa
     again.clear()
     assert len(list(tmp_path.iterdir())) == 1
     again.close()
+
+
+def test_processes_that_start_at_once_take_no_file_from_each_other(tmp_path: Path) -> None:
+    killed = [Journal.in_folder(tmp_path) for _ in range(2)]
+    for number, each in enumerate(killed, 1):
+        each.end(number, [1], [])
+        each.close()
+    with closing(Journal.in_folder(tmp_path)) as one, closing(Journal.in_folder(tmp_path)) as two:
+        assert (one.entries(), two.entries()) == (([(1, 1), (2, 1)], []), ([], []))
+        assert list(Journal.of_the_dead(tmp_path)) == []
+        two.end(7, [1], [])
+        one.clear()
+    with closing(Journal.in_folder(tmp_path)) as again:
+        assert again.entries() == ([(7, 1)], [])
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_journal_that_another_process_takes_or_removes_first(
+    tmp_path: Path, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+    others: list[int] = []
+
+    def slow(path: Path, *arguments: Any) -> int:
+        """Another process does it between two of our calls."""
+        descriptor = real(path, *arguments)
+        if not others:
+            others.append(real(path, os.O_RDWR))
+            fcntl.flock(others[0], fcntl.LOCK_EX)
+            if not taken:
+                path.unlink()
+                os.close(others[0])
+        return descriptor
+
+    monkeypatch.setattr(os, "open", slow)
+    with closing(Journal.in_folder(tmp_path)) as journal:
+        journal.end(1, [1], [])
+    if taken:
+        os.close(others[0])
+    with closing(Journal.in_folder(tmp_path)) as again:
+        assert again.entries() == ([(1, 1)], [])
 
 
 def test_a_long_journal_is_begun_anew(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ _ENTRY: Final = struct.Struct("<qq")
 _LONG: Final = 1048576
 
 
+class _TakenError(SpoolError):
+    """Another process has the file, or has just taken it away."""
+
+
 class Journal:
     """One file of entries. A process locks it.
 
@@ -45,10 +49,11 @@ class Journal:
         self._path = path
         self._begun: set[tuple[int, int]] = set()
         self._delivered: set[tuple[int, int]] = set()
-        self._left: list[Path] = []
+        self._left: list[Journal] = []
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._descriptor = _open_locked(path)
+        except _TakenError:
+            raise
         except OSError as exc:
             raise SpoolError(f"the delivered journal {path} cannot be written: {exc.strerror}") from exc
         self._octets = os.fstat(self._descriptor).st_size
@@ -56,7 +61,7 @@ class Journal:
     @classmethod
     def in_folder(cls, folder: Path) -> Journal:
         """One of the files of a folder that the processes of a machine share. It stands for the files of processes
-        that are gone, too.
+        that are gone, too, and locks them until :meth:`clear`.
 
         Raises:
             SpoolError: the folder cannot be written.
@@ -65,20 +70,23 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise SpoolError(f"the folder of the delivered journal {folder} cannot be made: {exc.strerror}") from exc
-        own: Journal | None = None
-        for path in _files(folder):
-            if not _is_locked(path):
-                if own is not None:
-                    own._left.append(path)
-                else:
-                    with suppress(SpoolError):  # another process was faster
-                        own = cls(path)
-        for number in count(1):
-            if own is not None:
-                return own
-            path = folder / f"delivered-{number}"
-            if not path.exists():
-                own = cls(path)
+        found: list[Journal] = []
+        try:
+            for path in _files(folder):
+                with suppress(_TakenError):
+                    found.append(cls(path))
+            for number in count(1):
+                if found:
+                    own, *own._left = found
+                    return own
+                path = folder / f"delivered-{number}"
+                if not path.exists():
+                    with suppress(_TakenError):  # another process was faster
+                        found.append(cls(path))
+        except BaseException:
+            for each in found:
+                each.close()
+            raise
         raise AssertionError  # count() has no end
 
     @classmethod
@@ -91,13 +99,12 @@ class Journal:
             for journal in Journal.of_the_dead(folder): learn(journal.entries())
         """
         for path in _files(folder):
-            if not _is_locked(path):
-                with suppress(SpoolError):  # another process was faster
-                    journal = cls(path)
-                    try:
-                        yield journal
-                    finally:
-                        journal.close()
+            with suppress(_TakenError):
+                journal = cls(path)
+                try:
+                    yield journal
+                finally:
+                    journal.close()
 
     def entries(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """What an earlier process wrote: recipients that were delivered, and those whose attempt did not end. Half an
@@ -105,7 +112,7 @@ class Journal:
         """
         delivered: dict[tuple[int, int], None] = {}
         begun: dict[tuple[int, int], None] = {}
-        for path in (self._path, *self._left):
+        for path in (self._path, *(each._path for each in self._left)):
             octets = path.read_bytes()
             for message, recipient in _ENTRY.iter_unpack(octets[: len(octets) // _ENTRY.size * _ENTRY.size]):
                 key = (abs(message), abs(recipient))
@@ -121,8 +128,9 @@ class Journal:
         """Forget what is written: the spool knows it."""
         os.ftruncate(self._descriptor, 0)
         self._octets = 0
-        for path in self._left:
-            path.unlink(missing_ok=True)
+        for each in self._left:
+            each._path.unlink(missing_ok=True)
+            each.close()
         self._left.clear()
 
     def begin(self, message: int, recipients: Sequence[int]) -> None:
@@ -146,8 +154,10 @@ class Journal:
                 self._begin_anew()
 
     def close(self) -> None:
-        """Leave the file as it is."""
+        """Leave the files as they are."""
         os.close(self._descriptor)
+        for each in self._left:
+            each.close()
 
     def _write(self, entries: Iterable[tuple[int, int]]) -> None:
         octets = b"".join([_ENTRY.pack(*entry) for entry in entries])
@@ -179,11 +189,18 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("delivered-*[0-9]"))
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process that lives has it, or has just taken it away."""
+def _open_locked(path: Path) -> int:
+    """A descriptor of the file, which this process holds alone. It is made where it is missing."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):
-        return True
-    return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Before the lock, its last owner may have removed the file or put a new one there.
+        if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            raise _TakenError("the delivered journal is another file now")
+    except (BlockingIOError, FileNotFoundError) as exc:
+        os.close(descriptor)
+        raise _TakenError(f"the delivered journal {path} belongs to another process") from exc
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
