@@ -119,6 +119,8 @@ def hangup_waits() -> Iterator[None]:
     try:
         yield
     finally:
+        if signal.SIGHUP in signal.sigpending() - before:  # it must not end a process that tells why it cannot start
+            signal.sigwait({signal.SIGHUP})
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

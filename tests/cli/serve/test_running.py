@@ -360,6 +360,15 @@ def test_a_hangup_while_it_starts_is_heeded_when_it_serves(loop: str, tmp_path: 
         server.stop()
 
 
+def test_a_hangup_hides_no_reason_why_it_cannot_start(tmp_path: Path) -> None:
+    write(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGHUP)\n", "rules.py")
+    settings = DISCARD.replace("[[route]]", '[handler]\nuse = "rules:Missing"\n[[route]]')
+    command = [sys.executable, "-m", "ehlo", "serve", *AS_ROOT, write(tmp_path, settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "Missing" in done.stderr
+
+
 def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
     file = write(tmp_path, DISCARD)
     with serving(*AS_ROOT, file) as server:
