@@ -145,7 +145,6 @@ def own_postfix(
         "-s",
     ]
     log, said = folder / "postfix.log", folder / "master.log"
-    log, said = folder / "postfix.log", folder / "master.log"
     with (
         said.open("wb") as output,
         # At its end the first process ends its process group: that must not be ours.
