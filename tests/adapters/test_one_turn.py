@@ -12,7 +12,7 @@ import pytest
 
 import ehlo
 import ehlo.asyncio
-from backends import BACKENDS, MAIL, Asyncio, Backend, Client, Peer
+from backends import BACKENDS, MAIL, PATIENCE, Asyncio, Backend, Client, Peer
 from ehlo._sockets import no_delay
 
 CONFIG = ehlo.ServerConfig("mx.example")
@@ -176,7 +176,7 @@ def test_an_interrupt_loses_nothing_of_its_turn_on_asyncio(name: str, place: int
             task.cancel()
         # The others are served in the turns that come.
         await backend.until(lambda: len(visits.contents) == 2 and visits.server.connections <= 3)
-        await visits.server.close(5)
+        await visits.server.close(PATIENCE)
         await visits.look(served=True)
         for client in visits.clients:
             client.close()

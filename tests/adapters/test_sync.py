@@ -359,7 +359,7 @@ def test_a_socket_that_the_program_has_closed_ends_the_call(closed: str, taken: 
 
     with theirs, other, peer:
         theirs.sendall(b"220 mx.example\r\n250 mx.example\r\n")
-        patience = ehlo.ClientConfig("client.example", mail_timeout=5.0)
+        patience = ehlo.ClientConfig("client.example", mail_timeout=PATIENCE)
         client = ehlo.sync.connect(sock=sock, config=patience, trace=None if closed == "before it writes" else close)
         if closed == "before it writes":
             close("")
