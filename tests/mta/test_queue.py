@@ -458,7 +458,9 @@ def test_c_que_18_drain_ends_what_goes_on(loop: str) -> None:
             assert ended == len(sink.got)
             await queue.submit(("a@b.example", ["late@d.example"]), CONTENT)
         assert len(sink.got) == ended
-        assert spool.states() == ["owned"] * (21 - ended)
+        left = spool.states()
+        assert len(left) == 21 - ended
+        assert set(left) <= {"owned", "ready"}  # ready: the end came within the attempt
 
     run(loop, main)
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import anyio
 import pytest
 from kit import CONTENT, FakeClock, until
 
-from ehlo.mta import Maildir, SqliteSpool, open_queue
+from ehlo.mta import Maildir, Selection, SmartHost, SqliteSpool, open_queue
 from ehlo.mta._model import Message, Recipient
 from killing import run_alone
 from loops import run
@@ -113,6 +115,28 @@ def test_a_message_that_kills_its_process_is_held(tmp_path: Path, request: pytes
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
     assert said == ["killed False\n", "killed True\n", "killed True\n", "held\n"]
+
+
+def test_a_message_is_not_held_because_its_queue_ends_within_attempts(loop: str, make: Callable[[], Any]) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            host = SmartHost("127.0.0.1", silent.getsockname()[1])
+            for life in range(4):
+                async with (
+                    open_queue(make(), hostname="mx.example", route=lambda to: host) as queue,
+                    anyio.create_task_group() as group,
+                ):
+                    if life == 0:
+                        await queue.submit(("a@b.example", ["c@d.example"]), b"text")
+                    group.start_soon(queue.run)
+                    connection, _ = await anyio.to_thread.run_sync(silent.accept)
+                    group.cancel_scope.cancel()
+                connection.close()
+        async with make() as spool:
+            [entry] = await spool.entries(Selection())
+            assert (entry.state, entry.recipient.crashes, entry.recipient.attempts) == ("ready", 0, 4)
+
+    run(loop, main)
 
 
 CLAIM = """

@@ -438,9 +438,11 @@ class Delivery:
             await link.client.close()
             link = None
         content, began = job.content, self._clock.monotonic()
+        is_begun = False
         try:
             if content is None:
                 content = await self._spool.read(job.message)
+            is_begun = True
             counted = self._spool.begun(job.message, job.recipients)
             if counted is not None:
                 await counted
@@ -451,6 +453,10 @@ class Delivery:
             if link is not None:
                 link.client.abort()
             handed = Handed([self._settler.crashed(job.message, one, exc) for one in job.recipients])
+        except BaseException:
+            if is_begun:
+                self._settler.cut_off(job.message, job.recipients)
+            raise
         seconds = self._clock.monotonic() - began
         for outcome in handed.outcomes:
             outcome.seconds = seconds

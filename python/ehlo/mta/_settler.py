@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 import anyio
@@ -15,7 +16,7 @@ from ehlo.mta._events import Counters, LogLine, log
 from ehlo.mta._model import Content, Message, NewMessage, Outcome, Recipient, Result
 from ehlo.mta._notices import Notice, Notifier, notices_of
 from ehlo.mta._retry import RetrySchedule
-from ehlo.mta._spool import NotOwned, Spool
+from ehlo.mta._spool import NotOwned, Spool, SpoolError
 from ehlo.mta.delivery_status import MAX_RETURNED
 
 __all__ = ["Settler"]
@@ -75,6 +76,15 @@ class Settler:
         reply = ehlo.Reply(451, "4.3.0", f"Delivery failed by an error of the program: {type(exc).__name__}")
         result: Result = "deferred" if recipient.crashes < self._limits.crashes else "held"
         return Outcome(recipient, result, reply, is_crash=True)
+
+    def cut_off(self, message: Message, recipients: list[Recipient]) -> None:
+        """This queue ends within an attempt. The message is not to blame: it is tried again, as one that may have been
+        delivered.
+        """
+        now = self._clock.time()
+        reply = ehlo.Reply(451, "4.3.2", "The queue ended within the attempt")
+        with suppress(SpoolError):  # it is closed already
+            self.store(message, [Outcome(one, "deferred", reply, due=now, is_crash=True) for one in recipients], [])
 
     def suspect(self, recipient: Recipient) -> Outcome | None:
         """The outcome for a recipient in whose attempts the process died again and again."""
