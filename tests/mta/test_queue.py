@@ -16,6 +16,7 @@ import ehlo
 from authority import Authority
 from ehlo.mta import DeliveryLimits, Fail, Hold, Queue, QueueHandler, RetrySchedule, SmartHost, StreamingQueueHandler
 from ehlo.mta._model import Content, Message
+from ehlo.mta._spool import Suspension
 from ehlo.mta.delivery_status import parse_report
 from loops import run
 
@@ -461,6 +462,28 @@ def test_c_que_18_drain_ends_what_goes_on(loop: str) -> None:
         left = spool.states()
         assert len(left) == 21 - ended
         assert set(left) <= {"owned", "ready"}  # ready: the end came within the attempt
+
+    run(loop, main)
+
+
+def test_news_that_come_while_the_news_before_are_read_are_heeded(loop: str) -> None:
+    async def main() -> None:
+        async with relaying(Sink()) as (queue, spool, clock):
+            read = spool.suspensions
+            reads = 0
+
+            async def slow() -> list[Suspension]:
+                nonlocal reads
+                reads += 1
+                found = await read()
+                if reads == 1:  # it is decided when the answer is on its way
+                    await spool.suspend(Suspension("relay:mx", clock.time() + 60, "why", clock.time()))
+                    queue._delivery._hear()
+                return found
+
+            spool.suspensions = slow  # type: ignore[method-assign]
+            queue._delivery._hear()
+            await until(lambda: "relay:mx" in queue._delivery.suspended)
 
     run(loop, main)
 

@@ -173,7 +173,6 @@ class Delivery:
             try:
                 if self._is_news:
                     await self._learn_suspensions()
-                    self._is_news = False
                 await self._heed_clock()
                 began = self._clock.monotonic()
                 if room > 0:
@@ -517,7 +516,13 @@ class Delivery:
     async def _learn_suspensions(self) -> None:
         """What administrators decided, on this node or on another."""
         now = self._clock.time()
-        stored = {one.route: one for one in await self._spool.suspensions() if one.until > now}
+        self._is_news = False  # what comes while the spool is asked is news again
+        try:
+            rules = await self._spool.suspensions()
+        except OSError:
+            self._is_news = True
+            raise
+        stored = {one.route: one for one in rules if one.until > now}
         for name in [name for name in self.suspended if name not in stored]:
             self.resume(name)
         for name, one in stored.items():
