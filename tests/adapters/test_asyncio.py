@@ -7,7 +7,7 @@ import errno
 import select
 import socket
 import sys
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
 
 import pytest
@@ -322,53 +322,163 @@ async def say_hello(listener: socket.socket) -> socket.socket:
     theirs, _ = await loop.sock_accept(listener)
     await loop.sock_sendall(theirs, b"220 mx.example\r\n")
     assert (await loop.sock_recv(theirs, 1000)).startswith(b"EHLO")
-    await loop.sock_sendall(theirs, b"250-mx.example\r\n250 PIPELINING\r\n")
+    await loop.sock_sendall(theirs, b"250-mx.example\r\n250-AUTH XOAUTH2\r\n250 PIPELINING\r\n")
     return theirs
+
+
+class Shared:
+    """Two clients, whose sockets are read in one call: the reply to a message of the first, and the end of the second.
+    The task of the first goes on before the second is told.
+    """
+
+    def __init__(self, turned: bool) -> None:
+        self.turned = turned
+        self.first: ehlo.asyncio.Client
+        self.second: ehlo.asyncio.Client
+        self.theirs: socket.socket
+        self.its_server: socket.socket
+
+    async def __aenter__(self) -> Shared:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            address = listener.getsockname()
+            hello = asyncio.create_task(say_hello(listener))
+            self.first = await ehlo.asyncio.connect(*address, hostname="client.example")
+            self.theirs = await hello
+            hello = asyncio.create_task(say_hello(listener))
+            config = ehlo.ClientConfig("client.example", window=1)
+            self.second = await ehlo.asyncio.connect(*address, config=config)
+            self.its_server = await hello
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        for client in (self.first, self.second):
+            client.abort()
+            await client.close()
+        self.theirs.close()
+        self.its_server.close()
+
+    async def answer(self, end: bytes, octets: bytes) -> None:
+        """The server of the second reads as far as this, and answers."""
+        loop = asyncio.get_running_loop()
+        heard = b""
+        while not heard.endswith(end):
+            more = await loop.sock_recv(self.its_server, 1000)
+            assert more
+            heard += more
+        await loop.sock_sendall(self.its_server, octets)
+
+    async def turn(self) -> None:
+        """Come back in the turn that has read the end of the second, most often before it is told."""
+        said = asyncio.create_task(self._say())
+        await self.first.send(b"hi\r\n", "a@b.example", ["c@d.example"])
+        await said
+
+    async def _say(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert (await loop.sock_recv(self.theirs, 1000)).endswith(b"DATA\r\n")
+        await loop.sock_sendall(self.theirs, b"250 ok\r\n250 ok\r\n354 go\r\n")
+        assert await loop.sock_recv(self.theirs, 1000) == b"hi\r\n.\r\n"
+        said = [(self.its_server, b"421 4.3.2 bye\r\n", self.second), (self.theirs, b"250 ok\r\n", self.first)]
+        for peer, reply, client in reversed(said) if self.turned else said:  # both are ready before the loop looks
+            peer.send(reply)
+            select.select([client._link._transport.get_extra_info("socket")], [], [], PATIENCE)  # type: ignore[attr-defined]
+
+
+async def send(shared: Shared) -> None:
+    await shared.turn()
+    await shared.second.send(b"hi\r\n", "a@b.example", ["c@d.example"])
+
+
+async def noop(shared: Shared) -> None:
+    await shared.turn()
+    await shared.second.noop()
+
+
+async def quit_(shared: Shared) -> None:
+    await shared.turn()
+    await shared.second.quit()
+
+
+async def begin(shared: Shared) -> None:
+    await shared.turn()
+    async with shared.second.transaction("a@b.example"):
+        pass
+
+
+async def rcpt(shared: Shared) -> None:
+    answer = asyncio.create_task(shared.answer(b"\r\n", b"250 ok\r\n"))
+    async with shared.second.transaction("a@b.example") as transaction:
+        await answer
+        await shared.turn()
+        await transaction.rcpt("c@d.example")
+
+
+async def content(shared: Shared) -> None:
+    answer = asyncio.create_task(shared.answer(b"\r\n", b"250 ok\r\n"))
+    async with shared.second.transaction("a@b.example") as transaction:
+        await answer
+        answer = asyncio.create_task(shared.answer(b"\r\n", b"250 ok\r\n"))
+        await transaction.rcpt("c@d.example")
+        await answer
+        await shared.turn()
+        await transaction.send(b"hi\r\n")
+
+
+async def send_many(shared: Shared) -> None:
+    items = [(b"hi\r\n", "a@b.example", ["c@d.example"])]
+
+    def some() -> Generator[tuple[bytes, str, list[str]]]:
+        yield from items
+        # The second is asked for when the first has its result: the window of this client is 1.
+        yield from items
+
+    answers = [asyncio.create_task(shared.answer(b"DATA\r\n", b"250 ok\r\n250 ok\r\n354 go\r\n"))]
+    answers.append(asyncio.create_task(answer_content(shared, answers[0])))
+    async for _ in shared.second.send_many(some()):
+        await asyncio.gather(*answers)
+        await shared.turn()
+
+
+async def answer_content(shared: Shared, before: asyncio.Task[None]) -> None:
+    await before
+    await shared.answer(b".\r\n", b"250 ok\r\n")
+
+
+async def login(shared: Shared) -> None:
+    async def token() -> str:
+        await shared.turn()
+        return "token"
+
+    await shared.second.authenticate(ehlo.Login("jane", token=token, allow_clear=True))
 
 
 @pytest.mark.tcp
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("use", ["send", "noop", "quit", "transaction"])
-def test_a_connection_that_ended_in_this_turn_is_known_to_be_over(backend: Asyncio, use: str, turned: bool) -> None:
-    """Both sockets are read in one call, and the task of one goes on before the other is told."""
-
+@pytest.mark.parametrize("use", [send, noop, quit_, begin, rcpt, content, send_many, login])
+def test_a_connection_that_ended_in_this_turn_is_known_to_be_over(
+    backend: Asyncio, use: Callable[[Shared], Awaitable[None]], turned: bool
+) -> None:
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.setblocking(False)
-            hello = asyncio.create_task(say_hello(listener))
-            first = await ehlo.asyncio.connect(*listener.getsockname(), hostname="client.example")
-            theirs = await hello
-            hello = asyncio.create_task(say_hello(listener))
-            second = await ehlo.asyncio.connect(*listener.getsockname(), hostname="client.example")
-            its_server = await hello
+        async with Shared(turned) as shared:
+            with pytest.raises(ehlo.SMTPServerDisconnected, match=r"4\.3\.2 bye"):
+                await use(shared)
+            assert shared.second.is_closed
 
-        async def go_on() -> None:
-            await first.send(b"hi\r\n", "a@b.example", ["c@d.example"])
-            if use == "send":
-                await second.send(b"hi\r\n", "a@b.example", ["c@d.example"])
-            elif use == "transaction":
-                async with second.transaction("a@b.example"):
-                    pass
-            else:
-                await getattr(second, use)()
+    backend.run(main)
 
-        task = asyncio.create_task(go_on())
-        assert (await loop.sock_recv(theirs, 1000)).endswith(b"DATA\r\n")
-        await loop.sock_sendall(theirs, b"250 ok\r\n250 ok\r\n354 go\r\n")
-        assert await loop.sock_recv(theirs, 1000) == b"hi\r\n.\r\n"
-        said = [(its_server, b"421 4.3.2 bye\r\n", second), (theirs, b"250 ok\r\n", first)]
-        for peer, reply, client in reversed(said) if turned else said:  # both are ready before the loop looks
-            peer.send(reply)
-            select.select([client._link._transport.get_extra_info("socket")], [], [], PATIENCE)  # type: ignore[attr-defined]
-        with pytest.raises(ehlo.SMTPServerDisconnected, match=r"4\.3\.2 bye"):
-            await task
-        assert second.is_closed
-        for client in (first, second):
-            client.abort()
-            await client.close()
-        theirs.close()
-        its_server.close()
+
+@pytest.mark.tcp
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_transaction_may_be_left_in_the_turn_that_ends_its_connection(backend: Asyncio, turned: bool) -> None:
+    async def main() -> None:
+        async with Shared(turned) as shared:
+            answer = asyncio.create_task(shared.answer(b"\r\n", b"250 ok\r\n"))
+            async with shared.second.transaction("a@b.example"):
+                await answer
+                await shared.turn()
+            with pytest.raises(ehlo.SMTPServerDisconnected, match=r"4\.3\.2 bye"):
+                await shared.second.noop()
 
     backend.run(main)
 

@@ -109,7 +109,7 @@ async def authenticate(link: Link, login: Login) -> Reply:
 async def _exchange(link: Link, mechanism: ClientMechanism) -> Reply:
     """One AUTH: its reply."""
     conn = link.conn
-    if link.disconnect is not None:  # with the reply to EHLO, or while a token was fetched (RFC 5321 3.8)
+    if link.is_over():  # with the reply to EHLO, or while a token was fetched (RFC 5321 3.8)
         raise link.error()
     number = conn.auth(mechanism.name, mechanism.initial())
     wrong: SaslError | None = None

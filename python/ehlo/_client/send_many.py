@@ -187,7 +187,7 @@ class SendMany:
                 if item is None:
                     break
             self._held = None
-            if link.disconnect is not None:
+            if link.is_over():
                 self._fail(link.error())
                 break
             try:

@@ -95,7 +95,7 @@ class Transaction:
         try:
             if exc is not None and not isinstance(exc, Exception):  # cancelled: no time for manners
                 link.abort()
-            elif not self._over and link.disconnect is None:
+            elif not self._over and not link.is_over():
                 link.conn.abort_content(self._number)
                 number = link.conn.rset()
                 # If the connection ends here, nothing is lost: whoever uses it next is told.
@@ -203,7 +203,7 @@ class Transaction:
         link = self._link
         if link is None:
             raise LocalProtocolError("the transaction is not begun: use it with 'async with'")
-        if link.disconnect is not None and not self._over:
+        if not self._over and link.is_over():
             raise link.error()
         if self._over:
             raise LocalProtocolError("the transaction is over")
