@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ehlo
-from backends import Backend, Keep
+from backends import Backend, Keep, Peer
 
 A, B = "a@b.example", "c@d.example"
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -148,5 +148,29 @@ def test_limits_rcptmax_in_a_transaction(backend: Backend) -> None:
             assert "RCPT TO:<g@h.example>" not in client.transcript
             assert (await client.send(CONTENT, A, B)).all_accepted
         assert [len(envelope.recipients) for envelope, _ in keep.kept] == [2, 1]
+
+    backend.run(main)
+
+
+@pytest.mark.parametrize("verb", ["XFORWARD", "XCLIENT"])
+def test_a_server_may_end_the_session_between_two_commands_with_attributes(backend: Backend, verb: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.hello(f"250-mx.example\r\n250 {verb} NAME HELO\r\n".encode())
+        assert (await peer.line()).startswith(verb.encode())
+        if verb == "XFORWARD":
+            peer.say(b"250 ok\r\n421 4.3.2 bye\r\n")
+        else:
+            peer.say(b"220 mx.example\r\n")
+            assert (await peer.line()).startswith(b"EHLO")
+            peer.say(b"250 mx.example\r\n421 4.3.2 bye\r\n")
+
+    async def main() -> None:
+        async with (
+            backend.scripted(script) as port,
+            backend.adapter.connect("127.0.0.1", port, config=CLIENT) as client,
+        ):
+            tell = client.xforward if verb == "XFORWARD" else client.xclient
+            with pytest.raises(ehlo.SMTPServerDisconnected, match=r"4\.3\.2 bye"):
+                await tell(name="n" * 300, helo="h" * 300)
 
     backend.run(main)

@@ -42,6 +42,8 @@ async def tell_client(link: Link, name: str, attributes: dict[str, str | int | N
         raise LocalProtocolError(f"{name}: nothing to tell of the client: give an attribute")
     reply = None
     for part in _parts(link, name, attributes):
+        if link.is_over():  # after the last one (RFC 5321 3.8)
+            raise link.error()
         if name == "XFORWARD":
             reply = await link.ask(link.conn.xforward(part))
         else:
