@@ -212,3 +212,55 @@ def test_an_interrupt_loses_nothing_of_its_turn_on_trio(place: int, later: bool)
             client.close()
 
     backend.run(main)
+
+
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_an_interrupted_handler_is_told_of_the_end_once_on_asyncio(name: str, gone: bool) -> None:
+    backend: Any = BACKENDS[name]()
+    told: list[str] = []
+    clients: list[Client] = []
+    asked = asyncio.Event()
+
+    class Mine(ehlo.Handler):
+        async def on_vrfy(self, session: ehlo.Session, argument: str) -> None:
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:  # it is cancelled, since its client is gone or the server closes
+                signal.raise_signal(signal.SIGUSR1)
+
+        def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
+            told.append(reason)
+
+    server: Any = None
+
+    async def begin() -> None:
+        nonlocal server
+        server = await backend.serve(Mine(), config=CONFIG.replace(content="discard"))
+        clients.append(await backend.ready(server))
+        await clients[0].send(b"VRFY joe\r\n")
+        await asked.wait()
+
+    async def end() -> None:
+        if gone:
+            clients[0].reset()
+        else:
+            await server.close(0)
+        await asyncio.Event().wait()
+
+    async def look() -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await backend.until(lambda: told)
+        await server.close(0)
+        assert len(told) == 1
+
+    with asyncio.Runner(loop_factory=backend.loop_factory) as runner:
+        backend.loop = runner.get_loop()
+        runner.run(begin())
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(end())
+        runner.run(look())
+    clients[0].close()

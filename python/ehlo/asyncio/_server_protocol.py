@@ -75,6 +75,8 @@ class ServerProtocol(ServerStream, asyncio.BufferedProtocol):
             if by_signal(exc):
                 self._interrupt()
                 call.fail(exc)
+                if self._lost:  # else connection_lost is still to come
+                    self._called()
                 raise
             call.fail(exc)
         else:
