@@ -1198,3 +1198,31 @@ def test_auth_without_tls_says_what_to_write() -> None:
     """FAULTS D13"""
     with pytest.raises(ValueError, match=r'tls="starttls".*auth_in_clear'):
         ehlo.ServerConfig("mx.example", auth=["PLAIN"])
+
+
+@pytest.mark.parametrize(
+    ("decision", "command"),
+    [
+        ("vrfy", b"VRFY joe"),
+        ("expn", b"EXPN staff"),
+        ("etrn", b"ETRN b.example"),
+        ("hello", b"EHLO c"),
+        ("command", b"HELP"),
+        ("command", b"NOOP"),
+        ("connect", b"HELP"),
+        ("connect", b"EHLO c"),
+    ],
+)
+@pytest.mark.parametrize("answered", [False, True])
+def test_the_command_that_ends_a_session_has_no_other_answer(decision: str, command: bytes, answered: bool) -> None:
+    settings: dict[str, Any] = {"decisions": [decision], "content": "discard", "max_junk": 1, "max_errors": 1}
+    conn = ehlo.ServerConnection(ehlo.ServerConfig("mx.example", **settings))
+    conn.receive_data(b"EHLO c\r\n" + (command + b"\r\n") * 9)
+    while not isinstance(conn.next_event(), ehlo.Disconnect):
+        assert conn.decision_open
+        if answered:
+            conn.send_reply(ehlo.Reply(250, "2.0.0", "yes"))
+        else:
+            conn.accept()
+    assert conn.closed
+    assert conn.data_to_send().endswith(b"\r\n421 4.7.0 mx.example Too many errors\r\n")

@@ -78,8 +78,9 @@ impl<C: Content> ServerConnection<C> {
     pub(super) fn do_command(&mut self, default: Fallback, before: State<C>) -> State<C> {
         match default {
             Fallback::Help => {
-                self.count_junk();
-                self.say_help();
+                if self.count_junk() {
+                    self.say_help();
+                }
                 before
             }
             Fallback::Noop => {
@@ -380,8 +381,8 @@ impl<C: Content> ServerConnection<C> {
     }
 
     fn on_hello(&mut self, before: State<C>, verb: Verb, name: String) -> State<C> {
-        if self.learnt.hello.is_some() {
-            self.count_junk();
+        if self.learnt.hello.is_some() && !self.count_junk() {
+            return before;
         }
         if self.settings().decisions.hello {
             self.events.push_back(ServerEvent::Hello { verb, name: name.clone() });
@@ -542,7 +543,9 @@ impl<C: Content> ServerConnection<C> {
             self.answer_junk(default);
             return state;
         }
-        self.count_junk();
+        if !self.count_junk() {
+            return state;
+        }
         self.events.push_back(event());
         State::Deciding(Decision::Inquiry { default, before: Box::new(state) })
     }

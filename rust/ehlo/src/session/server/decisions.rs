@@ -197,7 +197,9 @@ impl<C: Content> ServerConnection<C> {
             }
             (Decision::Command { default, before }, Spoken::Nothing) => self.do_command(default, *before),
             (Decision::Command { default, before }, spoken) => {
-                self.count_junk();
+                if !self.count_junk() {
+                    return *before;
+                }
                 let before = match default {
                     Fallback::Rset if yes => {
                         self.reset(*before);

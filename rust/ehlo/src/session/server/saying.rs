@@ -163,6 +163,7 @@ impl<C: Content> ServerConnection<C> {
         }
     }
 
+    /// False if it is one too many: the session has ended, and the 421 is the reply to the command.
     pub(super) fn count_junk(&mut self) -> bool {
         self.counts.junk += 1;
         let over = self.settings().max_junk.is_some_and(|limit| self.counts.junk > u64::from(limit));
