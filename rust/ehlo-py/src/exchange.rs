@@ -12,7 +12,6 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::client::connection::ClientConnection;
 use crate::server::connection::ServerConnection;
-use crate::server::event::to_python;
 use crate::socket::{self, Descriptor, is_for_later};
 
 /// Connections whose output goes out together. Each time that the GIL is released, a busy thread may take it and keep it for
@@ -67,6 +66,19 @@ enum Outcome<'py> {
     Ask,
     /// Something else for the program.
     Left(Bound<'py, PyAny>),
+}
+
+/// The connection of one side, a server's or a client's, as an exchange uses it.
+pub(crate) trait Side {
+    /// Whether an exchange may read for it.
+    fn is_open_to_exchange(&self) -> bool;
+
+    /// Octets came at this time. Appends what to send, or leaves it in the connection and gives false: then the program
+    /// has to ask.
+    fn exchange(&mut self, py: Python<'_>, octets: &[u8], now: f64, output: &mut Vec<u8>) -> PyResult<bool>;
+
+    /// Take back what could not be sent: it goes out before all other output.
+    fn take_back(&mut self, octets: &[u8]);
 }
 
 #[pymethods]
@@ -148,49 +160,39 @@ fn serve<'py>(
     now: f64,
 ) -> Option<Outcome<'py>> {
     let py = conn.py();
-    let start = output.len();
     // A connection that another thread uses at the moment is the program's, too: it gets its RuntimeError.
     if let Ok(conn) = conn.cast::<ServerConnection>() {
-        let mut conn = conn.try_borrow_mut().ok().filter(|conn| conn.is_open_to_exchange())?;
-        let count = match receive(py, descriptor, input) {
-            Ok(count) => count,
-            Err(outcome) => return Some(outcome),
-        };
-        let engine = conn.exchange(count, now);
-        engine.receive(&input[..count]);
-        if let Some(event) = engine.poll_event() {
-            return Some(match to_python(py, event) {
-                Ok(event) => {
-                    conn.keep(event);
-                    Outcome::Ask
-                }
-                Err(error) => Outcome::failure(py, error),
-            });
-        }
-        output.extend_from_slice(engine.output());
-        engine.clear_output();
+        serve_side(&mut *conn.try_borrow_mut().ok()?, py, descriptor, input, output, now)
     } else {
         let conn = conn.cast::<ClientConnection>().ok()?;
-        let mut conn = conn.try_borrow_mut().ok().filter(|conn| conn.is_open_to_exchange())?;
-        let count = match receive(py, descriptor, input) {
-            Ok(count) => count,
-            Err(outcome) => return Some(outcome),
-        };
-        if !conn.exchange(&input[..count], now, output) {
-            return Some(Outcome::Ask);
-        }
+        serve_side(&mut *conn.try_borrow_mut().ok()?, py, descriptor, input, output, now)
     }
-    Some(if output.len() == start { Outcome::Nothing } else { Outcome::Octets(start..output.len()) })
 }
 
-/// The number of octets that came, or what is the case instead.
-fn receive<'py>(py: Python<'py>, descriptor: Descriptor, input: &mut [u8]) -> Result<usize, Outcome<'py>> {
-    match socket::receive(descriptor, input) {
-        Ok(0) => Err(Outcome::Left(PyBytes::new(py, b"").into_any())),
-        Ok(count) => Ok(count),
-        Err(error) if is_for_later(&error) => Err(Outcome::Nothing),
-        Err(error) => Err(Outcome::failure(py, os_error(&error))),
+fn serve_side<'py>(
+    conn: &mut impl Side,
+    py: Python<'py>,
+    descriptor: Descriptor,
+    input: &mut [u8],
+    output: &mut Vec<u8>,
+    now: f64,
+) -> Option<Outcome<'py>> {
+    if !conn.is_open_to_exchange() {
+        return None;
     }
+    let count = match socket::receive(descriptor, input) {
+        Ok(0) => return Some(Outcome::Left(PyBytes::new(py, b"").into_any())),
+        Ok(count) => count,
+        Err(error) if is_for_later(&error) => return Some(Outcome::Nothing),
+        Err(error) => return Some(Outcome::failure(py, os_error(&error))),
+    };
+    let start = output.len();
+    Some(match conn.exchange(py, &input[..count], now, output) {
+        Ok(false) => Outcome::Ask,
+        Ok(true) if output.len() == start => Outcome::Nothing,
+        Ok(true) => Outcome::Octets(start..output.len()),
+        Err(error) => Outcome::failure(py, error),
+    })
 }
 
 impl<'py> Outcome<'py> {

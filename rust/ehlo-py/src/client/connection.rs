@@ -16,6 +16,7 @@ use crate::buffer::{ReceiveBuffer, lend};
 use crate::client::config::ClientConfig;
 use crate::client::event::to_python;
 use crate::error::misuse;
+use crate::exchange::Side;
 use crate::socket::{self, Descriptor};
 use crate::values::capability::Capabilities;
 use crate::values::envelope::{recipient_like, sender_like};
@@ -74,31 +75,30 @@ pub(crate) struct ClientConnection {
     exchanged_at: f64,
 }
 
-impl ClientConnection {
-    /// Whether [`Exchange`](crate::exchange::Exchange) may read for it.
-    pub(crate) fn is_open_to_exchange(&self) -> bool {
+impl Side for ClientConnection {
+    fn is_open_to_exchange(&self) -> bool {
         !self.inner.is_tls() && !self.inner.is_handshaking()
     }
 
-    /// Octets came at this time. Appends what to send. False if the program has to look: there is an event, content is
-    /// wanted, or there is more output than belongs in one call.
-    pub(crate) fn exchange(&mut self, octets: &[u8], now: f64, output: &mut Vec<u8>) -> bool {
+    /// The program has to ask, too, if content is wanted, or if there is more output than belongs in one call.
+    fn exchange(&mut self, _: Python<'_>, octets: &[u8], now: f64, output: &mut Vec<u8>) -> PyResult<bool> {
         self.exchanged_at = now;
         self.inner.receive(octets);
         if self.inner.has_event() || self.inner.content_wanted().is_some() {
-            return false;
+            return Ok(false);
         }
-        let Some(mut octets) = self.inner.take_output(MOST_AT_ONCE) else { return false };
+        let Some(mut octets) = self.inner.take_output(MOST_AT_ONCE) else { return Ok(false) };
         output.append(&mut octets);
         self.inner.give_back(octets);
-        true
+        Ok(true)
     }
 
-    /// Take back what could not be sent: it goes out before all other output.
-    pub(crate) fn take_back(&mut self, octets: &[u8]) {
+    fn take_back(&mut self, octets: &[u8]) {
         self.inner.give_back(octets.to_vec());
     }
+}
 
+impl ClientConnection {
     fn command(&mut self, command: command::Command<'static>) -> PyResult<u64> {
         self.inner.command(command).map_err(misuse)
     }

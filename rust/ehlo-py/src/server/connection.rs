@@ -11,6 +11,7 @@ use crate::buffer::{ReceiveBuffer, lend};
 use crate::content::Collected;
 use crate::convert::verb_name;
 use crate::error::misuse;
+use crate::exchange::Side;
 use crate::server::config::ServerConfig;
 use crate::server::event::to_python;
 use crate::values::front::{ClientAttributes, ProxyHeader};
@@ -42,29 +43,30 @@ pub(crate) struct ServerConnection {
     exchanged_at: f64,
 }
 
-impl ServerConnection {
-    /// Whether [`Exchange`](crate::exchange::Exchange) may read for it. Not before the program has seen the last event.
-    pub(crate) fn is_open_to_exchange(&self) -> bool {
+impl Side for ServerConnection {
+    /// Not before the program has seen the last event.
+    fn is_open_to_exchange(&self) -> bool {
         self.event.is_none() && !self.held && !self.inner.is_tls() && !self.inner.is_handshaking()
     }
 
-    /// Take back what could not be sent: it goes out before all other output.
-    pub(crate) fn take_back(&mut self, octets: &[u8]) {
-        self.inner.take_back(octets);
-    }
-
-    /// Keep an event for the program, whoever asks for it first: it may be in the midst of something else.
-    pub(crate) fn keep(&mut self, event: Bound<'_, PyAny>) {
-        self.event = Some(event.unbind());
-    }
-
-    /// The engine, which gets so many octets now.
-    pub(crate) fn exchange(&mut self, count: usize, now: f64) -> &mut session::ServerConnection<Collected> {
+    fn exchange(&mut self, py: Python<'_>, octets: &[u8], now: f64, output: &mut Vec<u8>) -> PyResult<bool> {
         if !self.inner.is_closed() {
-            self.octets_exchanged += count as u64;
+            self.octets_exchanged += octets.len() as u64;
             self.exchanged_at = now;
         }
-        &mut self.inner
+        self.inner.receive(octets);
+        if let Some(event) = self.inner.poll_event() {
+            // For whoever of the program asks first: it may be in the midst of something else.
+            self.event = Some(to_python(py, event)?.unbind());
+            return Ok(false);
+        }
+        output.extend_from_slice(self.inner.output());
+        self.inner.clear_output();
+        Ok(true)
+    }
+
+    fn take_back(&mut self, octets: &[u8]) {
+        self.inner.take_back(octets);
     }
 }
 
