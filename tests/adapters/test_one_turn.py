@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -153,6 +153,17 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGUSR1, before)
 
 
+def run_interrupted(backend: Any, *parts: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run the three parts in one loop of asyncio. A signal ends the second."""
+    with asyncio.Runner(loop_factory=backend.loop_factory) as runner:
+        backend.loop = runner.get_loop()
+        before, interrupted, after = parts
+        runner.run(before())
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(interrupted())
+        runner.run(after())
+
+
 @pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("place", range(5))
@@ -181,12 +192,7 @@ def test_an_interrupt_loses_nothing_of_its_turn_on_asyncio(name: str, place: int
         for client in visits.clients:
             client.close()
 
-    with asyncio.Runner(loop_factory=backend.loop_factory) as runner:
-        backend.loop = runner.get_loop()
-        runner.run(begin())
-        with pytest.raises(KeyboardInterrupt):
-            runner.run(say())
-        runner.run(look())
+    run_interrupted(backend, begin, say, look)
 
 
 @pytest.mark.usefixtures("interrupts")
@@ -257,10 +263,5 @@ def test_an_interrupted_handler_is_told_of_the_end_once_on_asyncio(name: str, go
         await server.close(0)
         assert len(told) == 1
 
-    with asyncio.Runner(loop_factory=backend.loop_factory) as runner:
-        backend.loop = runner.get_loop()
-        runner.run(begin())
-        with pytest.raises(KeyboardInterrupt):
-            runner.run(end())
-        runner.run(look())
+    run_interrupted(backend, begin, end, look)
     clients[0].close()

@@ -119,18 +119,23 @@ def ready() -> ehlo.ClientConnection:
     return conn
 
 
+def fill(sock: socket.socket) -> int:
+    """Send until the system takes no more: the number of octets."""
+    filled = 0
+    while True:
+        try:
+            filled += sock.send(b"y" * 4096)
+        except BlockingIOError:
+            return filled
+
+
 def test_flush_without_anything_to_do(pair: tuple[socket.socket, socket.socket]) -> None:
     assert ready().flush(pair[0].fileno()) == 0
 
 
 def test_flush_gives_what_the_system_does_not_take(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    filled = 0
-    while True:
-        try:
-            filled += ours.send(b"y" * 4096)
-        except BlockingIOError:
-            break
+    filled = fill(ours)
     conn = ready()
     conn.noop()
     assert conn.flush(ours.fileno()) == b"NOOP\r\n"
@@ -223,12 +228,7 @@ def test_a_turn_gives_back_what_the_system_does_not_take(pair: tuple[socket.sock
     conn.send_message("a@b.example", ["c@d.example"], b"hi\r\n")
     assert isinstance(conn.flush(ours.fileno()), int)
     assert received(theirs).endswith(b"DATA\r\n")
-    filled = 0
-    while True:
-        try:
-            filled += ours.send(b"y" * 4096)
-        except BlockingIOError:
-            break
+    filled = fill(ours)
     theirs.send(b"250 ok\r\n250 ok\r\n354 go\r\n")
     assert turn(ours, conn) == [None]
     assert conn.exchanged_at == NOW
