@@ -46,7 +46,7 @@ class PoolOptions(TypedDict, total=False):
         auth: a :class:`ehlo.Login`, or a user name and a password, for AUTH directly after EHLO (RFC 4954).
         proxy: the header of the PROXY protocol to send first, before TLS too (C-PXY-12).
         proxy_version: the version of that header, 1 or 2.
-        connect_timeout: seconds for the search of this machine's name and the TCP connection together; ``None``: as
+        connect_timeout: seconds to look up this machine's name and to connect by TCP, both together; ``None``: as
             long as the system tries.
         trace: a function that gets each new part of the dialogue, without content and secrets.
     """

@@ -236,8 +236,7 @@ class Listener(Generic[C]):
 
     async def close(self, deadline: float = 30.0) -> int:
         """Stop: accept no more connections, send ``421 4.3.2`` to idle clients, let open transactions end, then cut
-            (RFC
-        5321 3.8).
+        those that are left (RFC 5321 3.8).
 
         Safe to call again and from several tasks; a later call with a shorter deadline makes it end sooner. Cancelling
         it does not stop the closing.

@@ -98,7 +98,7 @@ def connect(host: str | None = None, port: int | None = None, **options: Unpack[
         auth: a :class:`ehlo.Login`, or a user name and a password, for AUTH directly after EHLO (RFC 4954).
         proxy: the :class:`ehlo.ProxyHeader` to send first, before TLS too.
         proxy_version: the version of that header, 1 or 2; by default 2.
-        connect_timeout: seconds for the search of this machine's name and the TCP connection together, by default 30;
+        connect_timeout: seconds to look up this machine's name and to connect by TCP, both together, by default 30;
             ``None``: as long as the system tries.
         trace: a function that gets each new part of the dialogue, without content and secrets.
 
