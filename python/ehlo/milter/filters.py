@@ -263,7 +263,7 @@ class Filters:
             return _TOO_LARGE
         finally:
             message.close()
-            await self._message_over(state)
+            await self._reset(state, keep=True)
 
     async def _filtered(
         self, session: Session, state: _State, message: MessageInHand, body: AsyncIterator[bytes]
@@ -373,19 +373,14 @@ class Filters:
                 for conversation in state.conversations:
                     stack.push_async_callback(conversation.leave)
 
-    async def _reset(self, state: _State) -> None:
+    async def _reset(self, state: _State, keep: bool = False) -> None:
+        """The transaction is over. With ``keep``, a connection that may serve another session gets no abort now,
+        because after an abort it could not. If another transaction follows, the abort goes out before it.
+        """
         state.discarded = False
         state.ident = ""
         for conversation in state.conversations:
-            await conversation.abort()
-
-    async def _message_over(self, state: _State) -> None:
-        """As :meth:`_reset`, but a connection that may serve another session stays so: an abort would end that. If
-        another transaction follows, the abort goes out in front of it."""
-        state.discarded = False
-        state.ident = ""
-        for conversation in state.conversations:
-            if not conversation.reusable:
+            if not (keep and conversation.reusable):
                 await conversation.abort()
 
 
