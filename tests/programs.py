@@ -80,15 +80,17 @@ def wait_until(true: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
 
 
-def await_port(port: int) -> None:
-    """Until somebody listens there."""
+def await_listener(place: int | str | Path) -> None:
+    """Until somebody listens on this port of loopback, or at this path.
+
+    The file of a Unix socket is there as soon as the socket is bound, and that is before somebody listens.
+    """
+    family, address = (socket.AF_INET, ("127.0.0.1", place)) if isinstance(place, int) else (socket.AF_UNIX, str(place))
 
     def listens() -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            return False
-        return True
+        with socket.socket(family) as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(address) == 0
 
     wait_until(listens)
 

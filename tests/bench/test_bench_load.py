@@ -30,7 +30,7 @@ import ehlo.cli
 from ehlo.bench import LoadPlan, LoadRun, MissingExtraError, SinkRun, contents, parse_size, run_load
 from ehlo.bench._compare.own_postfix import OwnPostfix
 from ehlo.bench._load.histogram import histogram, percentiles_of, quantise, summary
-from programs import PATIENCE, await_port, free_port, postfix, program, wait_until
+from programs import PATIENCE, await_listener, free_port, postfix, program, wait_until
 from slow_server import delaying, slow_server, usual
 
 
@@ -177,7 +177,7 @@ def test_counts_agree_with_smtp_sink(options: dict[str, Any], tmp_path: pathlib.
         command[1:1] = ["-u", "nobody"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
-        await_port(port)
+        await_listener(port)
         report = load(port, **options)
         assert process.poll() is None
         assert load(port, messages=1)["messages"]["accepted"] == 0

@@ -16,21 +16,18 @@ import pytest
 import ehlo
 from ehlo.dkim import dns_record, write_key
 from ehlo.milter.filters import Milter
-from programs import await_port, program, wait_until
+from programs import await_listener, program
 
 
 @contextlib.contextmanager
 def running(*command: str | Path, ready: Path | int, with_children: bool = False) -> Iterator[None]:
-    """A program in the foreground. It is ready when the socket is there, or somebody listens on the port.
+    """A program in the foreground. It is ready when somebody listens on this port or path.
 
     It is killed at the end, since libmilter takes 5 s to stop. One with children is asked to end.
     """
     with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         try:
-            if isinstance(ready, int):
-                await_port(ready)
-            else:
-                wait_until(ready.exists)
+            await_listener(ready)
             yield
         finally:
             (process.terminate if with_children else process.kill)()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ehlo.testing import SMTPServer
-from programs import await_port, free_port, shown_on_failure, started, wait_until
+from programs import await_listener, free_port, shown_on_failure, started
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs/examples"
 MESSAGE = b"From: jane@own.example\r\nTo: joe@far.example\r\nSubject: hi\r\n\r\nhello\r\n"
@@ -36,10 +36,7 @@ def running(name: str, folder: Path, loop: str, **config: Any) -> Iterator[int]:
     program = (sys.executable, EXAMPLES / f"{name}.py", file)
     path = folder / "log"
     with path.open("wb") as log, shown_on_failure(path), started(*program, stdout=log, stderr=log):
-        if "socket" in config:
-            wait_until(Path(config["socket"]).exists)
-        else:
-            await_port(port)
+        await_listener(config.get("socket", port))
         yield port
 
 

@@ -22,7 +22,7 @@ import ehlo
 from ehlo.mta.delivery_status import parse_report
 from ehlo.testing import SMTPServer
 from name_server import NameServer
-from programs import await_port, free_port, postfix, shown_on_failure, wait_until
+from programs import await_listener, free_port, postfix, shown_on_failure, wait_until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs/examples/mta.py"
 MESSAGE = b"From: jane@own.example\r\nTo: joe@far.example\r\nSubject: hi\r\n\r\nhello\r\n"
@@ -52,7 +52,7 @@ class Mta:
         path.write_text(json.dumps(self.config))
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([sys.executable, EXAMPLE, path], stdout=log, stderr=log)
-        await_port(self.port)
+        await_listener(self.port)
 
     def kill(self) -> None:
         assert self.process is not None

@@ -32,7 +32,7 @@ import pytest
 import ehlo
 import ehlo.asyncio
 from corpus import CORPUS, as_lines
-from programs import PATIENCE, await_port, free_port, postfix, program, run
+from programs import PATIENCE, await_listener, free_port, postfix, program, run
 
 SENDER = "sender@client.example"
 RECIPIENT = "recipient@server.example"
@@ -382,7 +382,7 @@ def test_our_client_to_smtp_sink(lmtp: bool) -> None:
         options = [*user, *["-L"][: int(lmtp)], "-d", f"{directory}/mail."]
         with subprocess.Popen([smtp_sink, *options, f"127.0.0.1:{port}", "10"], stderr=subprocess.PIPE) as process:
             try:
-                await_port(port)
+                await_listener(port)
                 send_ours(port, list(CORPUS.values()), lmtp=lmtp)
                 dumps = [path.read_bytes() for path in Path(directory).iterdir()]
             finally:
