@@ -102,7 +102,20 @@ tests:
     set -euo pipefail
     line=$(sed -n '/<!-- the tests -->/,/<!-- end -->/{/^[^<`]/p}' README.md)
     printf '%s\n' "$line"
-    bash -euo pipefail -c "$line"
+    rm -rf .pytest_cache
+    bash -euo pipefail -c "$line" || just once-more
+
+# One to three tests that failed run once more, each alone and after the others. A test that passes now has a fault, too:
+# it depends on chance. But the change at hand did not fail it for certain
+[private]
+once-more:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # No list: the error was not a failed test.
+    failed=$({{ python }} -c 'import json; print(*json.load(open(".pytest_cache/v/cache/lastfailed")), sep="\n")')
+    [ "$(wc -l <<<"$failed")" -le 3 ]
+    printf '\n-- failed once, and run once more: report each of these as a fault\n%s\n' "$failed"
+    {{ python }} -m pytest -q -r fE -n0 --last-failed --last-failed-no-failures none
 
 # The adapters on a newer Python: eager tasks (3.12) and asyncio's newer transports are seen nowhere else
 [group('tests')]
@@ -140,7 +153,8 @@ python-coverage: lint-tools
     #!/usr/bin/env bash
     set -euo pipefail
     .venv/bin/coverage erase
-    .venv/bin/coverage run -m pytest -q -r fE -m "not slow"
+    rm -rf .pytest_cache
+    .venv/bin/coverage run -m pytest -q -r fE -m "not slow" || just once-more
     .venv/bin/coverage combine --quiet
     .venv/bin/coverage report --skip-covered --fail-under={{ python_floor }}
 
