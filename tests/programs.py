@@ -18,11 +18,13 @@ import pytest
 
 from ehlo.bench._compare.own_postfix import OwnPostfix, find_postfix, own_postfix
 from ehlo.bench._compare.peers import find_program
+from ehlo.bench._compare.ports import kept_ports
 
 AS_ROOT = ["--as-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 """The option of ``ehlo serve`` without which root may not start it."""
 PATIENCE = 30.0
 """Seconds until something that has not happened is not going to happen."""
+_KEPT = contextlib.ExitStack()
 
 
 def program(name: str) -> str:
@@ -68,9 +70,9 @@ def ehlo_command(*arguments: str | Path, **how: Any) -> contextlib.AbstractConte
 
 
 def free_port() -> int:
-    """For programs that cannot say which port they got."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """For programs that cannot say which port they got. On Linux nobody else gets it while this process lives."""
+    [port] = _KEPT.enter_context(kept_ports(1))
+    return port
 
 
 def wait_until(true: Callable[[], bool]) -> None:

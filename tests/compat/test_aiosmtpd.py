@@ -25,6 +25,7 @@ from ehlo.compat.aiosmtpd.controller import Controller, UnixSocketController, Un
 from ehlo.compat.aiosmtpd.handlers import Mailbox, Message, Sink
 from ehlo.compat.aiosmtpd.lmtp import LMTP
 from ehlo.compat.aiosmtpd.smtp import MISSING, SMTP, AuthResult, Envelope, Session
+from programs import free_port
 
 
 @contextmanager
@@ -53,13 +54,6 @@ class Box:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         self.envelopes.append(envelope)
         return "250 kept"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def session_of(package: str, tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> tuple[list[Any], list[Any]]:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Final
 
 from ehlo.bench._compare.children import bound
 from ehlo.bench._compare.peers import find_program
+from ehlo.bench._compare.ports import kept_ports
 
 __all__ = ["OwnPostfix", "find_postfix", "own_postfix"]
 
@@ -129,7 +129,17 @@ def own_postfix(
     for name in ("etc", "queue", "data"):
         (folder / name).mkdir(exist_ok=True)
     shutil.chown(folder / "data", "postfix")
-    ports = _free_ports(len(listeners))
+    with (
+        kept_ports(len(listeners)) as ports,  # it cannot tell which ones it got
+        _running(folder, settings, listeners, ports, cpus) as server,
+    ):
+        yield server
+
+
+@contextlib.contextmanager
+def _running(
+    folder: Path, settings: Mapping[str, object], listeners: Sequence[str], ports: list[int], cpus: set[int] | None
+) -> Iterator[OwnPostfix]:
     own = "".join(f"{name} = {value}\n" for name, value in settings.items())
     (folder / "etc/main.cf").write_text(_SETTINGS.format(folder=folder) + own)
     ours = (
@@ -169,10 +179,3 @@ def _run(name: str, *arguments: str | Path) -> str:
     if done.returncode:
         raise OSError(f"{name}: {done.stdout}{done.stderr}")
     return done.stdout.strip()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has now: Postfix cannot tell which ones it got."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(probe.getsockname()[1]) for probe in probes]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ehlo.bench._compare.children import as_nobody, bound
+from ehlo.bench._compare.ports import kept_ports
 
 __all__ = [
     "CLIENTS",
@@ -211,12 +212,11 @@ class Server:
     ) -> None:
         self.name = name
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._ports = contextlib.ExitStack()
         self.port = 0
         options: dict[str, Any] = {"preexec_fn": bound(cpus), "start_new_session": True}
         if name == "smtp-sink":
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
+            [self.port] = self._ports.enter_context(kept_ports(1))  # it cannot tell which one it got
             # It wants a folder that it can enter as another user.
             self._folder = tempfile.TemporaryDirectory()
             os.chmod(self._folder.name, 0o755)
@@ -301,6 +301,7 @@ class Server:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+        self._ports.close()
         return figures
 
 
