@@ -80,6 +80,7 @@ def wait_until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline
+        time.sleep(0.005)  # what is waited for needs the processor, too
 
 
 def await_listener(place: int | str | Path) -> None:
