@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import ehlo.cli
 from authority import Authority
@@ -42,11 +43,14 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
-    """Make the tests, and the programs that they start, the same on every build and from every shell.
+    """Make the tests, and the programs that they start, the same on every build, from every shell, on a busy machine.
 
+    Hypothesis measures by a clock: on a busy machine each example, and the making of examples, may be slow by chance.
     A build without optimisation warns when ``ehlo`` is imported. ``filterwarnings`` does not reach programs, and the
     warning would be their first line. A shell starts background programs with SIGINT ignored, and they hand that on.
     """
+    settings.register_profile("ehlo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("ehlo")
     quiet = "ignore:ehlo was built without optimisation:RuntimeWarning"
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quiet)))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -76,7 +76,7 @@ def cut(octets: bytes, places: set[int]) -> list[bytes]:
 
 
 @given(st.sampled_from(DIALOGUES), st.sets(st.integers(1, 800), max_size=40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_it_does_what_the_steps_do(dialogue: tuple[dict[str, Any], bytes], places: set[int]) -> None:
     """The same events, replies and facts as by ``receive_data``, ``next_event`` and ``data_to_send``."""
     options, octets = dialogue

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.message import EmailMessage, Message
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ehlo.mta.delivery_status import (
@@ -143,7 +143,6 @@ def test_b_dsn_04_what_breaks_a_rule_is_refused(old: bytes, new: bytes) -> None:
         parse_report(octets.replace(old, new))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 900), st.integers(0, 40))
 def test_b_dsn_04_no_octets_break_the_parser(noise: bytes, at: int, cut: int) -> None:
     octets = report()
@@ -169,7 +168,6 @@ _statuses = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(_statuses, min_size=1, max_size=4), st.none() | _words, st.booleans())
 def test_b_dsn_01_any_status_survives(recipients: list[RecipientStatus], envid: str | None, utf8: bool) -> None:
     status = DeliveryStatus("mx.example", tuple(recipients), envelope_id=envid, arrival=NOW)

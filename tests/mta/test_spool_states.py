@@ -172,7 +172,5 @@ def test_any_order_of_operations(url: str | None) -> None:
     machine = type("Machine", (SpoolMachine,), {"url": url})
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=8, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=8, stateful_step_count=15, suppress_health_check=list(HealthCheck)),
     )
