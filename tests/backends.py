@@ -19,7 +19,6 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -724,13 +723,14 @@ BACKENDS: dict[str, type[Backend]] = {
 def descriptors() -> int:
     """Open sockets of this process; -1 where the system does not say."""
     try:
-        return sum(os.readlink(entry).startswith("socket:") for entry in Path("/proc/self/fd").iterdir() if _is(entry))
+        entries = os.listdir("/proc/self/fd")
     except FileNotFoundError:
         return -1
-
-
-def _is(entry: Path) -> bool:
-    return os.path.lexists(entry)
+    found = 0
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile: by another thread, or the list itself
+            found += os.readlink(f"/proc/self/fd/{entry}").startswith("socket:")
+    return found
 
 
 class Keep(ehlo.Handler):
