@@ -108,7 +108,7 @@ def test_the_delay_is_real_and_no_handler_is_blamed_for_it(backend: Backend) -> 
             client = await backend.ready(server)
             await client.send(plain("wrong"))
             (connection,) = server._live
-            await backend.until(lambda: connection._driver.blocked and connection._driver.waiting_for is None)
+            await backend.begun(lambda: connection._driver.blocked and connection._driver.waiting_for is None)
             for _ in range(10):  # it has begun to wait
                 await backend.turn()
             assert not client.buffer

@@ -112,7 +112,7 @@ def test_faults_b4_a_span_is_for_the_whole(backend: Backend, what: str) -> None:
             client = await backend.connect(server)
             if what == "a command":
                 await client.reply()
-            await backend.until(lambda: server.connections)
+            await backend.begun(lambda: server.connections)
             sent = iter(octets)
 
             def closed() -> bool:

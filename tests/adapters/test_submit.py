@@ -113,7 +113,7 @@ def test_s_sub_08_answers_come_within_two_minutes(backend: Backend) -> None:
             assert await client.codes(3) == ["250", "250", "354"]
             await client.send(b"hi\r\n.\r\n")
             (connection,) = server._live
-            await backend.until(lambda: connection._driver.blocked)
+            await backend.begun(lambda: connection._driver.blocked)
             for _ in range(10):  # it has begun to wait
                 await backend.turn()
             await backend.later(lambda: server.statistics.handler_timeouts)

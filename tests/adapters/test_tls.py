@@ -234,7 +234,7 @@ def test_a_silent_client_is_closed(backend: Backend, authority: Authority, confi
                 await client.reply()
                 await client.ask(b"EHLO x\r\n")
                 assert (await client.ask(b"STARTTLS\r\n")).startswith("220")
-            await backend.until(lambda: server.connections)
+            await backend.begun(lambda: server.connections)
             for _ in range(10):  # its task has begun to wait
                 await backend.turn()
             await backend.later(lambda: not server.connections)
