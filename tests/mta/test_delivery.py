@@ -437,7 +437,7 @@ def test_c_que_18_what_does_not_end_in_time_is_cut_off(loop: str) -> None:
                     ended.append(await queue.drain(10))
 
                 group.start_soon(drain)
-                await anyio.sleep(0.01)
+                await until(lambda: queue._delivery._settled is not None)  # it waits
                 clock.move(11)
             release.set()
             assert ended == [False]
