@@ -108,13 +108,13 @@ def test_delay_and_drip() -> None:
 
 
 def test_a_limit_by_rate() -> None:
-    with sink(limits=["mail:20:450"]) as (port, report):
+    with sink(limits=["mail:2:450"]) as (port, report):  # a busy machine sends more, too
         sent = load(port, messages=200, pipelining=False)
     assert report["refused"] == {"450": sent["errors"]["mail 450"]}
     refused = sent["errors"]["mail 450"]
-    assert refused == report["faults"]["mail:20:450"]
+    assert refused == report["faults"]["mail:2:450"]
     assert sent["messages"]["accepted"] == 200 - refused
-    assert sent["messages"]["accepted"] <= 20 + 20 * (sent["seconds"] + 0.5)
+    assert sent["messages"]["accepted"] <= 2 + 2 * (sent["seconds"] + 0.5)
 
 
 @pytest.mark.parametrize("options", [{"pipelining": False}, {}, {"depth": 3}, {"depth": 2, "chunking": True}], ids=str)

@@ -147,6 +147,6 @@ def test_a_sink_with_workers(command: tuple[str, ...], place: Place) -> None:
     with ehlo_command(*command, "--port", "0", "--workers", "2", env=place.env) as process:
         assert process.stdout is not None
         assert "listening on" in process.stdout.readline()
-        assert len(place.processes()) > 2
+        wait_until(lambda: len(place.processes()) > 2)
         process.kill()
         place.await_end()
