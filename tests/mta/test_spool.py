@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 import ehlo
-from ehlo.mta._journal import Journal
+from ehlo.mta._journal import Journal, alone
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._spool import NotOwned, Selection, SpoolError, Suspension
 from ehlo.mta._sqlite_spool import SqliteSpool
@@ -47,6 +47,14 @@ async def begin(spool: Any, about: Message, rows: list[Recipient]) -> None:
     counted = spool.begun(about, rows)
     if counted is not None:
         await counted
+
+
+def kill(spool: Any) -> None:
+    """It goes as with kill -9: the server and the kernel end its sessions and its locks, and nothing else."""
+    spool._alive.stop()
+    spool._journal.close()
+    spool._committer.close()
+    spool._postgres._connection.close()
 
 
 async def finished(spool: Any, about: Message, outcomes: list[Outcome], notices: Any = ()) -> BaseException | None:
@@ -314,11 +322,7 @@ def test_who_takes_over_from_a_killed_process_knows_what_that_had_delivered(
             await killed.accept(one, rows, b"text", True)
             killed.begun(one, rows[:2])
             killed._journal.end(one.id, [rows[0].id], [])
-            # It goes as with kill -9: the server and the kernel end its sessions and its locks, and nothing else.
-            killed._alive.stop()
-            killed._journal.close()
-            killed._committer.close()
-            killed._postgres._connection.close()
+            kill(killed)
             two._alive.stop()
             with connect(fresh) as connection:
                 assert not two._alive.beat(connection)
@@ -330,6 +334,55 @@ def test_who_takes_over_from_a_killed_process_knows_what_that_had_delivered(
             assert {each.id: each.crashes for each in left} == {rows[1].id: 1, rows[2].id: 0}
             with closing(Journal.in_folder(tmp_path / "journal")) as started_again:
                 assert started_again.entries() == ([], [])
+
+    run(loop, main)
+
+
+def test_nobody_takes_over_from_a_killed_process_while_another_one_reads_its_journal(
+    loop: str, fresh: str, tmp_path: Path
+) -> None:
+    from ehlo.mta._liveness import DEAD
+    from ehlo.mta._postgres_spool import PostgresSpool
+    from ehlo.mta._postgres_store import connect
+
+    async def main() -> None:
+        clock = FakeMonotonic()
+        killed: Any = PostgresSpool(fresh, node="killed", journal=tmp_path)
+        async with PostgresSpool(fresh, node="two", journal=tmp_path, clock=clock) as two:
+            await killed.open()
+            one, rows = message(killed), [recipient(killed), recipient(killed)]
+            await killed.accept(one, rows, b"text", True)
+            killed._journal.end(one.id, [rows[0].id], [])
+            kill(killed)
+            alive, two._alive = two._alive, None
+            alive.stop()
+            with connect(fresh) as connection:
+                assert not alive.beat(connection)
+                clock.now += DEAD
+                alive._last = clock.now
+                with alone(tmp_path, wait=True), closing(Journal.in_folder(tmp_path)) as restarted:
+                    assert restarted.entries() == ([(one.id, rows[0].id)], [])
+                    assert not alive.beat(connection)
+                # It was killed before it had stored anything.
+                assert await two.claim(NOW, 10) == []
+                assert alive.beat(connection)
+            [(_, left)] = await two.claim(NOW, 10)
+            assert [each.id for each in left] == [rows[1].id]
+
+    run(loop, main)
+
+
+def test_a_journal_that_cannot_be_stored_is_let_go(loop: str, make_with_journal: Make) -> None:
+    async def main() -> None:
+        def fail(*arguments: Any) -> None:
+            raise SpoolError("it is full")
+
+        spool = make_with_journal()
+        spool._learn = fail
+        with pytest.raises(SpoolError, match="it is full"):
+            await spool.open()
+        async with make_with_journal() as again:
+            assert again._journal._path.name in ("delivered", "delivered-1")
 
     run(loop, main)
 

@@ -11,14 +11,14 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 from ehlo.mta._spool import SpoolError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "alone"]
 
 # Message and recipient. An attempt began: the message's id is negative. It ended without delivery, or the spool knows
 # how it ended: both are.
@@ -28,6 +28,40 @@ _LONG: Final = 1048576
 
 class _TakenError(SpoolError):
     """Another process has the file, or has just taken it away."""
+
+
+@contextmanager
+def alone(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """One process of a machine at a time learns from the journals of the dead. Gives whether it is this one.
+
+    The lock of a journal does not show whether its owner writes it, or still reads what a dead process wrote. While one
+    process reads, no other takes over recipients: it would deliver again what the dead process had delivered.
+
+    Arguments:
+        folder: of the journals. It is made where it is missing.
+        wait: wait for the other process.
+
+    Raises:
+        SpoolError: the folder cannot be written.
+
+    Example::
+
+        with alone(folder, wait=False) as is_alone: ...
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "learning", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise SpoolError(f"the folder of the delivered journal {folder} cannot be written: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_alone = True
+        except BlockingIOError:
+            is_alone = False
+        yield is_alone
+    finally:
+        os.close(descriptor)
 
 
 class Journal:
@@ -61,15 +95,11 @@ class Journal:
     @classmethod
     def in_folder(cls, folder: Path) -> Journal:
         """One of the files of a folder that the processes of a machine share. It stands for the files of processes
-        that are gone, too, and locks them until :meth:`clear`.
+        that are gone, too, and locks them until :meth:`clear`. Until then the process must be :func:`alone`.
 
         Raises:
             SpoolError: the folder cannot be written.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise SpoolError(f"the folder of the delivered journal {folder} cannot be made: {exc.strerror}") from exc
         found: list[Journal] = []
         try:
             for path in _files(folder):
@@ -92,7 +122,7 @@ class Journal:
     @classmethod
     def of_the_dead(cls, folder: Path) -> Iterator[Journal]:
         """The files that processes of this machine left behind, one after the other. Each is locked until the next one
-        is asked for.
+        is asked for. The process must be :func:`alone`.
 
         Example::
 

@@ -37,7 +37,8 @@ class Liveness:
         clock: the time.
         news: called when something may be due.
         begin_anew: called with the id of this node when it was late.
-        before_adoption: called before the recipients of a dead node are ready again.
+        before_adoption: called before the recipients of a dead node are ready again. Gives whether they may be: if
+            not, it is called again at the next heartbeat.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Liveness:
         clock: Clock,
         news: Callable[[], object],
         begin_anew: Callable[[int], object],
-        before_adoption: Callable[[psycopg.Connection[Any]], object] = lambda connection: None,
+        before_adoption: Callable[[psycopg.Connection[Any]], bool] = lambda connection: True,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -137,8 +138,8 @@ class Liveness:
                 since = now
             self._seen[number] = (beats, since)
             gone = where == self._machine and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
-            if now - since >= DEAD or (not locked and (gone or now - since >= _UNLOCKED)):
-                self._before_adoption(connection)
+            is_dead = now - since >= DEAD or (not locked and (gone or now - since >= _UNLOCKED))
+            if is_dead and self._before_adoption(connection):
                 adopted = _adopt(connection, number) or adopted
                 del self._seen[number]
         return adopted

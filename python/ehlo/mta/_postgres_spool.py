@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 
 from ehlo.mta._clock import Clock, SystemClock
-from ehlo.mta._journal import Journal
+from ehlo.mta._journal import Journal, alone
 from ehlo.mta._liveness import Liveness
 from ehlo.mta._model import Content, Message, Stage
 from ehlo.mta._postgres_store import LOCK, Postgres, PostgresStore, connect
@@ -152,9 +152,11 @@ class PostgresSpool(ThreadedSpool):
         """This node's heartbeat was late. What it has done meanwhile is stored first, if it is still alive."""
         self._thread().put(Call(lambda store: store.become_anew(owner), _ignore))
 
-    def _learn_of_the_dead(self, connection: psycopg.Connection[Any]) -> None:
+    def _learn_of_the_dead(self, connection: psycopg.Connection[Any]) -> bool:
         """Store what processes of this machine had delivered that are gone. A killed worker is started again and would
         do that, too; but other nodes may be quicker to take over what it owned, and would deliver that again.
+
+        Gives whether that is stored now: not while another process does it.
         """
 
         def transaction(function: Callable[[Database], list[int]]) -> list[int]:
@@ -162,20 +164,26 @@ class PostgresSpool(ThreadedSpool):
                 return function(Postgres(connection))
 
         if self._path is None:
-            return
+            return True
         try:
-            for journal in Journal.of_the_dead(self._path):
-                self._learn(journal, transaction)
+            with alone(self._path, wait=False) as is_alone:
+                for journal in Journal.of_the_dead(self._path) if is_alone else ():
+                    self._learn(journal, transaction)
+                return is_alone
         except OSError as exc:
             log.warning("the delivered journals in %s cannot be read: %s", self._path, exc)
+            return True
 
     def _begin_anew(self) -> None:
         if self._ids is not None:
             self._ids.move(self._postgres.slot)
         self._post(self._tell_news)
 
-    def _open_journal(self) -> Journal | None:
-        return None if self._path is None else Journal.in_folder(self._path)
+    def _take_journal(self) -> Journal | None:
+        if self._path is None:
+            return None
+        with alone(self._path, wait=True):
+            return self._learnt(Journal.in_folder(self._path))
 
     def _slot(self) -> int:
         return self._postgres.slot

@@ -144,8 +144,8 @@ class SqliteSpool(ThreadedSpool):
             os.close(self._lock)
             self._lock = -1
 
-    def _open_journal(self) -> Journal:
-        return Journal(self.folder / "delivered")
+    def _take_journal(self) -> Journal:
+        return self._learnt(Journal(self.folder / "delivered"))
 
     def _remove_contents(self, names: Sequence[int]) -> None:
         self._files.remove(names)

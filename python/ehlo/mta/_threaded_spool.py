@@ -150,9 +150,7 @@ class ThreadedSpool:
         greatest = self._store.open()
         try:
             if not self._administers:
-                self._journal = self._open_journal()
-            if self._journal is not None:
-                self._learn(self._journal, self._store.transaction)
+                self._journal = self._take_journal()
         except BaseException:
             self._store.close()
             raise
@@ -160,6 +158,18 @@ class ThreadedSpool:
         self._committer = Committer(self._store, self._post, self._clock.monotonic, self._patience)
         if not self._administers:
             self._sweep(self._ids())
+
+    def _take_journal(self) -> Journal | None:
+        """The journal of this process; what earlier processes wrote is stored."""
+        raise NotImplementedError
+
+    def _learnt(self, journal: Journal) -> Journal:
+        try:
+            self._learn(journal, self._store.transaction)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
 
     def _learn(self, journal: Journal, transaction: Callable[[Callable[[Database], list[int]]], list[int]]) -> None:
         """Store what a journal knows, and forget it there: it is of a process that is gone."""
@@ -194,9 +204,6 @@ class ThreadedSpool:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-    def _open_journal(self) -> Journal | None:
-        raise NotImplementedError
 
     def _slot(self) -> int:
         return 0
