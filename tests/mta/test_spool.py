@@ -20,10 +20,11 @@ import pytest
 import ehlo
 from ehlo.mta._journal import Journal, alone
 from ehlo.mta._model import Message, Outcome, Recipient
+from ehlo.mta._selection import dropped, keys, redirected
 from ehlo.mta._spool import NotOwned, Selection, SpoolError, Suspension
 from ehlo.mta._sqlite_spool import SqliteSpool
 from ehlo.mta._store import Accept, Finish
-from loops import run
+from loops import run, until
 
 NOW = 1_700_000_000.0
 BUSY = ehlo.Reply(451, "4.2.1", "try later")
@@ -469,6 +470,59 @@ class FakeMonotonic:
 
     async def wait(self, event: Any, seconds: float) -> bool:
         raise NotImplementedError
+
+
+@pytest.mark.parametrize("who", ["node", "administrator"])
+def test_a_message_goes_with_its_last_recipients_although_two_end_them_at_once(loop: str, fresh: str, who: str) -> None:
+    from ehlo.mta._postgres_spool import PostgresSpool
+    from ehlo.mta._postgres_store import Postgres, connect
+
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%FOR UPDATE%%'"
+
+    async def main() -> None:
+        async with PostgresSpool(fresh) as node, PostgresSpool(fresh, administers=True) as administrator:
+            one, rows = message(node), [recipient(node), recipient(node)]
+            await node.accept(one, rows, b"text", True)
+            later = NOW + 1 if who == "administrator" else NOW
+            await finish(node, one, [Outcome(each, "deferred", BUSY, due=later) for each in rows])
+            await node.claim(NOW, 10)
+            done: list[bool] = []
+
+            async def end_the_other() -> None:
+                if who == "node":
+                    await finish(node, one, [Outcome(rows[1], "relayed", OK)])
+                else:
+                    await administrator.drop(Selection(recipient="c@d.example"))
+                done.append(True)
+
+            with connect(fresh) as other, connect(fresh) as looking:
+                async with anyio.create_task_group() as group:
+                    with other.transaction():
+                        assert dropped(Postgres(other), [(one.id, rows[0].id)], also_owned=True) == []
+                        group.start_soon(end_the_other)
+                        await until(lambda: bool(done) or looking.execute(waits).fetchone() == (1,))
+            totals = await node.totals()
+            assert (totals.messages, totals.ready + totals.owned) == (0, 0)
+
+    run(loop, main)
+
+
+def test_what_an_administrator_changes_is_not_claimed_meanwhile(loop: str, fresh: str) -> None:
+    from ehlo.mta._postgres_spool import PostgresSpool
+    from ehlo.mta._postgres_store import Postgres, connect
+
+    async def main() -> None:
+        async with PostgresSpool(fresh) as node:
+            one = message(node)
+            await node.accept(one, [recipient(node)], b"text", False)
+            with connect(fresh) as other, other.transaction():
+                chosen = keys(Postgres(other), Selection(), (0, 0))
+                assert await node.claim(NOW, 10) == []
+                redirected(Postgres(other), "new@d.example", NOW, chosen)
+            [(_, [to])] = await node.claim(NOW, 10)
+            assert to.path == "new@d.example"
+
+    run(loop, main)
 
 
 def test_a_session_that_the_server_ends_is_begun_anew(loop: str, postgres: str) -> None:

@@ -14,7 +14,7 @@ __all__ = ["Batch", "left_out"]
 _PAGE: Final = 500
 
 
-def left_out(db: Database, group: Iterable[Write], owner: int, lock: str = "") -> list[Write]:
+def left_out(db: Database, group: Iterable[Write], owner: int) -> list[Write]:
     """The operations of a group of which nothing may be stored, since some of their recipients are not this process's.
     What is left of their recipients is ready again.
 
@@ -24,7 +24,6 @@ def left_out(db: Database, group: Iterable[Write], owner: int, lock: str = "") -
 
     Arguments:
         owner: this process.
-        lock: the clause that keeps others from the rows until the transaction ends.
 
     Example::
 
@@ -44,7 +43,7 @@ def left_out(db: Database, group: Iterable[Write], owner: int, lock: str = "") -
             for at in range(0, len(wanted), _PAGE):
                 part = wanted[at : at + _PAGE]
                 marks = ", ".join("?" * len(part))
-                statement = f"SELECT id FROM recipient WHERE message = ? AND {owned} AND id IN ({marks}){lock}"
+                statement = f"SELECT id FROM recipient WHERE message = ? AND {owned} AND id IN ({marks}){db.for_update}"
                 found += [row[0] for row in db.query(statement, (number, *part))]
             if len(found) < len(wanted):
                 out.append(one)

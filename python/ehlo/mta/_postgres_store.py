@@ -47,6 +47,8 @@ class _DeadError(Exception):
 class Postgres:
     """:class:`ehlo.mta._store.Database` over a connection."""
 
+    for_update = " FOR UPDATE"
+
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
@@ -214,7 +216,7 @@ class PostgresStore:
             # Who adopts deletes this row first, so the lock keeps what this node owns its own until the commit.
             alive = self._connection.execute(_ALIVE, (self.owner,))
             db = Postgres(self._connection)
-            without = left_out(db, group, self.owner, " FOR UPDATE")
+            without = left_out(db, group, self.owner)
             if without:
                 group = [one for one in group if one not in without]
             batch = Batch(group, self.owner, READY if self._administers else self.owner)
@@ -225,12 +227,13 @@ class PostgresStore:
                 self._end(numbers, [one.stored for one in batch.whole if one.stored])
             if batch.ended:
                 numbers = sorted({one.id for one in batch.partly})
-                # Another node may end the message's other recipients now: who is second must see what the first did.
-                self._execute("SELECT 1 FROM message WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (numbers,))
                 db.change_many(
                     "DELETE FROM recipient WHERE message = ? AND id = ? AND owner = ?",
                     [(*key, self.owner) for key in batch.ended],
                 )
+                # Others may end the message's other recipients now: who is second must see what the first did. All
+                # lock recipients before messages.
+                self._execute("SELECT 1 FROM message WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (numbers,))
                 self._end(numbers, [one.stored for one in batch.partly if one.stored])
             db.change_many(
                 "UPDATE recipient SET owner = ?, due = ?, attempts = ?, warned = ?, crashes = ?, route = ?,"

@@ -160,11 +160,12 @@ def suspensions(db: Database) -> list[Suspension]:
 
 
 def keys(db: Database, selection: Selection, after: Key, limit: int = PAGE) -> list[Key]:
-    """Recipients that may be changed, in the order of their ids."""
+    """Recipients that may be changed, in the order of their ids. No node takes one until the transaction ends."""
     where, values = _where(selection)
+    lock = f"{db.for_update} OF r" if db.for_update else ""
     rows = db.query(
         f"SELECT r.message, r.id {_FROM} WHERE {where} AND r.owner <= 0 AND (r.message, r.id) > (?, ?)"
-        " ORDER BY r.message, r.id LIMIT ?",
+        f" ORDER BY r.message, r.id LIMIT ?{lock}",
         [*values, *after, limit],
     )
     return [(message, number) for message, number in rows]
@@ -213,8 +214,9 @@ def dropped(db: Database, chosen: Sequence[Key], *, also_owned: bool = False) ->
     unowned = "" if also_owned else " AND owner <= 0"
     numbers = sorted({message for message, _ in chosen})
     marks = ", ".join("?" * len(numbers))
-    stored = db.query(f"SELECT id, stored FROM message WHERE id IN ({marks})", numbers)
     db.change_many(f"DELETE FROM recipient WHERE message = ? AND id = ?{unowned}", list(chosen))
+    # A node may end the message's other recipients now: who is second must see what the first did.
+    stored = db.query(f"SELECT id, stored FROM message WHERE id IN ({marks}) ORDER BY id{db.for_update}", numbers)
     db.change(
         f"DELETE FROM message WHERE id IN ({marks})"
         " AND NOT EXISTS (SELECT 1 FROM recipient r WHERE r.message = message.id)",

@@ -42,6 +42,8 @@ def _delete(table: str, column: str, rows: int) -> str:
 class _Sqlite:
     """:class:`ehlo.mta._store.Database` over a connection."""
 
+    for_update = ""
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 

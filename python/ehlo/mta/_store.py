@@ -102,7 +102,14 @@ Write: TypeAlias = Accept | Finish
 
 
 class Database(Protocol):
-    """One transaction of either engine. Parameters are ``?`` in the text of a statement."""
+    """One transaction of either engine. Parameters are ``?`` in the text of a statement.
+
+    Attributes:
+        for_update: the clause that keeps others from the rows of a query until the transaction ends; ``""`` where no
+            other transaction can write at the same time.
+    """
+
+    for_update: str
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """All rows of an answer."""
