@@ -54,6 +54,7 @@ class MemorySpool:
     attempts: list[int] = field(default_factory=list)
     dead: list[tuple[str, float, str]] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)
+    last_write: float = 0.0
 
     def fail(self) -> None:
         if self.error is not None:

@@ -210,6 +210,23 @@ def test_c_que_11_what_was_deferred_while_the_clock_was_ahead_is_tried_when_it_i
     run(loop, main)
 
 
+@pytest.mark.parametrize("ahead", [30 * 86400.0, 8 * 3600.0])
+def test_c_que_11_what_was_deferred_while_the_clock_was_ahead_is_tried_at_the_start(loop: str, ahead: float) -> None:
+    async def main() -> None:
+        sink = Sink(rcpt={"grey@d.example": "451 4.7.1 greylisted"})
+        async with relaying(sink) as (queue, spool, clock):
+            clock.ahead = ahead
+            await queue.submit(("a@b.example", ["grey@d.example"]), CONTENT)
+            await until(lambda: "ready" in spool.states())
+        sink.rcpt.clear()
+        spool.last_write = clock.time()
+        async with relaying(sink, spool=spool):
+            await until(lambda: spool.ended)
+        assert len(sink.got) == 1
+
+    run(loop, main)
+
+
 def test_s_que_12_routes_that_decide_at_once(loop: str) -> None:
     async def main() -> None:
         sink = Sink()

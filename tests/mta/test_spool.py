@@ -20,6 +20,7 @@ import pytest
 import ehlo
 from ehlo.mta._journal import Journal, alone
 from ehlo.mta._model import Message, Outcome, Recipient
+from ehlo.mta._schema import LATEST
 from ehlo.mta._selection import dropped, keys, redirected
 from ehlo.mta._spool import NotOwned, Selection, SpoolError, Suspension
 from ehlo.mta._sqlite_spool import SqliteSpool
@@ -253,6 +254,23 @@ def test_what_the_journal_has_is_not_delivered_again(loop: str, make_with_journa
     run(loop, main)
 
 
+def test_a_spool_knows_when_it_was_last_written_by_the_clock_of_that_time(loop: str, make: Make) -> None:
+    async def main() -> None:
+        clock = FakeMonotonic()
+        noted = [0.0]
+        for wall in (NOW, NOW + 59, NOW + 61, NOW - 5000, NOW - 5000):
+            spool = make()
+            spool._store._clock = clock
+            async with spool:
+                assert spool.last_write == noted[-1]
+                clock.wall = wall
+                await spool.accept(message(spool), [recipient(spool)], b"text", True)
+            noted.append(wall if abs(wall - noted[-1]) >= 60 else noted[-1])
+        assert noted == [0.0, NOW, NOW, NOW + 61, NOW - 5000, NOW - 5000]
+
+    run(loop, main)
+
+
 # ---- PostgreSQL alone ----------------------------------------------------------------------------------
 
 
@@ -461,12 +479,13 @@ def test_an_administrator_ends_what_nobody_owns(loop: str, make: Make) -> None:
 
 class FakeMonotonic:
     now = 1000.0
+    wall = NOW
 
     def monotonic(self) -> float:
         return self.now
 
     def time(self) -> float:
-        return NOW
+        return self.wall
 
     async def wait(self, event: Any, seconds: float) -> bool:
         raise NotImplementedError
@@ -679,7 +698,7 @@ def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
         with connection:
             connection.execute("UPDATE schema_version SET version = 7")
         connection.close()
-        with pytest.raises(SpoolError, match=r"newer ehlo \(schema 7, this program knows 2\)"):
+        with pytest.raises(SpoolError, match=rf"newer ehlo \(schema 7, this program knows {LATEST}\)"):
             await SqliteSpool(tmp_path).open()
 
     run("asyncio", main)

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 import ehlo
+from ehlo.mta._clock import SystemClock
 from ehlo.mta._ids import IdMaker
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._spool import Selection, SpoolError
@@ -178,7 +179,7 @@ def test_ids_of_two_slots_differ() -> None:
 
 def test_a_group_takes_few_statements(tmp_path: Path) -> None:
     # each step of a statement gives the interpreter's lock away
-    store = SqliteStore(tmp_path / "queue.db", lambda names: None, False)
+    store = SqliteStore(tmp_path / "queue.db", SystemClock(), lambda names: None, False)
     store.open()
     statements: list[str] = []
     store._connection.set_trace_callback(statements.append)

@@ -115,6 +115,8 @@ class Delivery:
             raise ehlo.LocalProtocolError("this queue runs already")
         self._make_event = event_class()
         self._draining = False
+        # The clock may have been set back since an earlier process stored when recipients are due.
+        self._offset = max(self._offset, self._spool.last_write - self._clock.monotonic())
         async with open_tasks() as tasks:
             self._tasks = tasks
             try:

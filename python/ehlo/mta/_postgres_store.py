@@ -18,7 +18,7 @@ from ehlo.mta._model import Message
 from ehlo.mta._rows import MESSAGE_COLUMNS, READY, RECIPIENT_COLUMNS, Row
 from ehlo.mta._schema import LATEST, check, steps
 from ehlo.mta._spool import SpoolError, SpoolFull, SpoolUnavailable
-from ehlo.mta._store import Claimed, Database, Write
+from ehlo.mta._store import NOTED, Claimed, Database, Write
 
 __all__ = ["LOCK", "Postgres", "PostgresStore", "connect"]
 
@@ -101,6 +101,7 @@ class PostgresStore:
         self._clock = clock
         self._administers = administers
         self.owner = 0
+        self.last_write = self._noted = 0.0
         self.slot = 0
         self.may_start: Callable[[], bool] = lambda: True
         self.on_new_life: Callable[[], None] = lambda: None
@@ -117,6 +118,8 @@ class PostgresStore:
                 self.owner, self.slot = _ADMINISTRATOR, SLOTS - 1
                 return 0
             self._migrate()
+            [(self.last_write,)] = self._connection.execute("SELECT seen FROM clock").fetchall()
+            self._noted = self.last_write
             with self._connection.transaction():
                 self._become_a_node()
         except BaseException:
@@ -205,13 +208,17 @@ class PostgresStore:
     def write(self, group: Sequence[Write], again: bool) -> list[Write]:
         """See :meth:`ehlo.mta._store.Store.write`. A node that was declared dead becomes a new one first."""
         while True:
+            now = self._clock.time()
+            noted = None if abs(now - self._noted) < NOTED or self._administers else now
             try:
                 with self._connection.transaction():
-                    return self._write(group, " ON CONFLICT DO NOTHING" if again else "")
+                    without = self._write(group, " ON CONFLICT DO NOTHING" if again else "", noted)
+                self._noted = self._noted if noted is None else noted
+                return without
             except _DeadError:
                 self.become_anew(self.owner)
 
-    def _write(self, group: Sequence[Write], conflict: str) -> list[Write]:
+    def _write(self, group: Sequence[Write], conflict: str, noted: float | None) -> list[Write]:
         with self._connection.pipeline():
             # Who adopts deletes this row first, so the lock keeps what this node owns its own until the commit.
             alive = self._connection.execute(_ALIVE, (self.owner,))
@@ -247,6 +254,8 @@ class PostgresStore:
                 self._execute(_POSTPONE, (list(due), list(route), list(message), list(number), self.owner))
             if any(row[4] == READY for row in batch.recipients):
                 self._execute("NOTIFY ehlo_queue", ())
+            if noted is not None:  # all nodes lock this row: so it is the last one, and no two wait for each other
+                self._execute("UPDATE clock SET seen = %s", (noted,))
         if alive.fetchone() is None and not self._administers:
             raise _DeadError
         return without

@@ -10,7 +10,7 @@ from ehlo.mta._spool import SpoolError
 
 __all__ = ["LATEST", "check", "steps"]
 
-LATEST: Final = 2
+LATEST: Final = 3
 """The number of the last file."""
 
 

@@ -330,6 +330,12 @@ class Spool(Storage, Protocol):
     """Called in the loop when something may be due that this process did not put there: another node's message, the
     recipients of a node that died, what an administrator released. May be called for nothing."""
 
+    @property
+    def last_write(self) -> float:
+        """When the spool was last written before it was opened, by the clock of that time: seconds of the Unix epoch,
+        within a minute; 0: not known. So a queue notices that the clock was set back between two of its lives."""
+        return 0.0
+
     async def open(self) -> None:
         """Open it. What an earlier life of this node owned is ready again, but for what the delivered journal says
         was taken. Does not read the backlog.

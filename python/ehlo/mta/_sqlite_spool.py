@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from ehlo.mta._body_files import BodyFiles, FileStage
-from ehlo.mta._clock import Clock
+from ehlo.mta._clock import Clock, SystemClock
 from ehlo.mta._ids import SLOTS
 from ehlo.mta._journal import Journal
 from ehlo.mta._model import Content, Message, Stage
@@ -67,7 +67,8 @@ class SqliteSpool(ThreadedSpool):
         self._lock = -1
         self._seen = (float("-inf"), 0)
         self._listener: Listener | None = None
-        self._sqlite = SqliteStore(self.folder / "queue.db", self._files.remove, administers)
+        clock = SystemClock() if clock is None else clock
+        self._sqlite = SqliteStore(self.folder / "queue.db", clock, self._files.remove, administers)
         super().__init__(
             self._sqlite,
             str(folder),

@@ -12,11 +12,12 @@ from typing import Any, Final, TypeVar
 
 from ehlo.mta import _selection as sql
 from ehlo.mta._batch import Batch, left_out
+from ehlo.mta._clock import Clock
 from ehlo.mta._model import Message
 from ehlo.mta._rows import READY, RECIPIENT_COLUMNS, Row
 from ehlo.mta._schema import LATEST, check, steps
 from ehlo.mta._spool import SpoolError, SpoolFull
-from ehlo.mta._store import Claimed, Database, Write
+from ehlo.mta._store import NOTED, Claimed, Database, Write
 
 __all__ = ["SqliteStore"]
 
@@ -70,14 +71,19 @@ class SqliteStore:
 
     Arguments:
         path: of the database.
+        clock: the time.
         remove_contents: removes files of contents by their names.
         administers: recipients that a process owns are left alone.
     """
 
     owner = 1
 
-    def __init__(self, path: Path, remove_contents: Callable[[Sequence[int]], None], administers: bool) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, remove_contents: Callable[[Sequence[int]], None], administers: bool
+    ) -> None:
         self._path = path
+        self._clock = clock
+        self.last_write = self._noted = 0.0
         self._remove_contents = remove_contents
         self._administers = administers
         if administers:
@@ -110,6 +116,7 @@ class SqliteStore:
             self._migrate()
             run("UPDATE recipient SET owner = 0 WHERE owner > 0")
             run("DELETE FROM dead_route")
+            self.last_write = self._noted = run("SELECT seen FROM clock").fetchone()[0]
             self._page = int(run("PRAGMA page_size").fetchone()[0])
             self._look_at_pages()
             return int(run("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
@@ -188,6 +195,11 @@ class SqliteStore:
                     "UPDATE recipient SET owner = 0, due = ?, route = ? WHERE message = ? AND id = ? AND owner = ?"
                 )
                 many(statement, batch.postponed)
+            now = self._clock.time()
+            if not (is_noted := abs(now - self._noted) < NOTED or self._administers):
+                self._connection.execute("UPDATE clock SET seen = ?", (now,))
+        if not is_noted:
+            self._noted = now
         self._look_at_pages()
         if unneeded:
             self._remove_contents(unneeded)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from ehlo.mta._model import Message, NewMessage, Outcome, Recipient
 from ehlo.mta._rows import Row
 
-__all__ = ["AWAY", "Accept", "Call", "Claimed", "Database", "Done", "Finish", "Store", "Write"]
+__all__ = ["AWAY", "NOTED", "Accept", "Call", "Claimed", "Database", "Done", "Finish", "Store", "Write"]
 
 T = TypeVar("T")
 Done: TypeAlias = Callable[[Any, "BaseException | None"], None]
 Claimed: TypeAlias = "list[tuple[Message, list[Recipient]]]"
+
+NOTED: Final = 60.0
+"""Seconds by which the clock goes on, or is set, before the time of the last write is stored anew."""
 
 AWAY: Any = object()
 """Of a :class:`Call` without an answer for the time in which the storage is away: it waits."""
@@ -126,6 +129,9 @@ class Store(Protocol):
 
     owner: int
     """Who owns what this process delivers."""
+
+    last_write: float
+    """See :attr:`ehlo.mta.Spool.last_write`."""
 
     def open(self) -> int:
         """Open it, bring its tables up to date. Gives the greatest id that it has; 0 for none."""

@@ -163,6 +163,11 @@ class ThreadedSpool:
         """The journal of this process; what earlier processes wrote is stored."""
         raise NotImplementedError
 
+    @property
+    def last_write(self) -> float:
+        """See :attr:`ehlo.mta.Spool.last_write`."""
+        return self._store.last_write
+
     def _learnt(self, journal: Journal) -> Journal:
         try:
             self._learn(journal, self._store.transaction)
