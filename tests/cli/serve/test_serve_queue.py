@@ -14,6 +14,7 @@ import pytest
 from site_kit import CONTENT, connect, serving, site, tell
 
 import ehlo
+from ehlo.mta._rows import HELD
 from ehlo.mta._spool import Selection
 from ehlo.mta._sqlite_spool import SqliteSpool
 from ehlo.testing import SMTPServer
@@ -161,6 +162,28 @@ def test_what_waits_for_a_route_that_now_discards_is_held(loop: str, tmp_path: P
             await until(lambda: any("throws new mail away" in one for one in reasons()))
 
     run(loop, main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_waits_for_a_route_that_now_fails_is_returned(loop: str, tmp_path: Path) -> None:
+    def states() -> list[int]:
+        with closing(sqlite3.connect(tmp_path / "spool" / "queue.db")) as db:
+            return [owner for (owner,) in db.execute("SELECT owner FROM recipient")]
+
+    async def main() -> None:
+        values = tables(route=[*tables()["route"], {"domains": ["a.example"], "to": "hold"}])
+        async with site(loop, values, str(tmp_path)) as (port,), await connect(loop, port) as client:
+            await tell(client, "jane@example.org", ["joe@a.example"])
+            await until(lambda: states() == [HELD])
+        values["route"][1]["to"] = "fail:550 5.1.2 closed down"
+        async with SqliteSpool(tmp_path / "spool", administers=True) as administrator:
+            await administrator.unhold(Selection(), time.time())
+        async with site(loop, values, str(tmp_path)):
+            await until(lambda: kept(tmp_path, "jane"))
+
+    run(loop, main)
+    (bounce,) = kept(tmp_path, "jane")
+    assert b"550 5.1.2 closed down" in bounce
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -10,8 +10,10 @@ import pytest
 import ehlo
 from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.aliases import Aliases
+from ehlo.cli._serve.into_queue import queue_route
 from ehlo.cli._serve.settings import read_settings
 from ehlo.cli._serve.site import RefusedError, Site
+from ehlo.mta import Fail
 
 DOMAINS = ["example.org", "example.net"]
 
@@ -104,6 +106,33 @@ def where(site: Site, client: Client, address: str) -> str:
     except RefusedError as exc:
         return str(exc.reply)
     return ", ".join(f"{target.recipient.path} by {target.way.kind}" for target in targets)
+
+
+def test_a_route_that_fails_counts_in_the_queue_if_it_refuses_its_domains_for_everybody(folder: Path) -> None:
+    fail = {"to": "fail:550 5.7.1 no"}
+    routes = [
+        {"domains": ["closed.example"], "to": "mx", "from": "users"},
+        {"domains": ["inside.example"], "from": ["10.0.0.0/8"], **fail},
+        {"domains": ["inside.example"], "to": "lmtp:127.0.0.1:24"},
+        {"from": "users", **fail},
+    ]
+    site = opened(folder, route=routes, aliases={})
+    route = queue_route(site)
+
+    def way(address: str) -> str:
+        found = route(ehlo.Recipient(address))
+        return str(found.status) if isinstance(found, Fail) else type(found).__name__
+
+    assert way("x@closed.example") == "Mx"
+    routes[0] = {"domains": ["closed.example"], **fail}
+    values = {"hostname": "mx.example.org", "listener": [{"port": 0}], "queue": {"path": "spool"}, "route": routes}
+    site.reload(read_settings(values, str(folder), "serve.toml"))
+    assert way("x@closed.example") == "550 5.7.1 no"
+    assert site.notice_recipients("x@closed.example") == []
+    # The queue knows no client, and a notification goes to senders anywhere.
+    assert way("x@inside.example") == "Lmtp"
+    assert way("x@far.example") == "Mx"
+    assert site.notice_recipients("x@far.example") == ["x@far.example"]
 
 
 def test_the_first_route_that_matches_counts(folder: Path) -> None:

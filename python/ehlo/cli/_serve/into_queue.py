@@ -15,7 +15,7 @@ import ehlo
 import ehlo.mta
 from ehlo.cli._receive import new_ident
 from ehlo.cli._serve.milters import HELD
-from ehlo.cli._serve.routes import Hop, Way, domain_key, find_way
+from ehlo.cli._serve.routes import Hop, Way, domain_key, find_queued_way
 from ehlo.cli._serve.settings import parse_address
 from ehlo.cli._serve.site import Site, Target
 from ehlo.cli._serve.trail import Trail
@@ -159,7 +159,7 @@ def queue_route(site: Site) -> Callable[[ehlo.Recipient], ehlo.mta.Route]:
 
     def route(recipient: ehlo.Recipient) -> ehlo.mta.Route:
         domain = domain_key(recipient.domain or site.settings.hostname)
-        way = find_way((way for way in site.ways if way.kind != "fail"), domain, None)
+        way = find_queued_way(site.ways, domain)
         if way is None:  # a notification of ours: its recipient is anywhere
             return ehlo.mta.Mx()
         if way not in made:
@@ -187,6 +187,9 @@ def _route_of(way: Way) -> ehlo.mta.Route:
             return ehlo.mta.Hold(f"by {way.where} of the settings")
         case "discard":  # the message was queued by other settings, or redirected: it must not go out by MX
             return ehlo.mta.Hold(f"{way.where} of the settings throws new mail away; ehlo queue drop forgets this, too")
+        case "fail":
+            assert way.reply is not None
+            return ehlo.mta.Fail(way.reply)
         case _:
             return ehlo.mta.Mx(port=table.port, tls=tls)
 

@@ -19,6 +19,7 @@ __all__ = [
     "Way",
     "check_routes",
     "domain_key",
+    "find_queued_way",
     "find_way",
     "is_client_of",
     "local_key",
@@ -202,6 +203,16 @@ def find_way(ways: Iterable[Way], domain: str, session: ehlo.Session | None) -> 
         if way.is_for(domain) and (session is None or way.permits(session)):
             return way
     return None
+
+
+def find_queued_way(ways: Iterable[Way], domain: str) -> Way | None:
+    """The first route for mail that is in the queue, which does not know the client any more.
+
+    A route that fails counts if it refuses its domains for everybody. Another one is about new mail: it must not end
+    what was taken before, or the notifications to senders anywhere.
+    """
+    counts = (way for way in ways if way.kind != "fail" or (way.is_open and way.domains is not None))
+    return find_way(counts, domain, None)
 
 
 # ---- reading -------------------------------------------------------------------------------------

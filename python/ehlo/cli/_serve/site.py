@@ -11,7 +11,7 @@ from ehlo.cli._receive import UsageError
 from ehlo.cli._serve import settings as tables
 from ehlo.cli._serve.aliases import Aliases
 from ehlo.cli._serve.milters import read_milters
-from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_way, local_key, read_ways
+from ehlo.cli._serve.routes import Hop, Way, check_routes, domain_key, find_queued_way, find_way, local_key, read_ways
 from ehlo.cli._serve.settings import Settings
 from ehlo.cli._serve.signing import Signing
 from ehlo.cli._serve.users import read_users, reload_users
@@ -206,7 +206,7 @@ class Site:
         recipients count. Nobody does where the address does not exist here."""
         recipient = ehlo.Recipient(sender)
         local, domain = self._parts(recipient)
-        way = find_way((way for way in self.ways if way.kind != "fail"), domain, None)
+        way = find_queued_way(self.ways, domain)
         if way is None:
             return [sender]  # it is anywhere
         members = None
