@@ -17,6 +17,7 @@ __all__ = [
     "accepted",
     "address_of",
     "begin",
+    "duplicate",
     "first_reason",
     "in_turn",
     "is_unix",
@@ -113,6 +114,22 @@ def _connects_at_once(sock: socket.socket, address: Any) -> bool:
     if code:
         raise OSError(code, os.strerror(code))
     return True
+
+
+def duplicate(sock: socket.socket) -> socket.socket:
+    """A socket of ours, which does not block, for the connection of ``sock``. The program may close its own at any
+    time. Its number may then be that of another, but ours keeps its number.
+
+    Raises:
+        OSError: it is closed already, or there is no descriptor.
+
+    Example::
+
+        ours = duplicate(opening.sock)
+    """
+    ours = socket.fromfd(sock.fileno(), sock.family, sock.type, sock.proto)
+    ours.setblocking(False)
+    return ours
 
 
 def address_of(name: Any) -> tuple[str, int] | str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
+import os
+import socket
 import ssl
 import threading
 import time
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 import ehlo
-from backends import Backend, Peer, Script
+from backends import PATIENCE, Backend, Peer, Script
 from ehlo._client import options
 
 A, B = "a@b.example", "c@d.example"
@@ -231,5 +233,109 @@ def test_faults_b7_a_dead_connection_is_found_by_a_short_probe(backend: Backend)
             assert (await pool.send(CONTENT, A, B)).all_accepted
             statistics = pool.statistics
             assert (statistics.checked, statistics.dropped, statistics.connections) == (1, 1, 2)
+
+    backend.run(main)
+
+
+# ---- a socket of the program ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["clear", "handshake"])
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_socket_that_the_program_closes_ends_the_wait(backend: Backend, taken: bool, tls: bool) -> None:
+    """Soon, and not when the time of the reply is up. Its number may be that of a socket to which nothing comes."""
+    closed = threading.Event()
+
+    async def main() -> None:
+        sock, theirs = socket.socketpair()
+        other, peer = socket.socketpair()
+        number = sock.fileno()
+        with theirs, other, peer:
+            peer.setblocking(False)
+            theirs.settimeout(PATIENCE)
+
+            def close() -> None:
+                heard = b""
+                while not (heard if tls else b"MAIL" in heard):
+                    heard += theirs.recv(4096)
+                sock.close()
+                if taken:
+                    os.dup2(other.fileno(), number)
+                closed.set()
+
+            options: dict[str, Any] = {"config": config(mail_timeout=PATIENCE, greeting_timeout=PATIENCE)}
+            if tls:
+                context = ehlo.unverified_context()
+                options |= {"tls": "implicit", "ssl_context": context, "handshake_timeout": PATIENCE}
+            else:
+                theirs.sendall(b"220 mx.example\r\n250 mx.example\r\n")
+            closer = threading.Thread(target=close)
+            closer.start()
+
+            async def send() -> None:
+                client = await backend.adapter.connect(sock=sock, **options)
+                await client.send(CONTENT, A, B)
+
+            try:
+                with pytest.raises(ehlo.SMTPServerDisconnected, match="the program closed the socket"):
+                    await send()
+            finally:
+                closer.join()
+                if taken:
+                    os.close(number)
+            with pytest.raises(BlockingIOError):
+                peer.recv(1)
+            theirs.setblocking(False)
+            while await backend.receive(theirs):  # to the end of the connection
+                pass
+
+    backend.run(main)
+
+
+def test_a_socket_that_the_program_has_closed_before_it_sends(backend: Backend) -> None:
+    async def main() -> None:
+        sock, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(b"220 mx.example\r\n250 mx.example\r\n")
+            client = await backend.adapter.connect(sock=sock, config=config(mail_timeout=PATIENCE))
+            sock.close()
+            with pytest.raises(ehlo.SMTPServerDisconnected, match="the program closed the socket"):
+                await client.send(CONTENT, A, B)
+            assert client.is_closed
+            theirs.setblocking(False)
+            heard = b""
+            while octets := await backend.receive(theirs):
+                heard += octets
+            assert heard == b"EHLO client.example\r\n"
+
+    backend.run(main)
+
+
+@pytest.mark.waits  # ehlo.sync watches nothing beside
+def test_a_client_that_has_the_number_of_a_closed_socket_goes_on(backend: Backend) -> None:
+    """The end of the first connection must not touch the second, which has the number of the first one's socket."""
+
+    async def main() -> None:
+        first, theirs = socket.socketpair()
+        theirs.sendall(b"220 mx.example\r\n250 mx.example\r\n")
+        number = first.fileno()
+        one = await backend.adapter.connect(sock=first, config=config())
+        first.close()
+        second, peer = socket.socketpair()
+        assert second.fileno() == number
+        with theirs, peer:
+            peer.sendall(b"220 mx.example\r\n250 mx.example\r\n")
+            two = await backend.adapter.connect(sock=second, config=config(other_timeout=PATIENCE))
+            with pytest.raises(ehlo.SMTPServerDisconnected):
+                await one.noop()
+            await one.close()
+            asked = backend.beside(two.noop)
+            for _ in range(20):
+                await backend.turn()
+            peer.sendall(b"250 yes\r\n")
+            assert (await asked).code == 250
+            peer.sendall(b"221 bye\r\n")
+            await two.close()
+        assert second.fileno() == -1
 
     backend.run(main)

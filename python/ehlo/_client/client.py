@@ -163,7 +163,7 @@ class BaseClient(ClientSession):
         link = self._link
         letter = None
         plain = type(message) is bytes and utf8_header is None and not refuse_invalid and is_plain(sender, recipients)
-        if plain and not link.limited and link.disconnect is None:
+        if plain and not link.limited and link.disconnect is None and not link.given:
             # The usual case, without the detours of the others.
             try:
                 link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]

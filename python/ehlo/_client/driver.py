@@ -55,12 +55,13 @@ class ClientDriver:
         fault: the same where the engine cannot know.
         news: something was added since somebody looked.
         served: it has carried a message before.
+        given: the program gave the socket, and may close it at any time.
         limited: the server limits the transactions of a connection (RFC 9422).
         tls: what is between the engine and the transport.
         seen: when anything moved last, in seconds of ``now``.
         held: the transport takes no more at the moment, or for ever.
         direct: the engine writes to the socket by itself: there is no TLS, and no output waits. Each time it asks for
-            the ``fileno`` of now: a program may close its socket, and the number may then be that of another.
+            the ``fileno`` of now: ``ehlo.sync`` uses the program's own socket, which the program may have closed.
         closing: it was closed by us.
         lost: the transport is gone.
     """
@@ -74,6 +75,7 @@ class ClientDriver:
         "disconnect",
         "failures",
         "fault",
+        "given",
         "held",
         "limited",
         "lost",
@@ -119,6 +121,7 @@ class ClientDriver:
         self.disconnect: ClientDisconnect | None = None
         self.fault: ConnectionFault | None = None
         self.news = False
+        self.given = opening.sock is not None
         self.limited = False
         self.served = False
         self.tls: Tls | None = None
@@ -192,9 +195,24 @@ class ClientDriver:
         """Whether it is over. To be asked where a use of the connection begins: the sockets of many connections are
         read at once, so the task of another one may go on before the end of this one is told.
         """
-        if self.disconnect is None and self.conn.closed:
-            self.advance()
+        if self.disconnect is None:
+            if self.conn.closed:
+                self.advance()
+            elif self.is_taken_away:
+                self.end_taken_away()
         return self.disconnect is not None
+
+    @property
+    def is_taken_away(self) -> bool:
+        """Whether the program has closed the socket that it gave to ``connect``. No event tells that."""
+        sock = self.opening.sock
+        return sock is not None and sock.fileno() < 0
+
+    def end_taken_away(self) -> None:
+        """End the connection, since :attr:`is_taken_away`. Nobody must wait for it, or write to it."""
+        if self.disconnect is None:
+            self._fail(SMTPServerDisconnected, "the program closed the socket", None)
+        self.drop()
 
     async def until_ready(self) -> None:
         """Until the hello is done."""

@@ -33,6 +33,7 @@ class Link(Protocol):
     disconnect: ClientDisconnect | None
     served: bool
     limited: bool
+    given: bool
     tls: Tls | None
     seen: float
 

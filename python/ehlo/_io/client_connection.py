@@ -77,9 +77,8 @@ class ClientStream(ClientDriver):
         else:
             self.fileno = _none
         self.start(partial(transport.get_extra_info, "sockname"))
-        # TLS and a trace get what comes before anything is said. And the program may close a socket of its own: the
-        # number, which is all that the watch knows, may then be that of another.
-        if self.direct and self.trace is None and self.opening.sock is None:
+        # TLS and a trace get what comes before anything is said.
+        if self.direct and self.trace is None:
             transport.exchange_for(self.conn)
         self._arm_span(self.opening.tick)
 
@@ -130,6 +129,8 @@ class ClientStream(ClientDriver):
     def connection_lost(self, exc: Exception | None) -> None:
         self.held = True
         self.direct = False
+        if self.opening.sock is not None:  # the same connection: without this it would not end
+            self.opening.sock.close()
         if exc is not None:
             self._read_rest()
         self._disarm()
@@ -198,6 +199,9 @@ class ClientStream(ClientDriver):
         if backlog != self._backlog:
             self._backlog = backlog
             self.seen = self.now()
+        if self.is_taken_away:
+            self.end_taken_away()
+            return
         left = self.left()
         if self.closing:
             left = self.seen + self.opening.config.quit_timeout - self.now()

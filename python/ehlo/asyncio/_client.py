@@ -12,7 +12,7 @@ from ehlo._client.connecting import Connecting
 from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._io.client_transport import ClientTransport
-from ehlo._sockets import no_delay, no_signal
+from ehlo._sockets import duplicate, no_delay, no_signal
 from ehlo.asyncio._client_protocol import ClientProtocol
 from ehlo.asyncio._dial import connected
 from ehlo.asyncio._loop import in_thread, shared_of
@@ -62,7 +62,7 @@ async def dial(opening: Opening) -> ClientProtocol:
             assert opening.host is not None
             sock = await connected(opening.host, opening.port, opening.source_address, seconds)
         else:
-            sock.setblocking(False)
+            sock = duplicate(sock)
         if (watch := shared_of(loop).watch) is not None:
             no_delay(sock)  # the transports of a loop see to it themselves
             no_signal(sock)

@@ -18,7 +18,6 @@ from typing import Final
 from ehlo._client.driver import ClientDriver
 from ehlo._client.options import Opening
 from ehlo._core import ReceiveBuffer
-from ehlo._errors import SMTPServerDisconnected
 from ehlo._sockets import send_lines
 from ehlo.sync._run import DONE
 
@@ -195,11 +194,11 @@ class ClientSocket(ClientDriver):
         """Move what can be moved, until there is news."""
         until = _mine.until
         while not (self.news or self.lost):
-            if self.fileno() < 0:
-                self._end_closed()
+            if self.is_taken_away:  # its number may be that of another socket now
+                self.end_taken_away()
                 break
-            left = self.left()
-            seconds = self.opening.tick if left is None else left
+            left, tick = self.left(), self.opening.tick
+            seconds = tick if left is None else min(left, tick)
             if until is not None:
                 seconds = min(seconds, until - monotonic())
             # Where no time is left, too: the program may have been busy, and what came meanwhile counts.
@@ -217,12 +216,11 @@ class ClientSocket(ClientDriver):
             elif until is not None and until <= monotonic():
                 raise PatienceError
 
-    def _end_closed(self) -> None:
-        """The program has closed the socket that it gave to ``connect``. The number may be that of another one now, so
-        nobody must wait for that, or use it.
-        """
-        self._fail(SMTPServerDisconnected, "the program closed the socket", None)
-        self.drop()
+    def receive_end(self) -> None:
+        if self.is_taken_away and not self.lost:  # another thread closed it, after we had looked
+            self.end_taken_away()
+        else:
+            super().receive_end()
 
     def wake(self) -> None:
         """Nothing runs beside: nobody calls it."""

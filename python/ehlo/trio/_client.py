@@ -13,7 +13,7 @@ from ehlo._client.connecting import Connecting
 from ehlo._client.link import Link
 from ehlo._client.options import NAME_SECONDS, ConnectOptions, Opening
 from ehlo._errors import LocalProtocolError
-from ehlo._sockets import no_delay, no_signal
+from ehlo._sockets import duplicate, no_delay, no_signal
 from ehlo.trio._client_protocol import ClientProtocol
 from ehlo.trio._dial import connected, plain
 from ehlo.trio._loop import loop_of_run
@@ -74,8 +74,7 @@ async def dial(opening: Opening) -> ClientProtocol:
                 sock = plain(await trio.open_unix_socket(opening.path))
             sock.setblocking(False)
         elif opening.sock is not None:
-            sock = opening.sock
-            sock.setblocking(False)
+            sock = duplicate(opening.sock)
         else:
             assert opening.host is not None
             sock = await connected(opening.host, opening.port, opening.source_address, seconds)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable
-from math import inf
 from typing import Final
 
 import trio
@@ -128,8 +127,8 @@ class ClientProtocol(ClientStream, Waiting):
 
     async def _wait_in_time(self, waiting: dict[Task, Waiting]) -> None:
         """Nobody else looks at the clock."""
-        left = self.left()
-        with trio.move_on_after(inf if left is None else max(left, 0.0)):
+        left, tick = self.left(), self.opening.tick
+        with trio.move_on_after(tick if left is None else max(min(left, tick), 0.0)):
             await self._wait_alone(waiting)
             return
         self.on_time()
