@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import importlib
 import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any, Final, TypeAlias
 
 import ehlo.asyncio
@@ -108,31 +110,43 @@ def run_job(job: Job, lifeline: Connection | None = None) -> Statistics:
 def hangup_waits() -> Iterator[None]:
     """SIGHUP waits until :func:`heed_hangup`. Without a handler it would end a process that still starts.
 
+    It is not blocked: the programs that a handler of the program starts would inherit that. A handler they do not.
+
     Example::
 
         with hangup_waits(): run_job(job)
     """
-    if not hasattr(signal, "pthread_sigmask"):
+    global _hung_up
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    _hung_up = False
+    before = signal.signal(signal.SIGHUP, _remember_hangup)
     try:
         yield
     finally:
-        if signal.SIGHUP in signal.sigpending() - before:  # it must not end a process that tells why it cannot start
-            signal.sigwait({signal.SIGHUP})
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
+
+
+_hung_up = False
+
+
+def _remember_hangup(number: int, frame: FrameType | None) -> None:
+    global _hung_up
+    _hung_up = True
 
 
 def heed_hangup() -> None:
-    """SIGHUP has a handler now: let it come.
+    """SIGHUP has another handler now: let the signal come that came before.
 
     Example::
 
         heed_hangup()
     """
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    global _hung_up
+    if _hung_up:
+        _hung_up = False
+        signal.raise_signal(signal.SIGHUP)
 
 
 def _run(job: Job, module: Any, lifeline: Connection | None) -> Statistics:

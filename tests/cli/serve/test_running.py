@@ -369,6 +369,37 @@ def test_a_hangup_hides_no_reason_why_it_cannot_start(tmp_path: Path) -> None:
     assert "Missing" in done.stderr
 
 
+CHILD = '''
+import ehlo, subprocess, sys
+
+SHOW = """
+from signal import *
+print([number for number in (SIGHUP, SIGINT, SIGTERM) if getsignal(number) == SIG_IGN], pthread_sigmask(SIG_BLOCK, ()))
+"""
+
+def show(when):
+    with open(__file__ + "." + when, "w") as file:
+        subprocess.run([sys.executable, "-c", SHOW], stdout=file, check=True)
+
+show("start")
+
+class Rules(ehlo.Handler):
+    def on_connect(self, session):
+        show("service")
+'''
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_programs_that_a_handler_starts_have_the_usual_signals(workers: int, tmp_path: Path) -> None:
+    rules = Path(write(tmp_path, CHILD, "rules.py"))
+    settings = DISCARD.replace("[[route]]", '[handler]\nuse = "rules:Rules"\n[[route]]')
+    with serving(*AS_ROOT, "--workers", str(workers), write(tmp_path, settings)) as server:
+        send(server.ports[0], "c@d.example")
+        server.stop()
+    for when in ("start", "service"):
+        assert rules.with_name(f"rules.py.{when}").read_text() == "[] set()\n"  # ignored, blocked
+
+
 def test_a_new_next_hop_needs_a_new_start(tmp_path: Path) -> None:
     file = write(tmp_path, DISCARD)
     with serving(*AS_ROOT, file) as server:

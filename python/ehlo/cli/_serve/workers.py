@@ -213,9 +213,10 @@ class _Parent:
 
     def _be_worker(self, number: int, ours: Connection, theirs: Connection) -> None:
         signal.set_wakeup_fd(-1)
-        # A terminal's Ctrl-C and systemd's SIGTERM may reach all processes: the parent alone heeds them.
+        # A terminal's Ctrl-C and systemd's SIGTERM may reach all processes: the parent alone heeds them. With SIG_IGN
+        # the programs that the worker starts would ignore them, too.
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)
+            signal.signal(signum, _ignore)
         # The pipe must end with the parent: no worker may hold the parent's side of one.
         ours.close()
         for worker in self._workers:
