@@ -1,8 +1,8 @@
 """Connections on every event loop, one for each message or one for all: what is counted by ``instructions.py``.
 
 Each case has one side of ehlo in this process. The other side is plain sockets in a process of its own, which nobody
-counts: ``python -m benches.connections send PORT CONNECTIONS MESSAGES`` or ``… take``. One connection follows the
-other. The other side writes only when this process sleeps, so the number of wake-ups does not depend on which of
+counts: ``python -m benches.connections PARENT send PORT CONNECTIONS MESSAGES`` or ``… take``. One connection follows
+the other. The other side writes only when this process sleeps, so the number of wake-ups does not depend on which of
 them is faster.
 """
 
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +36,7 @@ NAME = ehlo.ClientConfig(plain.CLIENT_NAME)
 HELLO = f"EHLO {plain.CLIENT_NAME}\r\n".encode("ascii")
 ENVELOPE = f"MAIL FROM:<{plain.SENDER}>\r\nRCPT TO:<{plain.RECIPIENT}>\r\nDATA\r\n".encode("ascii")
 FOLDER = Path(__file__).parent.parent
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def server_connections(loop: str, connections: int) -> Callable[[], None]:
@@ -138,7 +141,17 @@ def _connect_of(loop: str) -> Any:
 
 
 def _command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "benches.connections", *map(str, arguments)]
+    return [sys.executable, "-m", "benches.connections", str(os.getpid()), *map(str, arguments)]
+
+
+def _end_with(parent: int) -> None:
+    """Let Linux end this process with the one that has started it, even by SIGKILL. It is asked for here, and not
+    between fork and exec: the process that is counted shall only start a program.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before this call, and no signal will come
+        raise SystemExit("the process that is counted is gone")
 
 
 @contextlib.contextmanager
@@ -202,7 +215,8 @@ def _take_plainly(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "send":
-        _send_plainly(*map(int, sys.argv[2:]))
+    _end_with(int(sys.argv[1]))
+    if sys.argv[2] == "send":
+        _send_plainly(*map(int, sys.argv[3:]))
     else:
-        _take_plainly(int(sys.argv[2]))
+        _take_plainly(int(sys.argv[3]))

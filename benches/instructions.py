@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ehlo import build_info
+from ehlo.bench._compare.children import bound
 
 RECORDED = Path(__file__).with_suffix(".json")
 CASES = {
@@ -88,6 +89,7 @@ def count() -> dict[str, int]:
             capture_output=True,
             text=True,
             env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(FOLDER)},
+            preexec_fn=bound(),
         )
         if done.returncode:
             raise SystemExit(f"valgrind failed:\n{done.stderr[-2000:]}")

@@ -15,13 +15,12 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from ehlo.bench._compare.children import bound
+from ehlo.bench._compare.children import bound, own_folder
 from ehlo.bench._compare.own_postfix import own_postfix
 
 SERVER: Final = """
@@ -133,7 +132,7 @@ def main() -> None:
     content += b"Lorem ipsum dolor sit amet, consectetur adipiscing elit\r\n" * (arguments.size // 57)
     found: dict[str, list[tuple[float, float]]] = {"ehlo": [], "Postfix": []}
     with contextlib.ExitStack() as stack:
-        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ehlo-milters-", dir=arguments.folder)))
+        base = Path(stack.enter_context(own_folder("ehlo-milters-", arguments.folder)))
         base.chmod(0o755)
         path = stack.enter_context(opendkim(base))
         command = [sys.executable, "-c", SERVER, f"unix:{path}", arguments.loop]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import smtplib
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ehlo.bench._compare.own_postfix import find_postfix
+from ehlo.bench._compare.own_postfix import find_postfix, own_postfix
 from ehlo.bench._compare.own_postgres import find_postgres
 from ehlo.bench._compare.peers import servers_here
 from programs import ehlo_command, started, wait_until
@@ -85,6 +86,28 @@ def test_a_program_ends_with_the_one_that_started_it(name: str, program: str, pl
         assert len(place.processes()) > 1
         process.kill()
         place.await_end()
+    if name != "postfix":  # the test has made its folder
+        assert not list(place.folder.iterdir())
+
+
+@pytest.mark.skipif(find_postfix() is None, reason="needs Postfix, and root")
+def test_nothing_of_postfix_runs_when_it_was_stopped(place: Place) -> None:
+    """Its first process ends before the others, and those may still write to the folder."""
+    with own_postfix(place.folder, {"default_transport": "discard"}) as server:
+        with smtplib.SMTP("127.0.0.1", server.port, "c.example", timeout=20) as client:
+            client.sendmail("a@b.example", ["c@d.example"], "Subject: x\r\n\r\nx\r\n")
+        assert len(place.processes()) > 1
+    assert not place.processes()
+
+
+@pytest.mark.parametrize("case", ["server_connections('asyncio', 100000)", "client_connections('sync', 100000)"])
+def test_the_other_side_of_counted_connections(case: str, place: Place) -> None:
+    program = f"from benches.connections import *; {case}()"
+    env = {**place.env, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with started(sys.executable, "-c", program, env=env) as process:
+        wait_until(lambda: len(place.processes()) > 1)
+        process.kill()
+        place.await_end()
 
 
 def test_a_program_whose_parent_ended_early_is_not_started(place: Place) -> None:
@@ -125,9 +148,9 @@ def test_a_comparison(number: signal.Signals, place: Place) -> None:
 
         out, err = process.communicate()
     assert process.returncode == (130 if number == signal.SIGTERM else -number), err
+    assert not list(place.folder.iterdir())
     if number == signal.SIGTERM:
         assert "servers, 1024 octets, lock-step" in out  # what was measured until then
-        assert not list(place.folder.iterdir())
 
 
 @pytest.mark.slow

@@ -1,18 +1,27 @@
-"""Programs that a comparison starts: on processors of their own, as another user, and ended when we end."""
+"""Programs that a comparison starts, and their folders: on processors of their own, as another user, and gone when we
+are.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["as_nobody", "bound"]
+__all__ = ["as_nobody", "bound", "own_folder"]
 
 _NOBODY: Final = 65534
 _KILL: Final = int(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+# It removes a folder when its own input ends: we close that, or are gone. Programs that end with us may still write
+# there for a moment.
+_CLEANER: Final = 'read -r line; n=0; until rm -rf -- "$0" || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.1; done'
 
 
 def bound(cpus: set[int] | None = None, last: int = _KILL) -> Any:
@@ -56,3 +65,26 @@ def as_nobody() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     return {"user": _NOBODY, "group": _NOBODY, "extra_groups": [_NOBODY]}
+
+
+@contextlib.contextmanager
+def own_folder(prefix: str = "ehlo-bench-", where: str | None = None) -> Iterator[str]:
+    """The path of a new folder. It is removed at the end, and also if this process is killed (not on Windows).
+
+    Arguments:
+        prefix: the name of the folder begins with it.
+        where: the folder to make it in; by default that of the system.
+
+    Example::
+
+        with own_folder() as folder: subprocess.run(command, cwd=folder)
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=where))
+        if hasattr(os, "fork"):
+            command = ["/bin/sh", "-c", _CLEANER, os.path.abspath(folder)]
+            cleaner = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+            stack.enter_context(cleaner)
+        yield folder

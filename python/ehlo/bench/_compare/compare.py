@@ -12,7 +12,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from typing import Any, Final
 
 from ehlo._core import build_info
 from ehlo._words import counted
-from ehlo.bench._compare.children import bound
+from ehlo.bench._compare.children import bound, own_folder
 from ehlo.bench._compare.left_out import left_out, without_part
 from ehlo.bench._compare.peers import (
     CLIENTS,
@@ -213,7 +212,7 @@ def compare(plan: ComparePlan, say: Callable[[str], None] | None = None) -> dict
     alike = [name for name in servers if "-awaits" not in name]
     run.steps.total = _steps_of(plan, servers, clients, alike)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with own_folder() as folder:
             if any("TLS" in mode for mode in plan.modes) and {"servers", "clients"} & set(plan.parts):
                 try:
                     run.certificate = make_certificate(folder)

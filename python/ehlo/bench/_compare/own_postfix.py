@@ -156,6 +156,7 @@ def _running(
     ]
     log, said = folder / "postfix.log", folder / "master.log"
     with (
+        contextlib.ExitStack() as stack,
         said.open("wb") as output,
         # At its end the first process ends its process group: that must not be ours.
         subprocess.Popen(
@@ -164,12 +165,33 @@ def _running(
         # It becomes another user for a moment, and then Linux would not end it with us any more.
         subprocess.Popen([*_GUARD, str(master.pid)], stdin=subprocess.PIPE, start_new_session=True),
     ):
+        stack.callback(_await_end, master.pid)
         end = time.monotonic() + _PATIENCE
         while not (log.exists() and "daemon started" in log.read_text(errors="replace")):
             if time.monotonic() > end or master.poll() is not None:
                 raise OSError(f"Postfix did not start: {said.read_text(errors='replace')[-300:]}")
             time.sleep(0.01)
         yield OwnPostfix(ports, log, master.pid)
+
+
+def _await_end(group: int) -> None:
+    """Wait for the processes that the first one has started: they end after it, and may still write to the folder."""
+    end = time.monotonic() + _PATIENCE
+    while _is_alive(group):
+        if time.monotonic() > end:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _is_alive(group: int) -> bool:
+    """Whether a process of the group runs (proc(5)). A zombie does not."""
+    for process in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            state, _, own, *_ = process.read_text(errors="replace").rpartition(")")[2].split()
+            if int(own) == group and state not in "ZX":
+                return True
+    return False
 
 
 def _run(name: str, *arguments: str | Path) -> str:

@@ -6,14 +6,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ehlo.bench._compare.children import as_nobody, bound
+from ehlo.bench._compare.children import as_nobody, bound, own_folder
 from ehlo.bench._compare.peers import find_program
 
 __all__ = ["OwnPostgres", "find_postgres", "own_postgres"]
@@ -66,7 +65,7 @@ def own_postgres(cpus: set[int] | None = None) -> Iterator[OwnPostgres]:
     programs = find_postgres()
     if programs is None:
         raise OSError("PostgreSQL is not installed")
-    with tempfile.TemporaryDirectory(prefix="ehlo-pg-") as folder:
+    with own_folder("ehlo-pg-") as folder:
         os.chmod(folder, 0o755)
         user = as_nobody()  # PostgreSQL refuses root
         if user:

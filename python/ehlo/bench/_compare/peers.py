@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ehlo.bench._compare.children import as_nobody, bound
+from ehlo.bench._compare.children import as_nobody, bound, own_folder
 from ehlo.bench._compare.ports import kept_ports
 
 __all__ = [
@@ -211,17 +211,16 @@ class Server:
         self, name: str, cpus: set[int] | None = None, *, collect: bool = False, tls: Tls | None = None
     ) -> None:
         self.name = name
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._ports = contextlib.ExitStack()
+        self._held = contextlib.ExitStack()  # its port and its folder
         self.port = 0
         options: dict[str, Any] = {"preexec_fn": bound(cpus), "start_new_session": True}
         if name == "smtp-sink":
-            [self.port] = self._ports.enter_context(kept_ports(1))  # it cannot tell which one it got
+            [self.port] = self._held.enter_context(kept_ports(1))  # it cannot tell which one it got
             # It wants a folder that it can enter as another user.
-            self._folder = tempfile.TemporaryDirectory()
-            os.chmod(self._folder.name, 0o755)
+            folder = self._held.enter_context(own_folder())
+            os.chmod(folder, 0o755)
             command = [find_program("smtp-sink") or name, "-m", "8192", f"127.0.0.1:{self.port}", "1024"]
-            options |= {"cwd": self._folder.name, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            options |= {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             options |= as_nobody()
         elif name == "bench-sink":
             command = [sys.executable, "-m", "ehlo", "bench", "sink", "--port", "0"]
@@ -298,10 +297,7 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-        self._ports.close()
+        self._held.close()
         return figures
 
 

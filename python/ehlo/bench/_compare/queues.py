@@ -11,14 +11,13 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from ehlo._words import counted
-from ehlo.bench._compare.children import bound
+from ehlo.bench._compare.children import bound, own_folder
 from ehlo.bench._compare.own_postfix import find_postfix, own_postfix
 from ehlo.bench._compare.own_postgres import find_postgres, own_postgres
 from ehlo.bench._compare.peers import find_program
@@ -84,7 +83,7 @@ def measure(
 
         measure("ehlo-sqlite", messages=1000, size=4096, connections=20, ours={0}, others={1}).rate
     """
-    with tempfile.TemporaryDirectory(prefix="ehlo-relay-") as text, contextlib.ExitStack() as stack:
+    with own_folder("ehlo-relay-") as text, contextlib.ExitStack() as stack:
         folder = Path(text)
         folder.chmod(0o755)
         count = folder / "count"
