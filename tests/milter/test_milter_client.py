@@ -162,6 +162,14 @@ def test_where_libmilter_ignores_it_no_second_session_is_offered() -> None:
         client.quit_new_connection()
 
 
+def test_a_filter_that_hears_of_no_connection_serves_one_session() -> None:
+    client = ready(steps=Steps.NO_CONNECT)
+    assert client.reusable  # no session was over it yet
+    up_to(client, Command.END)
+    ended(client, b"c")
+    assert not client.reusable
+
+
 def ended(client: MilterClient, verdict: bytes) -> None:
     """The end of the message, and the answer to it."""
     client.end()

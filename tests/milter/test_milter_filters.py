@@ -265,7 +265,7 @@ def test_mail_goes_past_no_filter_after_a_new_connection_was_cancelled(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, when_down: Any
 ) -> None:
     async def main() -> Any:
-        with ScriptedFilter(steps=0x3) as filtering:  # it leaves out CONNECT and HELO
+        with ScriptedFilter({b"C": b""}, steps=0x1002) as filtering:  # it answers no CONNECT, and leaves out HELO
             pool = Pool(Milter(address=filtering.address, when_down=when_down))
             conversation = Conversation(pool)
             await conversation.connect(partial(MilterClient.connect, name="x", address=None))
@@ -294,7 +294,8 @@ def test_mail_goes_past_no_filter_after_a_new_connection_was_cancelled(
 
 def test_a_waiting_connection_that_ends_within_the_next_session(backend: Backend) -> None:
     async def main() -> Any:
-        with ScriptedFilter({b"R": frame(b"r")}, steps=0x3) as refusing:  # it leaves out CONNECT and HELO
+        # It answers no CONNECT, and leaves out HELO.
+        with ScriptedFilter({b"C": b"", b"R": frame(b"r")}, steps=0x1002) as refusing:
             pool = Pool(Milter(address=refusing.address))
             for number in range(2):
                 conversation = Conversation(pool)

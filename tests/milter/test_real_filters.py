@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import subprocess
 import sys
 from pathlib import Path
 from random import Random
@@ -134,3 +135,35 @@ def test_a_filter_written_in_python(backend: Backend, place: Path) -> None:
     with running(sys.executable, script, str(port), ready=port):
         assert serve(backend, Filters([f"inet:127.0.0.1:{port}"], keep), talk, talk) == [250, 250]
     assert [b"\r\nX-Pure: yes\r\n\r\n" in content for _, _, content in keep.kept] == [True, True]
+
+
+PYMILTER = """\
+import Milter, sys
+
+class OneSession(Milter.Base):
+    def hello(self, name):
+        return Milter.CONTINUE
+    def eom(self):
+        self.addheader("X-Pymilter", "yes")
+        return Milter.CONTINUE
+
+Milter.factory = OneSession
+Milter.set_flags(Milter.ADDHDRS)
+Milter.runmilter("one", "unix:" + sys.argv[1], 60)
+"""
+
+
+def test_a_filter_with_pymilter_serves_each_session(backend: Backend, place: Path) -> None:
+    """It asks to hear of no connection, and forgets all at the end of the first session."""
+    python = "/usr/bin/python3"
+    if subprocess.run([python, "-c", "import Milter"], capture_output=True, check=False).returncode:
+        pytest.skip("python3-milter is not installed")
+    script, socket, keep = place / "one.py", place / "one", Keep()
+    script.write_text(PYMILTER)
+
+    def talk(client: smtplib.SMTP) -> object:
+        return codes(send(client))[-1]
+
+    with running(python, script, str(socket), ready=socket):
+        assert serve(backend, Filters([f"unix:{socket}"], keep), talk, talk, talk) == [250, 250, 250]
+    assert [b"\r\nX-Pymilter: yes\r\n" in content for _, _, content in keep.kept] == [True, True, True]

@@ -204,10 +204,13 @@ class MilterClient:
         """Another session may follow on this connection: see :meth:`quit_new_connection`.
 
         This is so when the filter has answered the end of a message with "continue", and nothing was said since. A
-        filter with libmilter ignores the command in every other state, and the next session with it.
+        filter with libmilter ignores the command in every other state, and the next session with it. A filter that
+        leaves out :meth:`connect` never learns that a session begins. It serves one: pymilter, for example, prepares
+        itself at the negotiation, and forgets all at the end of the session.
         """
         version = 0 if self.negotiated is None else self.negotiated.version
-        return version >= 6 and (self._went_on or self._state is State.READY)
+        next_is_told = self._went_on and Command.CONNECT not in self._left_out
+        return version >= 6 and (next_is_told or self._state is State.READY)
 
     def wants(self, command: Command) -> bool:
         """Whether a step would be sent now or later in this session, by what was negotiated and answered."""
