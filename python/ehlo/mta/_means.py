@@ -148,14 +148,17 @@ class ToMailbox:
         return Handed([await self._deliver(message, one, content) for one in recipients])
 
     async def _deliver(self, message: Message, recipient: Recipient, content: Content) -> Outcome:
+        mailbox = self._route.folder(ehlo.Recipient(recipient.path))
         try:
             if isinstance(content, bytes):
                 await anyio.to_thread.run_sync(self._deliver_whole, message, recipient, content)
             else:
                 await self._deliver_chunks(message, recipient, content())
         except OSError as exc:
-            return Outcome(recipient, "deferred", ehlo.Reply(451, "4.3.0", f"The mailbox: {exc.strerror or exc}"))
-        return Outcome(recipient, "delivered", ehlo.Reply(250, "2.0.0", "Delivered to the mailbox"))
+            reply = ehlo.Reply(451, "4.3.0", f"The mailbox: {exc.strerror or exc}")
+            return Outcome(recipient, "deferred", reply, mailbox=mailbox)
+        reply = ehlo.Reply(250, "2.0.0", "Delivered to the mailbox")
+        return Outcome(recipient, "delivered", reply, mailbox=mailbox)
 
     def _deliver_whole(self, message: Message, recipient: Recipient, content: bytes) -> None:
         with self._begin(message, recipient) as delivery:

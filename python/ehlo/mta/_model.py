@@ -137,6 +137,7 @@ class Outcome:
         due: when it is tried again, for ``deferred`` and ``postponed``.
         is_crash: the program failed, not the next hop.
         seconds: that the attempt took; ``None``: there was none.
+        mailbox: the path of the mailbox here, for the log; ``None`` where there is none.
 
     Example::
 
@@ -152,6 +153,7 @@ class Outcome:
     due: float = field(default=0.0)
     is_crash: bool = False
     seconds: float | None = None
+    mailbox: str | None = None
 
     @property
     def status(self) -> str:

@@ -247,7 +247,7 @@ class Settler:
                     one.result,
                     message.ident,
                     to=recipient.path,
-                    host=one.host or "-",
+                    host=one.host or one.mailbox,
                     reply=one.reply,
                     attempts=recipient.attempts,
                     seconds=None if one.seconds is None else round(one.seconds, 3),

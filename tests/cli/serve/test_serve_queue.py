@@ -75,7 +75,8 @@ def test_from_the_client_to_mailboxes_and_by_mx(loop: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_an_mbox_and_a_message_that_is_held(loop: str, tmp_path: Path) -> None:
+def test_an_mbox_and_a_message_that_is_held(loop: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ehlo.mta")
     routes = [{"domains": ["a.example"], "to": "mbox:boxes/{local_part}"}, {"domains": ["b.example"], "to": "hold"}]
 
     async def main() -> None:
@@ -86,6 +87,10 @@ def test_an_mbox_and_a_message_that_is_held(loop: str, tmp_path: Path) -> None:
 
     run(loop, main)
     assert b"Subject: hi\n" in (tmp_path / "boxes" / "jane").read_bytes()
+    lines: list[Any] = [record.msg for record in caplog.records]
+    told = {line.event: line.fields for line in lines if hasattr(line, "event")}
+    assert told["delivered"]["host"] == str(tmp_path / "boxes" / "jane")
+    assert "host" not in told["held"]  # there is none
 
 
 class Hop(ehlo.Handler):
