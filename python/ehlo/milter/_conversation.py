@@ -11,7 +11,7 @@ from ehlo._core import Reply
 from ehlo._errors import LocalProtocolError
 from ehlo.milter._client import MilterClient
 from ehlo.milter._events import Decision
-from ehlo.milter._link import Ask, FilterDownError, Link, Pool
+from ehlo.milter._link import Ask, FilterDownError, Link, Milter, Pool
 from ehlo.milter._message import Changes, Field, MessageInHand
 from ehlo.milter._words import Command, Verdict
 
@@ -61,6 +61,11 @@ class Conversation:
             return await self._down(exc)
         self._unproven = [] if link.used else None
         return await self._ask([ask])
+
+    @property
+    def milter(self) -> Milter:
+        """The filter."""
+        return self._pool.milter
 
     @property
     def reusable(self) -> bool:

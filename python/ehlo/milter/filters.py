@@ -30,12 +30,14 @@ from ehlo.milter._link import Milter, Pool
 from ehlo.milter._message import HeaderReader, HeaderTooLargeError, MessageInHand, answers_for
 from ehlo.milter._words import Command
 
-__all__ = ["Filters", "Hold", "Milter"]
+__all__ = ["Discarded", "Filters", "Hold", "Milter"]
 
 log: Final = logging.getLogger("ehlo.milter")
 
 Hold: TypeAlias = Callable[[Session, Envelope, AsyncIterator[bytes], str], Result]
 """Takes a message that a filter wants kept back, in the handler's place: session, envelope, content, reason."""
+Discarded: TypeAlias = Callable[[Session, Envelope, str], object]
+"""Is told of a message that goes nowhere because of filters: session, envelope as it came, reason."""
 
 _KEY: Final = "ehlo.milter"
 _DROPPED: Final = Reply(250, "2.0.0", "Ok")
@@ -58,7 +60,7 @@ class _State:
         self.conversations = conversations
         self.base = base
         self.ident = ""
-        self.discarded = False
+        self.discarded = ""  # why the message goes nowhere
 
     def macros(self, **more: str | None) -> dict[str, str]:
         """All that is known, the session's identifier ``i`` among it."""
@@ -72,12 +74,12 @@ class _State:
         for conversation in self.conversations:
             outcome = await conversation.ask(ask)
             if outcome is not None:
-                return self.noted(outcome)
+                return self.noted(outcome, conversation)
         return None
 
-    def noted(self, outcome: Outcome) -> Outcome:
+    def noted(self, outcome: Outcome, conversation: Conversation) -> Outcome:
         if isinstance(outcome, Discard):
-            self.discarded = True
+            self.discarded = f"filter {conversation.milter} threw it away"
         return outcome
 
 
@@ -93,6 +95,8 @@ class Filters:
         handler: any object with methods of :class:`ehlo.Handler`.
         hold: takes messages that a filter wants kept back (quarantine), in the handler's place. Without it such a
             message is answered 451.
+        discarded: is told of each message that goes nowhere because of the filters, though the client gets 250.
+            Without it there is a line in the log.
         authserv_id: our name in Authentication-Results. Fields that come in with that name are removed before the first
             filter sees them (RFC 8601 5). ``None``: nothing is removed.
         daemon_name: the macro ``{daemon_name}``, by which filters tell listeners apart.
@@ -117,6 +121,7 @@ class Filters:
         handler: object,
         *,
         hold: Hold | None = None,
+        discarded: Discarded | None = None,
         authserv_id: str | None = None,
         daemon_name: str = "smtp",
         memory: int = 1 << 20,
@@ -128,6 +133,7 @@ class Filters:
         self.config: object = getattr(handler, "config", None)
         self.reports_delivery: bool = getattr(handler, "reports_delivery", None) is True
         self._hold = hold
+        self._discarded = discarded
         self._authserv_id = authserv_id
         self._daemon_name = daemon_name
         self._memory = memory
@@ -257,6 +263,7 @@ class Filters:
             if state.discarded or not message.envelope.recipients:
                 async for _ in body:
                     pass
+                self._tell_discarded(session, envelope, state.discarded or "filters removed every recipient")
                 return _DROPPED
             return await self._deliver(session, envelope, message)
         except HeaderTooLargeError:
@@ -293,7 +300,7 @@ class Filters:
             for conversation in first:
                 outcome = await conversation.content(message.fields if begins else None, piece or b"", macros)
                 if outcome is not None:
-                    return state.noted(outcome)
+                    return state.noted(outcome, conversation)
             return None
 
         async for piece in body:
@@ -303,10 +310,10 @@ class Filters:
             return outcome
         for conversation in first:
             if (outcome := await conversation.end(message, macros)) is not None:
-                return state.noted(outcome)
+                return state.noted(outcome, conversation)
         for conversation in others:
             if (outcome := await self._tell(conversation, message, macros)) is not None:
-                return state.noted(outcome)
+                return state.noted(outcome, conversation)
         return None
 
     async def _tell(self, conversation: Conversation, message: MessageInHand, macros: Mapping[str, str]) -> Outcome:
@@ -341,7 +348,7 @@ class Filters:
         final = message.envelope
         answer: Answer
         if message.quarantine is not None:
-            log.info("a filter wants message kept back: %s", message.quarantine)
+            log.info("a filter wants a message kept back: %s", message.quarantine)
             if self._hold is None:
                 return _NOT_HELD
             answer = await _result(self._hold(session, final, _stream(message.content()), message.quarantine))
@@ -354,6 +361,13 @@ class Filters:
         return answer
 
     # ---- helpers ---------------------------------------------------------------------------------
+
+    def _tell_discarded(self, session: Session, envelope: Envelope, reason: str) -> None:
+        if self._discarded is not None:
+            self._discarded(session, envelope, reason)
+        else:
+            to = ", ".join(f"<{path_text(one.path)}>" for one in envelope.recipients)
+            log.info("a message from <%s> to %s goes nowhere: %s", path_text(envelope.sender.path), to, reason)
 
     async def _call(self, name: str, *args: Any) -> Answer:
         method = self._methods[name]
@@ -377,7 +391,7 @@ class Filters:
         """The transaction is over. With ``keep``, a connection that may serve another session gets no abort now,
         because after an abort it could not. If another transaction follows, the abort goes out before it.
         """
-        state.discarded = False
+        state.discarded = ""
         state.ident = ""
         for conversation in state.conversations:
             if not (keep and conversation.reusable):

@@ -345,6 +345,8 @@ class Queue:
             await self.spool.hold(Selection(messages=[message.id]), reason)
         except OSError as exc:  # it is stored, and nobody will try it: the client must not send it again
             log.error(LogLine("not-held", message.ident, error=exc))
+        else:
+            log.info(LogLine("held", message.ident, to=[one.path for one in rows[:_NAMED]], reason=reason))
 
     def _note_accepted(self, message: Message, rows: list[Recipient], session: ehlo.Session | None) -> None:
         self.counters.accepted += 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import ehlo
 import ehlo.asyncio
@@ -20,22 +20,26 @@ from ehlo.cli._serve.site import Site
 from ehlo.cli._serve.sockets import Sockets, open_sockets
 from ehlo.cli._serve.trail import Trail
 
+Watch: TypeAlias = Callable[[str, dict[str, Any]], None]
 CONTENT = b"From: a@b.example\r\nSubject: hi\r\n\r\ntext\r\n"
 
 
 @asynccontextmanager
-async def site(loop: str, values: dict[str, Any], base: str = "/nonexistent") -> AsyncIterator[list[int]]:
-    """Serve what the tables say; gives the ports of the listeners."""
+async def site(
+    loop: str, values: dict[str, Any], base: str = "/nonexistent", *, watch: Watch | None = None
+) -> AsyncIterator[list[int]]:
+    """Serve what the tables say; gives the ports of the listeners. ``watch`` gets each event of the trail."""
     values = {"hostname": "mx.example", "quiet": True, "listener": [{"port": 0}]} | values
     settings = read_settings(values, base)
     with contextlib.closing(open_sockets(places_of(settings))) as sockets:
-        async with _serve(loop, settings, sockets) as ports:
+        async with _serve(loop, settings, sockets, watch) as ports:
             yield ports
 
 
 @asynccontextmanager
-async def _serve(loop: str, settings: Settings, sockets: Sockets) -> AsyncIterator[list[int]]:
+async def _serve(loop: str, settings: Settings, sockets: Sockets, watch: Watch | None) -> AsyncIterator[list[int]]:
     trail = Trail(LogWriter(StreamTarget(None), str), quiet=True)
+    trail.watch = watch
     job = command._ServeJob(Site.open(settings), Host(sockets, lambda: settings, trail))
     if loop == "trio":
         import trio

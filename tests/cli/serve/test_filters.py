@@ -160,7 +160,9 @@ def test_a_recipient_that_a_filter_adds_goes_by_aliases(loop: str, tmp_path: Pat
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("queued", [True, False])
-def test_quarantine(loop: str, queued: bool, tmp_path: Path) -> None:
+def test_quarantine(loop: str, queued: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ehlo.mta")
+
     async def main() -> None:
         values = tables(tmp_path, {"milter": one.address}, queued=queued)
         async with site(loop, values, str(tmp_path)) as (port,), await connect(loop, port) as client:
@@ -189,6 +191,44 @@ def test_quarantine(loop: str, queued: bool, tmp_path: Path) -> None:
                 )
 
         run("asyncio", look)
+        lines: list[Any] = [record.msg for record in caplog.records]
+        [held] = [line for line in lines if getattr(line, "event", "") == "held"]
+        assert held.fields == {"to": ["jane@example.org"], "reason": "a virus, perhaps"}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("queued", [True, False])
+def test_mail_that_filters_throw_away_is_in_the_log(loop: str, queued: bool, tmp_path: Path) -> None:
+    told_of: list[dict[str, Any]] = []
+
+    def watch(event: str, fields: dict[str, Any]) -> None:
+        if event == "discarded":
+            told_of.append(fields)
+
+    async def main() -> None:
+        values = tables(tmp_path, {"milter": one.address}, queued=queued)
+        async with (
+            site(loop, values, str(tmp_path), watch=watch) as (port,),
+            await connect(loop, port) as client,
+        ):
+            for answers in (
+                {b"E": frame(b"d")},
+                {b"R": frame(b"d")},
+                {b"E": frame(b"-", b"<jane@example.org>\0") + frame(b"c")},
+            ):
+                one.answers.clear()
+                one.answers.update(answers)
+                told = await tell(client, "a@b.example", ["jane@example.org"])
+                assert told["jane@example.org"].code == 250
+        assert not (tmp_path / "mail" / "jane").exists()
+
+    with ScriptedFilter() as one:
+        run(loop, main)
+        thrown = f"filter {one.address} threw it away"
+    assert [fields["reason"] for fields in told_of] == [thrown, thrown, "filters removed every recipient"]
+    for fields in told_of:
+        assert (fields["sender"], fields["to"], fields["recipients"]) == ("<a@b.example>", ["<jane@example.org>"], 1)
+        assert fields["client"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize(

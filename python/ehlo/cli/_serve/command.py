@@ -218,7 +218,9 @@ class _ServeJob(Job):
             groups = self._host.sockets.groups
             wanted: list[Wanted] = []
             for one, socks in zip(self._served(), groups, strict=True):
-                inside = await filtered(handler, one.listener, settings, site.milters, out.drop, stack)
+                inside = await filtered(
+                    handler, one.listener, settings, site.milters, out.drop, self._host.trail, stack
+                )
                 wanted.append((inside, one.options(site, socks) | {"connections": shared}))
             yield wanted
 

@@ -10,6 +10,7 @@ import ehlo
 from ehlo.cli._engine import nearest
 from ehlo.cli._serve.front import value_of, with_methods
 from ehlo.cli._serve.settings import PROTOCOLS, Filter, Listener, Settings
+from ehlo.cli._serve.trail import Trail
 from ehlo.dkim import remove_claims
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ async def filtered(
     settings: Settings,
     milters: tuple[tuple[Filter, Milter], ...],
     drop: Callable[[ehlo.Session], Any],
+    trail: Trail,
     stack: AsyncExitStack,
 ) -> object:
     """The handler of one listener: the filters that are for it, and ``handler`` within.
@@ -73,6 +75,7 @@ async def filtered(
         handler: decides about the envelope, and takes mail.
         milters: all of them.
         drop: ends what a transaction has open, when no content comes to ``handler``.
+        trail: is told of the mail that filters throw away.
         stack: closes the connections to the filters.
     """
     name = None if listener.protocol == "lmtp" else settings.authserv_id
@@ -84,7 +87,7 @@ async def filtered(
     hold = _holding(handler) if settings.queue is not None else None
     daemon_name = listener.name or listener.protocol
     filters = await stack.enter_async_context(
-        Filters(chosen, handler, hold=hold, authserv_id=name, daemon_name=daemon_name)
+        Filters(chosen, handler, hold=hold, discarded=trail.discarded, authserv_id=name, daemon_name=daemon_name)
     )
 
     async def on_body(session: ehlo.Session, envelope: ehlo.Envelope, body: AsyncIterator[bytes]) -> Any:

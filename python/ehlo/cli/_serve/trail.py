@@ -239,6 +239,11 @@ class Trail:
             size=size,
         )
 
+    def discarded(self, session: ehlo.Session, envelope: ehlo.Envelope, reason: str) -> None:
+        """A message was answered 250, and filters let it go nowhere."""
+        sender = path_words(envelope.sender.path)
+        self.tell("discarded", **_client(session), sender=sender, **_recipients(envelope), reason=reason)
+
     def refused(self, session: ehlo.Session, refused: ehlo.Refused) -> None:
         """A reply 4yz or 5yz went out: what :meth:`ehlo.Handler.on_refused` gets."""
         command, envelope = refused.command, refused.envelope
