@@ -690,6 +690,48 @@ def test_a_deleted_content_is_not_written_once_more(loop: str, tmp_path: Path) -
     run(loop, main)
 
 
+def modes(folder: Path) -> dict[str, int]:
+    """Of a spool and all in it."""
+    return {file.name: file.stat().st_mode & 0o777 for file in (folder, *folder.rglob("*"))}
+
+
+def test_nobody_else_reads_the_mail(loop: str, tmp_path: Path) -> None:
+    """Whatever the umask is."""
+    folder = tmp_path / "spool"
+
+    async def main() -> None:
+        async with SqliteSpool(folder) as spool:
+            for octets in (5, 500_000):
+                stage = await spool.stage()
+                await stage.write(b"x" * octets)
+                await spool.accept(message(spool), [recipient(spool)], stage, owned=False)
+            found = modes(folder)
+            assert {"spool", "bodies", "queue.db", "queue.db-wal", "queue.db-shm"} < set(found)
+            assert [name for name, mode in found.items() if mode & 0o077] == []
+
+    before = os.umask(0o022)
+    try:
+        run(loop, main)
+    finally:
+        os.umask(before)
+
+
+def test_a_spool_that_others_could_read_is_closed_to_them(loop: str, tmp_path: Path) -> None:
+    """Version 0.2.0 left it to the umask. The folder around it may be one of the system, and stays as it is."""
+
+    async def main() -> None:
+        async with SqliteSpool(tmp_path):
+            pass
+        for name, mode in (("", 0o755), ("bodies", 0o755), ("queue.db", 0o644)):
+            (tmp_path / name).chmod(mode)
+        async with SqliteSpool(tmp_path):
+            found = modes(tmp_path)
+            assert (found[tmp_path.name], found["bodies"]) == (0o755, 0o750)
+            assert {found[name] for name in ("queue.db", "queue.db-wal", "queue.db-shm")} == {0o640}
+
+    run(loop, main)
+
+
 def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with SqliteSpool(tmp_path):

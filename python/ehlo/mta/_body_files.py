@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,9 +12,28 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-__all__ = ["BodyFiles", "FileStage"]
+__all__ = ["BodyFiles", "FileStage", "hide"]
 
 _CHUNK: Final = 262144
+
+
+def hide(path: Path) -> None:
+    """Take the permissions of all other users away. The group keeps its own.
+
+    Raises:
+        OSError: it cannot be done, and others can read it.
+
+    Example::
+
+        hide(Path("spool/queue.db"))
+    """
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o007:
+        os.chmod(path, mode & ~0o007)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class BodyFiles:
@@ -31,8 +51,10 @@ class BodyFiles:
         self.folder = folder
 
     def open(self) -> None:
-        """Make the folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Make the folder, and that around it. Mail is for its owner only, whatever the umask."""
+        self.folder.parent.mkdir(0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(0o700, exist_ok=True)
+        hide(self.folder)  # earlier versions let everybody read
 
     def path(self, name: int) -> Path:
         """Where a content is."""
@@ -108,7 +130,7 @@ class FileStage:
 
     def _flush(self) -> None:
         if self._file is None:
-            self._file = open(self._temporary, "xb")  # noqa: SIM115
+            self._file = open(self._temporary, "xb", opener=_open_private)  # noqa: SIM115
         pieces, self._pieces, self._octets = self._pieces, [], 0
         self._file.writelines(pieces)
 

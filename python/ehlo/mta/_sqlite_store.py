@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from ehlo.mta import _selection as sql
 from ehlo.mta._batch import Batch, left_out
+from ehlo.mta._body_files import hide
 from ehlo.mta._clock import Clock
 from ehlo.mta._model import Message
 from ehlo.mta._rows import READY, RECIPIENT_COLUMNS, Row
@@ -95,6 +96,8 @@ class SqliteStore:
 
     def open(self) -> int:
         """Open it. What an earlier process owned is ready again: an index finds it, so the backlog is not read."""
+        if not self._administers:
+            self._keep_private()
         self._connection = sqlite3.connect(
             self._path, isolation_level=None, cached_statements=512, check_same_thread=False, timeout=30
         )
@@ -123,6 +126,13 @@ class SqliteStore:
         except BaseException:
             self._connection.close()
             raise
+
+    def _keep_private(self) -> None:
+        """SQLite gives its other files the permissions of this one."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        for name in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                hide(self._path.with_name(self._path.name + name))
 
     def migrate(self) -> tuple[int, int]:
         """Bring the tables up to date, of a spool that is not open. Gives the versions before and after."""
