@@ -14,7 +14,17 @@ from ehlo.testing import ScriptedServer, SMTPServer
 from loops import LOOPS, run
 
 TWO = ["c@d.example", "e@d.example"]
-STEPS = ("greeting", "hello", "mail", "rcpt 1", "rcpt 2", "data", "content")
+TIMERS = {
+    "greeting": ("greeting", 0.1),
+    "hello": ("hello", 0.1),
+    "mail": ("mail", 0.1),
+    "rcpt 1": ("rcpt", 0.1),
+    "rcpt 2": ("rcpt", 1.0),  # the first has the same one
+    "data": ("data", 0.1),
+    "content": ("end_of_data", 0.1),
+}
+"""For each step the timer that a silence there reaches, and its seconds in the test."""
+STEPS = tuple(TIMERS)
 FAULTS = ("4yz", "5yz", "421", "close", "malformed", "time out")
 
 
@@ -96,8 +106,9 @@ def test_a_fault_at_each_step(
 ) -> None:
     monkeypatch.setattr(command, "ask_offers", nothing_asked)
     if fault == "time out":
-        monkeypatch.setattr(pass_on, "_HOP_STEP", 0.4)  # a busy machine answers later than one would think
-        monkeypatch.setattr(pass_on, "_HOP_SECONDS", {})
+        # The steps before keep their time: a busy machine answers later than one would think.
+        timer, seconds = TIMERS[step]
+        monkeypatch.setattr(pass_on, "_HOP_SECONDS", {timer: seconds})
     # Behind an LMTP hop an SMTP client has one recipient a transaction: the second RCPT is not asked of the hop.
     alone = listener == "smtp" and hop == "lmtp"
     script = Script(step, fault, lmtp=hop == "lmtp", recipients=TWO[:1] if alone and step != "rcpt 1" else TWO)
