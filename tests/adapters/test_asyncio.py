@@ -18,6 +18,7 @@ from backends import BACKENDS, CONFIG, MAIL, PATIENCE, Asyncio, descriptors
 from ehlo._sockets import no_delay
 from ehlo.asyncio._client_protocol import ClientProtocol
 from ehlo.asyncio._dial import connected
+from programs import free_port
 
 
 @pytest.fixture(params=[name for name, kind in BACKENDS.items() if issubclass(kind, Asyncio)])
@@ -155,8 +156,7 @@ def test_why_no_address_answers(backend: Asyncio, monkeypatch: pytest.MonkeyPatc
 
 def test_the_first_address_that_answers(backend: Asyncio, monkeypatch: pytest.MonkeyPatch) -> None:
     # RFC 8305, and no socket is left of the others, nor when it is cancelled
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        closed = probe.getsockname()
+    closed = ("127.0.0.1", free_port())
     addresses: list[Any] = []
     kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
     monkeypatch.setattr("ehlo.asyncio._dial.numeric", lambda host, port: [(*kind, address) for address in addresses])

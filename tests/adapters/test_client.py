@@ -17,6 +17,7 @@ import pytest
 
 import ehlo
 from backends import Backend, Peer, Script, descriptors
+from programs import free_port
 
 A, B, C = "a@b.example", "c@d.example", "e@f.example"
 CONTENT = b"Subject: hi\r\n\r\nhello\r\n"
@@ -663,8 +664,7 @@ def test_c_cli_04_a_server_that_closes_at_ehlo_is_not_asked_again(backend: Backe
 
 @pytest.mark.tcp
 def test_nobody_listens(backend: Backend) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
 
     async def main() -> None:
         with pytest.raises(ehlo.SMTPConnectError, match=f"127.0.0.1:{port}") as caught:

@@ -21,6 +21,7 @@ import ehlo.sync
 from backends import PATIENCE, descriptors
 from ehlo.sync import _dial
 from ehlo.testing import ScriptedServer, SMTPServer
+from programs import free_port
 
 A, B = "a@b.example", "c@d.example"
 CONTENT = b"Subject: hi\r\n\r\nhello\r\n"
@@ -511,8 +512,7 @@ def test_nothing_is_left(server: SMTPServer) -> None:
 
 
 def test_the_next_address_where_one_does_not_answer(server: SMTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        nobody = gone.getsockname()
+    nobody = ("127.0.0.1", free_port())
     infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in (nobody, (server.host, server.port))]
     monkeypatch.setattr(_dial, "_addresses", lambda host, port, limit: infos)
     with _dial.connected("mx.example", 25, None, None) as sock:

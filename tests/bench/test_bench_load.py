@@ -470,9 +470,7 @@ def test_corpus(tmp_path: pathlib.Path) -> None:
 
 
 def test_nobody_there() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        report = load(probe.getsockname()[1])
+    report = load(free_port())
     assert report["messages"]["accepted"] == 0
     assert report["messages"]["unsent"] == 50
     assert set(report["errors"]) == {"connection connect ECONNREFUSED"}

@@ -17,6 +17,7 @@ import pytest
 
 import ehlo
 from ehlo.testing import SMTPServer
+from programs import free_port
 
 MAIL = b"Subject: hi\r\n\r\nhello\r\n"
 ENVELOPE = ("--from", "a@b.example", "--to", "c@d.example")
@@ -111,8 +112,7 @@ def test_wrong_usage_is_one_line(arguments: tuple[str, ...], words: str) -> None
 
 
 def test_what_cannot_be_reached_is_one_line_that_says_how_to_mend_it() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     done = send("--server", f"127.0.0.1:{port}", *ENVELOPE)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count("\n") == 1

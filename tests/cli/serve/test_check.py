@@ -27,6 +27,7 @@ from ehlo.cli._serve.findings import Finding, report
 from ehlo.cli._serve.privileges import find_account
 from ehlo.cli._serve.sockets import Place
 from ehlo.testing import SMTPServer
+from programs import free_port
 
 trustme = pytest.importorskip("trustme")
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -54,21 +55,15 @@ def test_each_finding_is_a_line_and_errors_give_status_1() -> None:
 
 
 def test_free_and_taken_and_doubled_ports_and_addresses_of_others() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         places = [
             Place("smtp", "listener 1", port=port),
             Place("smtp", "listener 2", port=port),
             Place("smtp", "listener 3", port=taken.getsockname()[1]),
             Place("smtp", "listener 4", "192.0.2.1", port),
         ]
-        taken.close()
-        free.close()
-        blocker = socket.create_server(("127.0.0.1", places[2].port))
-        blocker.settimeout(0.1)
         found = list(check_places(places, "mx.example"))
-        blocker.close()
     assert levels(found) == ["OK", "error", "error", "error"]
     assert "is already that of listener 1" in found[1].text
     assert "is taken" in found[2].text
@@ -76,9 +71,7 @@ def test_free_and_taken_and_doubled_ports_and_addresses_of_others() -> None:
 
 
 def test_nothing_stays_bound() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     list(check_places([Place("smtp", "listener 1", port=port)], "mx.example"))
     socket.create_server(("127.0.0.1", port)).close()
 
