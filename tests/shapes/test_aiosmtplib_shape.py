@@ -132,7 +132,7 @@ def test_a_method_that_the_program_changes_is_called(server: SMTPServer) -> None
 )
 def test_how_a_connection_ends(rest: str, kind: type[aiosmtplib.SMTPException]) -> None:
     async def main() -> None:
-        client = client_of(peer, timeout=0.3)
+        client = client_of(peer, timeout=1 if "wait" in rest else 20)
         await client.connect()
         with pytest.raises(aiosmtplib.SMTPException) as caught:
             await client.sendmail(A, B, CONTENT)

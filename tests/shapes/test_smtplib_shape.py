@@ -192,7 +192,7 @@ GROUP = f"C: MAIL FROM:<{A}>*\nC: RCPT TO:<{B}>\nC: DATA\n"
 )
 def test_how_a_connection_ends(rest: str, kind: type[smtplib.SMTPException]) -> None:
     with ScriptedServer(HELLO + rest) as peer:
-        smtp = smtplib.SMTP(peer.host, peer.port, timeout=0.3)
+        smtp = smtplib.SMTP(peer.host, peer.port, timeout=1 if "wait" in rest else 20)
         with pytest.raises(kind) as caught:
             smtp.sendmail(A, B, CONTENT)
         assert type(caught.value) is kind
