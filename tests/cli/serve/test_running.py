@@ -184,7 +184,8 @@ def heard(sock: socket.socket, word: bytes) -> bytes:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_service_manager_is_told_of_each_step(tmp_path: Path, loop: str, workers: str) -> None:
     with manager(tmp_path) as (sock, env):
-        env["WATCHDOG_USEC"] = "400000"
+        # A signal of life each second: more than ten that nobody has read would push the next message out.
+        env["WATCHDOG_USEC"] = "2000000"
         file = write(tmp_path, DISCARD)
         with serving(*AS_ROOT, "--loop", loop, "--workers", workers, file, env=env) as server:
             assert heard(sock, b"READY=1") == b"READY=1\nSTATUS=1 listening"
