@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +23,7 @@ from ehlo.mta._journal import Journal, alone
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._schema import LATEST
 from ehlo.mta._selection import dropped, keys, redirected
-from ehlo.mta._spool import NotOwned, Selection, SpoolError, Suspension
+from ehlo.mta._spool import Changed, NotOwned, Selection, SpoolError, Suspension
 from ehlo.mta._sqlite_spool import SqliteSpool
 from ehlo.mta._store import Accept, Finish
 from loops import run, until
@@ -53,10 +54,15 @@ async def begin(spool: Any, about: Message, rows: list[Recipient]) -> None:
 
 def kill(spool: Any) -> None:
     """It goes as with kill -9: the server and the kernel end its sessions and its locks, and nothing else."""
-    spool._alive.stop()
-    spool._journal.close()
+    if hasattr(spool, "folder"):
+        spool._listener.close()
+        spool._unlock()
+    else:
+        spool._alive.stop()
+    if spool._journal is not None:
+        spool._journal.close()
     spool._committer.close()
-    spool._postgres._connection.close()
+    spool._store._connection.close()
 
 
 async def finished(spool: Any, about: Message, outcomes: list[Outcome], notices: Any = ()) -> BaseException | None:
@@ -235,6 +241,48 @@ def test_an_administrator_changes_what_is_chosen(loop: str, make: Make) -> None:
             assert await spool.suspensions() == [rule]
             assert await spool.resume("mx.example")
             assert len(await spool.nodes()) == 1
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_nobody_owns_what_a_process_that_is_gone_left(loop: str, make: Make, killed: bool) -> None:
+    async def main() -> None:
+        spool = make()
+        await spool.open()
+        for octets in (b"text", b"more"):
+            await spool.accept(message(spool, octets), [recipient(spool)], octets, True)
+        spool.note_route("r", NOW, "no answer")
+        await spool.next_due()  # behind the note
+        where = {"folder": spool.folder} if isinstance(spool, SqliteSpool) else {"url": spool._postgres.url}
+        administrator = type(spool)(**where, administers=True)
+        administrator._store._clock = clock = FakeMonotonic()
+        clock.wall = time.time()
+        async with administrator:
+            assert [one.state for one in await administrator.entries(Selection())] == ["owned", "owned"]
+            assert (await administrator.hold(Selection(), "look")).busy == 2
+            if killed:
+                kill(spool)
+            else:
+                await spool.close()
+            clock.wall += 31  # after so long a node is dead, if it is not known that its process is gone
+            found = await administrator.entries(Selection(state="ready"))
+            assert [(one.state, one.owner) for one in found] == [("ready", None), ("ready", None)]
+            assert await administrator.entries(Selection(state="owned")) == []
+            totals = await administrator.totals()
+            assert (totals.ready, totals.owned, totals.held) == (2, 0, 0)
+            assert [one.key for one in await administrator.summary("state", NOW, Selection())] == ["ready"]
+            assert await administrator.count(Selection()) == Changed(2, 0)
+            assert await administrator.dead_routes() == []
+            # It may be changed, and ended with a notification.
+            assert await administrator.hold(Selection(messages=[found[0].message.id]), "look") == Changed(1, 0)
+            report = Message(administrator.new_id(), "", NOW, 6)
+            notices = [(report, [recipient(administrator)], b"report")]
+            await finish(administrator, found[1].message, [Outcome(found[1].recipient, "failed", BUSY)], notices)
+            totals = await administrator.totals()
+            assert (totals.ready, totals.owned, totals.held) == (1, 0, 1)
+        async with make() as again:
+            assert [about.id for about, _ in await again.claim(NOW, 10)] == [report.id]
 
     run(loop, main)
 

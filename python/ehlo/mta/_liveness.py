@@ -6,21 +6,17 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 
 from ehlo.mta._clock import Clock
-from ehlo.mta._postgres_store import LOCK, PostgresStore, connect, machine
+from ehlo.mta._postgres_store import DEAD, LOCK, PostgresStore, connect, is_gone, machine
 
 __all__ = ["BEAT", "DEAD", "Liveness"]
 
 BEAT: Final = 5.0
 """Seconds between two heartbeats of a node."""
-
-DEAD: Final = 30.0
-"""Seconds after which a node without a heartbeat is dead."""
 
 _UNLOCKED: Final = 10.0
 
@@ -137,7 +133,7 @@ class Liveness:
             if beats != before:
                 since = now
             self._seen[number] = (beats, since)
-            gone = where == self._machine and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
+            gone = is_gone(where == self._machine, pid)
             is_dead = now - since >= DEAD or (not locked and (gone or now - since >= _UNLOCKED))
             if is_dead and self._before_adoption(connection):
                 adopted = _adopt(connection, number) or adopted

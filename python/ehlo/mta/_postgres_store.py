@@ -20,12 +20,15 @@ from ehlo.mta._schema import LATEST, check, steps
 from ehlo.mta._spool import SpoolError, SpoolFull, SpoolUnavailable
 from ehlo.mta._store import NOTED, Claimed, Database, Write
 
-__all__ = ["LOCK", "Postgres", "PostgresStore", "connect"]
+__all__ = ["DEAD", "LOCK", "Postgres", "PostgresStore", "connect", "is_gone", "machine"]
 
 T = TypeVar("T")
 
 LOCK: Final = 0x65686C6F
 """The first half of the advisory locks that nodes hold while they live; the second half is the node's id."""
+
+DEAD: Final = 30.0
+"""Seconds after which a node without a heartbeat is dead."""
 
 _MIGRATING: Final = 0
 # Owns recipients within a transaction only.
@@ -33,6 +36,10 @@ _ADMINISTRATOR: Final = 0x7FFFFFFF
 _ALIVE: Final = "SELECT 1 FROM node WHERE id = %s FOR KEY SHARE"
 
 
+_NODES: Final = (
+    "SELECT machine, pid, heartbeat, EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.classid = ?"
+    " AND l.objid = n.id) FROM node n"
+)
 _POSTPONE: Final = (
     "UPDATE recipient r SET owner = 0, due = p.due, route = p.route"
     " FROM unnest(%s::float8[], %s::text[], %s::bigint[], %s::bigint[]) p (due, route, message, id)"
@@ -212,6 +219,7 @@ class PostgresStore:
             noted = None if abs(now - self._noted) < NOTED or self._administers else now
             try:
                 with self._connection.transaction():
+                    self._give_back()
                     without = self._write(group, " ON CONFLICT DO NOTHING" if again else "", noted)
                 self._noted = self._noted if noted is None else noted
                 return without
@@ -335,6 +343,24 @@ class PostgresStore:
         ).fetchone()
         return None if row is None else bytes(row[0])
 
+    def is_idle(self, db: Database) -> bool:
+        """See :meth:`ehlo.mta._store.Store.is_idle`."""
+        now, here = self._clock.time(), machine()
+        for where, pid, heartbeat, locked in db.query(_NODES, (LOCK,)):
+            if locked or (now - heartbeat < DEAD and not is_gone(where == here, pid)):
+                return False
+        return True
+
+    def _give_back(self) -> None:
+        """For an administrator: what is owned by nodes that are gone, if there is no other node to take it over."""
+        db = Postgres(self._connection)
+        if self._administers and self.is_idle(db):
+            db.change("LOCK TABLE node IN SHARE ROW EXCLUSIVE MODE")  # a node that starts now waits
+            if self.is_idle(db):
+                for table in ("node", "dead_route"):
+                    db.change(f"DELETE FROM {table}")
+                db.change("UPDATE recipient SET owner = 0 WHERE owner > 0")
+
     def remove_chunks(self, names: Sequence[int]) -> None:
         """Forget large contents."""
         self._connection.execute("DELETE FROM chunk WHERE body = ANY(%s)", (list(names),))
@@ -350,6 +376,7 @@ class PostgresStore:
     def transaction(self, function: Callable[[Database], T]) -> T:
         """See :meth:`ehlo.mta._store.Store.transaction`."""
         with self._connection.transaction():
+            self._give_back()
             return function(Postgres(self._connection))
 
     def look(self, function: Callable[[Database], T]) -> T:
@@ -373,6 +400,11 @@ class PostgresStore:
     def is_about_one(self, exc: Exception) -> bool:
         """See :meth:`ehlo.mta._store.Store.is_about_one`."""
         return isinstance(exc, psycopg.IntegrityError | psycopg.DataError)
+
+
+def is_gone(is_here: bool, pid: int) -> bool:
+    """Whether it is known that a process is gone: one of this machine."""
+    return is_here and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
 
 
 def machine() -> str:

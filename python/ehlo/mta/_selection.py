@@ -34,7 +34,9 @@ PAGE: Final = 1000
 """Recipients that one transaction of a change touches: so what is stored meanwhile does not wait for long."""
 
 _FROM: Final = "FROM recipient r JOIN message m ON m.id = r.message"
-_STATES: Final[dict[State, str]] = {"ready": "r.owner = 0", "held": "r.owner = -1", "owned": "r.owner > 0"}
+_STATES: Final[dict[State, str]] = {"ready": "= 0", "held": "= -1", "owned": "> 0"}
+_OWNER: Final = "r.owner"
+_OWNER_WHEN_IDLE: Final = "CASE WHEN r.owner > 0 THEN 0 ELSE r.owner END"
 _HOURS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _KEYS: Final[dict[By, str]] = {
     "route": "coalesce(r.route, '')",
@@ -42,11 +44,17 @@ _KEYS: Final[dict[By, str]] = {
     "domain": "lower(replace(r.path, rtrim(r.path, replace(r.path, '@', '')), ''))",
     "sender": "m.sender",
     "reply": "coalesce(substr(r.reply, 1, 100), '')",
-    "state": "CASE WHEN r.owner = 0 THEN 'ready' WHEN r.owner < 0 THEN 'held' ELSE 'owned' END",
 }
 
 
-def _where(selection: Selection) -> tuple[str, list[Any]]:
+def _owner(idle: bool) -> str:
+    """The owner of a recipient, as SQL. Nobody owns one if no process delivers: what is owned was left by processes
+    that are gone, and the next one that starts makes it ready.
+    """
+    return _OWNER_WHEN_IDLE if idle else _OWNER
+
+
+def _where(selection: Selection, owner: str = _OWNER) -> tuple[str, list[Any]]:
     parts: list[str] = []
     values: list[Any] = []
 
@@ -66,7 +74,7 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
     if selection.route is not None:
         add("r.route = ?", selection.route)
     if selection.state is not None:
-        add(_STATES[selection.state])
+        add(f"{owner} {_STATES[selection.state]}")
     if selection.arrived_before is not None:
         add("m.arrived < ?", selection.arrived_before)
     if selection.due_before is not None:
@@ -80,12 +88,14 @@ def _escaped(text: str) -> str:
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
-# ---- looking -----------------------------------------------------------------------------------------
+# ---- looking: ``idle`` is whether no process delivers ------------------------------------------------
 
 
-def entries(db: Database, selection: Selection, limit: int, after: Key, names: dict[int, str]) -> list[Entry]:
+def entries(
+    db: Database, selection: Selection, limit: int, after: Key, names: dict[int, str], idle: bool
+) -> list[Entry]:
     """See :meth:`ehlo.mta.Spool.entries`. ``names``: of nodes by their ids."""
-    where, values = _where(selection)
+    where, values = _where(selection, _owner(idle))
     columns = ", ".join(f"r.{name}" for name in RECIPIENT_COLUMNS.split(", "))
     about = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS.split(", "))
     rows = db.query(
@@ -95,7 +105,7 @@ def entries(db: Database, selection: Selection, limit: int, after: Key, names: d
     )
     found = []
     for row in rows:
-        owner = row[4]
+        owner = min(row[4], READY) if idle else row[4]
         state: State = "ready" if owner == READY else "held" if owner == HELD else "owned"
         recipient = recipient_of(row[1:10])
         reply, host, first_reply, first, last = row[10:15]
@@ -106,25 +116,29 @@ def entries(db: Database, selection: Selection, limit: int, after: Key, names: d
     return found
 
 
-def count(db: Database, selection: Selection) -> Changed:
+def count(db: Database, selection: Selection, idle: bool) -> Changed:
     """See :meth:`ehlo.mta.Spool.count`."""
-    where, values = _where(selection)
+    owner = _owner(idle)
+    where, values = _where(selection, owner)
     [(free, busy)] = db.query(
-        "SELECT coalesce(sum(CASE WHEN r.owner > 0 THEN 0 ELSE 1 END), 0),"
-        f" coalesce(sum(CASE WHEN r.owner > 0 THEN 1 ELSE 0 END), 0) {_FROM} WHERE {where}",
+        f"SELECT coalesce(sum(CASE WHEN {owner} > 0 THEN 0 ELSE 1 END), 0),"
+        f" coalesce(sum(CASE WHEN {owner} > 0 THEN 1 ELSE 0 END), 0) {_FROM} WHERE {where}",
         values,
     )
     return Changed(int(free) if selection.limit is None else min(int(free), selection.limit), int(busy))
 
 
-def summary(db: Database, by: By, now: float, selection: Selection) -> list[Group]:
+def summary(db: Database, by: By, now: float, selection: Selection, idle: bool) -> list[Group]:
     """See :meth:`ehlo.mta.Spool.summary`."""
-    where, values = _where(selection)
+    owner = _owner(idle)
+    where, values = _where(selection, owner)
     given: list[Any] = []
     if by == "age":
         cases = "".join(f" WHEN m.arrived > ? THEN '{low} h'" for low in (0, *_HOURS[:-1]))
         key = f"CASE{cases} ELSE '{_HOURS[-1]} h' END"
         given = [now - hours * 3600 for hours in _HOURS]
+    elif by == "state":
+        key = f"CASE WHEN {owner} = 0 THEN 'ready' WHEN {owner} < 0 THEN 'held' ELSE 'owned' END"
     else:
         key = _KEYS[by]
     rows = db.query(
@@ -134,12 +148,13 @@ def summary(db: Database, by: By, now: float, selection: Selection) -> list[Grou
     return [Group(str(name), int(number), int(octets), oldest) for name, number, octets, oldest in rows]
 
 
-def totals(db: Database, free: int | None) -> Totals:
+def totals(db: Database, free: int | None, idle: bool) -> Totals:
     """See :meth:`ehlo.mta.Spool.totals`."""
+    owner = _owner(idle)
     [(ready, held, owned)] = db.query(
-        "SELECT coalesce(sum(CASE WHEN owner = 0 THEN 1 ELSE 0 END), 0),"
-        " coalesce(sum(CASE WHEN owner < 0 THEN 1 ELSE 0 END), 0),"
-        " coalesce(sum(CASE WHEN owner > 0 THEN 1 ELSE 0 END), 0) FROM recipient"
+        f"SELECT coalesce(sum(CASE WHEN {owner} = 0 THEN 1 ELSE 0 END), 0),"
+        f" coalesce(sum(CASE WHEN {owner} < 0 THEN 1 ELSE 0 END), 0),"
+        f" coalesce(sum(CASE WHEN {owner} > 0 THEN 1 ELSE 0 END), 0) FROM recipient r"
     )
     [(messages, octets, oldest)] = db.query("SELECT count(*), coalesce(sum(size), 0), min(arrived) FROM message")
     return Totals(int(ready), int(owned), int(held), int(messages), int(octets), oldest, free)

@@ -5,7 +5,8 @@ and close), rules about routes, and administration. :class:`ehlo.mta.SqliteSpool
 :class:`ehlo.mta.PostgresSpool` keep it.
 
 The unit of state is the recipient: ``ready`` (due at a time), ``owned`` (a node delivers it), ``held`` (by an
-administrator, or since delivery failed by an error of the program). A recipient that is done with is gone. A message
+administrator, or since delivery failed by an error of the program). What was owned by processes that are gone is ready
+as soon as another one takes over, or if there is none. A recipient that is done with is gone. A message
 and its content never change, and go with the last recipient.
 """
 

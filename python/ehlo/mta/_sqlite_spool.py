@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sqlite3
@@ -207,20 +206,11 @@ class SqliteSpool(ThreadedSpool):
     # ---- administration ----------------------------------------------------------------------------
 
     def _names(self, db: Database) -> dict[int, str]:
-        return {1: self._pid() or "?", 2: "administrator"}
-
-    def _pid(self) -> str:
-        """The process that delivers, ``""`` if none does."""
-        with contextlib.suppress(FileNotFoundError), open(self.folder / "lock", "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return lock.read(32).decode("ascii", "replace").strip()
-        return ""
+        return {1: self._sqlite.pid() or "?", 2: "administrator"}
 
     async def nodes(self) -> list[Node]:
         """See :meth:`ehlo.mta.Spool.nodes`."""
-        pid = self._pid()
+        pid = self._sqlite.pid()
         if not pid.isdecimal():
             return []
         started = (self.folder / "lock").stat().st_mtime

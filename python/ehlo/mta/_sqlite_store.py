@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ T = TypeVar("T")
 # Rows of one statement. Each step of a statement gives the interpreter's lock away and takes it back, which costs more
 # than a row does. There is a statement for each number of rows, and SQLite's are kept.
 _ROWS: Final = 50
+_GIVE_BACK: Final = "UPDATE recipient SET owner = 0 WHERE owner > 0"
 _TABLES: Final = (("recipient", "message"), ("message", "id"), ("body", "message"))
 
 
@@ -117,9 +119,8 @@ class SqliteStore:
             run("PRAGMA wal_autocheckpoint = 4000")
             run("PRAGMA journal_size_limit = 67108864")
             self._migrate()
-            run("UPDATE recipient SET owner = 0 WHERE owner > 0")
-            run("DELETE FROM dead_route")
             self.last_write = self._noted = run("SELECT seen FROM clock").fetchone()[0]
+            self._give_back()
             self._page = int(run("PRAGMA page_size").fetchone()[0])
             self._look_at_pages()
             return int(run("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
@@ -157,8 +158,29 @@ class SqliteStore:
         return before
 
     def close(self) -> None:
-        """Leave."""
+        """Give back what is owned, and leave."""
+        if not self._administers:
+            with contextlib.suppress(sqlite3.Error):  # the next start does it, too
+                self._give_back()
         self._connection.close()
+
+    def _give_back(self) -> None:
+        with self._transaction():
+            self._connection.execute(_GIVE_BACK)
+            self._connection.execute("DELETE FROM dead_route")
+
+    def pid(self) -> str:
+        """The process that delivers, ``""`` if none does."""
+        with contextlib.suppress(FileNotFoundError), open(self._path.with_name("lock"), "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read(32).decode("ascii", "replace").strip() or "?"
+        return ""
+
+    def is_idle(self, db: Database) -> bool:
+        """See :meth:`ehlo.mta._store.Store.is_idle`."""
+        return not self.pid()
 
     def reconnect(self) -> None:
         """A file is never away."""
@@ -167,6 +189,9 @@ class SqliteStore:
     def _transaction(self) -> Any:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
+            # A process that starts now waits for this transaction before it owns anything.
+            if self._administers and not self.pid():
+                self._connection.execute(_GIVE_BACK)
             yield
             self._connection.execute("COMMIT")
         except BaseException:

@@ -165,6 +165,11 @@ class Store(Protocol):
     def look(self, function: Callable[[Database], T]) -> T:
         """Run a function on a snapshot, in any thread, beside all else. It cannot write."""
 
+    def is_idle(self, db: Database) -> bool:
+        """Whether no process delivers, so that nobody owns what is marked as owned. For an administrator each
+        transaction gives that back first.
+        """
+
     def translate(self, exc: Exception) -> BaseException:
         """An engine's exception as one of ours."""
 

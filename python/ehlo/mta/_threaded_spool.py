@@ -469,7 +469,7 @@ class ThreadedSpool:
 
     async def dead_routes(self) -> list[DeadRoute]:
         """See :meth:`ehlo.mta.Spool.dead_routes`."""
-        return await self._look(lambda db: sql.dead_routes(db, self._names(db)))
+        return await self._look(lambda db: [] if self._store.is_idle(db) else sql.dead_routes(db, self._names(db)))
 
     async def _announce(self) -> None:
         """Tell nodes, this one included, that there may be something to do."""
@@ -479,22 +479,24 @@ class ThreadedSpool:
 
     async def entries(self, selection: Selection, limit: int = 100, after: sql.Key = (0, 0)) -> list[Entry]:
         """See :meth:`ehlo.mta.Spool.entries`."""
-        return await self._look(lambda db: sql.entries(db, selection, limit, after, self._names(db)))
+        return await self._look(
+            lambda db: sql.entries(db, selection, limit, after, self._names(db), self._store.is_idle(db))
+        )
 
     def _names(self, db: Database) -> dict[int, str]:
         raise NotImplementedError
 
     async def count(self, selection: Selection) -> Changed:
         """See :meth:`ehlo.mta.Spool.count`."""
-        return await self._look(lambda db: sql.count(db, selection))
+        return await self._look(lambda db: sql.count(db, selection, self._store.is_idle(db)))
 
     async def summary(self, by: sql.By, now: float, selection: Selection) -> list[Group]:
         """See :meth:`ehlo.mta.Spool.summary`."""
-        return await self._look(lambda db: sql.summary(db, by, now, selection))
+        return await self._look(lambda db: sql.summary(db, by, now, selection, self._store.is_idle(db)))
 
     async def totals(self) -> Totals:
         """See :meth:`ehlo.mta.Spool.totals`."""
-        return await self._look(lambda db: sql.totals(db, self._free()))
+        return await self._look(lambda db: sql.totals(db, self._free(), self._store.is_idle(db)))
 
     def _free(self) -> int | None:
         return None
