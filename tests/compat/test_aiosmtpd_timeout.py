@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,13 @@ WORDS = {
     "MAIL": b"EHLO c\r\nMAIL FROM:<a@b.example>\r\n",
     "RCPT": b"EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n",
     "DATA": b"EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\n",
+    "RSET": b"EHLO c\r\nRSET\r\n",
+    "AUTH": b"EHLO c\r\nAUTH PLAIN AGEAYg==\r\n",
     "VRFY": b"EHLO c\r\nVRFY jane\r\n",
     "QUIT": b"EHLO c\r\nQUIT\r\n",
+    "STARTTLS": b"EHLO c\r\nSTARTTLS\r\n",
 }
+HANDLED = [command for command in WORDS if command != "STARTTLS"]
 
 
 class Hangs:
@@ -53,12 +58,50 @@ async def cut_off(kind: Callable[..., Any], command: str, **options: Any) -> byt
         return heard
 
 
-@pytest.mark.parametrize("command", WORDS)
+@pytest.mark.parametrize("command", HANDLED)
 def test_a_method_that_hangs_is_cut_off_as_in_aiosmtpd(command: str) -> None:
     aiosmtpd = pytest.importorskip("aiosmtpd.smtp")
-    heard = [asyncio.run(cut_off(kind, command, timeout=0.1)) for kind in (aiosmtpd.SMTP, SMTP)]
+    options = {"timeout": 0.1, "auth_require_tls": False}
+    heard = [asyncio.run(cut_off(kind, command, **options)) for kind in (aiosmtpd.SMTP, SMTP)]
     codes = [[line[:4] for line in octets.splitlines()] for octets in heard]
     assert codes[0] == codes[1]
+
+
+def test_a_method_for_starttls_that_hangs_is_cut_off_as_in_aiosmtpd() -> None:
+    aiosmtpd = pytest.importorskip("aiosmtpd.smtp")
+
+    def hanging(kind: type[Any]) -> Callable[..., Any]:
+        class Mine(kind):  # type: ignore[misc]
+            async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+                await self.event_handler.hang()
+
+        return Mine
+
+    options = {"timeout": 0.1, "tls_context": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}
+    heard = [asyncio.run(cut_off(hanging(kind), "STARTTLS", **options)) for kind in (aiosmtpd.SMTP, SMTP)]
+    codes = [[line[:4] for line in octets.splitlines()] for octets in heard]
+    assert codes[0] == codes[1]
+
+
+async def silent_in_handshake(kind: Callable[..., Any]) -> bytes:
+    """What a client hears that asks for TLS, and then says nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: kind(Hangs("NOOP"), hostname="mx.example", timeout=0.1, tls_context=context), "127.0.0.1", 0
+    )
+    async with asyncio.timeout(30), server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for line in WORDS["STARTTLS"].splitlines(keepends=True):
+            writer.write(line)
+        heard = await reader.read()
+        writer.close()
+        return heard
+
+
+def test_a_client_that_is_silent_in_the_handshake_is_cut_off_as_in_aiosmtpd() -> None:
+    aiosmtpd = pytest.importorskip("aiosmtpd.smtp")
+    heard = [asyncio.run(silent_in_handshake(kind)) for kind in (aiosmtpd.SMTP, SMTP)]
+    assert [octets.splitlines()[-1][:4] for octets in heard] == [b"220 ", b"220 "]
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):

@@ -47,6 +47,7 @@ class Around:
     _data_done: asyncio.Future[None] | None = None
     _handshake: asyncio.Future[None] | None = None
     _starttls_open = False
+    _starttls_task: asyncio.Task[Any] | None = None
     _own_handshake = False
     _early = b""
 
@@ -104,13 +105,13 @@ class Around:
             self._handshake = None
 
     async def _on_starttls(self, _: object) -> None:
-        self._starttls_open = True
+        self._starttls_open, self._starttls_task = True, asyncio.current_task()
         # The limits of the session rest while a method runs; here it waits for the client.
         timer = self.loop.call_later(self._timeout_duration, self._transport.abort)
         try:
             said = await self._perform(self._smtp_methods["STARTTLS"], None)
         finally:
-            self._starttls_open = False
+            self._starttls_open, self._starttls_task = False, None
             timer.cancel()
         if self._lost:
             return
@@ -252,6 +253,8 @@ class Around:
 
     def _end_around(self) -> None:
         """The connection is lost: no method of the program waits any longer."""
+        if self._starttls_task is not None and self._handshake is None:
+            self._starttls_task.cancel()
         self._handshake_over(ConnectionResetError("Connection lost"))
         if self._client_timer is not None:
             self._client_timer.cancel()

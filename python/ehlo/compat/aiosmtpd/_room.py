@@ -17,6 +17,8 @@ from ehlo.asyncio import Server
 
 __all__ = ["close_sessions", "room_for", "rooms_of"]
 
+# Seconds for a TLS handshake, as asyncio has them.
+_HANDSHAKE: Final = 60.0
 # aiosmtpd has no limits of its own but the timeout. That is for a method, too.
 _LIMITS: Final = Limits(
     max_connections=None,
@@ -133,6 +135,7 @@ def room_for(
         max_auth_failures=None,
         command_timeout=timeout,
         content_timeout=timeout,
+        handshake_timeout=min(timeout, _HANDSHAKE),
     )
     # Each connection has a plan of its own, with the methods of its protocol.
     plan = HandlerPlan(
