@@ -7,13 +7,14 @@ import logging
 import pathlib
 import smtplib
 import socket
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 import ehlo
-from backends import CONFIG, MAIL, Backend, Keep
+from backends import CONFIG, MAIL, PATIENCE, Backend, Keep
 from ehlo._server.driver import ServerDriver
 
 
@@ -229,6 +230,53 @@ def test_a_lost_connection_cancels_the_handler(backend: Backend) -> None:
 
     backend.run(main)
     assert seen == ["cancelled", "eof"]
+
+
+def test_a_handler_that_goes_on_when_its_client_is_gone_ends_at_its_next_wait(backend: Backend) -> None:
+    seen: list[str] = []
+
+    class Mine(ehlo.Handler):
+        def __init__(self) -> None:
+            self.started = threading.Event()
+            self.release = threading.Event()
+            self.gone = backend.event()
+
+        def work(self) -> None:
+            self.started.set()
+            self.release.wait(PATIENCE)
+
+        async def on_message(self, session: ehlo.Session, envelope: ehlo.Envelope, content: bytes) -> None:
+            try:
+                await backend.thread(self.work)
+                seen.append("the thread's end")
+                await backend.forever()
+            except backend.cancelled:
+                seen.append("cancelled")
+                raise
+
+        async def on_reset(self, session: ehlo.Session) -> None:
+            await backend.turn()
+            seen.append("reset")
+
+        def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
+            seen.append(reason)
+            self.gone.set()
+
+    async def main() -> None:
+        handler = Mine()
+        async with await backend.serve(handler, config=CONFIG) as server:
+            client = await backend.ready(server)
+            await client.send(MAIL + b"RSET\r\n" + MAIL + b"DATA\r\nx\r\n.\r\n")
+            await backend.until(handler.started.is_set)
+            client.reset()
+            await backend.until(lambda: not server.connections)
+            handler.release.set()
+            await handler.gone.wait()
+            assert server.statistics.handler_failures == 0
+
+    backend.run(main)
+    waited = ["the thread's end"] if backend.library == "trio" else []
+    assert seen == ["reset", *waited, "cancelled", "eof"]
 
 
 def test_handler_seconds(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:

@@ -51,7 +51,9 @@ class Handler:
     also be ``True``, ``False`` or an :class:`ehlo.Identity`.
 
     An exception is logged with its traceback, and answered ``451 4.3.0``. Calls of one session never overlap, except
-    that ``on_body`` runs while its content comes. If the connection is lost, the running call is cancelled.
+    that ``on_body`` runs while its content comes. If the connection is lost, the running call is cancelled at its wait.
+    On trio a thread comes to its end first, and the call goes on to its next wait. ``on_reset``, ``on_refused`` and
+    ``on_disconnect`` answer nothing, and are not cancelled.
 
     A handler may have two attributes. ``config``, a :class:`ehlo.ServerConfig`, is used if ``serve`` gets no config.
     ``reports_delivery = True`` says that the handler sends the notifications that clients ask for: ``serve`` then
