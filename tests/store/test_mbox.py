@@ -323,6 +323,7 @@ def test_a_dot_lock_of_another_program(tmp_path: pathlib.Path, content: bytes | 
     # FAULTS A13: waited for, with an end; taken away when it is 500 seconds old
     box, lock = tmp_path / "box", tmp_path / "box.lock"
     store = Mbox(box, lock_timeout=0.05)
+    assert "waited 1 second:" in str(Mbox(box, lock_timeout=1.0)._timed_out())
     if content is None:
         lock.symlink_to("somebody:1")
     else:

@@ -90,7 +90,8 @@ class Settler:
         """The outcome for a recipient in whose attempts the process died again and again."""
         if recipient.crashes < self._limits.crashes:
             return None
-        text = f"The process ended {recipient.crashes} times while it delivered this message"
+        often = "once" if recipient.crashes == 1 else f"{recipient.crashes} times"
+        text = f"The process ended {often} while it delivered this message"
         return Outcome(recipient, "held", ehlo.Reply(451, "4.3.0", text), is_crash=True)
 
     async def settle(self, message: Message, outcomes: list[Outcome]) -> bool:

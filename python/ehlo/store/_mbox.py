@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from ehlo._core import Envelope
+from ehlo._words import counted
 from ehlo.store._content import MboxContent, final_fields, mbox_sender
 from ehlo.store._files import checked_mode, link_refused, make_directory, set_mode, sync_directory, write_all
 from ehlo.store._mbox_locks import DotLock, can_lock, lock_record, turn_of
@@ -185,7 +186,7 @@ class Mbox:
             self._told = why
 
     def _timed_out(self) -> TimeoutError:
-        text = f"is locked by another program; waited {self._lock_timeout:g} seconds"
+        text = f"is locked by another program; waited {counted(self._lock_timeout, 'second', 'g')}"
         return TimeoutError(errno.ETIMEDOUT, text, self._path)
 
     def _real(self) -> str:

@@ -170,7 +170,8 @@ def test_a_certificate_that_ends_soon(tmp_path: Path) -> None:
     files = write_certificate(tmp_path, "mx.example.org", ends=now + timedelta(days=13, hours=12))
     found = check_certificate("tls.certificate", *files, "mx.example.org", now)
     assert found.level == "warning"
-    assert "ends in 13 days" in found.text
+    assert "ends in 13 days, on" in found.text
+    assert "ends in 1 day, on" in check_certificate("", *files, "mx.example.org", now + timedelta(days=12)).text
     assert check_certificate("tls.certificate", *files, "mx.example.org", now - timedelta(days=5)).level == "OK"
 
 

@@ -27,6 +27,7 @@ from ehlo._core import (
 )
 from ehlo._errors import LocalProtocolError
 from ehlo._tls import unverified_context
+from ehlo._words import counted
 from ehlo.bench._load.histogram import coarse, merge, quantise, since
 from ehlo.bench._load.phases import PHASES, Phase
 from ehlo.bench._load.plan import LoadPlan
@@ -253,7 +254,7 @@ class Load:
             self._barren += 1
             slot.failures += 1
             if self._barren >= self._patience and not self._stopped:
-                self.tally.gave_up = f"{self._barren} connections in a row led to nothing"
+                self.tally.gave_up = f"{counted(self._barren, 'connection')} in a row led to nothing"
                 self._stopped = True
                 return
         if not self._wants_more(now):

@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ehlo._tls import Tls
+from ehlo._words import counted
 from ehlo.cli._receive import UsageError
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._serve.findings import Finding
@@ -237,7 +238,7 @@ def _judged(about: str, certificate: str, found: dict[str, Any], hostname: str, 
         )
         return Finding("warning", about, text)
     if days < _DAYS:
-        return Finding("warning", about, f"{certificate} ends in {days} days, on {until}; renew it")
+        return Finding("warning", about, f"{certificate} ends in {counted(days, 'day')}, on {until}; renew it")
     return Finding("OK", about, f"{certificate} is for {hostname}, fits its key, and ends on {until}")
 
 
