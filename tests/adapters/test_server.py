@@ -8,7 +8,9 @@ import pathlib
 import smtplib
 import socket
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -731,6 +733,74 @@ def test_many_at_once(backend: Backend) -> None:
 
     backend.run(main)
     assert sorted({content for _, content in handler.kept}) == sorted(b"%d\r\n" % n * 2000 for n in range(20))
+
+
+@pytest.mark.parametrize(
+    "hook", ["on_connect", "on_hello", "on_mail", "on_message", "on_body", "on_reset", "on_disconnect"]
+)
+def test_a_handler_may_close_its_server(backend: Backend, hook: str) -> None:
+    """It waits for its own end. It is cut as any other, or has a second where the session does not wait for it."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        async def close(*_: object) -> None:
+            seen.append("begun")
+            try:
+                await server.close(0)
+            except backend.cancelled:
+                seen.append("cancelled")
+                raise
+
+        methods: dict[str, Any] = {hook: close}
+        if hook not in ("on_message", "on_body"):
+            methods["on_message"] = lambda *_: None
+        server = await backend.serve(SimpleNamespace(**methods), limits=ehlo.Limits(linger_seconds=0))
+        client = await backend.connect(server)
+        await client.send(b"EHLO c.example\r\n" + MAIL + b"RSET\r\n" + MAIL + b"DATA\r\nx\r\n.\r\nQUIT\r\n")
+        last = (await client.rest()).splitlines()[-1]
+        assert last.startswith(b"221 2.0.0" if hook == "on_disconnect" else b"421 4.3.2")
+        await server.close()
+        await backend.until(lambda: len(seen) == 2)
+        assert server.connections == 0
+
+    backend.run(main, timed=hook in ("on_reset", "on_disconnect"))  # these have a second
+    assert seen == ["begun", "cancelled"]
+
+
+@pytest.mark.tcp
+def test_a_reset_behind_a_command_ends_that_connection_alone(backend: Backend) -> None:
+    """What came is read, and the reply cannot be sent. Another connection gets the number of the socket at once."""
+    pairs: list[tuple[str, object]] = []
+
+    class Mine(ehlo.Handler):
+        def on_connect(self, session: ehlo.Session) -> None:
+            pairs.append(("connect", session.peer))
+
+        def on_disconnect(self, session: ehlo.Session, reason: str) -> None:
+            pairs.append(("disconnect", session.peer))
+
+    async def main() -> None:
+        async with await backend.serve(Mine(), config=CONFIG) as server:
+            healthy = await backend.ready(server)
+            for commands in (b"NOOP\r\n", b"NOOP\r\nQUIT\r\n", MAIL, b"NO", b"EHLO x\r\n" * 3) * 5:
+                one, two = await backend.ready(server), await backend.ready(server)
+                await one.send(commands)
+                await two.send(commands)
+                one.reset()
+                two.reset()
+                late = await backend.connect(server)  # in the same turn as the ends, where that can be
+                await healthy.send(b"NOOP\r\n")
+                assert (await healthy.reply()).startswith("250")
+                assert (await late.reply()).startswith("220")
+                assert (await late.ask(b"QUIT\r\n")).startswith("221")
+            await backend.until(lambda: server.connections == 1)
+            assert (await healthy.ask(b"QUIT\r\n")).startswith("221")
+
+    backend.run(main)
+    ends = Counter(pairs)
+    assert {("disconnect", peer): count for (what, peer), count in ends.items() if what == "connect"} == {
+        key: count for key, count in ends.items() if key[0] == "disconnect"
+    }
 
 
 def test_awaitables_of_on_disconnect_end_before_close_returns(backend: Backend) -> None:

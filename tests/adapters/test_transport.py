@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -50,6 +51,8 @@ class Protocol(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.said.append("resume")
+        if self.fails:
+            raise ZeroDivisionError
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.said.append("lost")
@@ -59,11 +62,23 @@ class Protocol(asyncio.BufferedProtocol):
 Test = Callable[[SocketTransport, Protocol, socket.socket], Coroutine[Any, Any, None]]
 
 
-def on_a_pair(test: Test, *, stays: bool = False, fails: bool = False) -> None:
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        return listener.accept()[0], theirs
+
+
+def on_a_pair(
+    test: Test,
+    *,
+    stays: bool = False,
+    fails: bool = False,
+    pair: Callable[[], tuple[socket.socket, socket.socket]] = socket.socketpair,
+) -> None:
     """On every kind of loop, and where there is no epoll, too."""
 
     async def main(watch_of: Callable[[asyncio.AbstractEventLoop], Any]) -> None:
-        ours, theirs = socket.socketpair()
+        ours, theirs = pair()
         ours.setblocking(False)
         theirs.setblocking(False)
         protocol = Protocol(stays, fails)
@@ -201,6 +216,46 @@ def test_a_protocol_that_fails_loses_its_connection() -> None:
         assert [context["message"] for context in said] == ["a protocol failed"]
 
     on_a_pair(test, fails=True)
+
+
+def test_a_protocol_that_fails_when_it_may_write_again_loses_its_connection() -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        said: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+        transport.write(MUCH)
+        assert protocol.said == ["made", "pause"]
+        await read_all(theirs)
+        assert isinstance(await protocol.lost, ZeroDivisionError)
+        assert [context["message"] for context in said] == ["a protocol failed"]
+
+    on_a_pair(test, fails=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the reset may come later")
+@pytest.mark.parametrize("held", [False, True])
+def test_a_peer_that_resets_just_before_our_fin(held: bool) -> None:
+    """The system refuses to send a FIN (ENOTCONN). That is the end of the connection, and no fault of ours."""
+
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        said: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+        transport.pause_reading()
+        if held:
+            while not transport.get_write_buffer_size():  # until the system takes no more
+                transport.write(MUCH[:10_000])
+            transport.write_eof()
+            with contextlib.suppress(BlockingIOError):
+                while theirs.recv(65536):
+                    pass
+            theirs.close()  # the next segment is answered by a reset
+        else:
+            theirs.close()
+            transport.get_extra_info("socket").send(b"x")
+            transport.write_eof()
+        assert isinstance(await protocol.lost, OSError)
+        assert said == []
+
+    on_a_pair(test, pair=tcp_pair)
 
 
 def test_what_is_told_of_the_socket() -> None:

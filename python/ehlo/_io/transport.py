@@ -260,7 +260,7 @@ class SocketTransport:
                 self._break(None)
 
     def _tell(self, call: Callable[..., object], *what: Any) -> None:
-        """Call the protocol because of input."""
+        """Call the protocol because of input, or because it may write again."""
         self._turning = True
         try:
             call(*what)
@@ -349,7 +349,7 @@ class SocketTransport:
             self._watch_for(self._watched & ~WRITE)
         if self._full and self._waiting <= _LOW and self._protocol is not None:
             self._full = False
-            self._protocol.resume_writing()
+            self._tell(self._protocol.resume_writing)
         if not self._backlog and not self._lost:
             if self._closing:
                 self._lose(None)
@@ -367,7 +367,10 @@ class SocketTransport:
 
     def _shut(self) -> None:
         self._eof = 2
-        self._sock.shutdown(socket.SHUT_WR)
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as exc:  # the peer has reset the connection
+            self._break(exc)
 
     def close(self) -> None:
         if self._closing:
