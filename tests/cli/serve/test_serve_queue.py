@@ -14,6 +14,7 @@ import pytest
 from site_kit import CONTENT, connect, serving, site, tell
 
 import ehlo
+from ehlo.cli._receive import UsageError
 from ehlo.mta._rows import HELD
 from ehlo.mta._spool import Selection
 from ehlo.mta._sqlite_spool import SqliteSpool
@@ -200,6 +201,20 @@ def test_a_queue_that_cannot_be_opened(loop: str, tmp_path: Path) -> None:
             raise AssertionError
 
     with pytest.raises(Exception, match="queue cannot be opened: "):
+        run(loop, main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_fails_behind_the_queue_is_one_clear_error(loop: str, tmp_path: Path) -> None:
+    """The tasks of the queue wrap no error that stops the start."""
+    (tmp_path / "rates").write_bytes(b"something else" * 100)
+    rates = {"network_messages": 5, "file": "rates"}
+
+    async def main() -> None:
+        async with site(loop, tables(rates=rates), str(tmp_path)):
+            raise AssertionError
+
+    with pytest.raises(UsageError, match=r"rates\.file .* is not a database"):
         run(loop, main)
 
 

@@ -146,11 +146,17 @@ async def open_out(
             queue = await stack.enter_async_context(opened)
         except (ehlo.mta.SpoolError, ImportError) as exc:
             raise site.settings.error("queue", f"cannot be opened: {exc}") from None
+        error: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(queue.run)
-            yield IntoQueue(queue, verify, clock, trail)
-            await queue.drain(site.settings.deadline)
+            try:
+                yield IntoQueue(queue, verify, clock, trail)
+                await queue.drain(site.settings.deadline)
+            except Exception as exc:  # the group would wrap it, and nobody would know it again
+                error = exc
             group.cancel_scope.cancel()
+        if error is not None:
+            raise error
 
 
 def queue_route(site: Site) -> Callable[[ehlo.Recipient], ehlo.mta.Route]:
