@@ -236,6 +236,38 @@ def test_a_disk_that_fails_stops_no_mail(tmp_path: Path, capsys: pytest.CaptureF
         assert rates._file.read(0) == [("network_messages", "192.0.2.1/32", 28333333, 2)]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_full_disk_is_named(shared: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock, path = Clock(), str(tmp_path / "rates")
+    with rates_of({"user_messages": 3}, clock=clock, path=path, shared=shared) as rates:
+        assert rates._file is not None
+        connections = [one._connection for one in (rates._file, rates._shared) if one is not None]
+        for one in connections:
+            one.execute("PRAGMA max_page_count = 3")
+        for number in range(500):
+            assert rates.message(client(user=f"user{number}")) is None
+        rates.flush()
+        assert "database or disk is full" in capsys.readouterr().err
+        for one in connections:
+            one.execute("PRAGMA max_page_count = 1000")
+        rates.flush()
+        assert len(rates._file.read(0)) == 500
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
+    clock, path = Clock(), str(tmp_path / "rates")
+    with rates_of(clock=clock, path=path) as rates, closing(sqlite3.connect(path)) as other:
+        assert rates._file is not None
+        rates._file._connection.execute("PRAGMA busy_timeout = 0")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM rates").fetchall()  # a reader keeps others from a commit
+        rates.message(client())
+        rates.flush()
+        other.execute("COMMIT")
+        rates.flush()
+        assert len(other.execute("SELECT * FROM rates").fetchall()) == 1
+
+
 def test_a_file_that_is_something_else(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"this is no database, but a file of mail" * 100)
