@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,23 @@ def test_a_full_file_system_loses_nothing_and_empties(loop: str, small: Path, oc
             assert [one for one in await spool.verify(repair=False) if one.kind != "orphaned content"] == []
 
     run(loop, main)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="root mounts a small file system")
+def test_a_full_disk_is_named_when_the_spool_cannot_be_opened(small: Path) -> None:
+    async def main() -> None:
+        async with SqliteSpool(small / "spool"):
+            pass
+        with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(65536)):
+                pass
+        with pytest.raises(SpoolError, match=r"cannot be opened: .*; its disk is full"):
+            await SqliteSpool(small / "spool").open()
+        (small / "filler").unlink()
+        async with SqliteSpool(small / "spool"):
+            pass
+
+    run("asyncio", main)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="root mounts a small file system")

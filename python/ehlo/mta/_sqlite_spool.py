@@ -24,13 +24,26 @@ from ehlo.mta._sqlite_store import SqliteStore
 from ehlo.mta._store import Database
 from ehlo.mta._threaded_spool import ROW, ThreadedSpool
 
-__all__ = ["SpoolError", "SqliteSpool"]
+__all__ = ["RESERVE", "SpoolError", "SqliteSpool"]
 
 # Seconds for which the number of free octets is believed.
 _LOOK: Final = 0.5
+# Octets that SQLite needs beside the database.
+_ROOM: Final = 131072
+RESERVE: Final = 64 * 1048576
+"""Octets that stay free on the disk."""
 # Files that are looked at in one turn.
 _SWEEP: Final = 200
 _NEEDED: Final = "SELECT stored FROM message WHERE stored = ? AND stored > 0"
+
+
+def _is_full(folder: Path) -> bool:
+    """SQLite calls a full disk an I/O error, where it makes its files."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _ROOM or disk.f_favail == 0
 
 
 class SqliteSpool(ThreadedSpool):
@@ -54,7 +67,7 @@ class SqliteSpool(ThreadedSpool):
         self,
         folder: str | os.PathLike[str],
         *,
-        reserve: int = 64 * 1048576,
+        reserve: int = RESERVE,
         clock: Clock | None = None,
         most_operations: int = 5000,
         most_octets: int = 128 * 1048576,
@@ -94,7 +107,8 @@ class SqliteSpool(ThreadedSpool):
             raise
         except (OSError, sqlite3.Error) as exc:
             self._unlock()
-            raise SpoolError(f"the spool {self.folder} cannot be opened: {exc}") from exc
+            reason = f"{exc}; its disk is full" if _is_full(self.folder) else str(exc)
+            raise SpoolError(f"the spool {self.folder} cannot be opened: {reason}") from exc
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)

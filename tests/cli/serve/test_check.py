@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from ehlo.cli._serve.check_machine import (
     check_places,
     check_queue,
     check_readable,
+    check_room,
     check_secret,
 )
 from ehlo.cli._serve.check_network import check_hops, check_name
@@ -112,6 +114,19 @@ def test_folders_are_looked_at_and_not_made(tmp_path: Path) -> None:
 
 
 @root
+def test_a_disk_without_room_for_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = os.statvfs(tmp_path)
+    monkeypatch.setattr(
+        os, "statvfs", lambda path: SimpleNamespace(f_bavail=10, f_frsize=1 << 20, f_files=9, f_favail=0)
+    )
+    files, room = check_room("queue.path", str(tmp_path / "spool"))
+    assert (files.level, room.level) == ("error", "error")
+    assert "inodes" in files.text
+    assert room.text == f"10 MiB are free on the disk of {tmp_path}; below 64 MiB all mail is answered 452; make room"
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    assert list(check_room("queue.path", str(tmp_path))) == []
+
+
 def test_folders_are_looked_at_as_the_user_of_the_server(tmp_path: Path) -> None:
     found = check_folder("queue.path", str(tmp_path), find_account("nobody"))
     assert found.level == "error"

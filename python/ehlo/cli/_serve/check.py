@@ -18,6 +18,7 @@ from ehlo.cli._serve.check_machine import (
     check_places,
     check_queue,
     check_readable,
+    check_room,
     check_secret,
 )
 from ehlo.cli._serve.check_mail import check_filters, check_keys
@@ -133,6 +134,7 @@ def _queue(settings: Settings, account: Account | None) -> Iterator[Finding]:
     queue = settings.queue
     if queue is not None and queue.path is not None:
         yield check_folder("queue.path", queue.path, account)
+        yield from check_room("queue.path", queue.path)
         yield check_queue("queue.path", queue.path, account)
     elif queue is not None and queue.url is not None:
         yield check_queue("queue.url", queue.url, account)

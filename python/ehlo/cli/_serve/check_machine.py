@@ -21,7 +21,15 @@ from ehlo.cli._serve.findings import Finding
 from ehlo.cli._serve.privileges import Account, as_account
 from ehlo.cli._serve.sockets import Place, open_sockets
 
-__all__ = ["check_certificate", "check_folder", "check_places", "check_queue", "check_readable", "check_secret"]
+__all__ = [
+    "check_certificate",
+    "check_folder",
+    "check_places",
+    "check_queue",
+    "check_readable",
+    "check_room",
+    "check_secret",
+]
 
 # Days before the end of a certificate in which there is a warning.
 _DAYS: Final = 14
@@ -134,6 +142,31 @@ def check_folder(about: str, path: str, account: Account | None) -> Finding:
     if is_there and os.stat(there).st_mode & stat.S_IWOTH and not os.stat(there).st_mode & stat.S_ISVTX:
         return Finding("warning", about, f"everybody on this machine can write in {there}; mend it: chmod o-w {there}")
     return Finding("OK", about, f"{name} can write in {there}" if is_there else f"{path} will be made in {there}")
+
+
+def check_room(about: str, path: str) -> Iterator[Finding]:
+    """Whether the disk of the queue has room: with less than its reserve all mail is refused.
+
+    Arguments:
+        about: how the settings call it.
+        path: of its folder.
+
+    Example::
+
+        findings = list(check_room("queue.path", "/var/spool/ehlo"))
+    """
+    try:
+        from ehlo.mta._sqlite_spool import RESERVE  # an extra
+    except ImportError:  # check_queue says so
+        return
+    there = _nearest(path)
+    disk = os.statvfs(there)
+    if disk.f_files and not disk.f_favail:
+        yield Finding("error", about, f"no more files can be made on the disk of {there} (inodes); remove some")
+    free = disk.f_bavail * disk.f_frsize
+    if free < RESERVE:
+        text = f"{free >> 20} MiB are free on the disk of {there}; below {RESERVE >> 20} MiB all mail is answered 452"
+        yield Finding("error", about, f"{text}; make room")
 
 
 def check_secret(about: str, path: str, account: Account | None) -> Finding:
