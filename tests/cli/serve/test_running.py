@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
@@ -337,6 +338,20 @@ def is_read(port: int) -> bool:
         client.ehlo()
         client.mail("a@b.example")
         return client.rcpt("c@new.example")[0] == 250 and client.esmtp_features["size"] == "5000"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_log_says_that_settings_were_not_read_again(tmp_path: Path, workers: str) -> None:
+    file = write(tmp_path, DISCARD + '[log]\nfile = "log"\nformat = "json"\n')
+    with serving(*AS_ROOT, "--workers", workers, file) as server:
+        write(tmp_path, "[quue]\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        said = server.process.stderr.readline()
+        assert said.startswith("ehlo serve: nothing was changed: ")
+        server.stop()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["text"] for line in lines if line["event"] == "not-reloaded"] == [said.rstrip()]
 
 
 HANGUP = """

@@ -164,7 +164,7 @@ class _Process:
         if good:
             self.trail.say(line, "reloaded", text=line)
         else:
-            complain(line)
+            self.trail.warn(line, "not-reloaded")
         self.notifier.ready(line)
 
     def _stopping(self) -> None:

@@ -27,7 +27,7 @@ from ehlo.cli._log import (
     console_writer,
     escaped,
 )
-from ehlo.cli._receive import say
+from ehlo.cli._receive import complain, say
 from ehlo.cli._serve.settings import Log, Settings
 
 __all__ = ["Format", "Trail", "json_line", "open_trail", "path_words", "reply_words", "text_line"]
@@ -219,6 +219,17 @@ class Trail:
             self._writer.write(self._line(event, list(fields.items())))
         if not is_console:
             say(text)
+
+    def warn(self, text: str, event: str, /) -> None:
+        """What an administrator has done in vain: a line on standard error, and an event where the log is elsewhere.
+
+        Example::
+
+            trail.warn("ehlo serve: nothing was changed: queue.paht is no setting", "not-reloaded")
+        """
+        complain(text)
+        if self._form == "json" or self._writer not in (console_writer("stdout"), console_writer("stderr")):
+            self.tell(event, ERROR, text=text)
 
     # ---- events of a session ---------------------------------------------------------------------
 
