@@ -33,7 +33,7 @@ from ehlo._sockets import no_delay
 
 Result = TypeVar("Result")
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Real seconds after which a test has failed."""
 
 MAIL = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
