@@ -145,6 +145,46 @@ def test_a_client_that_the_proxy_cannot_name_counts_at_the_proxy(backend: Backen
     backend.run(main)
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_nameless_clients_of_a_proxy_on_a_unix_socket_count_together(
+    backend: Backend, number: int, tmp_path: Path
+) -> None:
+    """Else they would have no limit at all. LOCAL is the proxy itself, and a Unix socket is not counted."""
+    header = (*NAMELESS, ehlo.ProxyHeader().to_bytes(2))[number]
+
+    class Count(ehlo.Handler):
+        def on_mail(self, session: ehlo.Session, sender: ehlo.Sender) -> str:
+            return f"250 {session.counted_address}"
+
+    async def main() -> None:
+        limits = ehlo.Limits(max_connections_per_network=1, limit_loopback=True)
+        async with await backend.serve(Count(), config=PROXY, path=tmp_path / "s", limits=limits) as server:
+            for _ in range(2):
+                client = await backend.connect(server)
+                await client.send(header + b"EHLO c.example\r\n")
+                assert await client.codes(2) == ["220", "250"]
+                reply = await client.ask(b"MAIL FROM:<a@b.example>\r\n")
+                assert reply == f"250 2.0.0 {'unknown' if number < 4 else None}"
+                await client.send(b"QUIT\r\n")
+
+    backend.run(main)
+
+
+def test_local_counts_as_the_proxy_itself(backend: Backend) -> None:
+    async def main() -> None:
+        limits = ehlo.Limits(max_connections_per_network=1, limit_loopback=True)
+        async with await backend.serve(Keep(), config=PROXY, trusted=LOOPBACK, limits=limits) as server:
+            codes = []
+            for _ in range(2):
+                client = await backend.connect(server)
+                await client.send(ehlo.ProxyHeader().to_bytes(2))
+                codes += await client.codes(1)
+            assert codes == ["220", "421"]
+            await client.rest()
+
+    backend.run(main)
+
+
 def test_a_proxy_on_a_unix_socket(backend: Backend, tmp_path: Path) -> None:
     handler = See()
 

@@ -150,7 +150,8 @@ class Session:
     def counted_address(self) -> str | None:
         """The address under which the client counts in limits. That is the address of ``peer``, and ``None`` on a Unix
         socket. If nobody knows the client's address, it is the address of the proxy's socket: so the clients of one
-        proxy do not use up the limits of another's. Use this address for limits only, and ``peer`` for permissions.
+        proxy do not use up the limits of another's. Clients of proxies on Unix sockets, which have no address, share
+        ``"unknown"``. Use this address for limits only, and ``peer`` for permissions.
 
         Example::
 
