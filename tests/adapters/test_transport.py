@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -256,6 +258,23 @@ def test_a_peer_that_resets_just_before_our_fin(held: bool) -> None:
         assert said == []
 
     on_a_pair(test, pair=tcp_pair)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_socket_that_the_system_does_not_watch_ends(lines: bool) -> None:
+    async def test(transport: SocketTransport, protocol: Protocol, theirs: socket.socket) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space")
+
+        transport.pause_reading()
+        transport._watch = SimpleNamespace(add=full)
+        transport.writelines([MUCH, b"more"]) if lines else transport.write(MUCH)
+        assert transport.is_closing()
+        assert transport.get_write_buffer_size() == 0
+        assert isinstance(await protocol.lost, OSError)
+        assert "pause" not in protocol.said
+
+    on_a_pair(test)
 
 
 def test_what_is_told_of_the_socket() -> None:

@@ -215,7 +215,12 @@ class SocketTransport:
     def _watch_for(self, events: int) -> None:
         conn = self._conn if events == READ else None  # a backlog goes out first
         if not self._watched:
-            self._watch.add(self._fd, events, self._on_events if self._conn is None else self._on_left, conn)
+            try:
+                self._watch.add(self._fd, events, self._on_events if self._conn is None else self._on_left, conn)
+            except OSError as exc:  # the system watches no more sockets, or has no memory
+                self._reading = False
+                self._break(exc)
+                return
         elif events:
             self._watch.change(self._fd, events, conn)
         else:
@@ -323,6 +328,8 @@ class SocketTransport:
 
     def _keep(self, rest: memoryview) -> None:
         """The system takes no more octets at the moment."""
+        if self._lost:  # nor does it watch the socket
+            return
         self._backlog.append(rest)
         self._waiting += len(rest)
         if self._waiting > _HIGH and not self._full and self._protocol is not None:
