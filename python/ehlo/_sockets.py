@@ -125,7 +125,7 @@ def duplicate(sock: socket.socket) -> socket.socket:
 
     Example::
 
-        ours = duplicate(opening.sock)
+        ours = duplicate(sock)
     """
     ours = socket.fromfd(sock.fileno(), sock.family, sock.type, sock.proto)
     ours.setblocking(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import pathlib
@@ -801,6 +802,50 @@ def test_a_reset_behind_a_command_ends_that_connection_alone(backend: Backend) -
     assert {("disconnect", peer): count for (what, peer), count in ends.items() if what == "connect"} == {
         key: count for key, count in ends.items() if key[0] == "disconnect"
     }
+
+
+@pytest.mark.tcp
+def test_a_listening_socket_that_the_program_has_closed(backend: Backend) -> None:
+    """The server closes all the same, and does not touch a connection that has the number of the socket now."""
+
+    async def main() -> None:
+        first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        server = await backend.serve(ehlo.Handler(), sockets=[first, second], config=CONFIG)
+        first.close()
+        client = await backend.connect(SimpleNamespace(addresses=server.addresses[1:]))
+        assert (await client.reply()).startswith("220")
+        closing = backend.beside(server.close, 20.0)
+        assert (await client.reply()).startswith("421 4.3.2")
+        client.close()
+        await closing
+        assert second.fileno() == -1
+
+    backend.run(main)
+
+
+@pytest.mark.tcp
+def test_a_socket_that_the_system_does_not_watch(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As epoll_ctl(2) says if there are too many (ENOSPC): this connection ends, and the next is served."""
+    from ehlo._io.watch import EpollWatch
+
+    add, failures = EpollWatch.add, [OSError(errno.ENOSPC, "no space")]
+
+    def fails_once(watch: EpollWatch, fd: int, events: int, call: Any, conn: Any = None) -> None:
+        if conn is not None and failures:
+            raise failures.pop()
+        add(watch, fd, events, call, conn)
+
+    async def main() -> None:
+        async with await backend.serve(ehlo.Handler(), config=CONFIG) as server:
+            monkeypatch.setattr(EpollWatch, "add", fails_once)
+            client = await backend.connect(server)
+            await client.rest()
+            await backend.until(lambda: not server.connections)
+            assert not failures
+            client = await backend.ready(server)
+            assert (await client.ask(b"QUIT\r\n")).startswith("221")
+
+    backend.run(main)
 
 
 def test_awaitables_of_on_disconnect_end_before_close_returns(backend: Backend) -> None:

@@ -75,7 +75,7 @@ class SocketListener(Listener[C]):
         if self._resting is not None:
             self._resting.cancel()
         socks, self._sockets = self._sockets, []
-        for sock in socks:
+        for sock in (*socks, *self._given):
             sock.close()
 
     def _accept(self, listener: socket.socket, events: int) -> None:

@@ -28,7 +28,7 @@ from ehlo._server.limits import Connections, Limits, Statistics
 from ehlo._server.prepend import prepend_fields
 from ehlo._server.submission import submission_fields
 from ehlo._server.trust import Networks
-from ehlo._sockets import address_of, is_unix, no_delay
+from ehlo._sockets import address_of, duplicate, is_unix, no_delay
 from ehlo._types import Wakeup
 
 __all__ = ["Listener", "Setup", "make_server", "open_server"]
@@ -95,6 +95,7 @@ class Listener(Generic[C]):
         self._open = Connections()
         self._totals = Statistics()
         self._sockets: list[socket.socket] = []
+        self._given: list[socket.socket] = []  # by the program, which may close them at any time
         self._addresses: tuple[tuple[str, int] | str, ...] = ()
         self._path: str | None = None
         self._inode: tuple[int, int] | None = None
@@ -474,9 +475,14 @@ async def open_server(
     if connections is not None:
         server._open = connections
     if given is not None:
-        for sock in given:
-            sock.setblocking(False)
-        server._sockets = given
+        server._given = given
+        try:
+            for sock in given:
+                server._sockets.append(duplicate(sock))
+        except BaseException:
+            for sock in server._sockets:
+                sock.close()
+            raise
     elif path is not None:
         server._path = os.fspath(path)
         server._sockets = [bind_path(server._path)]
