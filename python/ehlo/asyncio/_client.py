@@ -86,7 +86,8 @@ def connect(host: str | None = None, port: int | None = None, **options: Unpack[
         hostname: the name for EHLO; by default that of ``config``. If that is "localhost", it is the domain name of
             this machine. Without such a name it is the literal of the connection's own address (RFC 5321 4.1.4).
         path: the path of a Unix socket, in place of ``host``.
-        sock: a connected stream socket, in place of ``host``.
+        sock: a connected stream socket, in place of ``host``. The client closes it. If the program closes it, the
+            connection ends within a moment.
         source_address: the address, or address and port, to connect from.
         tls: "off"; "opportunistic": STARTTLS if the server offers it; "required": STARTTLS before AUTH and MAIL, or an
             error (RFC 3207); "implicit": TLS before the greeting (RFC 8314 3.3). By default that of ``config``, which

@@ -132,7 +132,8 @@ async def serve(
         port: the TCP port; 0 lets the system choose, see :attr:`Server.port`.
         config: the settings of the engine; by default the handler's ``config``, if it has one.
         limits: the limits of connections, times and rates, see :class:`ehlo.Limits`.
-        sockets: listening or bound stream sockets, in place of ``host`` and ``port``.
+        sockets: listening or bound stream sockets, in place of ``host`` and ``port``. The server listens on copies of
+            them, and closes both.
         path: the path of a Unix socket, in place of ``host`` and ``port``.
         reuse_port: set SO_REUSEPORT, so that several processes share the port.
         backlog: the number of connections that the system queues before they are accepted.
