@@ -354,6 +354,18 @@ def test_the_log_says_that_settings_were_not_read_again(tmp_path: Path, workers:
     assert [line["text"] for line in lines if line["event"] == "not-reloaded"] == [said.rstrip()]
 
 
+def test_the_log_says_that_a_worker_died(tmp_path: Path) -> None:
+    file = write(tmp_path, DISCARD + '[log]\nfile = "log"\n')
+    with serving(*AS_ROOT, "--workers", "2", file) as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        assert server.process.stderr is not None
+        said = server.process.stderr.readline().rstrip()
+        assert said.endswith("died by signal 9; it is started again")
+        server.stop()
+    assert f' worker text="{said}"\n' in (tmp_path / "log").read_text()
+
+
 HANGUP = """
 import ehlo, os, pathlib, signal
 

@@ -121,12 +121,12 @@ class _Process:
             reload=self._reload,
             stopping=self._stopping,
             alive=self.notifier.alive if watched else _do_nothing,
-            complain=lambda line: complain(f"{COMMAND}: {line}"),
+            complain=lambda line: self.trail.warn(f"{COMMAND}: {line}", "worker"),
         )
         ended = run_workers(plan)
         status = self._end(ended.statistics)
         if ended.failure is not None:
-            complain(f"{COMMAND}: {ended.failure}")
+            self.trail.warn(f"{COMMAND}: {ended.failure}", "worker")
             return 1
         return status
 

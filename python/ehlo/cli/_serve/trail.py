@@ -221,7 +221,7 @@ class Trail:
             say(text)
 
     def warn(self, text: str, event: str, /) -> None:
-        """What an administrator has done in vain: a line on standard error, and an event where the log is elsewhere.
+        """What an administrator must know: a line on standard error, and an event where the log is elsewhere.
 
         Example::
 
