@@ -357,7 +357,7 @@ class Listener:
     """[[listener]]: where clients connect."""
 
     protocol: Protocol = key(one_of(*PROTOCOLS), "smtp", "smtp, submission, submissions (TLS from the start) or lmtp")
-    host: str | None = key(TEXT, None, "address to listen on (default: 127.0.0.1)")
+    host: str | None = key(TEXT, None, "address to listen on (default: 127.0.0.1); :: takes IPv6 only")
     port: int | None = key(PORT, None, "port to listen on (default: 25, 587, 465 or 24, by protocol); 0: any free port")
     path: str | None = key(PATH, None, "path of a Unix socket, in place of host and port")
     mode: int | None = key(MODE, None, "permissions of the Unix socket, like 660")
