@@ -140,7 +140,9 @@ def test_a_recipient_that_a_filter_refuses_gets_nothing(loop: str, queued: bool,
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_recipient_that_a_filter_adds_goes_by_aliases(loop: str, tmp_path: Path) -> None:
+def test_a_recipient_that_a_filter_adds_goes_by_aliases(
+    loop: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "aliases").write_text("archive: joe, bob\n")
 
     async def main() -> None:
@@ -156,6 +158,7 @@ def test_a_recipient_that_a_filter_adds_goes_by_aliases(loop: str, tmp_path: Pat
 
     with ScriptedFilter({b"E": frame(b"+", b"<archive@example.org>\0") + frame(b"c")}) as one:
         run(loop, main)
+    assert "a filter added <x@nowhere.example>, and no route takes it: " in caplog.text
 
 
 @pytest.mark.parametrize("loop", LOOPS)

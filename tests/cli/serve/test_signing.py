@@ -112,7 +112,9 @@ def test_the_from_field_decides(author: str, user: str, signatures: int, keys: d
         assert len(verified(hop.messages[0].content, keys)) == signatures
 
 
-def test_networks_and_what_others_read_in_another_way(keys: dict[str, Key], tmp_path: Path) -> None:
+def test_networks_and_what_others_read_in_another_way(
+    keys: dict[str, Key], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     one = {"domain": "example.org", "selector": "mail", "key": "mail", "from": ["127.0.0.0/8"], "body": "simple"}
     odd = b"Subject : x\r\nFrom: Jane <jane@example.org>\r\n\r\na\rb\nc\r\n"
 
@@ -129,6 +131,7 @@ def test_networks_and_what_others_read_in_another_way(keys: dict[str, Key], tmp_
     assert first.endswith(b"\r\na\r\nb\r\nc\r\n")
     assert b"DKIM-Signature" not in second
     assert second.endswith(CONTENT)
+    assert "a message of a user goes out without a signature: " in caplog.text
 
 
 def test_sighup_reads_the_keys_again(keys: dict[str, Key], tmp_path: Path) -> None:

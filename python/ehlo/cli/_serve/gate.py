@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
 
 import ehlo
-from ehlo.cli._receive import complain
 from ehlo.cli._serve.front import value_of
 from ehlo.cli._serve.site import RefusedError, Site, Target
-from ehlo.cli._serve.trail import Trail
+from ehlo.cli._serve.trail import Trail, path_words
 
 __all__ = ["COMMAND", "Gate", "WayOut"]
+
+log: Final = logging.getLogger("ehlo.serve")
 
 COMMAND: Final = "ehlo serve"
 _NOT_NOW: Final = ehlo.Reply(451, "4.3.5", "A recipient that a filter added cannot be reached; try again later")
@@ -153,7 +155,7 @@ class Gate(ehlo.Handler):
             try:
                 targets = accepted.targets.get(str(recipient.path)) or self._site.targets_added(recipient)
             except RefusedError as exc:
-                complain(f"{COMMAND}: a filter added {recipient.path}, and no route takes it: {exc}")
+                log.warning("a filter added %s, and no route takes it: %s", path_words(recipient.path), exc)
                 return _NOT_NOW
             refusal: ehlo.Reply | None = await value_of(self._out.rcpt(session, targets))
             if refusal is not None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import email.policy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import ehlo
 from ehlo._core import dkim_fields
-from ehlo.cli._receive import UsageError, complain, printable_line
+from ehlo.cli._receive import UsageError
 from ehlo.cli._serve.routes import domain_key, is_client_of, networks_of
 from ehlo.cli._serve.settings import Dkim, Settings
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ehlo.dkim import Signer
 
 __all__ = ["Signing", "author_of", "read_signer"]
+
+log: Final = logging.getLogger("ehlo.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +154,4 @@ def _signed(signers: list[Signer], content: bytes, binary: bool) -> bytes:
 
 
 def _complain(exc: ehlo.LocalProtocolError) -> None:
-    complain(f"ehlo serve: a message of a user goes out without a signature: {printable_line(str(exc))}")
+    log.warning("a message of a user goes out without a signature: %s", exc)
