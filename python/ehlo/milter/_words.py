@@ -13,6 +13,7 @@ __all__ = [
     "ALL_ACTIONS",
     "ALL_STEPS",
     "DEFAULT_MACROS",
+    "REFUSED_BY",
     "VERSION_2_ACTIONS",
     "VERSION_2_STEPS",
     "Actions",
@@ -21,6 +22,10 @@ __all__ = [
     "Steps",
     "Verdict",
 ]
+
+
+REFUSED_BY: Final = "ehlo.milter: refused by"
+"""Under this name ``session.state`` has the filter that refused last, and its reply."""
 
 
 class Command(Enum):

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ehlo._core import Envelope, Hello, Recipient, Reply, Sender, __version__
 from ehlo._errors import LocalProtocolError
@@ -28,7 +28,7 @@ from ehlo.dkim import remove_claims
 from ehlo.milter._conversation import Conversation, Discard, Outcome
 from ehlo.milter._link import Milter, Pool
 from ehlo.milter._message import HeaderReader, HeaderTooLargeError, MessageInHand, answers_for
-from ehlo.milter._words import Command
+from ehlo.milter._words import REFUSED_BY, Command
 
 __all__ = ["Discarded", "Filters", "Hold", "Milter"]
 
@@ -38,6 +38,8 @@ Hold: TypeAlias = Callable[[Session, Envelope, AsyncIterator[bytes], str], Resul
 """Takes a message that a filter wants kept back, in the handler's place: session, envelope, content, reason."""
 Discarded: TypeAlias = Callable[[Session, Envelope, str], object]
 """Is told of a message that goes nowhere because of filters: session, envelope as it came, reason."""
+
+_Outcome = TypeVar("_Outcome", bound=Outcome)
 
 _KEY: Final = "ehlo.milter"
 _DROPPED: Final = Reply(250, "2.0.0", "Ok")
@@ -54,9 +56,10 @@ _PASSED_ON: Final = (
 class _State:
     """What is known of one session."""
 
-    __slots__ = ("base", "conversations", "discarded", "ident")
+    __slots__ = ("base", "conversations", "discarded", "ident", "told")
 
-    def __init__(self, conversations: list[Conversation], base: dict[str, str]) -> None:
+    def __init__(self, conversations: list[Conversation], base: dict[str, str], told: dict[Any, Any]) -> None:
+        self.told = told  # what others may know of the session
         self.conversations = conversations
         self.base = base
         self.ident = ""
@@ -77,9 +80,11 @@ class _State:
                 return self.noted(outcome, conversation)
         return None
 
-    def noted(self, outcome: Outcome, conversation: Conversation) -> Outcome:
+    def noted(self, outcome: _Outcome, conversation: Conversation) -> _Outcome:
         if isinstance(outcome, Discard):
             self.discarded = f"filter {conversation.milter} threw it away"
+        elif outcome is not None:
+            self.told[REFUSED_BY] = (str(conversation.milter), outcome)
         return outcome
 
 
@@ -177,7 +182,7 @@ class Filters:
         for conversation in state.conversations:
             outcome = await conversation.connect(lambda client: client.connect(name, address, port, macros))
             if isinstance(outcome, Reply) and conversation.link is not None:
-                return _greeting(outcome)
+                return state.noted(_greeting(outcome), conversation)
         return answer
 
     async def on_hello(self, session: Session, hello: Hello) -> Answer:
@@ -191,7 +196,7 @@ class Filters:
             outcome = await conversation.ask(lambda client: client.hello(hello.name, macros))
             # A filter that is down refuses mail, not the session.
             if isinstance(outcome, Reply) and conversation.link is not None:
-                return outcome
+                return state.noted(outcome, conversation)
         return answer
 
     async def on_reset(self, session: Session) -> None:
@@ -377,7 +382,8 @@ class Filters:
         state = session.state.get(_KEY)
         if not isinstance(state, _State):
             base = _session_macros(session, self._daemon_name)
-            session.state[_KEY] = state = _State([Conversation(pool) for pool in self._pools], base)
+            conversations = [Conversation(pool) for pool in self._pools]
+            session.state[_KEY] = state = _State(conversations, base, session.state)
         return state
 
     async def _leave(self, session: Session) -> None:

@@ -200,6 +200,30 @@ def test_quarantine(loop: str, queued: bool, tmp_path: Path, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_the_log_names_the_filter_that_refused(loop: str, tmp_path: Path) -> None:
+    refusals: list[dict[str, Any]] = []
+
+    def watch(event: str, fields: dict[str, Any]) -> None:
+        if event == "refused":
+            refusals.append(fields)
+
+    async def main() -> None:
+        values = tables(tmp_path, {"milter": one.address}, {"milter": two.address})
+        async with site(loop, values, str(tmp_path), watch=watch) as (port,), await connect(loop, port) as client:
+            for filtering, answers in ((two, {b"R": frame(b"r")}), (one, {b"E": frame(b"t")})):
+                filtering.answers.update(answers)
+                await tell(client, "a@b.example", ["jane@example.org"])
+                filtering.answers.clear()
+            await tell(client, "a@b.example", ["x@nowhere.example"])
+
+    with ScriptedFilter() as one, ScriptedFilter() as two:
+        run(loop, main)
+        names = [two.address, one.address, None]
+    assert [fields["command"] for fields in refusals] == ["RCPT", "BDAT", "RCPT"]
+    assert [fields.get("filter") for fields in refusals] == names
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("queued", [True, False])
 def test_mail_that_filters_throw_away_is_in_the_log(loop: str, queued: bool, tmp_path: Path) -> None:
     told_of: list[dict[str, Any]] = []

@@ -29,6 +29,7 @@ from ehlo.cli._log import (
 )
 from ehlo.cli._receive import complain, say
 from ehlo.cli._serve.settings import Log, Settings
+from ehlo.milter._words import REFUSED_BY
 
 __all__ = ["Format", "Trail", "json_line", "open_trail", "path_words", "reply_words", "text_line"]
 
@@ -270,6 +271,9 @@ class Trail:
             fields |= _recipients(envelope)
         elif refused.argument and command != "AUTH":
             fields["argument"] = refused.argument
+        name, reply = session.state.get(REFUSED_BY, (None, None))
+        if reply == refused.reply:
+            fields["filter"] = name
         self.tell("refused", WARNING, command=command or "none", reply=reply_words(refused.reply), **fields)
 
     def ended(self, session: ehlo.Session, reason: str) -> None:
