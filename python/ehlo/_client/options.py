@@ -22,7 +22,7 @@ __all__ = ["NAME_SECONDS", "ConnectOptions", "Opening", "PoolOptions", "hostname
 # A backend looks at the time at least this often, in seconds.
 _TICK: Final = 30.0
 # The same where the program gave the socket: it may close it at any time, and no event tells that.
-_LOOK: Final = 0.1
+_LOOK: Final = 1.0
 # The longest wait for this machine's name, in seconds. A client without a name says its address (RFC 5321 4.1.4).
 NAME_SECONDS: Final = 3.0
 _POLICIES: Final = ("off", "opportunistic", "required", "implicit")
