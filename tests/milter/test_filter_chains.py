@@ -6,7 +6,6 @@ import re
 import smtplib
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from served import Keep, serve
 from backends import Asyncio, Backend
 from ehlo.dkim import Key, Signer, generate_key
 from ehlo.milter.filters import Filters, Milter
+from ehlo.testing import SMTPServer
 from messages import message, on_the_wire
 from programs import postfix, program, wait_until
 
@@ -101,24 +101,9 @@ def test_the_verdict_of_opendmarc_depends_on_spf(spf: bytes, sender: str, reply:
 @contextmanager
 def relay() -> Iterator[tuple[int, Keep]]:
     """Where Postfix sends what its filters let through: the port, and what came."""
-    kept, backend = Keep(), Asyncio()
-    ready, over = threading.Event(), threading.Event()
-    ports: list[int] = []
-
-    async def main() -> None:
-        async with await backend.serve(kept, "127.0.0.1", 0) as server:
-            ports.append(int(server.addresses[0][1]))
-            ready.set()
-            await backend.thread(over.wait)
-
-    thread = threading.Thread(target=lambda: backend.run(main))
-    thread.start()
-    try:
-        assert ready.wait(20)
-        yield ports[0], kept
-    finally:
-        over.set()
-        thread.join(20)
+    kept = Keep()
+    with SMTPServer(kept) as server:
+        yield server.port, kept
 
 
 def use_filters(log: Path, *milters: Milter) -> None:
@@ -129,6 +114,7 @@ def use_filters(log: Path, *milters: Milter) -> None:
         file.write(f"smtpd_milters = {addresses}\nmilter_default_action = tempfail\n")
         file.write("local_header_rewrite_clients =\n")  # else it changes addresses, and breaks signatures
     subprocess.run([program("postfix"), "-c", etc, "reload"], check=True, capture_output=True)
+    wait_until(lambda: " reload -- " in log.read_text(errors="replace"))  # till then it serves without them
 
 
 def mixture(number: int, random: Random, keys: dict[str, Key]) -> bytes:
