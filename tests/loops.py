@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 LOOPS = ("asyncio", "uvloop", "trio")
-PATIENCE = 60.0
-"""Real seconds after which a test has failed."""
+PATIENCE = 120.0
+"""Real seconds after which a test has failed, as in ``backends``."""
 
 
 def run(loop: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:

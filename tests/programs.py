@@ -22,7 +22,7 @@ from ehlo.bench._compare.ports import kept_ports
 
 AS_ROOT = ["--as-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 """The option of ``ehlo serve`` without which root may not start it."""
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds until something that has not happened is not going to happen."""
 _KEPT = contextlib.ExitStack()
 

@@ -305,7 +305,7 @@ def test_core_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs /proc or getrusage of children")
 @pytest.mark.skipif(not pathlib.Path("/proc/self/schedstat").exists(), reason="no /proc")
-@pytest.mark.timeout(300)  # forty programs are started, which a busy machine does slowly
+@pytest.mark.timeout(900)  # forty programs are started, which a busy machine does slowly
 def test_compare_runs(tmp_path: pathlib.Path) -> None:
     lines: list[str] = []
     servers = tuple(name for name in ("ehlo", "ehlo-awaits", "smtp-sink") if name in servers_here())

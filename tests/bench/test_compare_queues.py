@@ -9,6 +9,7 @@ from ehlo.bench._compare.queues import relays_here
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three mail servers are started, which a busy machine does slowly
 def test_queues_beside_each_other() -> None:
     pytest.importorskip("anyio")
     lines: list[str] = []

@@ -26,7 +26,7 @@ async def run(folder: Path, accepts: bool) -> None:
         return Maildir(folder / "mail/{local_part}")
 
     spool = SqliteSpool(folder / "spool", reserve=0)
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         async with open_queue(spool, hostname="mx.example", route=route) as queue, anyio.create_task_group() as group:
             group.start_soon(queue.run)
             if accepts:

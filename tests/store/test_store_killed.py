@@ -26,7 +26,7 @@ def test_a_kill_at_each_call(tmp_path: pathlib.Path, kind: str, octets: int) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["Maildir", "Mbox"])
 def test_a_kill_at_each_call_of_the_repair(tmp_path: pathlib.Path, kind: str) -> None:
     _, pairs = run_alone(PROGRAM, "each_call", tmp_path, kind, 100, "twice")
