@@ -20,7 +20,7 @@ from ehlo.bench._compare.ports import kept_ports
 
 __all__ = ["OwnPostfix", "find_postfix", "own_postfix"]
 
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 120.0
 _SETTINGS: Final = """\
 compatibility_level = 3.6
 config_directory = {folder}/etc

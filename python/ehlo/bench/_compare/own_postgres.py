@@ -17,7 +17,7 @@ from ehlo.bench._compare.peers import find_program
 
 __all__ = ["OwnPostgres", "find_postgres", "own_postgres"]
 
-_PATIENCE: Final = 30.0
+_PATIENCE: Final = 120.0
 _STOP: Final = signal.SIGINT  # it cuts its clients off
 
 
@@ -83,7 +83,7 @@ def own_postgres(cpus: set[int] | None = None) -> Iterator[OwnPostgres]:
         try:
             end = time.monotonic() + _PATIENCE
             while subprocess.run([programs / "pg_isready", "-q", "-h", folder], check=False).returncode:
-                if time.monotonic() > end:
+                if time.monotonic() > end or server.poll() is not None:
                     raise OSError("PostgreSQL did not start")
                 time.sleep(0.05)
             yield OwnPostgres(f"postgresql://ehlo@/postgres?host={folder}", server.pid)

@@ -70,7 +70,7 @@ CLIENTS: Final = (
     "bare-trio",
 )
 _WITHOUT_LOOP: Final = ("ehlo-load", "ehlo-load-pipelined", "smtp-sink", "smtp-source", "smtplib", "bare-sockets")
-_PATIENCE: Final = 20.0  # seconds for a server to listen
+_PATIENCE: Final = 120.0  # seconds for a server to listen
 _PATH: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 
 
