@@ -74,8 +74,8 @@ def write(folder: Path, text: str, name: str = "serve.toml") -> str:
     return str(file)
 
 
-def send(port: int, recipient: str = "c@d.example") -> None:
-    with smtplib.SMTP("127.0.0.1", port, "c.example", timeout=20) as client:
+def send(port: int, recipient: str = "c@d.example", host: str = "127.0.0.1") -> None:
+    with smtplib.SMTP(host, port, "c.example", timeout=20) as client:
         client.sendmail("a@b.example", [recipient], "Subject: x\r\n\r\nx\r\n")
 
 
@@ -109,10 +109,13 @@ def test_the_ports_are_bound_as_root_and_mail_is_taken_as_the_user(open_folder: 
     os.chown(open_folder / "mail", nobody.pw_uid, nobody.pw_gid)
     secret = open_folder / "users"
     write_users(secret, line_of("jane"))
+    # All of 127.0.0.0/8 is this machine. On an address of our own no test of another run takes the port.
+    pid = os.getpid()
+    host = f"127.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             pytest.skip(f"port {port} is taken")
     settings = f"""
@@ -124,6 +127,7 @@ def test_the_ports_are_bound_as_root_and_mail_is_taken_as_the_user(open_folder: 
     domains = ["d.example"]
     to = "maildir:mail/{{local_part}}"
     [[listener]]
+    host = "{host}"
     port = {port}
     """
     with serving(write(open_folder, settings), python=python, env=FOR_ALL) as server:
@@ -131,7 +135,7 @@ def test_the_ports_are_bound_as_root_and_mail_is_taken_as_the_user(open_folder: 
         assert status["Uid"].split() == [str(nobody.pw_uid)] * 4
         assert status["Gid"].split() == [str(nobody.pw_gid)] * 4
         assert "0" not in status["Groups"].split()
-        send(port)
+        send(port, host=host)
         [message] = (open_folder / "mail" / "c" / "new").iterdir()
         assert message.stat().st_uid == nobody.pw_uid
         server.process.send_signal(signal.SIGHUP)
