@@ -69,8 +69,8 @@ def administered(where: str) -> Spool:
 def _postgres() -> Any:
     try:
         return importlib.import_module("ehlo.mta._postgres_spool")
-    except ModuleNotFoundError as exc:  # psycopg is an extra of its own
-        raise SpoolError(f"a spool in PostgreSQL needs {exc.name}: pip install 'ehlo[postgres]'") from None
+    except ImportError as exc:  # psycopg is an extra of its own; without a name it lacks the library libpq
+        raise SpoolError(f"a spool in PostgreSQL needs {exc.name or 'libpq'}: pip install 'ehlo[postgres]'") from None
 
 
 def _spool(where: str | os.PathLike[str], journal: str | os.PathLike[str] | None) -> Spool:

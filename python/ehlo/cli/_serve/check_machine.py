@@ -300,8 +300,8 @@ def check_queue(about: str, where: str, account: Account | None) -> Finding:
     shown = _hidden(where)
     try:
         version = as_account(account, lambda: _postgres_version(where) if is_url else _sqlite_version(where))
-    except ImportError as exc:
-        return Finding("error", about, f"{exc.name} is not installed; pip install 'ehlo[mta,postgres]'")
+    except ImportError as exc:  # without a name, psycopg lacks the library libpq
+        return Finding("error", about, f"{exc.name or 'libpq'} is not installed; pip install 'ehlo[mta,postgres]'")
     except Exception as exc:  # of either database
         return Finding("error", about, f"{shown} cannot be opened: {' '.join(str(exc).split())}")
     if version > LATEST:
