@@ -628,6 +628,30 @@ def test_a_server_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
 # ---- SQLite alone --------------------------------------------------------------------------------------
 
 
+def test_a_look_at_the_lock_keeps_no_process_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+    refused = []
+
+    def flock(file: Any, how: int) -> None:
+        try:
+            real(file, how)
+        except BlockingIOError:
+            refused.append(how & ~fcntl.LOCK_NB)
+            real(looking, fcntl.LOCK_UN)
+            raise
+
+    async def main() -> None:
+        async with SqliteSpool(tmp_path, reserve=0) as spool:
+            assert [node.pid for node in await spool.nodes()] == [os.getpid()]
+
+    (tmp_path / "lock").write_text("1\n")
+    with open(tmp_path / "lock", "rb") as looking:
+        real(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(fcntl, "flock", flock)
+        run("asyncio", main)
+    assert refused[0] == fcntl.LOCK_EX
+
+
 def test_a_folder_in_use_is_refused_with_the_pid(loop: str, tmp_path: Path) -> None:
     async def main() -> None:
         async with SqliteSpool(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -32,6 +33,8 @@ _LOOK: Final = 0.5
 _ROOM: Final = 131072
 RESERVE: Final = 64 * 1048576
 """Octets that stay free on the disk."""
+# Seconds for which commands that look at the queue may keep a process from its lock.
+_LOOKED_AT: Final = 5.0
 # Files that are looked at in one turn.
 _SWEEP: Final = 200
 _NEEDED: Final = "SELECT stored FROM message WHERE stored = ? AND stored > 0"
@@ -112,13 +115,23 @@ class SqliteSpool(ThreadedSpool):
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
-            raise SpoolError(f"the spool {self.folder} is in use by process {pid}: stop it first") from None
+        end = time.monotonic() + _LOOKED_AT
+        while not self._locks(fcntl.LOCK_EX):
+            # A command that looks whether a process delivers has a shared lock for a moment.
+            if not self._locks(fcntl.LOCK_SH) or time.monotonic() > end:
+                pid = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+                raise SpoolError(f"the spool {self.folder} is in use by process {pid}: stop it first")
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            time.sleep(0.001)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _locks(self, how: int) -> bool:
+        try:
+            fcntl.flock(self._lock, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _migrate(self) -> tuple[int, int]:
         try:
