@@ -182,7 +182,7 @@ def from_postfix(hour: Hour, inward: OwnPostfix) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # fifty programs are started, which a busy machine does slowly
+@pytest.mark.timeout(900)  # many programs are started, which a busy machine does slowly
 def test_the_first_hour(hour: Hour) -> None:
     bounce = ""
     for found in BLOCK.finditer(PAGE.read_text(encoding="utf-8")):
