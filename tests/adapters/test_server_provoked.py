@@ -290,6 +290,39 @@ def test_faults_b10_no_descriptor_for_one_more(
     assert not any(record.exc_info for record in caplog.records)
 
 
+@pytest.mark.tcp
+def test_a_server_seldom_asks_in_vain_for_connections(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts in one turn all that come at once. While clients come one by one, it accepts one in each turn."""
+    vain = 0
+
+    def accept(listener: socket.socket) -> Any:
+        nonlocal vain
+        try:
+            return accepted(listener)
+        except BlockingIOError:
+            vain += 1
+            raise
+
+    monkeypatch.setattr("ehlo._io.listener.accepted", accept)
+
+    async def main() -> None:
+        nonlocal vain
+        async with await backend.serve(Keep(), config=CONFIG) as server:
+            with contextlib.ExitStack() as stack:
+                for _ in range(10):
+                    stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                await backend.until(lambda: server.connections == 10)
+                assert vain == 1
+            vain = 0
+            for _ in range(24):
+                client = await backend.connect(server)
+                await client.reply()
+                client.close()
+            assert vain <= 4
+
+    backend.run(main)
+
+
 def test_faults_c7_http_is_turned_away(backend: Backend) -> None:
     async def main() -> None:
         handler = Keep()

@@ -19,6 +19,8 @@ __all__ = ["SocketListener"]
 
 # The most connections that are accepted in one turn of the loop. Open connections wait meanwhile.
 _ACCEPTS: Final = 64
+# While connections come one by one, each so many-th call looks whether more wait.
+_EVERY: Final = 8
 
 C = TypeVar("C", bound=ServerStream)
 
@@ -43,6 +45,8 @@ class SocketListener(Listener[C]):
         shared.span(self._tick)  # made before the first connection comes
         self._door = door
         self._watched: list[int] = []  # listening sockets
+        self._calls = 0  # of _accept
+        self._every = 1  # each so many-th of them may accept several
         self._resting: Timer | None = None
 
     # ---- what the backend provides ---------------------------------------------------------------
@@ -79,13 +83,19 @@ class SocketListener(Listener[C]):
             sock.close()
 
     def _accept(self, listener: socket.socket, events: int) -> None:
-        """Accept connections. asyncio's own way fills the log if no descriptor is free. uvloop's own way forgets the
-        address of a client that resets at once.
+        """Accept a connection, or all that wait while several come at once. To ask in vain costs the system nearly as
+        much as to accept, so that is tried only now and then.
+
+        asyncio's own way fills the log if no descriptor is free. uvloop's own way forgets the address of a client that
+        resets at once.
         """
-        for _ in range(_ACCEPTS):
+        self._calls += 1
+        most = 1 if self._calls % self._every else _ACCEPTS
+        for count in range(most):
             try:
                 sock, peername = accepted(listener)
             except (BlockingIOError, InterruptedError, ConnectionError):
+                self._every = 1 if count > 1 else _EVERY
                 return
             except OSError as exc:
                 self._rest()
