@@ -1697,6 +1697,29 @@ class Exchange:
             >>> exchange.turn([(sock.fileno(), 1)], {sock.fileno(): (conn,)}, monotonic())
             []
         """
+    def turn_epoll(
+        self,
+        epoll: int,
+        watched: dict[int, _Watched],
+        now: float,
+    ) -> tuple[int, list[tuple[_Watched, bytes | BaseException | int | None]]]:
+        """The same for the sockets of an epoll that are ready now, up to 256 of them. It does not wait.
+
+        Args:
+            epoll: the descriptor of a `select.epoll`.
+            watched, now: as for `turn`.
+
+        Returns:
+            How many sockets were ready, and what is left for the program, as `turn` gives it.
+
+        Raises:
+            OSError: if the descriptor is no epoll, or the system has none.
+            TypeError: if `watched` is something else.
+
+        Example:
+            >>> count, left = exchange.turn_epoll(epoll.fileno(), watched, monotonic())
+            >>> for (on_turn, conn), what in left: on_turn(conn, what)
+        """
 
 @final
 class ClientConfig:

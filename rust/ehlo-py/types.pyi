@@ -342,6 +342,9 @@ class Exchange:
     def turn(
         self, ready: list[tuple[int, int]], watched: dict[int, _Watched], now: float
     ) -> list[tuple[_Watched, bytes | BaseException | int | None]]: ...
+    def turn_epoll(
+        self, epoll: int, watched: dict[int, _Watched], now: float
+    ) -> tuple[int, list[tuple[_Watched, bytes | BaseException | int | None]]]: ...
 
 class ClientConfig:
     def replace(self, **changes: object) -> ClientConfig: ...

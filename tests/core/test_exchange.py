@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import socket
 import struct
 import sys
@@ -353,3 +354,51 @@ def test_another_thread_may_ask_meanwhile(pair: tuple[socket.socket, socket.sock
         thread.join()
         sys.setswitchinterval(interval)
     assert not faults
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux has epoll")
+def test_it_asks_an_epoll_itself(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    exchange, conn = ehlo.Exchange(), connect()
+    with select.epoll() as epoll:
+        epoll.register(ours, READ)
+        number = epoll.fileno()
+        assert exchange.turn_epoll(number, {ours.fileno(): (conn,)}, NOW) == (0, [])
+        theirs.send(b"NOOP\r\n")
+        assert exchange.turn_epoll(number, {}, NOW) == (1, [])  # passed over
+        assert exchange.turn_epoll(number, {ours.fileno(): (None,)}, NOW) == (1, [((None,), READ)])
+        assert exchange.turn_epoll(number, {ours.fileno(): (conn,)}, NOW) == (1, [])
+        assert receive(theirs) == b"250 2.0.0 OK\r\n"
+        assert conn.exchanged_at == NOW
+        theirs.send(b"QUIT\r\n")
+        assert exchange.turn_epoll(number, {ours.fileno(): (conn,)}, NOW) == (1, [((conn,), None)])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        exchange.turn_epoll(-1, {}, NOW)
+    with pytest.raises(OSError, match="Invalid argument"):
+        exchange.turn_epoll(ours.fileno(), {}, NOW)
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux has epoll")
+def test_an_epoll_names_a_part_of_many_sockets() -> None:
+    exchange = ehlo.Exchange()
+    ready = [os.eventfd(1) for _ in range(300)]
+    try:
+        with select.epoll() as epoll:
+            for descriptor in ready:
+                epoll.register(descriptor, READ)
+            watched: dict[int, tuple[int, None]] = {descriptor: (descriptor, None) for descriptor in ready}
+            seen: set[int] = set()
+            for _ in range(2):
+                count, left = exchange.turn_epoll(epoll.fileno(), watched, NOW)
+                assert count == len(left) == 256
+                seen.update(descriptor for (descriptor, _), _ in left)
+            assert seen == set(ready)
+    finally:
+        for descriptor in ready:
+            os.close(descriptor)
+
+
+@pytest.mark.skipif(hasattr(select, "epoll"), reason="Linux has epoll")
+def test_a_system_without_epoll_says_so() -> None:
+    with pytest.raises(OSError, match="unsupported"):
+        ehlo.Exchange().turn_epoll(0, {}, NOW)

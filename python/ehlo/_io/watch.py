@@ -24,9 +24,6 @@ READ: Final = 1
 WRITE: Final = 4
 """It can be written to, or is broken (EPOLLOUT)."""
 
-# The most sockets that are served in one turn of the loop. The others are served in the next turn.
-_MOST: Final = 256
-
 
 Engine: TypeAlias = ServerConnection | ClientConnection
 """What a watch may read and write for by itself."""
@@ -72,9 +69,6 @@ class _Closed:
     def unregister(self, fd: int) -> None:
         pass
 
-    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
-        return []
-
     def close(self) -> None:
         pass
 
@@ -94,47 +88,39 @@ class EpollWatch:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._epoll: select.epoll | _Closed = select.epoll()
-        self._exchange = Exchange()
+        self._number: int | None = self._epoll.fileno()
+        self._serve = Exchange().turn_epoll
         self._watched: dict[int, _Watched] = {}
-        self._engines = 0  # for which it reads and writes
         self.fileno = self._epoll.fileno
 
     def close(self) -> None:
         """The loop has ended. The program must close the sockets that are still watched."""
         self._epoll.close()
-        self._epoll = _Closed()
+        self._epoll, self._number = _Closed(), None
 
     def add(self, fd: int, events: int, call: Callable[[Any], object], conn: Engine | None = None) -> None:
         self._epoll.register(fd, events)
         self._watched[fd] = copy_context().run, call, conn
-        self._engines += conn is not None
 
     def change(self, fd: int, events: int, conn: Engine | None = None) -> None:
         self._epoll.modify(fd, events)
         run, call, before = self._watched[fd]
         if conn is not before:
             self._watched[fd] = run, call, conn
-            self._engines += (conn is not None) - (before is not None)
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)
-        self._engines -= self._watched.pop(fd)[2] is not None
+        del self._watched[fd]
 
     def turn(self, loop: Loop) -> int:
         """Read and write, and call back for sockets with other events. Returns the number of all sockets with
-        events."""
-        watched, ready = self._watched, self._epoll.poll(0, _MOST)
-        if self._engines:
-            left = self._exchange.turn(ready, watched, self._now())
-            if left:
-                self._go_on(loop, left)
-            return len(ready)
-        for fd, events in ready:
-            # A call may end another connection, and one may begin with the same number: that finds nothing to read.
-            if (found := watched.get(fd)) is not None:
-                run, call, _ = found
-                run(call, events)
-        return len(ready)
+        events. The others have their turn in the next call, if there are many."""
+        if self._number is None:
+            return 0
+        count, left = self._serve(self._number, self._watched, self._now())
+        if left:
+            self._go_on(loop, left)
+        return count
 
     def _go_on(self, loop: Loop, left: list[tuple[_Watched, Any]]) -> None:
         try:

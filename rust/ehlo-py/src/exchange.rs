@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::client::connection::ClientConnection;
+use crate::epoll::{self, Answers};
 use crate::server::connection::ServerConnection;
 use crate::socket::{self, Descriptor, is_for_later};
 
@@ -40,6 +41,7 @@ const KEEP_CAPACITY: usize = 1 << 18;
 pub(crate) struct Exchange {
     input: Box<[u8]>,
     outbox: Outbox,
+    answers: Answers,
 }
 
 /// The output of a few connections.
@@ -89,7 +91,7 @@ impl Exchange {
         if size == 0 {
             return Err(PyValueError::new_err("size must be 1 or more"));
         }
-        Ok(Self { input: vec![0; size].into_boxed_slice(), outbox: Outbox::default() })
+        Ok(Self { input: vec![0; size].into_boxed_slice(), outbox: Outbox::default(), answers: Answers::default() })
     }
 
     /// Read from sockets, and send what the engines say. What is left for the program comes back; most often that is
@@ -119,35 +121,94 @@ impl Exchange {
         watched: &Bound<'py, PyDict>,
         now: f64,
     ) -> PyResult<Bound<'py, PyList>> {
-        let py = ready.py();
-        let left = PyList::empty(py);
-        let Self { input, outbox } = self;
-        outbox.clear();
+        let Self { input, outbox, .. } = self;
+        let mut turn = Turn { input, outbox, watched, now, left: PyList::empty(ready.py()) };
+        turn.outbox.clear();
         for pair in ready {
             let pair = pair.cast_into::<PyTuple>()?;
-            let descriptor = pair.get_item(0)?;
-            let Some(entry) = watched.get_item(&descriptor)? else { continue };
-            let conn = entry.cast::<PyTuple>()?.iter_borrowed().next_back();
-            let descriptor = descriptor.extract()?;
-            // The fault of one connection must not lose what is left of the others.
-            let serve = || conn.and_then(|conn| serve(&conn, descriptor, input, &mut outbox.octets, now));
-            let outcome =
-                catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|fault| Some(left_by_panic(py, &*fault)));
-            let outcome = outcome.map_or_else(|| pair.get_item(1).map(Outcome::Left), Ok)?;
-            match outcome {
-                Outcome::Nothing => {}
-                Outcome::Octets(octets) => {
-                    outbox.sends.push(Sending { descriptor, octets, failure: None });
-                    if outbox.sends.len() >= GROUP {
-                        outbox.flush(watched, &left)?;
-                    }
-                }
-                Outcome::Ask => left.append((entry, none(py)))?,
-                Outcome::Left(what) => left.append((entry, what))?,
-            }
+            turn.serve(&pair.get_item(0)?, || pair.get_item(1))?;
         }
-        outbox.flush(watched, &left)?;
-        Ok(left)
+        turn.end()
+    }
+
+    /// The same for the sockets of an epoll that are ready now, up to 256 of them. It does not wait.
+    ///
+    /// Args:
+    ///     epoll: the descriptor of a `select.epoll`.
+    ///     watched, now: as for `turn`.
+    ///
+    /// Returns:
+    ///     How many sockets were ready, and what is left for the program, as `turn` gives it.
+    ///
+    /// Raises:
+    ///     OSError: if the descriptor is no epoll, or the system has none.
+    ///     TypeError: if `watched` is something else.
+    ///
+    /// Example:
+    ///     >>> count, left = exchange.turn_epoll(epoll.fileno(), watched, monotonic())
+    ///     >>> for (on_turn, conn), what in left: on_turn(conn, what)
+    fn turn_epoll<'py>(
+        &mut self,
+        epoll: epoll::Descriptor,
+        watched: &Bound<'py, PyDict>,
+        now: f64,
+    ) -> PyResult<(usize, Bound<'py, PyList>)> {
+        let py = watched.py();
+        let Self { input, outbox, answers } = self;
+        let ready = answers.ask(epoll).map_err(|error| os_error(&error))?;
+        let count = ready.len();
+        let mut turn = Turn { input, outbox, watched, now, left: PyList::empty(py) };
+        turn.outbox.clear();
+        for (descriptor, events) in ready {
+            let events = || Ok(events.into_pyobject(py)?.into_any());
+            turn.serve(descriptor.into_pyobject(py)?.as_any(), events)?;
+        }
+        Ok((count, turn.end()?))
+    }
+}
+
+/// One turn, for the sockets that are ready.
+struct Turn<'a, 'py> {
+    input: &'a mut [u8],
+    outbox: &'a mut Outbox,
+    watched: &'a Bound<'py, PyDict>,
+    now: f64,
+    /// For the program.
+    left: Bound<'py, PyList>,
+}
+
+impl<'py> Turn<'_, 'py> {
+    /// One socket with these events.
+    fn serve(
+        &mut self,
+        descriptor: &Bound<'py, PyAny>,
+        events: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let py = descriptor.py();
+        let Some(entry) = self.watched.get_item(descriptor)? else { return Ok(()) };
+        let conn = entry.cast::<PyTuple>()?.iter_borrowed().next_back();
+        let descriptor = descriptor.extract()?;
+        // The fault of one connection must not lose what is left of the others.
+        let serve = || conn.and_then(|conn| serve(&conn, descriptor, self.input, &mut self.outbox.octets, self.now));
+        let outcome = catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|fault| Some(left_by_panic(py, &*fault)));
+        match outcome.map_or_else(|| events().map(Outcome::Left), Ok)? {
+            Outcome::Nothing => {}
+            Outcome::Octets(octets) => {
+                self.outbox.sends.push(Sending { descriptor, octets, failure: None });
+                if self.outbox.sends.len() >= GROUP {
+                    self.outbox.flush(self.watched, &self.left)?;
+                }
+            }
+            Outcome::Ask => self.left.append((entry, none(py)))?,
+            Outcome::Left(what) => self.left.append((entry, what))?,
+        }
+        Ok(())
+    }
+
+    /// What is left, after the last socket.
+    fn end(self) -> PyResult<Bound<'py, PyList>> {
+        self.outbox.flush(self.watched, &self.left)?;
+        Ok(self.left)
     }
 }
 

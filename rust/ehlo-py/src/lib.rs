@@ -26,6 +26,7 @@ mod codec;
 mod content;
 mod convert;
 mod dkim;
+mod epoll;
 mod error;
 mod exchange;
 mod lazy;
