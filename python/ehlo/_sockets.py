@@ -7,14 +7,14 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
 __all__ = [
     "NEXT_ADDRESS",
-    "accepted",
+    "acceptor",
     "address_of",
     "begin",
     "duplicate",
@@ -191,26 +191,33 @@ def no_signal(sock: Any) -> None:
             sock.setsockopt(socket.SOL_SOCKET, _SO_NOSIGPIPE, 1)
 
 
-def accepted(listener: socket.socket) -> tuple[socket.socket, Any]:
-    """The next connection of a listening socket, which does not block, and the name of its peer.
+def acceptor(listener: socket.socket) -> Callable[[], tuple[socket.socket, Any]]:
+    """What accepts the next connection of a listening socket, which does not block. It gives the socket and the name of
+    its peer.
 
-    ``socket.accept`` makes the same, but asks for family, type and protocol as members of enums: that takes longer than
-    the system does.
+    ``socket.accept`` makes the same, but asks each time for family, type and protocol, and as members of enums: that
+    takes longer than the system does.
 
     Raises:
-        OSError: as ``socket.accept`` does.
+        OSError: as ``socket.accept`` does. The function that it gives raises it.
 
     Example::
 
-        sock, peername = accepted(listener)
+        accept = acceptor(listener)
+        sock, peername = accept()
     """
     plain: Any = super(socket.socket, listener)  # its numbers are no members of enums
-    descriptor, peername = plain._accept()
-    sock = socket.socket(plain.family, plain.type, plain.proto, fileno=descriptor)
-    sock.setblocking(False)
-    if sys.platform != "linux":
-        no_delay(sock)
-    return sock, peername
+    take, family, kind, proto = plain._accept, plain.family, plain.type, plain.proto
+
+    def accept() -> tuple[socket.socket, Any]:
+        descriptor, peername = take()
+        sock = socket.socket(family, kind, proto, descriptor)
+        sock.setblocking(False)
+        if sys.platform != "linux":
+            no_delay(sock)
+        return sock, peername
+
+    return accept
 
 
 @lru_cache(maxsize=256)

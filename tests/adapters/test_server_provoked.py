@@ -7,6 +7,8 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 import ehlo
 from authority import Authority
 from backends import CONFIG, MAIL, Backend, Keep
-from ehlo._sockets import accepted
+from ehlo._sockets import acceptor
 
 # ---- FAULTS A1 -----------------------------------------------------------------------------------
 
@@ -268,14 +270,14 @@ def test_faults_b10_no_descriptor_for_one_more(
     """One line and a counter; nothing is accepted for a moment, and then it goes on."""
     left = [3]
 
-    def accept(listener: socket.socket) -> Any:
+    def accept(plainly: Callable[[], Any]) -> Any:
         if left[0]:
             left[0] -= 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return accepted(listener)
+        return plainly()
 
     monkeypatch.setattr("ehlo._server.listener._FULL_WAIT", 0.001)
-    monkeypatch.setattr("ehlo._io.listener.accepted", accept)
+    monkeypatch.setattr("ehlo._io.listener.acceptor", lambda sock: partial(accept, acceptor(sock)))
 
     async def main() -> None:
         async with await backend.serve(Keep(), config=CONFIG) as server:
@@ -295,15 +297,15 @@ def test_a_server_seldom_asks_in_vain_for_connections(backend: Backend, monkeypa
     """It accepts in one turn all that come at once. While clients come one by one, it accepts one in each turn."""
     vain = 0
 
-    def accept(listener: socket.socket) -> Any:
+    def accept(plainly: Callable[[], Any]) -> Any:
         nonlocal vain
         try:
-            return accepted(listener)
+            return plainly()
         except BlockingIOError:
             vain += 1
             raise
 
-    monkeypatch.setattr("ehlo._io.listener.accepted", accept)
+    monkeypatch.setattr("ehlo._io.listener.acceptor", lambda sock: partial(accept, acceptor(sock)))
 
     async def main() -> None:
         nonlocal vain

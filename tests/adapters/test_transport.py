@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ehlo._io.transport import SocketTransport
-from ehlo._sockets import accepted, no_delay, numeric
+from ehlo._sockets import acceptor, no_delay, numeric
 from ehlo.asyncio._watch import LoopWatch, watch_of_loop
 
 MUCH = b"x" * 1_000_000
@@ -288,12 +288,12 @@ def test_what_is_told_of_the_socket() -> None:
     on_a_pair(test)
 
 
-def test_accepted_is_what_accept_gives() -> None:
+def test_an_acceptor_gives_what_accept_gives() -> None:
     """Without a wait for the system, and without Nagle's algorithm: a listening socket hands its option on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         no_delay(listener)
         with socket.create_connection(listener.getsockname()) as client:
-            sock, peername = accepted(listener)
+            sock, peername = acceptor(listener)()
             with sock:
                 assert peername == client.getsockname()
                 assert sock.family == socket.AF_INET

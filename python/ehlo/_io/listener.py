@@ -13,7 +13,7 @@ from ehlo._io.shared import Shared
 from ehlo._io.transport import SocketTransport
 from ehlo._io.watch import READ, Watch
 from ehlo._server.listener import Listener, Setup
-from ehlo._sockets import accepted
+from ehlo._sockets import acceptor
 
 __all__ = ["SocketListener"]
 
@@ -65,7 +65,7 @@ class SocketListener(Listener[C]):
         if self._door is not None:
             for sock in self._sockets:
                 self._watched.append(sock.fileno())
-                self._door.add(self._watched[-1], READ, partial(self._accept, sock))
+                self._door.add(self._watched[-1], READ, partial(self._accept, acceptor(sock)))
 
     def _rest(self) -> None:
         """Stop watching the listening sockets."""
@@ -82,7 +82,7 @@ class SocketListener(Listener[C]):
         for sock in (*socks, *self._given):
             sock.close()
 
-    def _accept(self, listener: socket.socket, events: int) -> None:
+    def _accept(self, accept: Callable[[], tuple[socket.socket, Any]], events: int) -> None:
         """Accept a connection, or all that wait while several come at once. To ask in vain costs the system nearly as
         much as to accept, so that is tried only now and then.
 
@@ -93,7 +93,7 @@ class SocketListener(Listener[C]):
         most = 1 if self._calls % self._every else _ACCEPTS
         for count in range(most):
             try:
-                sock, peername = accepted(listener)
+                sock, peername = accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
                 self._every = 1 if count > 1 else _EVERY
                 return
