@@ -104,6 +104,34 @@ def test_quit_goes_out_with_the_content() -> None:
             assert result.all_accepted is accepted
 
 
+def test_quit_behind_one_message_is_waited_for_as_long_as_any_quit() -> None:
+    # quit_timeout is the only timeout that may be shorter than the time between two looks at the clock.
+    replies = {
+        b"EHLO": b"250 mx.example",
+        b"MAIL": b"250 ok",
+        b"RCPT": b"250 ok",
+        b"DATA": b"354 go",
+        b".\r\n": b"250 ok",
+    }
+
+    def serve(listener: socket.socket) -> bytes:
+        sock, _ = listener.accept()
+        with sock, sock.makefile("rb") as lines:
+            sock.sendall(b"220 mx.example\r\n")
+            for line in lines:
+                if reply := replies.get(line[:4]):
+                    sock.sendall(reply + b"\r\n")
+            return line
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        served = in_thread(lambda: serve(listener))
+        port = listener.getsockname()[1]
+        config = CONFIG.replace(quit_timeout=0.05)
+        sent = in_thread(lambda: ehlo.send(CONTENT, "127.0.0.1", port, A, B, config=config))
+        assert sent.result(PATIENCE).all_accepted
+        assert served.result(PATIENCE) == b"QUIT\r\n"
+
+
 def test_one_message_that_fails(server: SMTPServer) -> None:
     def fails() -> Iterator[bytes]:
         yield CONTENT

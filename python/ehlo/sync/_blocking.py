@@ -57,6 +57,7 @@ class BlockingClient(BaseClient):
         link = self._link
         try:
             here = letter.plain() if link.limited else letter
+            link.hurry()  # QUIT goes with it
             result = letter.completed(None if letter.is_for_nobody else await self._deliver(here))
             while letter.leaving and link.disconnect is None:
                 await link.progress()

@@ -87,7 +87,7 @@ _WRITABLE: Final[int] = getattr(select, "POLLOUT", 4)
 class ClientSocket(ClientDriver):
     """One connection. Private: :func:`connect` makes them."""
 
-    __slots__ = ("_number", "_poll", "_poller", "_socket", "_unsent", "fileno")
+    __slots__ = ("_number", "_poll", "_poller", "_socket", "_tick", "_unsent", "fileno")
 
     def __init__(self, sock: socket.socket, opening: Opening) -> None:
         super().__init__(opening, _mine.buffer, monotonic)
@@ -97,6 +97,7 @@ class ClientSocket(ClientDriver):
         self._number = sock.fileno()
         self._poller.register(self._number, _READABLE)
         self._poll = self._poller.poll
+        self._tick = opening.tick  # seconds
         self._unsent = b""
         self.start(sock.getsockname)
 
@@ -113,7 +114,9 @@ class ClientSocket(ClientDriver):
                 self.receive_end()
             else:
                 self.seen = monotonic()
-                self.advance(what)
+                # With a number all is sent, and there is nothing to tell.
+                if type(what) is not int or self.sources or self.trace is not None:
+                    self.advance(what)
             return
         self.buffer = buffer = _mine.buffer
         try:
@@ -197,8 +200,11 @@ class ClientSocket(ClientDriver):
             if self.is_taken_away:  # its number may be that of another socket now
                 self.end_taken_away()
                 break
-            left, tick = self.left(), self.opening.tick
-            seconds = tick if left is None else min(left, tick)
+            # No timeout is shorter than a tick. So the engine need not be asked before a tick is over.
+            seconds = self.seen + self._tick - monotonic()
+            if seconds <= 0 or self.tls is not None:
+                left = self.left()
+                seconds = self._tick if left is None else min(left, self._tick)
             if until is not None:
                 seconds = min(seconds, until - monotonic())
             # Where no time is left, too: the program may have been busy, and what came meanwhile counts.
@@ -225,6 +231,9 @@ class ClientSocket(ClientDriver):
     def wake(self) -> None:
         """Nothing runs beside: nobody calls it."""
         self.news = True
+
+    def hurry(self) -> None:
+        self._tick = min(self._tick, self.opening.config.quit_timeout)
 
     def look(self) -> None:
         if not self.lost:
