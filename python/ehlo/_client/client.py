@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Self
 
 from ehlo._client.auth import authenticate
 from ehlo._client.message import Letter, SendableMessage
-from ehlo._client.paths import RecipientLike, Recipients, SenderLike, is_plain, naming_address
+from ehlo._client.paths import RecipientLike, Recipients, SenderLike
 from ehlo._client.send_many import Item, SendMany
-from ehlo._client.session import ClientSession
+from ehlo._client.session import ClientSession, queue_plain
 from ehlo._client.transaction import Transaction
 from ehlo._client.xclient import passed_on, tell_client
 from ehlo._core import NULL, Capabilities, ClientAttributes, ClientConfig, ClientConnection, Reply, SendResult
-from ehlo._errors import LocalProtocolError
 
 if TYPE_CHECKING:  # what a program does not use, it does not pay for at its start
     import ssl
@@ -162,15 +161,8 @@ class BaseClient(ClientSession):
             raise self._in_use()
         link = self._link
         letter = None
-        plain = type(message) is bytes and utf8_header is None and not refuse_invalid and is_plain(sender, recipients)
-        if plain and not link.limited and link.disconnect is None and not link.given:
-            # The usual case, without the detours of the others.
-            try:
-                link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
-            except LocalProtocolError as exc:
-                if link.is_over():
-                    raise link.error() from None
-                raise naming_address(exc, sender, recipients) from None  # type: ignore[arg-type]
+        # The usual case goes without the detours of the others.
+        if utf8_header is None and not refuse_invalid and queue_plain(link, message, sender, recipients):
             results = link.results
             self._busy = "send"
             try:

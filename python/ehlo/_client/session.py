@@ -10,13 +10,38 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ehlo._client.link import Link
-from ehlo._client.message import Letter
-from ehlo._client.paths import RecipientLike
+from ehlo._client.message import Letter, SendableMessage
+from ehlo._client.paths import RecipientLike, Recipients, SenderLike, is_plain, naming_address
 from ehlo._core import SendResult
 from ehlo._errors import LocalProtocolError, SMTPException
 from ehlo._types import Wakeup
 
-__all__ = ["ClientSession"]
+__all__ = ["ClientSession", "queue_plain"]
+
+
+def queue_plain(link: Link, message: SendableMessage, sender: SenderLike | None, recipients: Recipients | None) -> bool:
+    """Queue a message as most are: octets in an envelope of ASCII mailboxes, for this connection alone. False: it is
+    another, the connection is over, or the program may have closed its socket. Then nothing was done.
+
+    Raises:
+        LocalProtocolError: an address is none, or there are no recipients.
+        SMTPException: the connection is over, as the engine has just said.
+
+    Example::
+
+        if queue_plain(link, octets, "a@b.example", ["c@d.example"]): await link.progress()
+    """
+    if type(message) is not bytes or link.limited or link.given or link.disconnect is not None:
+        return False
+    if not is_plain(sender, recipients):
+        return False
+    try:
+        link.conn.send_message(sender, recipients, message)  # type: ignore[arg-type]
+    except LocalProtocolError as exc:
+        if link.is_over():
+            raise link.error() from None
+        raise naming_address(exc, sender, recipients) from None  # type: ignore[arg-type]
+    return True
 
 
 class ClientSession:

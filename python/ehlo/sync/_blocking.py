@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 from ehlo._client.client import BaseClient
 from ehlo._client.message import Letter
 from ehlo._client.options import NAME_SECONDS, Opening
+from ehlo._client.paths import Recipients, SenderLike
+from ehlo._client.session import queue_plain
 from ehlo._core import ClientConnection, SendResult
 from ehlo._sockets import no_delay, no_signal
 from ehlo.sync import _run
@@ -52,6 +54,27 @@ class BlockingClient(BaseClient):
 
     __slots__ = ()
 
+    def send_now(self, message: bytes, sender: SenderLike | None, recipients: Recipients | None) -> SendResult:
+        """``send`` without options. In the usual case it makes no coroutine."""
+        link = self._link
+        if self._busy is not None or not queue_plain(link, message, sender, recipients):
+            return _run.run(self.send(message, sender, recipients))
+        results = link.results
+        self._busy = "send"
+        try:
+            while not results:
+                link.progress()  # it blocks, and what it gives has nothing to wait for
+        except BaseException:
+            link.abort()
+            raise
+        finally:
+            self._busy = None
+        link.served = True
+        result = results.popleft()
+        if not result.all_accepted and not result.accepted:
+            raise link.error_of(result, sender or "")
+        return result
+
     async def send_last(self, letter: LastLetter, check: bool) -> SendResult:
         """Send the only message of this connection, and end it: no round trip for QUIT (RFC 2920 3.1)."""
         link = self._link
@@ -71,7 +94,7 @@ class BlockingClient(BaseClient):
             link.abort()
             raise
         await (link.wait_closed() if letter.leaving else self.close())
-        if not result.accepted and (check or result.failure is not None):
+        if not result.all_accepted and not result.accepted and (check or result.failure is not None):
             raise link.error_of(result, letter.sender)
         return result
 

@@ -135,7 +135,7 @@ class Client:
             for one in result.refused: print(one.path, one.reply)
         """
         if type(message) is bytes and check and utf8_header is None and not refuse_invalid:
-            return self._use.run(self._inner.send(message, sender, recipients))  # the usual case: octets say the rest
+            return self._use.send(message, sender, recipients)  # the usual case: octets say the rest
         if type(message) is not bytes:
             refuse_async(message)
         return self._use.run(

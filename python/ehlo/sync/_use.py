@@ -8,6 +8,8 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, Final, TypeVar
 
+from ehlo._client.paths import Recipients, SenderLike
+from ehlo._core import SendResult
 from ehlo._errors import LocalProtocolError
 from ehlo.sync._blocking import BlockingClient
 from ehlo.sync._run import run
@@ -19,6 +21,12 @@ T = TypeVar("T")
 # Seconds after which a server may have ended a connection that nobody used: before a command one looks for a 421, or
 # for the end (RFC 5321 3.8).
 _REST: Final = 1.0
+
+
+def _in_use() -> LocalProtocolError:
+    return LocalProtocolError(
+        "another call still uses this connection: one thread uses a connection at a time; open several, or use a Pool"
+    )
 
 
 class Use:
@@ -46,15 +54,9 @@ class Use:
         """
         if not self._lock.acquire(self._cut):
             coro.close()
-            raise LocalProtocolError(
-                "another call still uses this connection: one thread uses a connection at a time; "
-                "open several, or use a Pool"
-            )
+            raise _in_use()
         try:
-            self._owner = get_ident()
-            link = self._client._link
-            if monotonic() - link.seen > _REST:
-                link.look()
+            self._look()
             return run(coro)
         except Exception:
             raise
@@ -63,6 +65,28 @@ class Use:
             raise
         finally:
             self._lock.release()
+
+    def send(self, message: bytes, sender: SenderLike | None, recipients: Recipients | None) -> SendResult:
+        """``run`` for the ``send`` of octets without options."""
+        if not self._lock.acquire(self._cut):
+            raise _in_use()
+        try:
+            self._look()
+            return self._client.send_now(message, sender, recipients)
+        except Exception:
+            raise
+        except BaseException:
+            self._client.abort()
+            raise
+        finally:
+            self._lock.release()
+
+    def _look(self) -> None:
+        """What comes first in each use."""
+        self._owner = get_ident()
+        link = self._client._link
+        if monotonic() - link.seen > _REST:
+            link.look()
 
     def close(self) -> None:
         """Say QUIT and close; cut short what another call does."""
