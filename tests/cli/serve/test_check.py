@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import ehlo
+from ehlo.cli._serve.certificate import check_certificate, check_end
 from ehlo.cli._serve.check_machine import (
-    check_certificate,
     check_folder,
     check_places,
     check_queue,
@@ -195,6 +195,20 @@ def test_a_certificate_that_has_ended(tmp_path: Path) -> None:
     found = check_certificate("tls.certificate", *files, "mx.example.org")
     assert found.level == "error"
     assert "expired" in found.text
+
+
+def test_only_the_end_of_a_certificate_matters_once_it_serves(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    files = write_certificate(tmp_path, "other.example.org", ends=now + timedelta(days=30))
+    assert check_end("tls.certificate", *files, now) is None
+    soon = check_end("tls.certificate", *files, now + timedelta(days=17))
+    assert soon is not None
+    assert soon.level == "warning"
+    assert "renew it" in soon.text
+    late = check_end("tls.certificate", *files, now + timedelta(days=31))
+    assert late is not None
+    assert late.level == "error"
+    assert check_end("tls.certificate", str(tmp_path / "none"), None) is None
 
 
 def test_a_key_of_another_certificate(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from test_check import write_certificate
 from test_serve import LOOPS, Serve, line_of, write_users
 
 import ehlo
@@ -356,6 +358,29 @@ def test_the_log_says_that_settings_were_not_read_again(tmp_path: Path, workers:
         server.stop()
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [line["text"] for line in lines if line["event"] == "not-reloaded"] == [said.rstrip()]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_log_says_that_a_certificate_has_ended_or_ends_soon(tmp_path: Path, workers: str) -> None:
+    now = datetime.now(UTC)
+    write_certificate(tmp_path, "mx.example", ends=now - timedelta(days=1))
+    tables = '[tls]\ncertificate = "cert.pem"\nkey = "key.pem"\n[log]\nfile = "log"\nformat = "json"\n'
+    file = write(tmp_path, DISCARD + tables)
+    with serving(*AS_ROOT, "--workers", workers, file) as server:
+        assert server.process.stderr is not None
+        said = [server.process.stderr.readline()]
+        write_certificate(tmp_path, "mx.example", ends=now + timedelta(days=5, hours=12))
+        server.process.send_signal(signal.SIGHUP)
+        said.append(server.process.stderr.readline())
+        write_certificate(tmp_path, "mx.example", ends=now + timedelta(days=90))
+        server.process.send_signal(signal.SIGHUP)
+        for _ in range(2):
+            assert "read the settings again" in server.line()
+        server.stop()
+    assert said[0] == f"ehlo serve: tls.certificate: {tmp_path}/cert.pem: certificate has expired; get a new one\n"
+    assert said[1].startswith(f"ehlo serve: tls.certificate: {tmp_path}/cert.pem ends in 5 days, on ")
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [f"{line['text']}\n" for line in lines if line["event"] == "certificate"] == said
 
 
 def test_the_log_says_that_a_worker_died(tmp_path: Path) -> None:

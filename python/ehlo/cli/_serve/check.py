@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from ehlo._words import counted
 from ehlo.cli._receive import UsageError
+from ehlo.cli._serve.certificate import check_certificate
 from ehlo.cli._serve.check_machine import (
-    check_certificate,
     check_folder,
     check_places,
     check_queue,

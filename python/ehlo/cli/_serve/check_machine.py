@@ -1,4 +1,4 @@
-"""What ``ehlo serve --check`` looks at on this machine: ports, folders, files, the certificate, the queue."""
+"""What ``ehlo serve --check`` looks at on this machine: ports, folders, files, the queue."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import contextlib
 import os
 import socket
 import sqlite3
-import ssl
 import stat
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
-from ehlo._tls import Tls
-from ehlo._words import counted
 from ehlo.cli._receive import UsageError
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._serve.findings import Finding
@@ -22,7 +18,6 @@ from ehlo.cli._serve.privileges import Account, as_account
 from ehlo.cli._serve.sockets import Place, open_sockets
 
 __all__ = [
-    "check_certificate",
     "check_folder",
     "check_places",
     "check_queue",
@@ -31,8 +26,6 @@ __all__ = [
     "check_secret",
 ]
 
-# Days before the end of a certificate in which there is a warning.
-_DAYS: Final = 14
 _GREETING_SECONDS: Final = 3.0
 
 
@@ -200,79 +193,6 @@ def check_readable(about: str, path: str, account: Account | None) -> Finding:
         return Finding("error", about, f"{path} cannot be read; mend its permissions")
     text = f"{path} is read by root at the start, but {account.name} cannot read it again at SIGHUP; to mend that: "
     return Finding("warning", about, f"{text}chgrp {account.name} {path}; chmod 640 {path}")
-
-
-# ---- the certificate -----------------------------------------------------------------------------
-
-
-def check_certificate(
-    about: str, certificate: str, key: str | None, hostname: str, now: datetime | None = None
-) -> Finding:
-    """Whether a certificate fits its key and this server's name, and when it ends.
-
-    It is used in a handshake with ourselves, so nothing about it is left to guess.
-
-    Arguments:
-        about: how the settings call it.
-        certificate, key: the files, PEM.
-        hostname: the name that clients verify.
-        now: the time.
-
-    Example::
-
-        check_certificate("tls.certificate", "fullchain.pem", "privkey.pem", "mx.example.org")
-    """
-
-    def no_password() -> str:
-        raise UsageError(f"the key has a password; store it without one: openssl pkey -in {key or certificate}")
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, no_password)
-        found = _own_certificate(context, certificate)
-    except UsageError as exc:
-        return Finding("error", about, str(exc))
-    except ssl.SSLCertVerificationError as exc:
-        return Finding("error", about, f"{certificate}: {exc.verify_message}; get a new one")
-    except ssl.SSLError as exc:
-        reason = (exc.reason or str(exc)).replace("_", " ").lower()
-        return Finding("error", about, f"{certificate}: {reason}; name PEM files that belong together")
-    except OSError as exc:
-        return Finding("error", about, f"{certificate}: {exc.strerror}; name files that can be read")
-    return _judged(about, certificate, found, hostname, datetime.now(UTC) if now is None else now)
-
-
-def _own_certificate(server: ssl.SSLContext, certificate: str) -> dict[str, Any]:
-    """The certificate, as a client sees it that trusts nothing else."""
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    client.load_verify_locations(certificate)
-    ours, theirs = Tls(server, server_side=True), Tls(client, server_side=False)
-    while not (ours.established and theirs.established):
-        theirs.shake_hands()
-        ours.receive(theirs.data_to_send())
-        ours.shake_hands()
-        theirs.receive(ours.data_to_send())
-    return dict(theirs.object.getpeercert() or {})
-
-
-def _judged(about: str, certificate: str, found: dict[str, Any], hostname: str, now: datetime) -> Finding:
-    names = [value for kind, value in found.get("subjectAltName", ()) if kind == "DNS"]
-    wild = "*." + hostname.partition(".")[2]
-    ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(found["notAfter"]), UTC)
-    days = (ends - now).days
-    until = f"{ends:%Y-%m-%d}"
-    if days < 0:
-        return Finding("error", about, f"{certificate} ended on {until}; get a new one")
-    if not {name.lower() for name in names} & {hostname.lower(), wild.lower()}:
-        text = (
-            f"{certificate} is for {', '.join(names) or 'no name'}, not for {hostname}; get one for it, or set hostname"
-        )
-        return Finding("warning", about, text)
-    if days < _DAYS:
-        return Finding("warning", about, f"{certificate} ends in {counted(days, 'day')}, on {until}; renew it")
-    return Finding("OK", about, f"{certificate} is for {hostname}, fits its key, and ends on {until}")
 
 
 # ---- the queue -----------------------------------------------------------------------------------

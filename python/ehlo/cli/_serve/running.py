@@ -12,11 +12,13 @@ from typing import Final
 import ehlo
 from ehlo._server.limits import Statistics
 from ehlo._sockets import address_of
-from ehlo.cli._log import lines_beside
+from ehlo.cli._log import ERROR, WARNING, lines_beside
 from ehlo.cli._receive import UsageError, complain, totals
 from ehlo.cli._receive import where as where_text
 from ehlo.cli._run import Job, run_job
 from ehlo.cli._serve.board import Board
+from ehlo.cli._serve.certificate import check_end
+from ehlo.cli._serve.findings import Finding
 from ehlo.cli._serve.gate import COMMAND
 from ehlo.cli._serve.listeners import served
 from ehlo.cli._serve.offers import NO_OFFERS
@@ -91,6 +93,7 @@ class _Process:
     sockets: Sockets
     trail: Trail
     listening: list[tuple[str, list[object], str]]
+    ending: Finding | None
 
     def run(self) -> int:
         return self._run_workers() if self.site.settings.run.workers > 1 else self._run_alone()
@@ -150,7 +153,14 @@ class _Process:
     def _started(self) -> None:
         for text, address, protocol in self.listening:
             self.trail.say(text, "listening", address=address, protocol=protocol)
+        self._tell_end(self.ending)
         self.notifier.ready(f"{len(self.listening)} listening")
+
+    def _tell_end(self, ending: Finding | None) -> None:
+        """Clients that verify a certificate refuse one that has ended."""
+        if ending is not None:
+            level = ERROR if ending.level == "error" else WARNING
+            self.trail.warn(f"{COMMAND}: {ending.about}: {ending.text}", "certificate", level)
 
     def _reload(self) -> bool:
         """Of the parent of workers: a worker that is started later has what the others read."""
@@ -163,6 +173,7 @@ class _Process:
     def _reloaded(self, line: str, good: bool) -> None:
         if good:
             self.trail.say(line, "reloaded", text=line)
+            self._tell_end(_ending(self.site.settings))
         else:
             self.trail.warn(line, "not-reloaded")
         self.notifier.ready(line)
@@ -261,6 +272,12 @@ def check_python(account: Account | None) -> None:
             )
 
 
+def _ending(settings: Settings) -> Finding | None:
+    """That the certificate of [tls] has ended, or ends soon."""
+    tls = settings.tls
+    return None if tls.certificate is None else check_end("tls.certificate", tls.certificate, tls.key_file)
+
+
 def _listening(address: tuple[str, int] | str, words: str, protocol: str) -> tuple[str, list[object], str]:
     """What is said of an open port: as text, and as an event."""
     told: list[object] = [*address] if isinstance(address, tuple) else [address]
@@ -287,6 +304,7 @@ def run_site(site: Site, again: Callable[[], Settings], make: Callable[[Site, Ho
     account = account_of(settings)
     check_python(account)
     notifier = Notifier(os.environ)
+    ending = _ending(settings)  # perhaps only root can read the key
     sockets = open_sockets(places_of(settings), given_sockets(os.environ), account)
     try:
         if account is not None:
@@ -297,7 +315,7 @@ def run_site(site: Site, again: Callable[[], Settings], make: Callable[[Site, Ho
             for sock in group
         ]
         with lines_beside(), open_trail(settings) as trail:
-            return _Process(site, again, make, notifier, sockets, trail, listening).run()
+            return _Process(site, again, make, notifier, sockets, trail, listening, ending).run()
     finally:
         sockets.close()
         notifier.close()

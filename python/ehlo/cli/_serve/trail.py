@@ -221,8 +221,13 @@ class Trail:
         if not is_console:
             say(text)
 
-    def warn(self, text: str, event: str, /) -> None:
+    def warn(self, text: str, event: str, level: int = ERROR, /) -> None:
         """What an administrator must know: a line on standard error, and an event where the log is elsewhere.
+
+        Arguments:
+            text: the line.
+            event: one word.
+            level: of the event: :data:`ehlo.cli._log.ERROR` or ``WARNING``.
 
         Example::
 
@@ -230,7 +235,7 @@ class Trail:
         """
         complain(text)
         if self._form == "json" or self._writer not in (console_writer("stdout"), console_writer("stderr")):
-            self.tell(event, ERROR, text=text)
+            self.tell(event, level, text=text)
 
     # ---- events of a session ---------------------------------------------------------------------
 
