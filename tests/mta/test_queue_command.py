@@ -144,6 +144,19 @@ def test_why(run: Run, queued: list[str], where: str) -> None:
     anyio.run(own)
 
 
+def test_a_suspension_says_whether_mail_goes_by_the_route(run: Run, queued: list[str]) -> None:
+    assert run("suspend", "relay:mx:25") == (0, [{"route": "relay:mx:25", "seconds": 3600.0, "recipients": 1}])
+    said = "relay:mx:25 is suspended; 1 recipient in the queue went by it last"
+    assert run("suspend", "relay:mx:25", text=True) == (0, [said])
+    # A route that has no mail yet may be suspended. A name with a typing error looks the same, so it is said.
+    status, [found] = run("suspend", "relay:mx:52")
+    assert (status, found["recipients"]) == (0, 0)
+    status, [line] = run("suspend", "relay:mx:52", text=True)
+    assert status == 0
+    assert line.startswith("relay:mx:52 is suspended, but nothing in the queue went by it yet; ")
+    assert run("resume", "relay:mx:53", text=True) == (1, ["there was no suspension of relay:mx:53"])
+
+
 def test_cat(where: str, queued: list[str], capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     for ident, size in zip(queued, (10, 10, 300_000), strict=True):
         assert main(["queue", "cat", "--queue", where, ident]) == 0

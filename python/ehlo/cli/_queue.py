@@ -371,11 +371,13 @@ async def _fail(arguments: argparse.Namespace, spool: Spool, printer: Printer) -
 
 
 async def _suspend(arguments: argparse.Namespace, spool: Spool, printer: Printer) -> int:
-    from ehlo.mta._spool import Suspension
+    from ehlo.mta._spool import Selection, Suspension
 
     now = time.time()
     await spool.suspend(Suspension(arguments.route, now + arguments.seconds, arguments.reason, now))
-    printer.fact({"route": arguments.route, "seconds": arguments.seconds}, f"{arguments.route} is suspended")
+    found = await spool.count(Selection(route=arguments.route))
+    # A route has its name from its first attempt on, so one without mail may be suspended, too.
+    printer.suspended(arguments.route, arguments.seconds, found.recipients + found.busy)
     return 0
 
 

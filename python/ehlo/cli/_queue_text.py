@@ -190,6 +190,14 @@ class Printer:
         fields = {"done": done, "recipients": changed.recipients, "busy": changed.busy}
         self.fact(fields, f"{counted(changed.recipients, 'recipient')} {done}{busy}")
 
+    def suspended(self, route: str, seconds: float, recipients: int) -> None:
+        """A route was suspended; so many recipients in the queue were last tried by it."""
+        if recipients:
+            text = f"{route} is suspended; {counted(recipients, 'recipient')} in the queue went by it last"
+        else:
+            text = f"{route} is suspended, but nothing in the queue went by it yet; summary lists the names of routes"
+        self.fact({"route": route, "seconds": seconds, "recipients": recipients}, text)
+
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar on the terminal, where there is one and rich is installed. Gives what tells it how far it is."""
