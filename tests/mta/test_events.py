@@ -72,3 +72,5 @@ def test_the_figures_for_prometheus() -> None:
     assert 'ehlo_queue_attempts_total{result="relayed"} 1.0' in text
     assert 'ehlo_queue_delivery_seconds_bucket{le="+Inf"} 1.0' in text
     assert 'ehlo_queue_recipients{state="held"} 3.0' in text
+    # A Unix time has the suffix _timestamp_seconds (https://prometheus.io/docs/practices/naming); an age has not.
+    assert "ehlo_queue_oldest_timestamp_seconds 6.0" in text

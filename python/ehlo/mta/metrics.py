@@ -93,7 +93,8 @@ def _of_totals(totals: Totals) -> Iterator[Metric]:
     yield GaugeMetricFamily("ehlo_queue_messages", "Messages in the queue.", value=totals.messages)
     yield GaugeMetricFamily("ehlo_queue_octets", "Octets in the queue.", value=totals.octets)
     if totals.oldest is not None:
-        yield GaugeMetricFamily("ehlo_queue_oldest_seconds", "When the oldest arrived, Unix time.", value=totals.oldest)
+        text = "When the oldest message arrived, Unix time."
+        yield GaugeMetricFamily("ehlo_queue_oldest_timestamp_seconds", text, value=totals.oldest)
     if totals.free is not None:
         yield GaugeMetricFamily("ehlo_queue_free_octets", "Octets that are free for the queue.", value=totals.free)
 

@@ -118,6 +118,8 @@ def test_the_page_the_metrics_and_the_summary_are_equal(tmp_path: Path, backend:
                 assert metric(metrics, f'ehlo_queue_route_recipients{{route="{one.key}"}}') == one.recipients
             assert metric(metrics, "ehlo_queue_messages") == totals.messages == 5
             assert metric(metrics, "ehlo_queue_octets") == totals.octets
+            assert metric(metrics, "ehlo_queue_oldest_timestamp_seconds") == totals.oldest
+            assert metric(metrics, "ehlo_server_start_time_seconds") > 1e9
             assert metric(metrics, 'ehlo_server_refusals_total{command="rcpt"}') == 3
             assert metric(metrics, "ehlo_server_open_connections") == 2
             assert metric(metrics, "ehlo_log_dropped_lines_total") == 4

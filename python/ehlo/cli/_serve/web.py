@@ -130,7 +130,9 @@ class _OfSnapshot(Collector):
             away.add_metric([label], getattr(stats, name))
         yield away
         yield GaugeMetricFamily("ehlo_server_open_connections", "Sessions at this moment.", value=figures.open)
-        yield GaugeMetricFamily("ehlo_server_start_seconds", "Start of the server, Unix time.", value=figures.since)
+        yield GaugeMetricFamily(
+            "ehlo_server_start_time_seconds", "Start of the server, Unix time.", value=figures.since
+        )
         yield CounterMetricFamily("ehlo_log_dropped_lines", "Lines that the log lost.", value=figures.lines_dropped)
         if figures.totals is not None:
             yield from _of_routes(figures)
