@@ -279,6 +279,13 @@ def test_the_name_in_dns() -> None:
     assert levels(check_name("localhost")) == ["warning"]
 
 
+def test_an_ipv6_address_of_a_next_hop_is_in_brackets() -> None:
+    port = free_port()
+    [found] = check_hops([("route 1", {"host": "::1", "port": port, "hostname": "mx.example"})])
+    assert found.level == "error"
+    assert found.text.startswith(f"[::1]:{port}: ")
+
+
 def test_next_hops_are_asked_and_get_no_mail() -> None:
     config = ehlo.ClientConfig("mx.example.org")
     with SMTPServer() as server:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import ehlo
 import ehlo.asyncio
+from ehlo.cli._receive import where as where_text
 from ehlo.cli._serve.findings import Finding
 
 __all__ = ["check_hops", "check_name"]
@@ -104,7 +105,7 @@ def check_hops(hops: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Finding]:
 
 
 async def _talk(about: str, options: Mapping[str, Any]) -> Finding:
-    where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
+    where = options.get("path") or where_text((options["host"], options["port"]))
     try:
         async with asyncio.timeout(_HOP_SECONDS):
             client = await ehlo.asyncio.connect(**options)
