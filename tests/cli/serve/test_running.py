@@ -360,6 +360,34 @@ def test_the_log_says_that_settings_were_not_read_again(tmp_path: Path, workers:
     assert [line["text"] for line in lines if line["event"] == "not-reloaded"] == [said.rstrip()]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_the_log_writes_an_address_as_the_line_on_the_terminal(
+    tmp_path: Path, host: str, shown: str, form: str
+) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    tables = f'host = "{host}"\n[log]\nfile = "log"\nformat = "{form}"\n[metrics]\nlisten = "{shown}:0"\n'
+    with started(*command(*AS_ROOT, write(tmp_path, DISCARD + tables))) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline() + process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    address = said.partition("listening on ")[2].split()[0]
+    figures = said.partition("http://")[2].partition("/")[0]
+    assert address.startswith(f"{shown}:")
+    log = (tmp_path / "log").read_text()
+    if form == "text":
+        assert f" listening address={address} protocol=smtp\n" in log
+        assert f" listening figures={figures}\n" in log
+    else:
+        lines = [json.loads(line) for line in log.splitlines()]
+        assert address in [line.get("address") for line in lines]
+        assert figures in [line.get("figures") for line in lines]
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_log_says_that_a_certificate_has_ended_or_ends_soon(tmp_path: Path, workers: str) -> None:
     now = datetime.now(UTC)

@@ -258,8 +258,8 @@ class _ServeJob(Job):
             opened = open_figures(settings, out, self._trail, self._count, host.board, host.number)
             shown = await stack.enter_async_context(opened)
             if shown.where is not None:
-                line = f"{COMMAND}: figures at http://{where_text(shown.where)}/"
-                self._trail.say(line, "listening", figures=list(shown.where))
+                place = where_text(shown.where)
+                self._trail.say(f"{COMMAND}: figures at http://{place}/", "listening", figures=place)
             if shown.publish is not None and host.beat is not None:
                 self.beat = host.beat[0], partial(_both, shown.publish, host.beat[1])
 

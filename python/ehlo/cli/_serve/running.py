@@ -92,7 +92,7 @@ class _Process:
     notifier: Notifier
     sockets: Sockets
     trail: Trail
-    listening: list[tuple[str, list[object], str]]
+    listening: list[tuple[str, str, str]]
     ending: Finding | None
 
     def run(self) -> int:
@@ -278,10 +278,10 @@ def _ending(settings: Settings) -> Finding | None:
     return None if tls.certificate is None else check_end("tls.certificate", tls.certificate, tls.key_file)
 
 
-def _listening(address: tuple[str, int] | str, words: str, protocol: str) -> tuple[str, list[object], str]:
+def _listening(address: tuple[str, int] | str, words: str, protocol: str) -> tuple[str, str, str]:
     """What is said of an open port: as text, and as an event."""
-    told: list[object] = [*address] if isinstance(address, tuple) else [address]
-    return f"{COMMAND}: listening on {where_text(address)} ({words})", told, protocol
+    shown = where_text(address)
+    return f"{COMMAND}: listening on {shown} ({words})", shown, protocol
 
 
 def run_site(site: Site, again: Callable[[], Settings], make: Callable[[Site, Host], Job]) -> int:

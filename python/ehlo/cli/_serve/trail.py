@@ -129,7 +129,7 @@ class Trail:
     Example::
 
         with Trail(LogWriter(FileTarget("mail.log"), str), "json") as trail:
-            trail.tell("listening", address="127.0.0.1", port=25)
+            trail.tell("listening", address="127.0.0.1:25", protocol="smtp")
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class Trail:
 
         Example::
 
-            trail.say("ehlo serve: listening on 127.0.0.1:25", "listening", address="127.0.0.1", port=25)
+            trail.say("ehlo serve: listening on 127.0.0.1:25", "listening", address="127.0.0.1:25")
         """
         is_console = self._writer is console_writer("stdout")
         if is_console and self._form == "text":
