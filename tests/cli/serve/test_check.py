@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import pytest
 
 import ehlo
 from ehlo.cli._serve.certificate import check_certificate, check_end
+from ehlo.cli._serve.check import look_at_places
 from ehlo.cli._serve.check_machine import (
     check_folder,
     check_places,
@@ -27,6 +29,7 @@ from ehlo.cli._serve.check_machine import (
 from ehlo.cli._serve.check_network import check_hops, check_name
 from ehlo.cli._serve.findings import Finding, report
 from ehlo.cli._serve.privileges import find_account
+from ehlo.cli._serve.settings import Settings, read_settings
 from ehlo.cli._serve.sockets import Place
 from ehlo.testing import SMTPServer
 from programs import free_port
@@ -83,6 +86,52 @@ def test_the_running_server_itself_is_recognised() -> None:
         [found] = check_places([Place("smtp", "listener 1", port=server.port)], "mx.example")
         assert found.level == "warning"
         assert "probably this one, running" in found.text
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Callable[..., Settings]:
+    """Settings with [metrics], and a listener at a port of its own."""
+    pytest.importorskip("prometheus_client")
+
+    def metrics(listen: str, port: int = 0) -> Settings:
+        table = {"metrics": {"listen": listen}, "listener": [{"port": port}], "route": [{"to": "discard"}]}
+        return read_settings({"hostname": "mx.example"} | table, str(tmp_path))
+
+    return metrics
+
+
+def of_metrics(settings: Settings) -> Finding:
+    """What is found about [metrics]."""
+    *_, found = look_at_places(settings, None)
+    return found
+
+
+def test_the_port_of_the_figures(metrics: Callable[..., Settings]) -> None:
+    port = free_port()
+    assert of_metrics(metrics(f"127.0.0.1:{port}")) == Finding("OK", "metrics.listen", f"127.0.0.1:{port} is free")
+    found = of_metrics(metrics(f"127.0.0.1:{port}", port))
+    assert found.level == "error"
+    assert "is already that of [[listener]] 1" in found.text
+    with SMTPServer() as server:
+        found = of_metrics(metrics(f"127.0.0.1:{server.port}"))
+    assert found.level == "error"
+    assert "is taken" in found.text
+
+
+def test_an_address_where_figures_may_not_be_shown(metrics: Callable[..., Settings]) -> None:
+    first, *_ = look_at_places(metrics("0.0.0.0:9925"), None)
+    assert (first.level, first.about) == ("error", "metrics")
+    assert "everybody who reaches it" in first.text
+
+
+def test_packages_of_the_figures_that_are_missing(
+    metrics: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "ehlo.cli._serve.show", raising=False)
+    monkeypatch.delitem(sys.modules, "ehlo.cli._serve.web", raising=False)
+    first, *_ = look_at_places(metrics("127.0.0.1:0"), None)
+    assert first == Finding("error", "metrics", "prometheus_client is not installed; pip install 'ehlo[mta,metrics]'")
 
 
 def test_paths_of_unix_sockets(tmp_path: Path) -> None:

@@ -22,8 +22,11 @@ import pytest
 import ehlo
 import ehlo.mta
 from ehlo.cli._receive import UsageError
+from ehlo.cli._serve.check_machine import check_places
 from ehlo.cli._serve.figures import Figures, Hour, counts_by_minute, parse_ident, refusals_by_command
+from ehlo.cli._serve.findings import Finding
 from ehlo.cli._serve.page import STYLE_HASH
+from ehlo.cli._serve.sockets import Place
 from ehlo.cli._serve.web import check_listen, open_web
 from ehlo.mta import Hold, Selection, SmartHost
 
@@ -177,6 +180,19 @@ def test_who_may_look(tmp_path: Path) -> None:
             assert (await get(port, "/etc/passwd", token=f"Bearer {TOKEN}"))[0] == 404
 
     anyio.run(main)
+
+
+def test_a_check_recognises_the_figures_of_the_running_server() -> None:
+    async def main() -> Finding:
+        figures = Figures("mx.example", None, lambda: (ehlo.Statistics(), 0), Hour(time.time), lambda: 0, time.time)
+        async with open_web("127.0.0.1", 0, figures) as (_, port):
+            place = Place("metrics", "metrics.listen", port=port)
+            [found] = await anyio.to_thread.run_sync(lambda: list(check_places([], "mx.example", place)))
+            return found
+
+    found = anyio.run(main)
+    assert found.level == "warning"
+    assert "probably this one, running" in found.text
 
 
 def test_without_a_token_it_is_for_this_machine_only() -> None:

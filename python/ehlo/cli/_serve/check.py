@@ -34,7 +34,7 @@ from ehlo.cli._serve.running import account_of, check_python, check_run, places_
 from ehlo.cli._serve.settings import Settings
 from ehlo.cli._serve.site import Site
 
-__all__ = ["check_place", "look"]
+__all__ = ["check_place", "look", "look_at_places"]
 
 
 def look(settings: Settings) -> Iterator[Finding]:
@@ -70,7 +70,7 @@ def look(settings: Settings) -> Iterator[Finding]:
         kinds = ", ".join(way.kind for way in ways)
         text = f"{counted(len(settings.listener), 'listener')}; routes: {kinds}; all their files were read"
         yield Finding("OK", "settings", text)
-    yield from check_places(places_of(settings), settings.hostname)
+    yield from look_at_places(settings, account)
     yield from _certificate(settings, account)
     yield from _files(settings, account)
     yield from _stores(ways, account)
@@ -79,6 +79,30 @@ def look(settings: Settings) -> Iterator[Finding]:
     yield from check_filters(milters)
     yield from check_name(settings.hostname)
     yield from check_hops([(way.where, pool_options(way, settings.hostname)) for way in ways if way.is_hop])
+
+
+def look_at_places(settings: Settings, account: Account | None) -> Iterator[Finding]:
+    """Look at the places of the listeners, and at that of [metrics].
+
+    Arguments:
+        settings: the file, read.
+        account: the user that the server runs as.
+
+    Example::
+
+        findings = list(look_at_places(settings, None))
+    """
+    figures = None
+    if settings.metrics.listen is not None:
+        try:
+            from ehlo.cli._serve.show import place_of_figures  # it needs the packages of ehlo[mta,metrics]
+
+            figures = place_of_figures(settings)
+        except ImportError as exc:
+            yield Finding("error", "metrics", f"{exc.name} is not installed; pip install 'ehlo[mta,metrics]'")
+        except UsageError as exc:
+            yield Finding("error", "metrics", str(exc))
+    yield from check_places(places_of(settings), settings.hostname, figures, account)
 
 
 def _certificate(settings: Settings, account: Account | None) -> Iterator[Finding]:

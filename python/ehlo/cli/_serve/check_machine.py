@@ -7,7 +7,8 @@ import os
 import socket
 import sqlite3
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -27,44 +28,53 @@ __all__ = [
 ]
 
 _GREETING_SECONDS: Final = 3.0
+_HEAD_OCTETS: Final = 2048
 
 
 # ---- ports ---------------------------------------------------------------------------------------
 
 
-def check_places(places: Sequence[Place], hostname: str) -> Iterator[Finding]:
+def check_places(
+    places: Sequence[Place], hostname: str, figures: Place | None = None, account: Account | None = None
+) -> Iterator[Finding]:
     """Listen at each place for a moment.
 
     Arguments:
         places: the listeners.
         hostname: a server that greets with this name is probably this one, running.
+        figures: of [metrics].
+        account: the user that the server runs as. The place of the figures is bound as this user, all others before.
 
     Example::
 
         list(check_places([Place("smtp", "listener 1", port=2525)], "mx.example.org"))
     """
     seen: dict[tuple[str, int] | str, Place] = {}
-    for place in places:
+    for place in places if figures is None else (*places, figures):
         key = (place.host, place.port) if place.path is None else os.path.realpath(place.path)
         before = seen.setdefault(key, place)
         if before is not place and place.port != 0:
             yield Finding("error", place.where, f"{_where(place)} is already that of {before.where}; choose another")
             continue
-        yield _try(place, hostname)
+        if place is figures:
+            yield as_account(account, partial(_try, place, _shows_figures, "a server of ehlo that shows its figures"))
+        else:
+            greets = partial(_greets, hostname=hostname)
+            yield _try(place, greets, f"a server that greets as {hostname}")
 
 
 def _where(place: Place) -> str:
     return where_text((place.host, place.port) if place.path is None else place.path)
 
 
-def _try(place: Place, hostname: str) -> Finding:
+def _try(place: Place, is_ours: Callable[[Place], bool], ours: str) -> Finding:
     if place.path is not None:
         return _try_path(place)
     try:
         open_sockets([place]).close()
     except UsageError as exc:
-        if _greets(place, hostname):
-            text = f"{_where(place)} is taken by a server that greets as {hostname}: probably this one, running"
+        if is_ours(place):
+            text = f"{_where(place)} is taken by {ours}: probably this one, running"
             return Finding("warning", place.where, text)
         return Finding("error", place.where, str(exc).removeprefix(f"{place.where} "))
     where = _where(place) if place.port else f"{place.host} with any port that is free"
@@ -86,11 +96,23 @@ def _try_path(place: Place) -> Finding:
     return Finding("OK", place.where, f"{path} is free")
 
 
-def _greets(place: Place, hostname: str) -> bool:
+def _connected(place: Place) -> socket.socket:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(place.host, place.host)
+    return socket.create_connection((host, place.port), _GREETING_SECONDS)
+
+
+def _shows_figures(place: Place) -> bool:
     try:
-        with socket.create_connection((host, place.port), _GREETING_SECONDS) as sock:
-            sock.settimeout(_GREETING_SECONDS)
+        with _connected(place) as sock, sock.makefile("rb") as answer:
+            sock.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            return [b"Server:", b"ehlo"] in map(bytes.split, answer.read(_HEAD_OCTETS).splitlines())
+    except OSError:
+        return False
+
+
+def _greets(place: Place, hostname: str) -> bool:
+    try:
+        with _connected(place) as sock:
             return sock.recv(512).split(b"\r\n")[0].split()[1:2] == [hostname.encode()]
     except OSError:
         return False

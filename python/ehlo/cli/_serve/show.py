@@ -14,11 +14,12 @@ from ehlo.cli._serve.board import Board
 from ehlo.cli._serve.figures import Figures, Hour, Part
 from ehlo.cli._serve.gate import WayOut
 from ehlo.cli._serve.into_queue import IntoQueue
-from ehlo.cli._serve.settings import Settings, parse_address
+from ehlo.cli._serve.settings import Address, Settings, parse_address
+from ehlo.cli._serve.sockets import Place
 from ehlo.cli._serve.trail import Trail
-from ehlo.cli._serve.web import open_web
+from ehlo.cli._serve.web import check_listen, open_web
 
-__all__ = ["open_figures"]
+__all__ = ["open_figures", "place_of_figures"]
 
 _PORT: Final = 9925
 
@@ -34,6 +35,31 @@ class Shown:
 
     where: tuple[str, int] | None
     publish: Callable[[], None] | None
+
+
+def _listen(settings: Settings) -> tuple[Address, str | None]:
+    """The address and the token of [metrics]."""
+    table = settings.metrics
+    address = parse_address(table.listen or "", "metrics.listen", _PORT)
+    if address.path is not None:
+        raise settings.error("metrics.listen", "is HOST:PORT; a browser cannot read a Unix socket")
+    token = None if table.token_file is None else first_line(table.token_file, "metrics.token_file").strip()
+    return address, token
+
+
+def place_of_figures(settings: Settings) -> Place:
+    """Where the figures would be shown.
+
+    Raises:
+        UsageError: they may not be shown there.
+
+    Example::
+
+        place = place_of_figures(settings)
+    """
+    address, token = _listen(settings)
+    check_listen(address.host, token)
+    return Place("metrics", "metrics.listen", address.host, address.port)
 
 
 @asynccontextmanager
@@ -57,11 +83,7 @@ async def open_figures(
     Raises:
         UsageError: it cannot listen there, or may not.
     """
-    table = settings.metrics
-    address = parse_address(table.listen or "", "metrics.listen", _PORT)
-    if address.path is not None:
-        raise settings.error("metrics.listen", "is HOST:PORT; a browser cannot read a Unix socket")
-    token = None if table.token_file is None else first_line(table.token_file, "metrics.token_file").strip()
+    address, token = _listen(settings)
     queue = out.queue if isinstance(out, IntoQueue) else None
     hour = Hour(time.time)
     before: list[Part] = []  # of the worker in whose place this one was started: counters do not go back
