@@ -1015,8 +1015,10 @@ async def says_250_to_data(peer: Peer) -> None:
 
 @stage(ehlo.RemoteProtocolError)
 async def talks_before_it_is_asked(peer: Peer) -> None:
-    # C-CLI-18: a reply too many is not kept as the answer to what comes next.
-    peer.say(GREETING + PIPELINING + b"250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n")
+    # C-CLI-18: a reply too many is not kept as the answer to what comes next. It comes in one packet with the end of
+    # the one before: if the client had read that alone, it would ask, and then nobody knows which reply is too many.
+    peer.say(GREETING + PIPELINING[:-1])
+    Peer.say(peer, PIPELINING[-1:] + b"250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n")
     await peer.farewell()
 
 
@@ -1091,8 +1093,6 @@ def test_a_bad_server_ends_in_a_clear_exception(backend: Backend, name: str, byt
     script, expected = STAGES[name]
     if byte_by_byte and name.startswith("never_ends"):
         pytest.skip("that takes too long")
-    if byte_by_byte and name == "talks_before_it_is_asked" and backend.name == "sync":
-        pytest.skip("the client is in a thread: it may ask before the server has said all")
 
     async def slow(peer: Peer) -> None:
         class Slow(Peer):
