@@ -293,6 +293,36 @@ def test_faults_b10_no_descriptor_for_one_more(
 
 
 @pytest.mark.tcp
+def test_no_descriptor_while_two_sockets_have_clients(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both are ready in the same turn. The server rests once, and then accepts at both."""
+    full = True
+
+    def accept(plainly: Callable[[], Any]) -> Any:
+        if full:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return plainly()
+
+    monkeypatch.setattr("ehlo._server.listener._FULL_WAIT", 0.001)
+    monkeypatch.setattr("ehlo._io.listener.acceptor", lambda sock: partial(accept, acceptor(sock)))
+
+    async def main() -> None:
+        nonlocal full
+        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        async with await backend.serve(Keep(), sockets=listeners, config=CONFIG) as server:
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(socket.create_connection(address)) for address in server.addresses]
+                await backend.until(lambda: server.statistics.accept_failures >= 5)
+                full = False
+                await backend.until(lambda: server.connections == len(clients))
+
+    with caplog.at_level(logging.ERROR, "ehlo"):
+        backend.run(main)
+    assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.tcp
 def test_a_server_seldom_asks_in_vain_for_connections(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """It accepts in one turn all that come at once. While clients come one by one, it accepts one in each turn."""
     vain = 0

@@ -89,6 +89,8 @@ class SocketListener(Listener[C]):
         asyncio's own way fills the log if no descriptor is free. uvloop's own way forgets the address of a client that
         resets at once.
         """
+        if not self._watched:  # another listening socket of this turn found no descriptor, or all were closed
+            return
         self._calls += 1
         most = 1 if self._calls % self._every else _ACCEPTS
         for count in range(most):
