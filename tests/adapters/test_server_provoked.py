@@ -323,6 +323,44 @@ def test_no_descriptor_while_two_sockets_have_clients(
 
 
 @pytest.mark.tcp
+def test_a_listening_socket_that_the_system_does_not_watch_is_tried_again(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a rest, the second of two. The server listens again later, and it ends as ever."""
+    accepts = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
+    watches = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), None]
+
+    def accept(plainly: Callable[[], Any]) -> Any:
+        if accepts:
+            raise accepts.pop()
+        return plainly()
+
+    monkeypatch.setattr("ehlo._server.listener._FULL_WAIT", 0.001)
+    monkeypatch.setattr("ehlo._io.listener.acceptor", lambda sock: partial(accept, acceptor(sock)))
+
+    async def main() -> None:
+        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        async with await backend.serve(Keep(), sockets=listeners, config=CONFIG) as server:
+            plainly = server._door.add
+
+            def add(*args: Any) -> None:
+                if watches and (fault := watches.pop()) is not None:
+                    raise fault
+                plainly(*args)
+
+            with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+                patch.setattr(server._door, "add", add)
+                clients = [stack.enter_context(socket.create_connection(address)) for address in server.addresses]
+                await backend.until(lambda: server.connections == len(clients))
+            assert server.statistics.accept_failures == 2
+
+    with caplog.at_level(logging.ERROR, "ehlo"):
+        backend.run(main)
+    assert watches == []
+    assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.tcp
 def test_a_server_seldom_asks_in_vain_for_connections(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """It accepts in one turn all that come at once. While clients come one by one, it accepts one in each turn."""
     vain = 0

@@ -61,11 +61,23 @@ class SocketListener(Listener[C]):
     # ---- accepting -------------------------------------------------------------------------------
 
     def _go_on_accepting(self) -> None:
-        self._resting = None
         if self._door is not None:
             for sock in self._sockets:
-                self._watched.append(sock.fileno())
-                self._door.add(self._watched[-1], READ, partial(self._accept, acceptor(sock)))
+                descriptor = sock.fileno()
+                self._door.add(descriptor, READ, partial(self._accept, acceptor(sock)))
+                self._watched.append(descriptor)
+
+    def _end_rest(self) -> None:
+        self._resting = None
+        try:
+            self._go_on_accepting()
+        except OSError as exc:  # the system watches no more sockets, or has no memory
+            self._rest_for(exc)
+
+    def _rest_for(self, exc: OSError) -> None:
+        """Accept nothing for a while."""
+        self._rest()
+        self._resting = self._loop.call_later(self._cannot_accept(exc), self._end_rest)
 
     def _rest(self) -> None:
         """Stop watching the listening sockets."""
@@ -100,8 +112,7 @@ class SocketListener(Listener[C]):
                 self._every = 1 if count > 1 else _EVERY
                 return
             except OSError as exc:
-                self._rest()
-                self._resting = self._loop.call_later(self._cannot_accept(exc), self._go_on_accepting)
+                self._rest_for(exc)
                 return
             self._welcome(sock, peername)
 
