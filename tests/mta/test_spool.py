@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -427,7 +428,7 @@ def test_nobody_takes_over_from_a_killed_process_while_another_one_reads_its_jou
                 assert not alive.beat(connection)
                 clock.now += DEAD
                 alive._last = clock.now
-                with alone(tmp_path, wait=True), closing(Journal.in_folder(tmp_path)) as restarted:
+                with alone(tmp_path), closing(Journal.in_folder(tmp_path)) as restarted:
                     assert restarted.entries() == ([(one.id, rows[0].id)], [])
                     assert not alive.beat(connection)
                 # It was killed before it had stored anything.
@@ -437,6 +438,50 @@ def test_nobody_takes_over_from_a_killed_process_while_another_one_reads_its_jou
             assert [each.id for each in left] == [rows[1].id]
 
     run(loop, main)
+
+
+def test_a_process_that_is_stopped_while_it_reads_journals_stops_nobody_else(
+    loop: str, fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With SIGSTOP it keeps its locks for as long as it likes."""
+    from ehlo.mta import _postgres_spool
+    from ehlo.mta._liveness import DEAD
+    from ehlo.mta._postgres_store import connect
+
+    monkeypatch.setattr(_postgres_spool, "_READS", 0.0)
+
+    async def main() -> None:
+        clock = FakeMonotonic()
+        killed: Any = _postgres_spool.PostgresSpool(fresh, node="killed")
+        await killed.open()
+        one, rows = message(killed), [recipient(killed)]
+        await killed.accept(one, rows, b"text", True)
+        kill(killed)
+        with alone(tmp_path) as is_alone:
+            assert is_alone
+            async with _postgres_spool.PostgresSpool(fresh, node="two", journal=tmp_path, clock=clock) as two:
+                alive, two._alive = two._alive, None
+                alive.stop()
+                with connect(fresh) as connection:
+                    for seconds, adopted in ((0.0, False), (2 * DEAD - 1, False), (1.0, True)):
+                        clock.now += seconds
+                        alive._last = clock.now
+                        assert alive.beat(connection) == adopted
+                [(_, left)] = await two.claim(NOW, 10)
+                assert [each.id for each in left] == [rows[0].id]
+
+    run(loop, main)
+
+
+def test_a_disk_without_locks_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS without its daemon, for example."""
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(SpoolError, match="cannot be written: No locks available"), alone(tmp_path):
+        pass
 
 
 def test_a_journal_that_cannot_be_stored_is_let_go(loop: str, make_with_journal: Make) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -31,7 +32,7 @@ class _TakenError(SpoolError):
 
 
 @contextmanager
-def alone(folder: Path, *, wait: bool) -> Iterator[bool]:
+def alone(folder: Path, *, seconds: float = 0.0) -> Iterator[bool]:
     """One process of a machine at a time learns from the journals of the dead. Gives whether it is this one.
 
     The lock of a journal does not show whether its owner writes it, or still reads what a dead process wrote. While one
@@ -39,29 +40,38 @@ def alone(folder: Path, *, wait: bool) -> Iterator[bool]:
 
     Arguments:
         folder: of the journals. It is made where it is missing.
-        wait: wait for the other process.
+        seconds: to wait for the other process. It may be stopped, so nobody waits for it for ever.
 
     Raises:
-        SpoolError: the folder cannot be written.
+        SpoolError: the folder cannot be written, or its disk knows no locks.
 
     Example::
 
-        with alone(folder, wait=False) as is_alone: ...
+        with alone(folder) as is_alone: ...
     """
+    descriptor = -1
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / "learning", os.O_RDWR | os.O_CREAT, 0o600)
+        end = time.monotonic() + seconds
+        while not (is_alone := _locks(descriptor)) and time.monotonic() < end:
+            time.sleep(0.01)
     except OSError as exc:
+        if descriptor >= 0:
+            os.close(descriptor)
         raise SpoolError(f"the folder of the delivered journal {folder} cannot be written: {exc.strerror}") from exc
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_alone = True
-        except BlockingIOError:
-            is_alone = False
         yield is_alone
     finally:
         os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Journal:

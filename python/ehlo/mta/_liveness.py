@@ -19,6 +19,9 @@ BEAT: Final = 5.0
 """Seconds between two heartbeats of a node."""
 
 _UNLOCKED: Final = 10.0
+# Seconds without a heartbeat, after which what a dead node owned waits no more for who reads its journal: that process
+# may be stopped. A second delivery is better than none.
+_UNREAD: Final = 2 * DEAD
 
 
 class Liveness:
@@ -34,7 +37,7 @@ class Liveness:
         news: called when something may be due.
         begin_anew: called with the id of this node when it was late.
         before_adoption: called before the recipients of a dead node are ready again. Gives whether they may be: if
-            not, it is called again at the next heartbeat.
+            not, it is called again at the next heartbeat, until a minute has gone by without one of the dead node.
     """
 
     def __init__(
@@ -135,7 +138,7 @@ class Liveness:
             self._seen[number] = (beats, since)
             gone = is_gone(where == self._machine, pid)
             is_dead = now - since >= DEAD or (not locked and (gone or now - since >= _UNLOCKED))
-            if is_dead and self._before_adoption(connection):
+            if is_dead and (self._before_adoption(connection) or now - since >= _UNREAD):
                 adopted = _adopt(connection, number) or adopted
                 del self._seen[number]
         return adopted

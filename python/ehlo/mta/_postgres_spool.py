@@ -27,6 +27,8 @@ log: Final = logging.getLogger("ehlo.mta")
 
 # Contents that are looked at in one turn.
 _SWEEP: Final = 200
+# Seconds for which the start waits for another process that reads the delivered journals.
+_READS: Final = 5.0
 _CHUNKS: Final = (
     "SELECT body, EXISTS (SELECT FROM message m WHERE m.stored = c.body AND m.stored > 0) FROM chunk c"
     " WHERE number = 0 AND body > ? AND body < ? ORDER BY body LIMIT ?"
@@ -166,7 +168,7 @@ class PostgresSpool(ThreadedSpool):
         if self._path is None:
             return True
         try:
-            with alone(self._path, wait=False) as is_alone:
+            with alone(self._path) as is_alone:
                 for journal in Journal.of_the_dead(self._path) if is_alone else ():
                     self._learn(journal, transaction)
                 return is_alone
@@ -182,7 +184,9 @@ class PostgresSpool(ThreadedSpool):
     def _take_journal(self) -> Journal | None:
         if self._path is None:
             return None
-        with alone(self._path, wait=True):
+        with alone(self._path, seconds=_READS) as is_alone:
+            if not is_alone:
+                log.warning("another process reads the delivered journals in %s for long; is it stopped?", self._path)
             return self._learnt(Journal.in_folder(self._path))
 
     def _slot(self) -> int:
