@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -859,6 +860,23 @@ def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
         connection.close()
         with pytest.raises(SpoolError, match=rf"newer ehlo \(schema 7, this program knows {LATEST}\)"):
             await SqliteSpool(tmp_path).open()
+
+    run("asyncio", main)
+
+
+@pytest.mark.parametrize(("files", "is_full"), [(0, False), (9, True)])
+def test_a_disk_that_counts_no_files_is_not_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, is_full: bool
+) -> None:
+    """Btrfs is one."""
+    disk = SimpleNamespace(f_bavail=1 << 20, f_frsize=4096, f_files=files, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    (tmp_path / "bodies").touch()
+
+    async def main() -> None:
+        with pytest.raises(SpoolError, match="cannot be opened: ") as raised:
+            await SqliteSpool(tmp_path).open()
+        assert str(raised.value).endswith("; its disk is full") == is_full
 
     run("asyncio", main)
 

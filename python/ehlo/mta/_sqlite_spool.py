@@ -46,7 +46,8 @@ def _is_full(folder: Path) -> bool:
         disk = os.statvfs(folder)
     except OSError:
         return False
-    return disk.f_bavail * disk.f_frsize < _ROOM or disk.f_favail == 0
+    # Btrfs counts no files.
+    return disk.f_bavail * disk.f_frsize < _ROOM or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 class SqliteSpool(ThreadedSpool):
