@@ -850,6 +850,27 @@ def test_a_spool_that_others_could_read_is_closed_to_them(loop: str, tmp_path: P
     run(loop, main)
 
 
+def test_the_start_ends_no_lock_of_another_connection_of_the_process(loop: str, tmp_path: Path) -> None:
+    """POSIX ends all locks of a process on a file when the process closes it once. Without them, another process may
+    take the log of the database away while it is in use."""
+    program = (
+        "import fcntl, sys; file = open(sys.argv[1], 'r+b');"
+        "fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)"  # SQLite's shared range
+    )
+
+    async def main() -> None:
+        async with SqliteSpool(tmp_path):
+            pass
+        async with SqliteSpool(tmp_path, administers=True) as administrator:
+            await administrator.suspend(Suspension("mx.example", NOW, "why", NOW))
+            async with SqliteSpool(tmp_path):
+                command = [sys.executable, "-c", program, str(tmp_path / "queue.db")]
+                found = await anyio.run_process(command, check=False)
+                assert b"BlockingIOError" in found.stderr
+
+    run(loop, main)
+
+
 def test_a_newer_spool_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with SqliteSpool(tmp_path):

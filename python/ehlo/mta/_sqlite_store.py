@@ -129,8 +129,13 @@ class SqliteStore:
             raise
 
     def _keep_private(self) -> None:
-        """SQLite gives its other files the permissions of this one."""
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        """SQLite gives its other files the permissions of this one.
+
+        A file that is there is not opened: to close it would end the locks of all connections that this process has
+        (https://sqlite.org/howtocorrupt.html, 2.2).
+        """
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         for name in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 hide(self._path.with_name(self._path.name + name))
