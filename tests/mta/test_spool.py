@@ -21,6 +21,7 @@ import anyio
 import pytest
 
 import ehlo
+from ehlo.mta import _sqlite_store
 from ehlo.mta._journal import Journal, alone
 from ehlo.mta._model import Message, Outcome, Recipient
 from ehlo.mta._schema import LATEST
@@ -867,6 +868,28 @@ def test_the_start_ends_no_lock_of_another_connection_of_the_process(loop: str, 
                 command = [sys.executable, "-c", program, str(tmp_path / "queue.db")]
                 found = await anyio.run_process(command, check=False)
                 assert b"BlockingIOError" in found.stderr
+
+    run(loop, main)
+
+
+def test_who_may_not_open_the_lock_takes_no_process_for_gone(
+    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is its owner's. A group may read the rest."""
+
+    def fail(*arguments: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    async def main() -> None:
+        async with SqliteSpool(tmp_path) as spool:
+            await spool.accept(message(spool), [recipient(spool)], b"text", True)
+            monkeypatch.setattr(_sqlite_store, "open", fail, raising=False)
+            async with SqliteSpool(tmp_path, administers=True) as administrator:
+                totals = await administrator.totals()
+                assert (totals.ready, totals.owned) == (0, 1)
+                assert [(one.state, one.owner) for one in await administrator.entries(Selection())] == [("owned", "?")]
+                assert await administrator.hold(Selection(), "look") == Changed(0, 1)
+                assert await administrator.nodes() == []
 
     run(loop, main)
 

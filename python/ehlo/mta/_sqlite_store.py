@@ -175,12 +175,17 @@ class SqliteStore:
             self._connection.execute("DELETE FROM dead_route")
 
     def pid(self) -> str:
-        """The process that delivers, ``""`` if none does."""
-        with contextlib.suppress(FileNotFoundError), open(self._path.with_name("lock"), "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return lock.read(32).decode("ascii", "replace").strip() or "?"
+        """The process that delivers; ``""`` if none does, ``"?"`` if that is not known."""
+        try:
+            with open(self._path.with_name("lock"), "rb") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return lock.read(32).decode("ascii", "replace").strip() or "?"
+        except FileNotFoundError:
+            return ""
+        except OSError:  # a member of the group may read the mail, and not the lock
+            return "?"
         return ""
 
     def is_idle(self, db: Database) -> bool:
