@@ -851,6 +851,26 @@ def test_a_spool_that_others_could_read_is_closed_to_them(loop: str, tmp_path: P
     run(loop, main)
 
 
+def test_files_of_another_user_do_not_stop_the_start(
+    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A group may write the queue that another user has made."""
+
+    def fail(*arguments: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    async def main() -> None:
+        async with SqliteSpool(tmp_path):
+            pass
+        (tmp_path / "queue.db").chmod(0o664)
+        monkeypatch.setattr(os, "chmod", fail)
+        async with SqliteSpool(tmp_path) as spool:
+            await spool.accept(message(spool), [recipient(spool)], b"text", owned=False)
+        assert f"others may read {tmp_path / 'queue.db'}" in caplog.text
+
+    run(loop, main)
+
+
 def test_the_start_ends_no_lock_of_another_connection_of_the_process(loop: str, tmp_path: Path) -> None:
     """POSIX ends all locks of a process on a file when the process closes it once. Without them, another process may
     take the log of the database away while it is in use."""

@@ -12,6 +12,8 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
+from ehlo.mta._events import log
+
 __all__ = ["BodyFiles", "FileStage", "hide"]
 
 _CHUNK: Final = 262144
@@ -20,8 +22,7 @@ _CHUNK: Final = 262144
 def hide(path: Path) -> None:
     """Take the permissions of all other users away. The group keeps its own.
 
-    Raises:
-        OSError: it cannot be done, and others can read it.
+    A file of another user stays as it is, with a warning: mail goes on.
 
     Example::
 
@@ -29,7 +30,10 @@ def hide(path: Path) -> None:
     """
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & 0o007:
-        os.chmod(path, mode & ~0o007)
+        try:
+            os.chmod(path, mode & ~0o007)
+        except PermissionError:
+            log.warning("others may read %s, which belongs to another user: run chmod o= %s", path, path)
 
 
 def _open_private(path: str, flags: int) -> int:
