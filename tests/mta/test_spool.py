@@ -851,6 +851,25 @@ def test_a_spool_that_others_could_read_is_closed_to_them(loop: str, tmp_path: P
     run(loop, main)
 
 
+def test_a_group_that_reads_the_folder_reads_new_contents(loop: str, tmp_path: Path) -> None:
+    """Whatever the umask is: SQLite does the same for its files."""
+
+    async def main() -> None:
+        async with SqliteSpool(tmp_path):
+            pass
+        (tmp_path / "bodies").chmod(0o2750)
+        async with SqliteSpool(tmp_path) as spool:
+            await spool.accept(message(spool), [recipient(spool)], b"x" * 500_000, owned=False)
+        [content] = (tmp_path / "bodies").iterdir()
+        assert content.stat().st_mode & 0o777 == 0o640
+
+    before = os.umask(0o077)
+    try:
+        run(loop, main)
+    finally:
+        os.umask(before)
+
+
 def test_files_of_another_user_do_not_stop_the_start(
     loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -46,6 +46,9 @@ class BodyFiles:
     Arguments:
         folder: it is made by :meth:`open`.
 
+    Attributes:
+        mode: permissions of a content: the group of the folder reads and writes as it does there.
+
     Example::
 
         files = BodyFiles(Path("spool/bodies"))
@@ -53,12 +56,14 @@ class BodyFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.mode = 0o600
 
     def open(self) -> None:
         """Make the folder, and that around it. Mail is for its owner only, whatever the umask."""
         self.folder.parent.mkdir(0o700, parents=True, exist_ok=True)
         self.folder.mkdir(0o700, exist_ok=True)
         hide(self.folder)  # earlier versions let everybody read
+        self.mode = 0o600 | (os.stat(self.folder).st_mode & 0o060)
 
     def path(self, name: int) -> Path:
         """Where a content is."""
@@ -135,6 +140,8 @@ class FileStage:
     def _flush(self) -> None:
         if self._file is None:
             self._file = open(self._temporary, "xb", opener=_open_private)  # noqa: SIM115
+            if self._files.mode != 0o600:
+                os.fchmod(self._file.fileno(), self._files.mode)  # whatever the umask
         pieces, self._pieces, self._octets = self._pieces, [], 0
         self._file.writelines(pieces)
 
