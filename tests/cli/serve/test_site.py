@@ -135,6 +135,21 @@ def test_a_route_that_fails_counts_in_the_queue_if_it_refuses_its_domains_for_ev
     assert site.notice_recipients("x@far.example") == ["x@far.example"]
 
 
+def test_what_this_server_sends_is_not_refused_as_if_a_client_sent_it(folder: Path) -> None:
+    """Notifications, the targets of aliases, and recipients that a filter added."""
+    (folder / "aliases").write_text("info@inside.example: x@inside.example\n")
+    routes = [
+        {"domains": ["inside.example"], "from": ["10.0.0.0/8"], "to": "fail:550 5.7.1 no"},
+        {"domains": ["inside.example"], "to": "lmtp:127.0.0.1:24"},
+    ]
+    site = opened(folder, route=routes)
+    assert site.notice_recipients("x@inside.example") == ["x@inside.example"]
+    assert where(site, Client(), "info@inside.example") == "x@inside.example by lmtp"
+    assert where(site, Client(address="10.0.0.1"), "info@inside.example") == "550 5.7.1 no"
+    (target,) = site.targets_added(ehlo.Recipient("x@inside.example"))
+    assert target.way.kind == "lmtp"
+
+
 def test_the_first_route_that_matches_counts(folder: Path) -> None:
     site = opened(folder)
     stranger, user, inside = Client(), Client("jane"), Client(address="::ffff:10.1.2.3")

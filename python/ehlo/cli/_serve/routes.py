@@ -198,9 +198,14 @@ def networks_of(senders: Iterable[str] | None) -> tuple[Any, ...]:
 
 
 def find_way(ways: Iterable[Way], domain: str, session: ehlo.Session | None) -> Way | None:
-    """The first route for a domain; ``session``: the client who wants to send there, ``None``: this server itself."""
+    """The first route for a domain.
+
+    Arguments:
+        session: the client who wants to send there; ``None``: this server itself, which no route refuses that fails
+            for some clients.
+    """
     for way in ways:
-        if way.is_for(domain) and (session is None or way.permits(session)):
+        if way.is_for(domain) and ((way.is_open or way.kind != "fail") if session is None else way.permits(session)):
             return way
     return None
 
@@ -211,8 +216,7 @@ def find_queued_way(ways: Iterable[Way], domain: str) -> Way | None:
     A route that fails counts if it refuses its domains for everybody. Another one is about new mail: it must not end
     what was taken before, or the notifications to senders anywhere.
     """
-    counts = (way for way in ways if way.kind != "fail" or (way.is_open and way.domains is not None))
-    return find_way(counts, domain, None)
+    return find_way((way for way in ways if way.kind != "fail" or way.domains is not None), domain, None)
 
 
 # ---- reading -------------------------------------------------------------------------------------

@@ -230,6 +230,8 @@ class Site:
         way = find_way(self.ways, domain, session)
         if way is None:
             raise RefusedError(_NO_ROUTE)
+        if way.reply is not None and not way.is_open:  # it is about the client, so no alias leads around it
+            raise RefusedError(way.reply)
         aliases = self.aliases
         if expand and aliases is not None and (way.domains is not None or way.is_store):
             members = aliases.find(local, domain)
