@@ -142,7 +142,8 @@ class MemorySpool:
         return self.rules.pop(route, None) is not None
 
     async def retry(self, selection: Selection, now: float) -> Changed:
-        rows = [row for row in self.rows.values() if row.state == "ready"]
+        before = float("inf") if selection.due_before is None else selection.due_before
+        rows = [row for row in self.rows.values() if row.state == "ready" and row.recipient.due < before]
         for row in rows:
             row.recipient.due = now
         return Changed(len(rows))

@@ -188,7 +188,7 @@ def test_c_que_11_a_deferred_recipient_is_tried_again_when_it_is_due(loop: str) 
     run(loop, main)
 
 
-@pytest.mark.parametrize("ahead", [30 * 86400.0, 8 * 3600.0])
+@pytest.mark.parametrize("ahead", [8 * 365 * 86400.0, 30 * 86400.0, 8 * 3600.0])
 def test_c_que_11_what_was_deferred_while_the_clock_was_ahead_is_tried_when_it_is_set_back(
     loop: str, ahead: float
 ) -> None:
@@ -210,7 +210,7 @@ def test_c_que_11_what_was_deferred_while_the_clock_was_ahead_is_tried_when_it_i
     run(loop, main)
 
 
-@pytest.mark.parametrize("ahead", [30 * 86400.0, 8 * 3600.0])
+@pytest.mark.parametrize("ahead", [8 * 365 * 86400.0, 30 * 86400.0, 8 * 3600.0])
 def test_c_que_11_what_was_deferred_while_the_clock_was_ahead_is_tried_at_the_start(loop: str, ahead: float) -> None:
     async def main() -> None:
         sink = Sink(rcpt={"grey@d.example": "451 4.7.1 greylisted"})

@@ -71,6 +71,12 @@ def test_between_its_two_steps_nobody_tries_it(kind: Any, tmp_path: Path, monkey
             assert entry.recipient.due > entry.message.arrived + 9 * 365 * 86400
             storage: Any = queue.spool
             assert await storage.claim(entry.message.arrived + 86400, 10) == []
+            # Nor after the clock was set back.
+            await queue._delivery._heed_clock()
+            queue._delivery._offset += 86400
+            await queue._delivery._heed_clock()
+            [later] = await queue.spool.entries(Selection(), 10)
+            assert later.recipient.due == entry.recipient.due
             assert isinstance(queue, Queue)
 
     run("asyncio", main)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from time import monotonic, time
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 
-__all__ = ["Clock", "SystemClock", "Waitable"]
+__all__ = ["NEVER", "Clock", "SystemClock", "Waitable"]
+
+NEVER: Final = 32_503_680_000.0
+"""The year 3000: what is due then waits for no attempt, since it is about to be held."""
 
 
 class Waitable(Protocol):

@@ -11,7 +11,7 @@ import anyio
 import ehlo
 from ehlo._hooks import await_hook, call_hook
 from ehlo.mta._channel import Channel, Job, Limits
-from ehlo.mta._clock import Clock
+from ehlo.mta._clock import NEVER, Clock
 from ehlo.mta._events import Counters, LogLine, log
 from ehlo.mta._loop import Tasks, event_class, open_tasks
 from ehlo.mta._means import Handed
@@ -30,8 +30,6 @@ _CLAIM: Final = 500
 # Seconds by which the clock may be set back, before what waits is tried early. Less than that delays mail no more than
 # one more attempt that is refused.
 _STEP: Final = 600.0
-# What is due in so many seconds waits for no attempt: it is about to be held.
-_FAR: Final = 5 * 365 * 86400.0
 # While a route is dead, claims have one part of the time, and new mail so many.
 _YIELD: Final = 4
 
@@ -208,7 +206,7 @@ class Delivery:
         back = self._offset - offset
         if back > _STEP:
             log.warning("the clock was set back by %d s: all that waits is tried now", back)
-            await self._spool.retry(Selection(due_before=now + _FAR), now)
+            await self._spool.retry(Selection(due_before=NEVER), now)
         self._offset = offset
 
     async def _seconds(self, now: float) -> float:

@@ -14,7 +14,7 @@ import anyio
 import ehlo
 from ehlo.mta import dns
 from ehlo.mta._channel import Limits
-from ehlo.mta._clock import Clock, SystemClock
+from ehlo.mta._clock import NEVER, Clock, SystemClock
 from ehlo.mta._delivery import Delivery
 from ehlo.mta._events import Counters, LogLine, log
 from ehlo.mta._model import Message, Outcome, Recipient, Stage
@@ -27,8 +27,6 @@ from ehlo.mta.delivery_status import DeliveryStatus, explain
 
 __all__ = ["Queue", "RouteState"]
 
-# Seconds until a recipient is due that is about to be held.
-_NEVER: Final = 10 * 365 * 86400.0
 # RFC 5321 6.3: "a large rejection threshold, normally at least 100".
 _HOPS: Final = 100
 _LOOP: Final = ehlo.Reply(554, "5.4.6", "Too many hops: this message goes round in circles")
@@ -338,7 +336,7 @@ class Queue:
     ) -> None:
         """Two steps. Between them the recipients are due so late that nobody tries them, even after a crash."""
         for row in rows:
-            row.due = message.arrived + _NEVER
+            row.due = NEVER
         await self.spool.accept(message, rows, stored, False)
         self._note_accepted(message, rows, session)
         try:
