@@ -163,6 +163,19 @@ def test_quarantine_goes_to_who_holds(backend: Backend) -> None:
     assert keep.kept == []
 
 
+def test_no_words_of_others_begin_a_line_of_the_log(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    """Filters make reasons of the names of attachments, for example."""
+    caplog.set_level("INFO", "ehlo.milter")
+    with ScriptedFilter({b"E": frame(b"q", b"odd\n2026 accepted\0") + frame(b"c")}) as one:
+        serve(backend, Filters([one.address], Keep()), send)
+    assert caplog.messages == [r"a filter wants a message kept back: 'odd\n2026 accepted'"]
+    caplog.clear()
+    with ScriptedFilter({b"E": frame(b"d")}) as one:
+        serve(backend, Filters([one.address], Keep()), send)
+    [line] = caplog.messages
+    assert line == f"a message from 'a@b.example' to ['c@d.example'] goes nowhere: filter {one.address} threw it away"
+
+
 @pytest.mark.parametrize("command", [b"O", b"C", b"H", b"M", b"R", b"T", b"L", b"N", b"B", b"E"])
 @pytest.mark.parametrize("when_down", ["accept", "tempfail"])
 def test_a_filter_that_dies_at_each_step(command: bytes, when_down: Any) -> None:

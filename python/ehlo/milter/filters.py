@@ -353,7 +353,7 @@ class Filters:
         final = message.envelope
         answer: Answer
         if message.quarantine is not None:
-            log.info("a filter wants a message kept back: %s", message.quarantine)
+            log.info("a filter wants a message kept back: %r", message.quarantine)
             if self._hold is None:
                 return _NOT_HELD
             answer = await _result(self._hold(session, final, _stream(message.content()), message.quarantine))
@@ -371,8 +371,8 @@ class Filters:
         if self._discarded is not None:
             self._discarded(session, envelope, reason)
         else:
-            to = ", ".join(f"<{path_text(one.path)}>" for one in envelope.recipients)
-            log.info("a message from <%s> to %s goes nowhere: %s", path_text(envelope.sender.path), to, reason)
+            sender, to = path_text(envelope.sender.path), [path_text(one.path) for one in envelope.recipients]
+            log.info("a message from %r to %r goes nowhere: %s", sender, to, reason)
 
     async def _call(self, name: str, *args: Any) -> Answer:
         method = self._methods[name]
