@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from threading import get_ident
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -21,12 +21,6 @@ T = TypeVar("T")
 # Seconds after which a server may have ended a connection that nobody used: before a command one looks for a 421, or
 # for the end (RFC 5321 3.8).
 _REST: Final = 1.0
-
-
-def _in_use() -> LocalProtocolError:
-    return LocalProtocolError(
-        "another call still uses this connection: one thread uses a connection at a time; open several, or use a Pool"
-    )
 
 
 class Use:
@@ -52,27 +46,29 @@ class Use:
         Raises:
             LocalProtocolError: another call uses the client.
         """
-        if not self._lock.acquire(self._cut):
-            coro.close()
-            raise _in_use()
         try:
-            self._look()
-            return run(coro)
-        except Exception:
+            result: T = self._alone(run, coro)
+        except LocalProtocolError:
+            coro.close()  # beside another call it has not begun
             raise
-        except BaseException:
-            self._client.abort()
-            raise
-        finally:
-            self._lock.release()
+        return result
 
     def send(self, message: bytes, sender: SenderLike | None, recipients: Recipients | None) -> SendResult:
         """``run`` for the ``send`` of octets without options."""
+        return self._alone(self._client.send_now, message, sender, recipients)
+
+    def _alone(self, call: Callable[..., T], *args: Any) -> T:
         if not self._lock.acquire(self._cut):
-            raise _in_use()
+            raise LocalProtocolError(
+                "another call still uses this connection: one thread uses a connection at a time; "
+                "open several, or use a Pool"
+            )
         try:
-            self._look()
-            return self._client.send_now(message, sender, recipients)
+            self._owner = get_ident()
+            link = self._client._link
+            if monotonic() - link.seen > _REST:
+                link.look()
+            return call(*args)
         except Exception:
             raise
         except BaseException:
@@ -80,13 +76,6 @@ class Use:
             raise
         finally:
             self._lock.release()
-
-    def _look(self) -> None:
-        """What comes first in each use."""
-        self._owner = get_ident()
-        link = self._client._link
-        if monotonic() - link.seen > _REST:
-            link.look()
 
     def close(self) -> None:
         """Say QUIT and close; cut short what another call does."""
