@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ehlo.cli._receive import UsageError
@@ -114,17 +115,27 @@ def write_outputs(arguments: argparse.Namespace, report: dict[str, Any]) -> None
         Path(arguments.html).write_text(page(report), encoding="utf-8")
 
 
+# Seconds in which a second signal is the first one again: timeout(1) sends its signal to the process and to its group.
+_AGAIN: Final = 1.0
+
+
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call ``stop``; a second one ends the process as ever."""
+    """Ctrl-C and SIGTERM call ``stop``; one that comes a second later ends the process as ever."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    first: float | None = None
 
     def heard(number: int, frame: object) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        stop()
+        nonlocal first
+        if first is None:
+            first = monotonic()
+            stop()
+        elif monotonic() - first >= _AGAIN:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, heard)
